@@ -1,0 +1,1 @@
+//! Local environments for the demo, the tests and the benchmarks.
