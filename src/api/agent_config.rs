@@ -1,0 +1,190 @@
+//! The `AgentConfig` resource: how one AI agent behaves, for any number of tenants of its namespace.
+
+use super::{Condition, crd};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// How an AI agent behaves: its provider, model, prompt and parameters.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "agent-tenancy.dev",
+    version = "v1alpha1",
+    kind = "AgentConfig",
+    namespaced,
+    status = "AgentConfigStatus",
+    derive = "PartialEq",
+    shortname = "agc",
+    category = "agent-tenancy",
+    doc = "How an AI agent behaves: its provider, model, prompt and parameters. Tenants of the same namespace refer to it.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every ready replica serves the current revision"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision", description = "Number of the current revision"),
+    printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider.type", description = "Kind of upstream"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model", description = "Model asked for"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to know or do", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists"),
+    selectable = ".spec.provider.type",
+    selectable = ".spec.model"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentConfigSpec {
+    /// Where answers come from.
+    pub provider: AgentProvider,
+    /// Name of the model as the provider knows it.
+    #[schemars(length(min = 1, max = 128))]
+    pub model: String,
+    /// What the model is told before every conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<SystemPrompt>,
+    /// Parameters of each request to the provider.
+    pub parameters: AgentParameters,
+    /// How much of a conversation the model sees.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context: AgentContext,
+    /// How long the provider may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeouts: AgentTimeouts,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Where an agent's answers come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = kube::core::Rule::new("self.type == 'OpenAICompatible' ? has(self.baseUrl) : !has(self.baseUrl) && !has(self.apiKeySecretRef)").message("baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'"))]
+#[serde(rename_all = "camelCase")]
+pub struct AgentProvider {
+    /// Kind of provider.
+    #[serde(rename = "type")]
+    #[schemars(schema_with = "crd::provider_type_schema")]
+    pub type_: ProviderType,
+    /// Base of the provider's URLs, without `/chat/completions`: `https://…/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^\s?#]+$"))]
+    pub base_url: Option<String>,
+    /// Secret in the AgentConfig's namespace with the provider's API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretKeyRef>,
+}
+
+/// Kind of provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ProviderType {
+    /// Any server with OpenAI's `POST …/chat/completions`.
+    OpenAICompatible,
+    /// Built in: answers with what it was asked and how it was configured. Needs no key.
+    Echo,
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the Secret's data.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What the model is told before every conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SystemPrompt {
+    /// The prompt itself.
+    #[schemars(length(min = 1, max = 32_768))]
+    pub inline: String,
+}
+
+/// Parameters of each request to the provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentParameters {
+    /// Sampling temperature as a decimal string from '0' to '2'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 6), regex(pattern = r"^(0|1)(\.[0-9]{1,4})?$|^2(\.0{1,4})?$"))]
+    pub temperature: Option<String>,
+    /// Nucleus sampling as a decimal string from '0' to '1'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 6), regex(pattern = r"^0(\.[0-9]{1,4})?$|^1(\.0{1,4})?$"))]
+    pub top_p: Option<String>,
+    /// Most tokens of one answer.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_output_tokens: i32,
+    /// Texts at which the model stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crd::stop_schema")]
+    pub stop: Vec<String>,
+    /// Seed for providers that can repeat an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub seed: Option<i32>,
+}
+
+/// How much of a conversation the model sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentContext {
+    /// Most earlier messages of the conversation that are sent along.
+    #[serde(default = "default_history")]
+    #[schemars(range(min = 0, max = 200))]
+    pub max_history_messages: i32,
+}
+
+const fn default_history() -> i32 {
+    20
+}
+
+impl Default for AgentContext {
+    fn default() -> Self {
+        Self { max_history_messages: default_history() }
+    }
+}
+
+/// How long the provider may take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentTimeouts {
+    /// Longest wait for a whole answer, in seconds.
+    #[serde(default = "default_total")]
+    #[schemars(range(min = 1, max = 600))]
+    pub total_seconds: i32,
+}
+
+const fn default_total() -> i32 {
+    60
+}
+
+impl Default for AgentTimeouts {
+    fn default() -> Self {
+        Self { total_seconds: default_total() }
+    }
+}
+
+/// What the operator observed about an AgentConfig. The CRD defaults `observedGeneration` to -1: nobody looked yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentConfigStatus {
+    /// Generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
+    pub observed_generation: Option<i64>,
+    /// Number of the current revision; each change of behaviour makes the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub revision: Option<i64>,
+    /// Hash of the current revision's content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub revision_hash: Option<String>,
+    /// `resourceVersion` of the registry entry that every ready replica acknowledged last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub served_entry_version: Option<String>,
+    /// The state of the AgentConfig, by aspect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crd::conditions_schema")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,149 @@
+//! Condition types and reasons: closed lists, because they are API.
+
+/// `metav1.Condition` as the API server stores it.
+pub type Condition = k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The status of a condition, as in `metav1.ConditionStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It could not be established.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The word that stands in the object.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+macro_rules! closed_words {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl $name {
+            /// Every member, in the order they are documented.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word that stands in the object.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+
+            /// What it means, in one sentence (source of the reference table in the documentation).
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+)),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+closed_words! {
+    /// Types of the conditions on a Tenant or an AgentConfig.
+    ConditionType {
+        /// The spec was read, is valid, and what it refers to exists.
+        Accepted,
+        /// Role, schema and tables exist, are this Tenant's, and the agent API may use them.
+        DatabaseReady,
+        /// The Secret with the signing keys exists and is this Tenant's.
+        SigningKeysReady,
+        /// The registry entry equals the spec.
+        Published,
+        /// Every ready replica of the agent API proved once that it serves this entry.
+        Served,
+        /// All of the above; what `kubectl wait` should wait for.
+        Ready,
+        /// Present while the operator works towards the spec (kstatus).
+        Reconciling,
+        /// Present when nothing further happens until a person changes something (kstatus).
+        Stalled,
+        /// Present while a deletion waits for something outside the object.
+        DeletionBlocked,
+    }
+}
+
+closed_words! {
+    /// Reasons of conditions and events.
+    Reason {
+        /// The spec is valid.
+        Accepted,
+        /// A field of the spec breaks a rule; the message names the field.
+        InvalidSpec,
+        /// The object does not decode as its own type; the message names the field.
+        UnreadableSpec,
+        /// An AgentConfig that the Tenant refers to does not exist in its namespace or is being deleted.
+        AgentConfigMissing,
+        /// An AgentConfig that the Tenant refers to is not published yet.
+        AgentConfigNotPublished,
+        /// Another object owns this tenant id, schema, role, Secret or entry; nothing was changed.
+        Conflict,
+        /// A Secret that the AgentConfig refers to, or the key in it, does not exist.
+        CredentialMissing,
+        /// The step was not reached in this pass.
+        Pending,
+        /// Role, schema and tables are in place.
+        Provisioned,
+        /// Role, schema and tables are being made.
+        Provisioning,
+        /// The database cannot be reached or asked the operator to come back later.
+        DatabaseUnavailable,
+        /// The database refuses what the operator needs; run the bootstrap file as its administrator.
+        PermissionDenied,
+        /// Something that was there is gone (schema, role or ledger row); nothing is made again until a person says so.
+        Lost,
+        /// The database is not the one this Tenant was provisioned in; nothing is made in it.
+        DatabaseChanged,
+        /// The database still holds an earlier tenant of this id, kept when it was deleted.
+        Retained,
+        /// The signing keys exist.
+        Issued,
+        /// The registry entry is written.
+        Published,
+        /// Every ready replica serves the entry.
+        Served,
+        /// Some ready replicas have not acknowledged the entry yet; the message names them.
+        WaitingForReplicas,
+        /// No ready replica of the agent API exists.
+        NoReplicas,
+        /// A replica refuses this entry; the message says which and why.
+        Quarantined,
+        /// Everything holds.
+        Ready,
+        /// Work goes on.
+        Progressing,
+        /// The last attempt failed and is tried again by itself; the message says what failed.
+        Retrying,
+        /// The object is being deleted.
+        Deleting,
+        /// Something still refers to the object; the message names it.
+        InUse,
+        /// Transactions of the tenant are still open.
+        DrainingTransactions,
+        /// A replica did not acknowledge in time and was passed over.
+        ReplicaPassedOver,
+        /// The tenant's database objects were kept, as the deletion policy asks.
+        DataRetained,
+        /// The tenant's database objects were dropped, as the deletion policy asks.
+        DataDeleted,
+        /// Something outside the operator changed what it had made, and it was made right again.
+        DriftRepaired,
+        /// A programming error of the operator; its log says more.
+        InternalError,
+    }
+}

@@ -1,0 +1,119 @@
+//! The custom resource definitions, generated from the types, and the few schema parts that derive can't express.
+
+use super::{AgentConfig, Tenant};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+/// Both definitions, as they are committed in `crds/`: file name and definition.
+pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
+    vec![("agentconfigs.yaml", finish(AgentConfig::crd())), ("tenants.yaml", finish(Tenant::crd()))]
+}
+
+/// Adds what the derive leaves out: no `nullable`, no unknown integer formats, and `status.observedGeneration: -1`,
+/// so that an object nobody has looked at yet reads as in progress.
+fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let Ok(mut value) = serde_json::to_value(&crd) else { return crd };
+    if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        for version in versions {
+            let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") else { continue };
+            strip(schema);
+            if let Some(status) = schema.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
+                status.insert("default".to_owned(), serde_json::json!({ "observedGeneration": -1 }));
+            }
+        }
+    }
+    serde_json::from_value(value).unwrap_or(crd)
+}
+
+fn strip(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("nullable");
+            if map.get("type").and_then(Value::as_str) == Some("array") {
+                map.entry("x-kubernetes-list-type").or_insert_with(|| "atomic".into());
+            }
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Schema of `conditions`: a list-map by type, bounded as in `metav1.Condition`.
+pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "description": "The state of the object, by aspect.",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One aspect of the object's state (metav1.Condition).",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": { "type": "string", "description": "Aspect, in CamelCase.", "maxLength": 64, "pattern": "^[A-Z][A-Za-z]*$" },
+                "status": { "type": "string", "description": "Whether it holds.", "enum": ["True", "False", "Unknown"], "maxLength": 7 },
+                "observedGeneration": { "type": "integer", "format": "int64", "description": "Generation of the spec that this condition speaks of.", "minimum": 0, "maximum": 9_007_199_254_740_991_i64 },
+                "lastTransitionTime": { "type": "string", "format": "date-time", "description": "When the status last changed.", "maxLength": 40 },
+                "reason": { "type": "string", "description": "Why, as one CamelCase word of a closed list.", "minLength": 1, "maxLength": 128, "pattern": "^[A-Z][A-Za-z]*$" },
+                "message": { "type": "string", "description": "What to know or do, for people.", "maxLength": 4096 }
+            }
+        }
+    })
+}
+
+/// Schema of a point in time.
+pub fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}
+
+/// Schema of `spec.agents`: a list-map by name, at most 16.
+pub fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<super::TenantAgent>();
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": item
+    })
+}
+
+/// Schema of `spec.tenantMutable`: a set of known words.
+pub fn mutable_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "description": "A setting that the tenant may change itself.",
+            "maxLength": 32,
+            "enum": ["DefaultAgent", "Temperature", "TopP", "MaxOutputTokens", "Instructions"]
+        }
+    })
+}
+
+/// Schema of `database.deletionPolicy`.
+pub fn deletion_policy_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 16, "enum": ["Retain", "Delete"], "default": "Retain" })
+}
+
+/// Schema of `provider.type`.
+pub fn provider_type_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 32, "enum": ["OpenAICompatible", "Echo"] })
+}
+
+/// Schema of `parameters.stop`: at most four texts.
+pub fn stop_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 4,
+        "x-kubernetes-list-type": "atomic",
+        "items": { "type": "string", "description": "A text at which the model stops.", "minLength": 1, "maxLength": 64 }
+    })
+}

@@ -1,0 +1,21 @@
+//! What a user writes and sees: the custom resources, their names, conditions and events.
+//!
+//! Nothing in this room does I/O, reads a clock or knows how a wish is carried out.
+
+mod agent_config;
+mod conditions;
+pub mod crd;
+pub mod names;
+mod notice;
+mod tenant;
+
+pub use agent_config::{
+    AgentConfig, AgentConfigSpec, AgentConfigStatus, AgentContext, AgentParameters, AgentProvider, AgentTimeouts,
+    ProviderType, SecretKeyRef, SystemPrompt,
+};
+pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
+pub use notice::{Notice, NoticeKind};
+pub use tenant::{
+    AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, Tenant, TenantAgent, TenantAuth, TenantDatabase,
+    TenantDatabaseStatus, TenantKeysStatus, TenantServedStatus, TenantSpec, TenantStatus,
+};

@@ -1,0 +1,37 @@
+//! Names that other programs may rely on: API group, finalizers, labels, annotations, Secret keys.
+
+/// API group of the custom resources.
+pub const GROUP: &str = "agent-tenancy.dev";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+/// `metav1.Condition` reporter, server-side field manager and event reporter of the operator.
+pub const FIELD_MANAGER: &str = "agent-tenancy.dev/tenant-operator";
+/// Finalizer on a Tenant: present before the first effect outside the object, removed last.
+pub const TENANT_FINALIZER: &str = "agent-tenancy.dev/tenant";
+/// Finalizer on an AgentConfig.
+pub const AGENT_CONFIG_FINALIZER: &str = "agent-tenancy.dev/agent-config";
+
+/// Label on every registry entry; its value is the entry's kind (`tenant`, `agent`, `upstream`, `cell`).
+pub const ENTRY_LABEL: &str = "agent-tenancy.dev/entry";
+/// Key of the registry Secret's data that holds the entry as JSON.
+pub const ENTRY_KEY: &str = "entry.json";
+/// `type` of a registry Secret.
+pub const ENTRY_SECRET_TYPE: &str = "agent-tenancy.dev/entry";
+
+/// Label on an acknowledgement Lease; its value is [`ACK_LABEL_VALUE`].
+pub const ACK_LABEL: &str = "agent-tenancy.dev/acknowledgement";
+/// The only value of [`ACK_LABEL`].
+pub const ACK_LABEL_VALUE: &str = "agent-api";
+/// Annotation of an acknowledgement Lease that carries the acknowledgement as JSON.
+pub const ACK_ANNOTATION: &str = "agent-tenancy.dev/acknowledged";
+
+/// Label that names the Tenant (its UID) on Secrets the operator makes in the Tenant's namespace.
+pub const TENANT_UID_LABEL: &str = "agent-tenancy.dev/tenant-uid";
+/// Label that names the AgentConfig (its UID) on its ControllerRevisions.
+pub const AGENT_UID_LABEL: &str = "agent-tenancy.dev/agent-config-uid";
+/// Key of a signing Secret: the kid to put into new tokens' headers.
+pub const CURRENT_KID: &str = "current.kid";
+/// Key of a signing Secret: the raw key bytes to sign new tokens with.
+pub const CURRENT_KEY: &str = "current.key";
+/// Key of a signing Secret: every key with its state, as JSON.
+pub const RING: &str = "ring.json";

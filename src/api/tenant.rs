@@ -1,0 +1,288 @@
+//! The `Tenant` resource: one customer of the shared agent API.
+
+use super::{Condition, crd};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// One tenant of the shared agent API: a Postgres schema and role, a signing keyring, and an entry in the registry.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "agent-tenancy.dev",
+    version = "v1alpha1",
+    kind = "Tenant",
+    namespaced,
+    status = "TenantStatus",
+    derive = "PartialEq",
+    shortname = "atn",
+    category = "agent-tenancy",
+    doc = "A tenant of the shared agent API: a Postgres schema and role, a signing keyring, and an entry in the registry.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every ready replica serves the tenant"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
+    printcolumn(name = "Tenant-Id", type_ = "string", json_path = ".status.tenantId", description = "The id in URLs and tokens"),
+    printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schema", description = "Schema in the database", priority = 1),
+    printcolumn(name = "Kid", type_ = "string", json_path = ".status.keys.currentKid", description = "Id of the key that signs", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to know or do", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists"),
+    selectable = ".spec.tenantId",
+    selectable = ".spec.database.deletionPolicy",
+    validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
+    validation = kube::core::Rule::new("has(self.spec.tenantId) == has(oldSelf.spec.tenantId)").message("spec.tenantId must not be added or removed after creation"),
+)]
+#[x_kube(validation = kube::core::Rule::new("!has(self.defaultAgent) || self.agents.exists(a, a.name == self.defaultAgent)").message("defaultAgent must name one of agents"))]
+#[serde(rename_all = "camelCase")]
+pub struct TenantSpec {
+    /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. Unique in the registry and
+    /// immutable; it can be neither added nor removed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("tenantId must not change"))]
+    pub tenant_id: Option<String>,
+
+    /// Name for people, shown by tools; has no other effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub display_name: Option<String>,
+
+    /// The agents that this tenant may talk to.
+    #[schemars(length(min = 1, max = 16), schema_with = "crd::agents_schema")]
+    pub agents: Vec<TenantAgent>,
+
+    /// The agent that answers when a request names none. Defaults to the first of `agents`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    pub default_agent: Option<String>,
+
+    /// What the tenant itself may change with `PUT …/settings`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crd::mutable_schema")]
+    pub tenant_mutable: Vec<MutableSetting>,
+
+    /// The tenant's part of the database.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub database: TenantDatabase,
+
+    /// What the tenant's tokens have to look like.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub auth: TenantAuth,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// One agent of a tenant: an AgentConfig under a name of the tenant's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantAgent {
+    /// Name that requests use.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    pub name: String,
+    /// The AgentConfig in the Tenant's namespace.
+    pub config_ref: AgentConfigRef,
+    /// Parameters that differ from the AgentConfig for this tenant.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overrides: AgentOverrides,
+}
+
+/// Reference to an AgentConfig of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentConfigRef {
+    /// Name of the AgentConfig.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Parameters of an agent that a Tenant sets for itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentOverrides {
+    /// Sampling temperature as a decimal string from '0' to '2'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 6), regex(pattern = r"^(0|1)(\.[0-9]{1,4})?$|^2(\.0{1,4})?$"))]
+    pub temperature: Option<String>,
+    /// Nucleus sampling as a decimal string from '0' to '1'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 6), regex(pattern = r"^0(\.[0-9]{1,4})?$|^1(\.0{1,4})?$"))]
+    pub top_p: Option<String>,
+    /// Most tokens of one answer; never more than the AgentConfig allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_output_tokens: Option<i32>,
+    /// Text that follows the AgentConfig's system prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub instructions: Option<String>,
+}
+
+/// A setting that a tenant may be allowed to change itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum MutableSetting {
+    /// Which of its agents answers when a request names none.
+    DefaultAgent,
+    /// Sampling temperature.
+    Temperature,
+    /// Nucleus sampling.
+    TopP,
+    /// Most tokens of one answer, up to what the Tenant and AgentConfig allow.
+    MaxOutputTokens,
+    /// Text that follows the system prompt.
+    Instructions,
+}
+
+/// The tenant's part of the database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDatabase {
+    /// What happens to schema, role and data when the Tenant is deleted.
+    #[serde(default)]
+    #[schemars(schema_with = "crd::deletion_policy_schema")]
+    pub deletion_policy: DeletionPolicy,
+    /// Most transactions of this tenant at once in one replica of the agent API.
+    #[serde(default = "default_transactions")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_concurrent_transactions: i32,
+    /// Longest run of one SQL statement of this tenant, in seconds.
+    #[serde(default = "default_statement_timeout")]
+    #[schemars(range(min = 1, max = 300))]
+    pub statement_timeout_seconds: i32,
+}
+
+const fn default_transactions() -> i32 {
+    8
+}
+
+const fn default_statement_timeout() -> i32 {
+    10
+}
+
+impl Default for TenantDatabase {
+    fn default() -> Self {
+        Self {
+            deletion_policy: DeletionPolicy::default(),
+            max_concurrent_transactions: default_transactions(),
+            statement_timeout_seconds: default_statement_timeout(),
+        }
+    }
+}
+
+/// What happens to a tenant's data when the Tenant is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DeletionPolicy {
+    /// Schema, role and data stay; the agent API may no longer use them.
+    #[default]
+    Retain,
+    /// Schema, role and data are dropped.
+    Delete,
+}
+
+/// What the tenant's tokens have to look like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantAuth {
+    /// Required `iss` claim. Defaults to `agent-tenancy`.
+    #[serde(default = "default_issuer")]
+    #[schemars(length(min = 1, max = 256))]
+    pub issuer: String,
+    /// Required member of the `aud` claim. Defaults to `agent-api`.
+    #[serde(default = "default_audience")]
+    #[schemars(length(min = 1, max = 256))]
+    pub audience: String,
+    /// Longest `exp - iat` of an accepted token, in seconds.
+    #[serde(default = "default_token_seconds")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub max_token_seconds: i32,
+}
+
+fn default_issuer() -> String {
+    "agent-tenancy".to_owned()
+}
+
+fn default_audience() -> String {
+    "agent-api".to_owned()
+}
+
+const fn default_token_seconds() -> i32 {
+    3600
+}
+
+impl Default for TenantAuth {
+    fn default() -> Self {
+        Self { issuer: default_issuer(), audience: default_audience(), max_token_seconds: default_token_seconds() }
+    }
+}
+
+/// What the operator observed about a Tenant. The CRD defaults `observedGeneration` to -1: nobody looked yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// Generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
+    pub observed_generation: Option<i64>,
+    /// The tenant's id, whether given or taken from the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub tenant_id: Option<String>,
+    /// Where the tenant's data is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<TenantDatabaseStatus>,
+    /// The tenant's signing keys; never the keys themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<TenantKeysStatus>,
+    /// The last proof that every ready replica serves the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<TenantServedStatus>,
+    /// The state of the tenant, by aspect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crd::conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a tenant's data is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDatabaseStatus {
+    /// Name of the database in the operator's settings.
+    #[schemars(length(max = 63))]
+    pub instance: String,
+    /// Identity of that database, from its control schema; another one there is `DatabaseChanged`.
+    #[schemars(length(max = 36))]
+    pub database_id: String,
+    /// Identity of the tenant's data: survives adoption, changes with re-creation.
+    #[schemars(length(max = 36))]
+    pub incarnation: String,
+    /// Schema with the tenant's tables.
+    #[schemars(length(max = 63))]
+    pub schema: String,
+    /// Role that may use them.
+    #[schemars(length(max = 63))]
+    pub role: String,
+    /// Version of the tenant's tables.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub schema_version: i32,
+}
+
+/// What is known of a tenant's signing keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantKeysStatus {
+    /// Secret in the Tenant's namespace: `current.kid`, `current.key`, `ring.json`.
+    #[schemars(length(max = 253))]
+    pub secret_name: String,
+    /// Id of the key that signs.
+    #[schemars(length(max = 64))]
+    pub current_kid: String,
+}
+
+/// Proof that a tenant is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantServedStatus {
+    /// `resourceVersion` of the registry entry that every ready replica acknowledged.
+    #[schemars(length(max = 20))]
+    pub entry_version: String,
+    /// When the operator saw the last of these acknowledgements.
+    #[schemars(schema_with = "crd::time_schema")]
+    pub served_time: jiff::Timestamp,
+}

@@ -1,0 +1,394 @@
+//! The tenant registry's entries: one Secret each, one JSON document in it. The operator writes, every replica of the
+//! agent API reads. Unknown fields are ignored by readers; the writer uses the lowest format that all readers know.
+
+use super::{
+    decimal::Decimal,
+    ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid},
+    keys::{Algorithm, KeyBytes, KeyState, Kid},
+};
+use crate::api::MutableSetting;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The entry format that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// Kind of an entry: value of the entry label and first part of the Secret's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// One tenant: `tenant-<tenantId>`.
+    Tenant,
+    /// One AgentConfig: `agent-<uid>`.
+    Agent,
+    /// One provider credential: `upstream-<hash>`.
+    Upstream,
+    /// One cell's login: `cell-<instance>-<n>`.
+    Cell,
+}
+
+impl EntryKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Tenant, Self::Agent, Self::Upstream, Self::Cell];
+
+    /// Label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Agent => "agent",
+            Self::Upstream => "upstream",
+            Self::Cell => "cell",
+        }
+    }
+
+    /// Reads a label value.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.as_str() == text)
+    }
+}
+
+/// One parsed entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A tenant.
+    Tenant(Box<TenantEntry>),
+    /// An AgentConfig.
+    Agent(Box<AgentEntry>),
+    /// A provider credential.
+    Upstream(UpstreamEntry),
+    /// A cell's login.
+    Cell(CellEntry),
+}
+
+/// Why a document is not an entry. Never quotes the document: it holds secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Not JSON, or a field is missing or of the wrong type.
+    #[error("the entry does not parse (line {line}, column {column})")]
+    Malformed {
+        /// Line of the first error.
+        line: usize,
+        /// Column of the first error.
+        column: usize,
+    },
+    /// Written in a format that this version does not read.
+    #[error("the entry has format {found}, this version reads up to {FORMAT}")]
+    Format {
+        /// The entry's format.
+        found: u32,
+    },
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl Entry {
+    /// Parses a document of a known kind.
+    ///
+    /// # Errors
+    /// When it is not an entry of that kind or of a newer format.
+    pub fn parse(kind: EntryKind, json: &[u8]) -> Result<Self, EntryError> {
+        let malformed = |e: serde_json::Error| EntryError::Malformed { line: e.line(), column: e.column() };
+        let FormatOnly { format } = serde_json::from_slice(json).map_err(malformed)?;
+        if format > FORMAT {
+            return Err(EntryError::Format { found: format });
+        }
+        Ok(match kind {
+            EntryKind::Tenant => Self::Tenant(serde_json::from_slice(json).map_err(malformed)?),
+            EntryKind::Agent => Self::Agent(serde_json::from_slice(json).map_err(malformed)?),
+            EntryKind::Upstream => Self::Upstream(serde_json::from_slice(json).map_err(malformed)?),
+            EntryKind::Cell => Self::Cell(serde_json::from_slice(json).map_err(malformed)?),
+        })
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> EntryKind {
+        match self {
+            Self::Tenant(_) => EntryKind::Tenant,
+            Self::Agent(_) => EntryKind::Agent,
+            Self::Upstream(_) => EntryKind::Upstream,
+            Self::Cell(_) => EntryKind::Cell,
+        }
+    }
+
+    /// Name of its Secret.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Tenant(e) => e.tenant_id.entry_name(),
+            Self::Agent(e) => agent_entry_name(&e.uid),
+            Self::Upstream(e) => upstream_entry_name(&e.hash),
+            Self::Cell(e) => cell_entry_name(&e.instance, e.cell),
+        }
+    }
+
+    /// The document. Maps are ordered, so equal content gives equal bytes.
+    pub fn render(&self) -> Vec<u8> {
+        match self {
+            Self::Tenant(e) => serde_json::to_vec(e),
+            Self::Agent(e) => serde_json::to_vec(e),
+            Self::Upstream(e) => serde_json::to_vec(e),
+            Self::Cell(e) => serde_json::to_vec(e),
+        }
+        .unwrap_or_default()
+    }
+}
+
+/// Name of an AgentConfig's entry.
+pub fn agent_entry_name(uid: &Uid) -> String {
+    format!("agent-{uid}")
+}
+
+/// Name of a credential's entry.
+pub fn upstream_entry_name(hash: &str) -> String {
+    format!("upstream-{hash}")
+}
+
+/// Name of a cell's entry.
+pub fn cell_entry_name(instance: &str, cell: CellNumber) -> String {
+    format!("cell-{instance}-{cell}")
+}
+
+/// Whether a tenant may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TenantState {
+    /// Served.
+    Active,
+    /// Requests are answered with 403.
+    Suspended,
+    /// Requests are answered with 410; the entry is about to go.
+    Deleting,
+}
+
+/// A tenant, as the agent API needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantEntry {
+    /// Entry format.
+    pub format: u32,
+    /// The tenant's id.
+    pub tenant_id: TenantId,
+    /// Identity of the tenant's data; caches, cursors and counters are keyed by it.
+    pub incarnation: Incarnation,
+    /// UID of the Tenant.
+    pub uid: Uid,
+    /// Namespace of the Tenant.
+    pub namespace: String,
+    /// Name of the Tenant.
+    pub name: String,
+    /// Generation of the spec this entry was made from.
+    pub generation: i64,
+    /// Epoch of the leader that last wrote it; not compared.
+    pub epoch: Epoch,
+    /// Whether it may be served.
+    pub state: TenantState,
+    /// When `state` was entered (bounded waits count from here).
+    pub state_since: jiff::Timestamp,
+    /// Where its data is.
+    pub database: EntryDatabase,
+    /// Its agents, by its own names.
+    pub agents: BTreeMap<AgentName, EntryAgent>,
+    /// The agent for requests that name none.
+    pub default_agent: AgentName,
+    /// What the tenant may change itself.
+    pub mutable: BTreeSet<MutableSetting>,
+    /// What its tokens have to look like.
+    pub auth: EntryAuth,
+    /// The keys that verify its tokens.
+    pub keys: Vec<VerificationKey>,
+    /// Kids that must not verify anything, whatever else is loaded.
+    #[serde(default)]
+    pub revoked_kids: BTreeSet<Kid>,
+}
+
+/// Where a tenant's data is and how it may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryDatabase {
+    /// Name of the database in the operator's settings.
+    pub instance: String,
+    /// The cell whose login reaches it.
+    pub cell: CellNumber,
+    /// Schema with the tenant's tables.
+    pub schema: String,
+    /// Role to take on in each transaction.
+    pub role: String,
+    /// Version of the tenant's tables.
+    pub schema_version: i32,
+    /// Most transactions at once in one replica.
+    pub max_concurrent_transactions: i32,
+    /// Longest statement.
+    pub statement_timeout_seconds: i32,
+}
+
+/// One agent of a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryAgent {
+    /// UID of the AgentConfig; its entry is [`agent_entry_name`].
+    pub config_uid: Uid,
+    /// What the Tenant sets differently.
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+/// Parameters that a Tenant, or the tenant itself, sets differently from the AgentConfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overrides {
+    /// Sampling temperature, 0 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Decimal>,
+    /// Nucleus sampling, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<Decimal>,
+    /// Most tokens of one answer; the AgentConfig's value stays the ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<i32>,
+    /// Text after the system prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+}
+
+/// What a tenant's tokens have to look like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryAuth {
+    /// Required `iss`.
+    pub issuer: String,
+    /// Required member of `aud`.
+    pub audience: String,
+    /// Longest `exp - iat`, in seconds.
+    pub max_token_seconds: i32,
+}
+
+/// A key that verifies a tenant's tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationKey {
+    /// Its id.
+    pub kid: Kid,
+    /// The one algorithm it verifies.
+    pub algorithm: Algorithm,
+    /// Where in its life it is.
+    pub state: KeyState,
+    /// The key.
+    pub key: KeyBytes,
+}
+
+/// An AgentConfig, as the agent API needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEntry {
+    /// Entry format.
+    pub format: u32,
+    /// UID of the AgentConfig.
+    pub uid: Uid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Epoch of the leader that last wrote it; not compared.
+    pub epoch: Epoch,
+    /// The revision that everybody runs.
+    pub current: AgentRevision,
+}
+
+/// One revision of an AgentConfig.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentRevision {
+    /// Its number, from 1.
+    pub number: i64,
+    /// Hash of its behaviour, hexadecimal.
+    pub hash: String,
+    /// What it does.
+    pub behaviour: Behaviour,
+    /// Hash of the credential entry, if the provider needs one; see [`upstream_entry_name`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+}
+
+/// How an agent behaves: a validated AgentConfig spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Behaviour {
+    /// Where answers come from.
+    pub provider: Provider,
+    /// Model to ask for.
+    pub model: String,
+    /// What the model is told first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// Sampling temperature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Decimal>,
+    /// Nucleus sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<Decimal>,
+    /// Most tokens of one answer.
+    pub max_output_tokens: i32,
+    /// Texts at which the model stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i32>,
+    /// Most earlier messages that are sent along.
+    pub max_history_messages: i32,
+    /// Longest wait for an answer.
+    pub total_timeout_seconds: i32,
+}
+
+/// Where answers come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Provider {
+    /// Built in.
+    Echo,
+    /// A server with OpenAI's chat completions.
+    OpenAICompatible {
+        /// Base of its URLs.
+        #[serde(rename = "baseUrl")]
+        base_url: String,
+    },
+}
+
+/// A provider credential, shared by every AgentConfig with the same key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamEntry {
+    /// Entry format.
+    pub format: u32,
+    /// Hash that names it (of namespace and key, so that tenants' namespaces never share an entry).
+    pub hash: String,
+    /// The API key.
+    pub api_key: KeyBytes,
+}
+
+/// How the agent API logs in to a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellEntry {
+    /// Entry format.
+    pub format: u32,
+    /// Name of the database in the operator's settings.
+    pub instance: String,
+    /// Which database that was when the cell was made.
+    pub database_id: DatabaseId,
+    /// Number of the cell.
+    pub cell: CellNumber,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// TLS as in libpq's `sslmode`: `disable`, `prefer`, `require`, `verify-ca` or `verify-full`.
+    pub ssl_mode: String,
+    /// Login role.
+    pub user: String,
+    /// Its password.
+    pub password: KeyBytes,
+}

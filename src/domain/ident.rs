@@ -1,0 +1,232 @@
+//! Identifiers, parsed once. A value of one of these types obeys the rule its constructor states.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use uuid::Uuid;
+
+/// Why a text is not an identifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentError {
+    /// Wrong length or characters.
+    #[error("must be 1 to {max} characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit")]
+    Grammar {
+        /// Longest allowed length in bytes.
+        max: usize,
+    },
+    /// The name is reserved for the product.
+    #[error("'{0}' is a reserved name")]
+    Reserved(String),
+    /// A database prefix that breaks its rule.
+    #[error("must be 1 to 10 characters of 'a-z', '0-9', starting with a letter, and must not start with 'pg'")]
+    Prefix,
+}
+
+/// Ids that would read as something else in URLs, logs or the database.
+const RESERVED_TENANT_IDS: &[&str] = &["admin", "agent-tenancy", "api", "default", "kube-system", "public", "system", "tenants"];
+
+fn is_label(text: &str, max: usize) -> bool {
+    let bytes = text.as_bytes();
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    bytes.len() <= max
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+}
+
+macro_rules! text_newtype {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdentError;
+            fn try_from(text: String) -> Result<Self, IdentError> {
+                Self::parse(&text)
+            }
+        }
+    };
+}
+
+text_newtype! {
+    /// Id of a tenant: `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`, not reserved.
+    TenantId
+}
+text_newtype! {
+    /// Name of an agent within a tenant: same grammar as a tenant id.
+    AgentName
+}
+text_newtype! {
+    /// Prefix of every role and schema that one operator makes on one Postgres server: `[a-z][a-z0-9]{0,9}`.
+    NamePrefix
+}
+
+impl TenantId {
+    /// Longest tenant id, in bytes.
+    pub const MAX: usize = 40;
+
+    /// Parses a tenant id.
+    ///
+    /// # Errors
+    /// When the text breaks the grammar or is reserved.
+    pub fn parse(text: &str) -> Result<Self, IdentError> {
+        if !is_label(text, Self::MAX) {
+            return Err(IdentError::Grammar { max: Self::MAX });
+        }
+        if RESERVED_TENANT_IDS.contains(&text) {
+            return Err(IdentError::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Name of the schema and of the role: `<prefix>_<tenantId>`, at most 51 bytes, so that an archive suffix fits
+    /// into Postgres' 63. Tenant ids hold no underscore, so no cell role (`<prefix>_own_1`) can be met.
+    pub fn database_name(&self, prefix: &NamePrefix) -> String {
+        format!("{prefix}_{self}")
+    }
+
+    /// Name of the registry Secret.
+    pub fn entry_name(&self) -> String {
+        format!("tenant-{self}")
+    }
+}
+
+impl AgentName {
+    /// Parses an agent name.
+    ///
+    /// # Errors
+    /// When the text breaks the grammar.
+    pub fn parse(text: &str) -> Result<Self, IdentError> {
+        if is_label(text, TenantId::MAX) { Ok(Self(text.to_owned())) } else { Err(IdentError::Grammar { max: TenantId::MAX }) }
+    }
+}
+
+impl NamePrefix {
+    /// Parses a prefix.
+    ///
+    /// # Errors
+    /// When the text breaks the rule.
+    pub fn parse(text: &str) -> Result<Self, IdentError> {
+        let ok = (1..=10).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+            && !text.starts_with("pg");
+        if ok { Ok(Self(text.to_owned())) } else { Err(IdentError::Prefix) }
+    }
+}
+
+macro_rules! uuid_newtype {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_newtype! {
+    /// Identity of a tenant's data: survives adoption, changes with re-creation.
+    Incarnation
+}
+uuid_newtype! {
+    /// Identity of a database, made with its control schema.
+    DatabaseId
+}
+uuid_newtype! {
+    /// Identity of one agent API process.
+    ProcessId
+}
+
+/// UID of a Kubernetes object. The API server makes them; their form is its business.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uid(pub String);
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which object is meant, and which life of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of this life.
+    pub uid: Uid,
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A `resourceVersion`: comparable within one resource type (Kubernetes KEP-5504).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// Parses what the API server sent; `None` for anything that is not a number.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of a cell, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CellNumber(pub i32);
+
+impl fmt::Display for CellNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Fence value: how often leadership changed hands, as both the Lease and the database count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub i32);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

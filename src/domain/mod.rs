@@ -1,0 +1,12 @@
+//! What a valid tenant, agent, keyring and registry entry is; the entries' format; quoting of SQL.
+//!
+//! Raw specs stop at [`resolve`]: beyond it there are only types that can't be wrong. No I/O, clock or randomness here.
+
+pub mod ack;
+pub mod class;
+pub mod decimal;
+pub mod entry;
+pub mod ident;
+pub mod keys;
+pub mod resolve;
+pub mod sql;

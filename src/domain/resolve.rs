@@ -1,0 +1,278 @@
+//! From raw specs to values that can't be wrong, or to violations that name the field.
+
+use super::{
+    decimal::Decimal,
+    entry::{Behaviour, Overrides, Provider},
+    ident::{AgentName, ObjectId, TenantId, Uid},
+};
+use crate::api::{AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One broken rule of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, from `spec` or `metadata`.
+    pub field: String,
+    /// What must hold, as a phrase that follows the path.
+    pub rule: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.field, self.rule)
+    }
+}
+
+fn violation(field: impl Into<String>, rule: impl Into<String>) -> Violation {
+    Violation { field: field.into(), rule: rule.into() }
+}
+
+/// A valid Tenant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredTenant {
+    /// The object.
+    pub object: ObjectId,
+    /// Generation of its spec.
+    pub generation: i64,
+    /// The tenant's id.
+    pub tenant_id: TenantId,
+    /// Its agents: the AgentConfig's name, and what the Tenant sets differently.
+    pub agents: BTreeMap<AgentName, DesiredAgentRef>,
+    /// The agent for requests that name none.
+    pub default_agent: AgentName,
+    /// What the tenant may change itself.
+    pub mutable: BTreeSet<MutableSetting>,
+    /// What happens to its data in the end.
+    pub deletion_policy: DeletionPolicy,
+    /// Most transactions at once in one replica.
+    pub max_concurrent_transactions: i32,
+    /// Longest statement, seconds.
+    pub statement_timeout_seconds: i32,
+    /// Required `iss`.
+    pub issuer: String,
+    /// Required member of `aud`.
+    pub audience: String,
+    /// Longest token, seconds.
+    pub max_token_seconds: i32,
+}
+
+/// One agent of a valid Tenant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredAgentRef {
+    /// Name of the AgentConfig in the Tenant's namespace.
+    pub config: String,
+    /// What the Tenant sets differently.
+    pub overrides: Overrides,
+}
+
+/// A valid AgentConfig.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredAgent {
+    /// The object.
+    pub object: ObjectId,
+    /// Generation of its spec.
+    pub generation: i64,
+    /// How it behaves.
+    pub behaviour: Behaviour,
+    /// Where the provider's key is.
+    pub credential: Option<SecretKeyRef>,
+}
+
+/// The tenant id of an object: `spec.tenantId`, else its name.
+///
+/// # Errors
+/// The broken rule, with the path of the field it came from.
+pub fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, Violation> {
+    let (field, text) = spec_id.map_or(("metadata.name", name), |id| ("spec.tenantId", id));
+    TenantId::parse(text).map_err(|e| violation(field, e.to_string()))
+}
+
+/// Resolves a Tenant.
+///
+/// # Errors
+/// Every broken rule of the spec.
+pub fn resolve_tenant(object: ObjectId, generation: i64, spec: &TenantSpec) -> Result<DesiredTenant, Vec<Violation>> {
+    let mut wrong = Vec::new();
+    let tenant_id = resolve_tenant_id(spec.tenant_id.as_deref(), &object.name).map_err(|v| wrong.push(v)).ok();
+
+    let mut agents = BTreeMap::new();
+    let mut first = None;
+    if spec.agents.is_empty() || spec.agents.len() > 16 {
+        wrong.push(violation("spec.agents", "must have 1 to 16 items"));
+    }
+    for (i, agent) in spec.agents.iter().enumerate() {
+        let path = format!("spec.agents[{i}]");
+        match AgentName::parse(&agent.name) {
+            Ok(name) => {
+                first.get_or_insert_with(|| name.clone());
+                let overrides = resolve_overrides(&agent.overrides, &format!("{path}.overrides"), &mut wrong);
+                let reference = DesiredAgentRef { config: agent.config_ref.name.clone(), overrides };
+                if agents.insert(name, reference).is_some() {
+                    wrong.push(violation(format!("{path}.name"), "must be unique within spec.agents"));
+                }
+            }
+            Err(e) => wrong.push(violation(format!("{path}.name"), e.to_string())),
+        }
+    }
+    let default_agent = match spec.default_agent.as_deref() {
+        None => first,
+        Some(text) => AgentName::parse(text).ok().filter(|name| agents.contains_key(name)).or_else(|| {
+            wrong.push(violation("spec.defaultAgent", "must name one of spec.agents"));
+            None
+        }),
+    };
+    let mut within = |field: &str, value: i32, min: i32, max: i32| {
+        if !(min..=max).contains(&value) {
+            wrong.push(violation(field, format!("must be from {min} to {max}")));
+        }
+    };
+    within("spec.database.maxConcurrentTransactions", spec.database.max_concurrent_transactions, 1, 100);
+    within("spec.database.statementTimeoutSeconds", spec.database.statement_timeout_seconds, 1, 300);
+    within("spec.auth.maxTokenSeconds", spec.auth.max_token_seconds, 60, 86_400);
+    for (field, text) in [("spec.auth.issuer", &spec.auth.issuer), ("spec.auth.audience", &spec.auth.audience)] {
+        if text.is_empty() || text.len() > 256 {
+            wrong.push(violation(field, "must have 1 to 256 characters"));
+        }
+    }
+    match (tenant_id, default_agent) {
+        (Some(tenant_id), Some(default_agent)) if wrong.is_empty() => Ok(DesiredTenant {
+            object,
+            generation,
+            tenant_id,
+            agents,
+            default_agent,
+            mutable: spec.tenant_mutable.iter().copied().collect(),
+            deletion_policy: spec.database.deletion_policy,
+            max_concurrent_transactions: spec.database.max_concurrent_transactions,
+            statement_timeout_seconds: spec.database.statement_timeout_seconds,
+            issuer: spec.auth.issuer.clone(),
+            audience: spec.auth.audience.clone(),
+            max_token_seconds: spec.auth.max_token_seconds,
+        }),
+        _ => Err(wrong),
+    }
+}
+
+fn resolve_overrides(raw: &AgentOverrides, path: &str, wrong: &mut Vec<Violation>) -> Overrides {
+    let AgentOverrides { temperature, top_p, max_output_tokens, instructions } = raw;
+    if max_output_tokens.is_some_and(|n| !(1..=1_000_000).contains(&n)) {
+        wrong.push(violation(format!("{path}.maxOutputTokens"), "must be from 1 to 1000000"));
+    }
+    if instructions.as_ref().is_some_and(|t| t.is_empty() || t.chars().count() > 4096) {
+        wrong.push(violation(format!("{path}.instructions"), "must have 1 to 4096 characters"));
+    }
+    Overrides {
+        temperature: resolve_decimal(temperature.as_deref(), 2, &format!("{path}.temperature"), wrong),
+        top_p: resolve_decimal(top_p.as_deref(), 1, &format!("{path}.topP"), wrong),
+        max_output_tokens: *max_output_tokens,
+        instructions: instructions.clone(),
+    }
+}
+
+fn resolve_decimal(raw: Option<&str>, max: u32, path: &str, wrong: &mut Vec<Violation>) -> Option<Decimal> {
+    let text = raw?;
+    let value = Decimal::parse(text, max);
+    if value.is_none() {
+        wrong.push(violation(path, format!("must be a decimal from 0 to {max} with at most four places")));
+    }
+    value
+}
+
+/// Resolves an AgentConfig.
+///
+/// # Errors
+/// Every broken rule of the spec.
+pub fn resolve_agent(object: ObjectId, generation: i64, spec: &AgentConfigSpec) -> Result<DesiredAgent, Vec<Violation>> {
+    let mut wrong = Vec::new();
+    let provider = match (spec.provider.type_, spec.provider.base_url.as_deref()) {
+        (ProviderType::Echo, None) if spec.provider.api_key_secret_ref.is_none() => Provider::Echo,
+        (ProviderType::Echo, _) => {
+            wrong.push(violation("spec.provider", "must set neither baseUrl nor apiKeySecretRef for 'Echo'"));
+            Provider::Echo
+        }
+        (ProviderType::OpenAICompatible, base_url) => {
+            let base_url = base_url.unwrap_or_default();
+            if let Err(rule) = check_base_url(base_url) {
+                wrong.push(violation("spec.provider.baseUrl", rule));
+            }
+            Provider::OpenAICompatible { base_url: base_url.trim_end_matches('/').to_owned() }
+        }
+    };
+    let mut within = |field: &str, value: i32, min: i32, max: i32| {
+        if !(min..=max).contains(&value) {
+            wrong.push(violation(field, format!("must be from {min} to {max}")));
+        }
+    };
+    let parameters = &spec.parameters;
+    within("spec.parameters.maxOutputTokens", parameters.max_output_tokens, 1, 1_000_000);
+    within("spec.context.maxHistoryMessages", spec.context.max_history_messages, 0, 200);
+    within("spec.timeouts.totalSeconds", spec.timeouts.total_seconds, 1, 600);
+    if spec.model.is_empty() || spec.model.len() > 128 {
+        wrong.push(violation("spec.model", "must have 1 to 128 characters"));
+    }
+    if parameters.stop.len() > 4 || parameters.stop.iter().any(|s| s.is_empty() || s.chars().count() > 64) {
+        wrong.push(violation("spec.parameters.stop", "must have at most 4 texts of 1 to 64 characters"));
+    }
+    let behaviour = Behaviour {
+        provider,
+        model: spec.model.clone(),
+        system_prompt: spec.system_prompt.as_ref().map(|p| p.inline.clone()),
+        temperature: resolve_decimal(parameters.temperature.as_deref(), 2, "spec.parameters.temperature", &mut wrong),
+        top_p: resolve_decimal(parameters.top_p.as_deref(), 1, "spec.parameters.topP", &mut wrong),
+        max_output_tokens: parameters.max_output_tokens,
+        stop: parameters.stop.clone(),
+        seed: parameters.seed,
+        max_history_messages: spec.context.max_history_messages,
+        total_timeout_seconds: spec.timeouts.total_seconds,
+    };
+    if wrong.is_empty() {
+        Ok(DesiredAgent { object, generation, behaviour, credential: spec.provider.api_key_secret_ref.clone() })
+    } else {
+        Err(wrong)
+    }
+}
+
+/// Link-local addresses serve cloud credentials to whoever asks from inside; no provider lives there.
+fn check_base_url(text: &str) -> Result<(), &'static str> {
+    let uri: http::Uri = text.parse().map_err(|_| "must be an absolute URL")?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("must start with 'http://' or 'https://'");
+    }
+    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return Err("must not hold credentials; use spec.provider.apiKeySecretRef");
+    }
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let link_local = match host.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(ip)) => ip.is_link_local() || ip.is_unspecified(),
+        Ok(std::net::IpAddr::V6(ip)) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local()),
+        Err(_) => host.is_empty() || host == "metadata" || host.starts_with("metadata."),
+    };
+    if link_local { Err("must not point to a link-local, unspecified or metadata address") } else { Ok(()) }
+}
+
+/// The oldest of several Tenants that claim one id, then the one with the smallest UID; those being deleted don't count.
+pub fn resolve_claim(candidates: impl IntoIterator<Item = Claimant>) -> Option<Claimant> {
+    candidates.into_iter().filter(|c| !c.deleting).min_by(|a, b| (a.created, &a.object.uid).cmp(&(b.created, &b.object.uid)))
+}
+
+/// A Tenant that claims a tenant id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The Tenant.
+    pub object: ObjectId,
+    /// When it was created; unknown sorts first, as before every known time.
+    pub created: Option<jiff::Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// Which life of an AgentConfig a name means, as the registry knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentLookup {
+    /// No such AgentConfig, or it is being deleted.
+    Missing,
+    /// It exists, but its entry is not in the registry yet.
+    Unpublished(Uid),
+    /// Its entry is in the registry.
+    Published(Uid),
+}

@@ -1,0 +1,298 @@
+//! What one pass saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
+
+use crate::domain::{
+    ack::Replica,
+    class::ErrorClass,
+    entry::{AgentEntry, TenantEntry},
+    ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, Uid, Version},
+    keys::{KeyBytes, Keyring, Kid},
+    resolve::AgentLookup,
+};
+use std::collections::BTreeMap;
+
+/// One part of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<T> {
+    /// It does not exist.
+    Missing,
+    /// It exists and carries our mark.
+    Ours(T),
+    /// It exists and carries somebody else's mark, or none.
+    Foreign(String),
+    /// It could not be read. Never a reason to destroy or create anything.
+    Unknown(Unseen),
+}
+
+/// Why a part could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Class of the error.
+    pub class: ErrorClass,
+    /// The error, for people; holds no secret.
+    pub note: String,
+}
+
+/// What one pass of a Tenant saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedTenant {
+    /// The finalizer is on the object.
+    pub finalizer: bool,
+    /// The older Tenant that claims the same tenant id, if there is one.
+    pub rival: Option<ObjectId>,
+    /// What earlier passes left in the object's status.
+    pub recorded: Recorded,
+    /// The database.
+    pub database: DatabaseView,
+    /// The signing Secret in the Tenant's namespace. `Foreign` also when its content is damaged.
+    pub keys: Seen<KeysView>,
+    /// The registry entry.
+    pub entry: Seen<EntryView>,
+    /// The AgentConfigs that the spec refers to.
+    pub agents: BTreeMap<AgentName, AgentLookup>,
+    /// The cell of this tenant (or the offered one): whether its entry is in the registry.
+    pub cell_entry: bool,
+    /// The replicas of the agent API.
+    pub replicas: Replicas,
+    /// Material for new things: random, made for this pass, unused if nothing new is needed.
+    pub fresh: Fresh,
+}
+
+/// Facts that earlier passes recorded in status: evidence that something was there once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// The database in which the tenant was provisioned.
+    pub database_id: Option<DatabaseId>,
+    /// The incarnation it had.
+    pub incarnation: Option<Incarnation>,
+    /// The entry version whose serving was proved.
+    pub served: Option<Version>,
+}
+
+/// The database of a tenant, as one pass saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DatabaseView {
+    /// It answered.
+    Facts(LedgerFacts),
+    /// It could not be asked, or is not fit for use.
+    Unknown(Unseen),
+    /// It is another database than the one this installation provisioned tenants in.
+    Changed {
+        /// The one that is expected.
+        expected: DatabaseId,
+        /// The one that answered; `None` if it has no control schema at all.
+        found: Option<DatabaseId>,
+    },
+}
+
+/// What the database holds for one tenant, from one round trip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerFacts {
+    /// Identity of the database.
+    pub database_id: DatabaseId,
+    /// The ledger row of the tenant id.
+    pub row: Option<LedgerRow>,
+    /// The mark on the role: `None` if there is no such role, else its comment.
+    pub role_mark: Option<String>,
+    /// The mark on the schema.
+    pub schema_mark: Option<String>,
+    /// The access group of the row's cell is a member of the tenant's role.
+    pub membership: bool,
+    /// Transactions that hold locks on the schema's relations; asked for only while deleting, else 0.
+    pub open_transactions: i64,
+    /// Where a new tenant would go; present only if there is no row.
+    pub offer: Option<CellOffer>,
+}
+
+/// The cell a new tenant would join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellOffer {
+    /// Its number.
+    pub cell: CellNumber,
+    /// Its roles exist and are recorded in the control schema.
+    pub exists: bool,
+}
+
+/// One row of the ledger: the ownership mark of a tenant's database objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Identity of the data.
+    pub incarnation: Incarnation,
+    /// UID of the Tenant that owns it.
+    pub uid: Uid,
+    /// Namespace of that Tenant.
+    pub namespace: String,
+    /// Name of that Tenant.
+    pub name: String,
+    /// Which cluster it is in.
+    pub cluster_id: String,
+    /// Its cell.
+    pub cell: CellNumber,
+    /// Its schema.
+    pub schema: String,
+    /// Its role.
+    pub role: String,
+    /// Version of its tables.
+    pub schema_version: i32,
+    /// Version of its keyring.
+    pub ring_version: i32,
+    /// Where in its life it is.
+    pub state: RowState,
+    /// When it entered that state, by the database's clock.
+    pub state_since: jiff::Timestamp,
+}
+
+/// Where in its life a tenant's data is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowState {
+    /// In use.
+    Active,
+    /// Access revoked; open transactions are running out.
+    Deleting,
+    /// Tombstone: the Tenant is gone, its data was kept.
+    Retained,
+    /// Tombstone: the Tenant and its data are gone, or nothing was ever made.
+    Dropped,
+}
+
+impl RowState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Deleting, Self::Retained, Self::Dropped];
+
+    /// The word in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deleting => "deleting",
+            Self::Retained => "retained",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Reads the word of the ledger.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// The comment on a tenant's role and schema. The same text means the same data.
+pub fn render_mark(database_id: DatabaseId, incarnation: Incarnation) -> String {
+    format!("agent-tenancy {database_id} {incarnation}")
+}
+
+/// The signing Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeysView {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its version.
+    pub version: Version,
+    /// Its content.
+    pub ring: Keyring,
+}
+
+/// A tenant's registry entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryView {
+    /// UID of the Secret.
+    pub secret_uid: Uid,
+    /// Version of the Secret.
+    pub version: Version,
+    /// Its content; `None` if somebody damaged it.
+    pub entry: Option<TenantEntry>,
+}
+
+/// The replicas of the agent API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// Every one, by name.
+    pub all: Vec<Replica>,
+    /// The installation runs none on purpose.
+    pub none_wanted: bool,
+}
+
+/// Random material for one pass, made by `effects::entropy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fresh {
+    /// For a new tenant.
+    pub incarnation: Incarnation,
+    /// For a new key.
+    pub kid: Kid,
+    /// For a new key.
+    pub key: KeyBytes,
+    /// For the login of a new cell.
+    pub password: KeyBytes,
+}
+
+/// What one pass of an AgentConfig saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedAgent {
+    /// The finalizer is on the object.
+    pub finalizer: bool,
+    /// The entry version whose serving was proved, from status.
+    pub served: Option<Version>,
+    /// The registry entry.
+    pub entry: Seen<AgentEntryView>,
+    /// The credential, if the spec names one.
+    pub credential: Seen<Credential>,
+    /// Hashes of the credential entries in the registry that only this AgentConfig uses or used, or could use: every
+    /// hash that no other AgentConfig's entry refers to, with the version of its Secret.
+    pub unused_upstreams: BTreeMap<String, Version>,
+    /// The credential entry for the current credential is in the registry.
+    pub upstream_published: bool,
+    /// Its revisions, newest last.
+    pub revisions: Seen<Vec<RevisionView>>,
+    /// Tenants whose spec or entry refers to it, by name; at most 10, enough for a message.
+    pub users: Vec<String>,
+    /// The highest version of a tenant entry that stopped referring to it, or of its own entry.
+    pub last_reference: Version,
+    /// The replicas of the agent API.
+    pub replicas: Replicas,
+}
+
+/// An AgentConfig's registry entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentEntryView {
+    /// UID of the Secret.
+    pub secret_uid: Uid,
+    /// Version of the Secret.
+    pub version: Version,
+    /// Its content; `None` if somebody damaged it.
+    pub entry: Option<AgentEntry>,
+}
+
+/// A provider's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Hash that names its entry.
+    pub hash: String,
+    /// The key.
+    pub api_key: KeyBytes,
+}
+
+/// One revision of an AgentConfig, kept as a ControllerRevision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionView {
+    /// Name of the ControllerRevision.
+    pub name: String,
+    /// Its number.
+    pub number: i64,
+    /// Hash of its behaviour.
+    pub hash: String,
+}
+
+/// What every pass needs to know of the installation and of this leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Name of the database instance.
+    pub instance: String,
+    /// Prefix of roles and schemas.
+    pub prefix: crate::domain::ident::NamePrefix,
+    /// Which cluster this is.
+    pub cluster_id: String,
+    /// The epoch of this leader.
+    pub epoch: Epoch,
+    /// Version of the base tables that new tenants get.
+    pub schema_version: i32,
+    /// How long a deletion waits for a replica, and for open transactions, in seconds.
+    pub ack_timeout_seconds: i64,
+}
