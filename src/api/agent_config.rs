@@ -16,13 +16,44 @@ use serde::{Deserialize, Serialize};
     shortname = "agc",
     category = "agent-tenancy",
     doc = "How an AI agent behaves: its provider, model, prompt and parameters. Tenants of the same namespace refer to it.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every ready replica serves the current revision"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
-    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision", description = "Number of the current revision"),
-    printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider.type", description = "Kind of upstream"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether every ready replica serves the current revision"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Revision",
+        type_ = "integer",
+        json_path = ".status.revision",
+        description = "Number of the current revision"
+    ),
+    printcolumn(
+        name = "Provider",
+        type_ = "string",
+        json_path = ".spec.provider.type",
+        description = "Kind of upstream"
+    ),
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model", description = "Model asked for"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to know or do", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "What to know or do",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when the object exists"
+    ),
     selectable = ".spec.provider.type",
     selectable = ".spec.model"
 )]

@@ -14,7 +14,8 @@ impl Decimal {
     /// Parses `D` or `D.dddd` (one to four places) and checks that it is at most `max` whole units.
     pub fn parse(text: &str, max: u32) -> Option<Self> {
         let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |t: &str, longest: usize| (1..=longest).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit());
+        let digits =
+            |t: &str, longest: usize| (1..=longest).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit());
         if !digits(whole, 1) || !digits(places, 4) {
             return None;
         }

@@ -22,7 +22,8 @@ pub enum IdentError {
 }
 
 /// Ids that would read as something else in URLs, logs or the database.
-const RESERVED_TENANT_IDS: &[&str] = &["admin", "agent-tenancy", "api", "default", "kube-system", "public", "system", "tenants"];
+const RESERVED_TENANT_IDS: &[&str] =
+    &["admin", "agent-tenancy", "api", "default", "kube-system", "public", "system", "tenants"];
 
 fn is_label(text: &str, max: usize) -> bool {
     let bytes = text.as_bytes();
@@ -117,7 +118,11 @@ impl AgentName {
     /// # Errors
     /// When the text breaks the grammar.
     pub fn parse(text: &str) -> Result<Self, IdentError> {
-        if is_label(text, TenantId::MAX) { Ok(Self(text.to_owned())) } else { Err(IdentError::Grammar { max: TenantId::MAX }) }
+        if is_label(text, TenantId::MAX) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdentError::Grammar { max: TenantId::MAX })
+        }
     }
 }
 

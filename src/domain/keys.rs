@@ -19,7 +19,8 @@ pub struct Kid(String);
 impl Kid {
     /// Parses a kid; `None` if it breaks the grammar.
     pub fn parse(text: &str) -> Option<Self> {
-        let ok = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let ok =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         ok.then(|| Self(text.to_owned()))
     }
 
@@ -241,7 +242,10 @@ mod tests {
         data.insert("current.key".into(), b"swapped-by-hand-swapped-by-hand-".to_vec());
         let error = Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice)).unwrap_err();
         assert_eq!(error, KeyringError::Mismatch);
-        data.insert("ring.json".into(), br#"{"version":1,"keys":[{"kid":"x","algorithm":"HS256","state":"Current","key":"!!canary!!"}]}"#.to_vec());
+        data.insert(
+            "ring.json".into(),
+            br#"{"version":1,"keys":[{"kid":"x","algorithm":"HS256","state":"Current","key":"!!canary!!"}]}"#.to_vec(),
+        );
         let error = Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice)).unwrap_err();
         assert!(!error.to_string().contains("canary"));
     }

@@ -5,7 +5,9 @@ use super::{
     entry::{Behaviour, Overrides, Provider},
     ident::{AgentName, ObjectId, TenantId, Uid},
 };
-use crate::api::{AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec};
+use crate::api::{
+    AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One broken rule of a spec.
@@ -182,7 +184,11 @@ fn resolve_decimal(raw: Option<&str>, max: u32, path: &str, wrong: &mut Vec<Viol
 ///
 /// # Errors
 /// Every broken rule of the spec.
-pub fn resolve_agent(object: ObjectId, generation: i64, spec: &AgentConfigSpec) -> Result<DesiredAgent, Vec<Violation>> {
+pub fn resolve_agent(
+    object: ObjectId,
+    generation: i64,
+    spec: &AgentConfigSpec,
+) -> Result<DesiredAgent, Vec<Violation>> {
     let mut wrong = Vec::new();
     let provider = match (spec.provider.type_, spec.provider.base_url.as_deref()) {
         (ProviderType::Echo, None) if spec.provider.api_key_secret_ref.is_none() => Provider::Echo,
@@ -244,7 +250,11 @@ fn check_base_url(text: &str) -> Result<(), &'static str> {
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let link_local = match host.parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V4(ip)) => ip.is_link_local() || ip.is_unspecified(),
-        Ok(std::net::IpAddr::V6(ip)) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local()),
+        Ok(std::net::IpAddr::V6(ip)) => {
+            ip.is_unicast_link_local()
+                || ip.is_unspecified()
+                || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+        }
         Err(_) => host.is_empty() || host == "metadata" || host.starts_with("metadata."),
     };
     if link_local { Err("must not point to a link-local, unspecified or metadata address") } else { Ok(()) }
@@ -252,7 +262,10 @@ fn check_base_url(text: &str) -> Result<(), &'static str> {
 
 /// The oldest of several Tenants that claim one id, then the one with the smallest UID; those being deleted don't count.
 pub fn resolve_claim(candidates: impl IntoIterator<Item = Claimant>) -> Option<Claimant> {
-    candidates.into_iter().filter(|c| !c.deleting).min_by(|a, b| (a.created, &a.object.uid).cmp(&(b.created, &b.object.uid)))
+    candidates
+        .into_iter()
+        .filter(|c| !c.deleting)
+        .min_by(|a, b| (a.created, &a.object.uid).cmp(&(b.created, &b.object.uid)))
 }
 
 /// A Tenant that claims a tenant id.
