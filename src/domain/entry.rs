@@ -10,6 +10,8 @@ use crate::api::MutableSetting;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use super::behaviour::{AgentEntry, AgentRevision, Behaviour, Provider, behaviour_hash, credential_hash};
+
 /// The entry format that this version writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -275,84 +277,6 @@ pub struct VerificationKey {
     pub state: KeyState,
     /// The key.
     pub key: KeyBytes,
-}
-
-/// An AgentConfig, as the agent API needs it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentEntry {
-    /// Entry format.
-    pub format: u32,
-    /// UID of the AgentConfig.
-    pub uid: Uid,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Epoch of the leader that last wrote it; not compared.
-    pub epoch: Epoch,
-    /// The revision that everybody runs.
-    pub current: AgentRevision,
-}
-
-/// One revision of an AgentConfig.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentRevision {
-    /// Its number, from 1.
-    pub number: i64,
-    /// Hash of its behaviour, hexadecimal.
-    pub hash: String,
-    /// What it does.
-    pub behaviour: Behaviour,
-    /// Hash of the credential entry, if the provider needs one; see [`upstream_entry_name`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<String>,
-}
-
-/// How an agent behaves: a validated AgentConfig spec.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Behaviour {
-    /// Where answers come from.
-    pub provider: Provider,
-    /// Model to ask for.
-    pub model: String,
-    /// What the model is told first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub system_prompt: Option<String>,
-    /// Sampling temperature.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<Decimal>,
-    /// Nucleus sampling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<Decimal>,
-    /// Most tokens of one answer.
-    pub max_output_tokens: i32,
-    /// Texts at which the model stops.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stop: Vec<String>,
-    /// Seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<i32>,
-    /// Most earlier messages that are sent along.
-    pub max_history_messages: i32,
-    /// Longest wait for an answer.
-    pub total_timeout_seconds: i32,
-}
-
-/// Where answers come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type")]
-pub enum Provider {
-    /// Built in.
-    Echo,
-    /// A server with OpenAI's chat completions.
-    OpenAICompatible {
-        /// Base of its URLs.
-        #[serde(rename = "baseUrl")]
-        base_url: String,
-    },
 }
 
 /// A provider credential, shared by every AgentConfig with the same key.

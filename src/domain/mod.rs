@@ -3,6 +3,7 @@
 //! Raw specs stop at [`resolve`]: beyond it there are only types that can't be wrong. No I/O, clock or randomness here.
 
 pub mod ack;
+pub mod behaviour;
 pub mod class;
 pub mod decimal;
 pub mod entry;

@@ -1,4 +1,36 @@
-//! What has to change: `plan(intent, observed, now) -> Plan`. Pure; no I/O, clock or randomness.
+//! What has to change: `plan(intent, observed, installation, now) -> Plan`. Pure; no I/O, clock or randomness.
+//!
+//! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
 
+pub mod acks;
+pub mod agent;
+pub mod delete;
+pub mod ledger;
 pub mod observed;
+pub mod progress;
 pub mod step;
+pub mod tenant;
+pub mod verdict;
+
+use crate::domain::ident::Version;
+use verdict::Verdict;
+
+/// The plan of one pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<S> {
+    /// What to do, in order; the first failure ends the pass.
+    pub steps: Vec<S>,
+    /// How each part stands, given that the steps succeed.
+    pub verdicts: Vec<Verdict>,
+    /// An acknowledgement of this version (or of what the steps write) is awaited.
+    pub awaits: Option<Version>,
+    /// Look again at this time even if nothing happens.
+    pub wake_at: Option<jiff::Timestamp>,
+}
+
+impl<S> Plan<S> {
+    /// A plan that does nothing, for these reasons.
+    pub fn nothing(verdicts: Vec<Verdict>) -> Self {
+        Self { steps: Vec::new(), verdicts, awaits: None, wake_at: None }
+    }
+}

@@ -1,0 +1,93 @@
+//! Who has to acknowledge what before a step may follow (design: "Who must acknowledge").
+
+use super::{
+    observed::Replicas,
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType, Reason},
+    domain::{
+        ack::{MAX_QUARANTINED, Replica},
+        class::ErrorClass,
+        ident::{Incarnation, Version},
+    },
+};
+
+/// Whether every ready replica serves an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Every ready replica, at least one, acknowledged it.
+    Served,
+    /// These ready replicas have not acknowledged it yet.
+    Waiting(Vec<String>),
+    /// There is no ready replica.
+    NoReplicas,
+    /// This replica refuses it.
+    Quarantined {
+        /// Its name.
+        replica: String,
+        /// What it says.
+        why: String,
+    },
+}
+
+/// Whether every ready replica serves the entry at `version`. `incarnation` is the tenant's, for its quarantine; an
+/// AgentConfig has none.
+pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas: &Replicas) -> Proof {
+    let ready: Vec<&Replica> = replicas.all.iter().filter(|r| r.ready).collect();
+    if ready.is_empty() {
+        return Proof::NoReplicas;
+    }
+    let waiting: Vec<String> = ready.iter().filter(|r| !r.has_applied(version)).map(|r| r.name.clone()).collect();
+    if !waiting.is_empty() {
+        return Proof::Waiting(waiting);
+    }
+    for replica in ready {
+        let (Some(ack), Some(incarnation)) = (&replica.acknowledged, incarnation) else { continue };
+        if let Some(why) = ack.quarantined.get(&incarnation) {
+            return Proof::Quarantined { replica: replica.name.clone(), why: why.clone() };
+        }
+        if ack.quarantine_overflow {
+            let why = format!("it quarantines more than {MAX_QUARANTINED} tenants");
+            return Proof::Quarantined { replica: replica.name.clone(), why };
+        }
+    }
+    Proof::Served
+}
+
+/// The running replicas, Ready or not, that may still act on what was there before `version`.
+pub fn still_unaware(version: Version, replicas: &Replicas) -> Vec<String> {
+    replicas.all.iter().filter(|r| r.running && !r.has_applied(version)).map(|r| r.name.clone()).collect()
+}
+
+/// The verdict on `Served` for an entry at `version` (`None`: it is being written in this pass), and the version whose
+/// acknowledgement is awaited. What was proved once (`recorded`) is not asked again.
+pub fn judge_served(
+    version: Option<Version>,
+    incarnation: Option<Incarnation>,
+    recorded: Option<Version>,
+    replicas: &Replicas,
+) -> (Verdict, Option<Version>) {
+    let verdict = |stand, reason, note: String| Verdict::new(ConditionType::Served, stand, reason, note);
+    let Some(version) = version else {
+        return (verdict(Stand::Waits, Reason::WaitingForReplicas, "the entry was just written".to_owned()), None);
+    };
+    let proof = if recorded == Some(version) { Proof::Served } else { prove_served(version, incarnation, replicas) };
+    match proof {
+        Proof::Served => {
+            (verdict(Stand::Holds, Reason::Served, format!("every ready replica serves entry version {version}")), None)
+        }
+        Proof::Waiting(names) => (
+            verdict(Stand::Waits, Reason::WaitingForReplicas, format!("waiting for {}", names.join(", "))),
+            Some(version),
+        ),
+        Proof::NoReplicas => {
+            let note = "no ready replica of the agent API".to_owned();
+            (verdict(Stand::Waits, Reason::NoReplicas, note), Some(version))
+        }
+        Proof::Quarantined { replica, why } => {
+            let note = format!("replica {replica} refuses the entry: {why}");
+            (verdict(Stand::Refused(ErrorClass::Transient), Reason::Quarantined, note), Some(version))
+        }
+    }
+}

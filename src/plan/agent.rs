@@ -1,0 +1,187 @@
+//! The plan of an AgentConfig: revision, credential, entry, proof; and its end.
+
+use super::{
+    Plan,
+    acks::{judge_served, still_unaware},
+    observed::{AgentEntryView, Credential, Installation, ObservedAgent, RevisionView, Seen},
+    step::AgentStep,
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        entry::{AgentEntry, AgentRevision, FORMAT, UpstreamEntry, behaviour_hash},
+        ident::Version,
+        resolve::DesiredAgent,
+    },
+};
+
+/// How many revisions of an AgentConfig are kept (as `revisionHistoryLimit` of a Deployment).
+pub const REVISION_HISTORY: usize = 10;
+
+/// Plans an AgentConfig that should exist.
+pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation: &Installation) -> Plan<AgentStep> {
+    let mut steps = Vec::new();
+    let (accepted, upstream) = plan_credential(desired, observed, &mut steps);
+    let revisions = match &observed.revisions {
+        Seen::Ours(revisions) => revisions.as_slice(),
+        Seen::Missing => &[],
+        Seen::Foreign(note) => return hold(accepted, Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note),
+        Seen::Unknown(unseen) => return hold(accepted, Stand::Unseen(unseen.class), Reason::Retrying, &unseen.note),
+    };
+    if !accepted.lets_pass() {
+        return hold(accepted, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
+    }
+    if !observed.finalizer {
+        steps.insert(0, AgentStep::AddFinalizer);
+    }
+    let current = plan_revision(desired, revisions, upstream, &mut steps);
+    let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
+    let (served, awaits) = judge_served(version, None, observed.served, &observed.replicas);
+    if served.stand == Stand::Holds {
+        plan_unused(observed, &mut steps);
+    }
+    Plan { steps, verdicts: vec![accepted, published, served], awaits, wake_at: None }
+}
+
+fn hold(accepted: Verdict, stand: Stand, reason: Reason, note: &str) -> Plan<AgentStep> {
+    let published = Verdict::new(Part::Published, stand, reason, note);
+    let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
+    Plan::nothing(vec![accepted, published, served])
+}
+
+fn plan_credential(
+    desired: &DesiredAgent,
+    observed: &ObservedAgent,
+    steps: &mut Vec<AgentStep>,
+) -> (Verdict, Option<String>) {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::Accepted, stand, reason, note);
+    let fine = verdict(Stand::Holds, Reason::Accepted, "the spec is valid".to_owned());
+    let Some(reference) = &desired.credential else { return (fine, None) };
+    match &observed.credential {
+        Seen::Ours(Credential { hash, api_key }) => {
+            if !observed.upstream_published {
+                let entry = UpstreamEntry { format: FORMAT, hash: hash.clone(), api_key: api_key.clone() };
+                steps.push(AgentStep::PutUpstream(entry));
+            }
+            (fine, Some(hash.clone()))
+        }
+        Seen::Missing | Seen::Foreign(_) => {
+            let note = format!("Secret '{}' with key '{}' does not exist or is empty", reference.name, reference.key);
+            (verdict(Stand::Refused(ErrorClass::Waiting), Reason::CredentialMissing, note), None)
+        }
+        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
+    }
+}
+
+fn plan_revision(
+    desired: &DesiredAgent,
+    revisions: &[RevisionView],
+    upstream: Option<String>,
+    steps: &mut Vec<AgentStep>,
+) -> AgentRevision {
+    let hash = behaviour_hash(&desired.behaviour);
+    let newest = revisions.iter().max_by_key(|r| r.number);
+    let number = match newest {
+        Some(newest) if newest.hash == hash => newest.number,
+        Some(newest) => newest.number.saturating_add(1),
+        None => 1,
+    };
+    let kept = newest.is_some_and(|n| n.number == number);
+    if !kept {
+        let behaviour = Box::new(desired.behaviour.clone());
+        steps.push(AgentStep::CreateRevision { number, hash: hash.clone(), behaviour });
+    }
+    let mut sorted: Vec<&RevisionView> = revisions.iter().collect();
+    sorted.sort_by_key(|r| r.number);
+    let surplus = (sorted.len() + usize::from(!kept)).saturating_sub(REVISION_HISTORY);
+    steps.extend(sorted.iter().take(surplus).map(|r| AgentStep::DeleteRevision { name: r.name.clone() }));
+    AgentRevision { number, hash, behaviour: desired.behaviour.clone(), upstream }
+}
+
+fn plan_entry(
+    desired: &DesiredAgent,
+    observed: &ObservedAgent,
+    installation: &Installation,
+    current: AgentRevision,
+    steps: &mut Vec<AgentStep>,
+) -> (Verdict, Option<Version>) {
+    let verdict = |stand, reason, note: &str| Verdict::new(Part::Published, stand, reason, note);
+    let note = format!("the registry holds revision {}", current.number);
+    let entry = AgentEntry {
+        format: FORMAT,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        epoch: installation.epoch,
+        current,
+    };
+    let replace = match &observed.entry {
+        Seen::Missing => None,
+        Seen::Ours(AgentEntryView { entry: Some(old), version, .. })
+            if (AgentEntry { epoch: old.epoch, ..entry.clone() }) == *old =>
+        {
+            return (verdict(Stand::Holds, Reason::Published, &note), Some(*version));
+        }
+        Seen::Ours(view) => Some(view.version),
+        Seen::Foreign(note) => return (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None),
+        Seen::Unknown(unseen) => return (verdict(Stand::Unseen(unseen.class), Reason::Retrying, &unseen.note), None),
+    };
+    steps.push(AgentStep::PutEntry { entry: Box::new(entry), replace });
+    (verdict(Stand::Doing, Reason::Published, &note), None)
+}
+
+/// Deletes credential entries that nothing refers to, once no running replica can still look for them.
+fn plan_unused(observed: &ObservedAgent, steps: &mut Vec<AgentStep>) {
+    if !still_unaware(observed.last_reference, &observed.replicas).is_empty() {
+        return;
+    }
+    let gone = observed.unused_upstreams.iter();
+    steps.extend(gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }));
+}
+
+/// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end.
+pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::DeletionBlocked, stand, reason, note);
+    if !observed.finalizer {
+        return Plan::nothing(Vec::new());
+    }
+    if !observed.users.is_empty() {
+        let note = format!("used by Tenant {}", observed.users.join(", "));
+        return Plan::nothing(vec![verdict(Stand::Waits, Reason::InUse, note)]);
+    }
+    let unaware = still_unaware(observed.last_reference, &observed.replicas);
+    if !unaware.is_empty() {
+        let note = format!("waiting for {} to let go of it", unaware.join(", "));
+        let mut plan = Plan::nothing(vec![verdict(Stand::Waits, Reason::WaitingForReplicas, note)]);
+        plan.awaits = Some(observed.last_reference);
+        return plan;
+    }
+    match &observed.entry {
+        Seen::Ours(view) => {
+            let step = AgentStep::DeleteEntry { uid: view.secret_uid.clone(), version: view.version };
+            let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the entry is being removed");
+            // The credential goes in the next pass, when the replicas have let go of the entry.
+            let steps = if observed.unused_upstreams.is_empty() && !uses_upstream(view) {
+                vec![step, AgentStep::RemoveFinalizer]
+            } else {
+                vec![step]
+            };
+            return Plan { steps, verdicts: vec![working], awaits: None, wake_at: Some(jiff::Timestamp::UNIX_EPOCH) };
+        }
+        Seen::Unknown(unseen) => {
+            return Plan::nothing(vec![verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone())]);
+        }
+        Seen::Missing | Seen::Foreign(_) => {}
+    }
+    let mut steps = Vec::new();
+    plan_unused(observed, &mut steps);
+    steps.push(AgentStep::RemoveFinalizer);
+    let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the last parts are being removed");
+    Plan { steps, verdicts: vec![working], awaits: None, wake_at: None }
+}
+
+fn uses_upstream(view: &AgentEntryView) -> bool {
+    view.entry.as_ref().is_none_or(|e| e.current.upstream.is_some())
+}

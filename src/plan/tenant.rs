@@ -1,0 +1,379 @@
+//! The plan of a Tenant that should exist: finalizer, cell, database, keys, entry, proof.
+
+use super::{
+    Plan,
+    acks::judge_served,
+    ledger::{Holding, judge},
+    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+    step::{Provision, TenantStep},
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState, VerificationKey},
+        ident::{AgentName, Incarnation, Uid, Version},
+        keys::{Keyring, SigningKey},
+        resolve::{AgentLookup, DesiredTenant},
+    },
+};
+use std::collections::BTreeMap;
+
+/// Plans a Tenant that should exist.
+pub fn plan_tenant(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: jiff::Timestamp,
+) -> Plan<TenantStep> {
+    let mut steps = Vec::new();
+    let holding = judge(&desired.object.uid, observed);
+    let accepted = judge_acceptance(desired, observed, &holding);
+    if !accepted.lets_pass() {
+        let mut plan = Plan::nothing(vec![accepted]);
+        plan.verdicts.extend(standing_parts(desired, observed, &holding));
+        return plan;
+    }
+    if !observed.finalizer {
+        steps.push(TenantStep::AddFinalizer);
+    }
+    let (database, home) = plan_database(desired, observed, installation, holding, &mut steps);
+    let mut verdicts = vec![accepted, database];
+    let Some(home) = home else {
+        verdicts.extend(standing_tail(observed));
+        // Nothing outside the object is touched in this pass, so the finalizer can wait as well.
+        return Plan { steps: Vec::new(), verdicts, awaits: None, wake_at: None };
+    };
+    let (keys, ring) = plan_keys(observed, &home, &mut steps);
+    verdicts.push(keys);
+    let Some(ring) = ring else {
+        verdicts.extend([pending(Part::Published), pending(Part::Served)]);
+        return Plan { steps, verdicts, awaits: None, wake_at: None };
+    };
+    let (published, version) = plan_entry(desired, observed, installation, &home, &ring, now, &mut steps);
+    verdicts.push(published);
+    let (served, awaits) = judge_served(version, Some(home.incarnation), observed.recorded.served, &observed.replicas);
+    verdicts.push(served);
+    Plan { steps, verdicts, awaits, wake_at: None }
+}
+
+/// Where the tenant's data is or will be.
+struct Home {
+    incarnation: Incarnation,
+    database: EntryDatabase,
+    ring_version: i32,
+}
+
+fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Verdict {
+    let refuse = |reason, note: String, class| Verdict::new(Part::Accepted, Stand::Refused(class), reason, note);
+    let owned = matches!(holding, Holding::Ours { .. }) || matches!(observed.entry, Seen::Ours(_));
+    if let (Some(rival), false) = (&observed.rival, owned) {
+        let note =
+            format!("tenant id '{}' is claimed by the older Tenant {rival} (UID {})", desired.tenant_id, rival.uid);
+        return refuse(Reason::Conflict, note, ErrorClass::Conflict);
+    }
+    match holding {
+        Holding::Foreign(note) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict),
+        Holding::Retained(note) => return refuse(Reason::Retained, note.clone(), ErrorClass::Conflict),
+        Holding::Nothing { .. }
+        | Holding::Ours { .. }
+        | Holding::Lost(_)
+        | Holding::Changed(_)
+        | Holding::Unknown(_) => {}
+    }
+    if let Seen::Foreign(note) = &observed.entry {
+        return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict);
+    }
+    let missing: Vec<&str> = desired
+        .agents
+        .iter()
+        .filter(|(name, _)| matches!(observed.agents.get(*name), None | Some(AgentLookup::Missing)))
+        .map(|(_, agent)| agent.config.as_str())
+        .collect();
+    if !missing.is_empty() {
+        let note = format!(
+            "AgentConfig '{}' does not exist in namespace '{}'",
+            missing.join("', '"),
+            desired.object.namespace
+        );
+        return refuse(Reason::AgentConfigMissing, note, ErrorClass::Waiting);
+    }
+    Verdict::new(Part::Accepted, Stand::Holds, Reason::Accepted, "the spec is valid")
+}
+
+/// What a pass that must not change anything can still say about the later parts.
+fn standing_parts(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Vec<Verdict> {
+    let database = match holding {
+        Holding::Ours { row, whole: true } if row.uid == desired.object.uid && row.state == RowState::Active => {
+            Verdict::new(Part::DatabaseReady, Stand::Holds, Reason::Provisioned, provisioned_note(&row.schema))
+        }
+        Holding::Ours { .. }
+        | Holding::Nothing { .. }
+        | Holding::Foreign(_)
+        | Holding::Retained(_)
+        | Holding::Lost(_)
+        | Holding::Changed(_)
+        | Holding::Unknown(_) => pending(Part::DatabaseReady),
+    };
+    std::iter::once(database).chain(standing_tail(observed)).collect()
+}
+
+fn standing_tail(observed: &ObservedTenant) -> [Verdict; 3] {
+    let keys = match &observed.keys {
+        Seen::Ours(view) => issued(&view.ring, Stand::Holds),
+        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => pending(Part::SigningKeysReady),
+    };
+    let (published, served) = match &observed.entry {
+        Seen::Ours(EntryView { entry: Some(entry), version, .. }) => (
+            Verdict::new(
+                Part::Published,
+                Stand::Waits,
+                Reason::Pending,
+                "the registry holds an earlier state of the spec",
+            ),
+            judge_served(Some(*version), Some(entry.incarnation), observed.recorded.served, &observed.replicas).0,
+        ),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+            (pending(Part::Published), pending(Part::Served))
+        }
+    };
+    [keys, published, served]
+}
+
+fn pending(part: Part) -> Verdict {
+    Verdict::new(part, Stand::Waits, Reason::Pending, "an earlier part has to be ready first")
+}
+
+fn provisioned_note(schema: &str) -> String {
+    format!("schema '{schema}' is in place")
+}
+
+fn plan_database(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    holding: Holding,
+    steps: &mut Vec<TenantStep>,
+) -> (Verdict, Option<Home>) {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::DatabaseReady, stand, reason, note);
+    match holding {
+        Holding::Nothing { offer: Some(offer), replaces } => {
+            plan_cell(offer, observed, steps);
+            let name = desired.tenant_id.database_name(&installation.prefix);
+            let provision = Provision {
+                tenant_id: desired.tenant_id.clone(),
+                incarnation: observed.fresh.incarnation,
+                cell: offer.cell,
+                schema: name.clone(),
+                role: name,
+                replaces,
+            };
+            let home = Home {
+                incarnation: provision.incarnation,
+                database: EntryDatabase {
+                    instance: installation.instance.clone(),
+                    cell: provision.cell,
+                    schema: provision.schema.clone(),
+                    role: provision.role.clone(),
+                    schema_version: installation.schema_version,
+                    max_concurrent_transactions: desired.max_concurrent_transactions,
+                    statement_timeout_seconds: desired.statement_timeout_seconds,
+                },
+                ring_version: 1,
+            };
+            let note = provisioned_note(&provision.schema);
+            steps.push(TenantStep::Provision(provision));
+            (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
+        }
+        Holding::Nothing { offer: None, .. } => {
+            let note = "the database offers no cell".to_owned();
+            (verdict(Stand::Unseen(ErrorClass::Transient), Reason::DatabaseUnavailable, note), None)
+        }
+        Holding::Ours { row, .. } if row.state != RowState::Active => {
+            let note =
+                format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
+            (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None)
+        }
+        Holding::Ours { row, whole } => {
+            plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
+            let note = provisioned_note(&row.schema);
+            let home = Home::of_row(desired, installation, &row);
+            let stand = if whole {
+                Stand::Holds
+            } else {
+                steps.push(TenantStep::RepairDatabase { row });
+                Stand::Doing
+            };
+            (verdict(stand, Reason::Provisioned, note), Some(home))
+        }
+        Holding::Lost(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
+        Holding::Changed(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::DatabaseChanged, note), None),
+        Holding::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None),
+        Holding::Retained(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Retained, note), None),
+        Holding::Unknown(unseen) => {
+            let reason = unseen_reason(unseen.class);
+            (verdict(Stand::Unseen(unseen.class), reason, unseen.note), None)
+        }
+    }
+}
+
+/// The reason for a database that could not be used, by the class of its error.
+pub fn unseen_reason(class: ErrorClass) -> Reason {
+    match class {
+        ErrorClass::Denied => Reason::PermissionDenied,
+        ErrorClass::Bug => Reason::InternalError,
+        ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
+            Reason::DatabaseUnavailable
+        }
+    }
+}
+
+fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
+    if !offer.exists || !observed.cell_entry {
+        steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
+    }
+}
+
+impl Home {
+    fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
+        Self {
+            incarnation: row.incarnation,
+            database: EntryDatabase {
+                instance: installation.instance.clone(),
+                cell: row.cell,
+                schema: row.schema.clone(),
+                role: row.role.clone(),
+                schema_version: row.schema_version,
+                max_concurrent_transactions: desired.max_concurrent_transactions,
+                statement_timeout_seconds: desired.statement_timeout_seconds,
+            },
+            ring_version: row.ring_version,
+        }
+    }
+}
+
+fn issued(ring: &Keyring, stand: Stand) -> Verdict {
+    let kid = ring.current().map(|k| k.kid.to_string()).unwrap_or_default();
+    Verdict::new(Part::SigningKeysReady, stand, Reason::Issued, format!("key '{kid}' signs"))
+}
+
+fn plan_keys(observed: &ObservedTenant, home: &Home, steps: &mut Vec<TenantStep>) -> (Verdict, Option<Keyring>) {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::SigningKeysReady, stand, reason, note);
+    match &observed.keys {
+        Seen::Ours(KeysView { ring, .. }) => (issued(ring, Stand::Holds), Some(ring.clone())),
+        Seen::Missing => {
+            let ring = restored_ring(observed, home)
+                .map_or_else(|| Keyring::first(observed.fresh.kid.clone(), observed.fresh.key.clone()), Ok);
+            match ring {
+                Ok(ring) => {
+                    steps.push(TenantStep::CreateKeys { ring: ring.clone() });
+                    (issued(&ring, Stand::Doing), Some(ring))
+                }
+                Err(e) => (verdict(Stand::Refused(ErrorClass::Bug), Reason::InternalError, e.to_string()), None),
+            }
+        }
+        Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
+        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
+    }
+}
+
+/// A lost HS256 ring lives on in the entry of the same data.
+fn restored_ring(observed: &ObservedTenant, home: &Home) -> Option<Keyring> {
+    let Seen::Ours(EntryView { entry: Some(entry), .. }) = &observed.entry else { return None };
+    if entry.incarnation != home.incarnation {
+        return None;
+    }
+    let keys = entry.keys.iter().map(|k| SigningKey {
+        kid: k.kid.clone(),
+        algorithm: k.algorithm,
+        state: k.state,
+        key: k.key.clone(),
+    });
+    Keyring::new(home.ring_version, keys.collect()).ok()
+}
+
+fn published_agents(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+    let mut agents = BTreeMap::new();
+    for (name, wanted) in &desired.agents {
+        let uid: Uid = match observed.agents.get(name) {
+            Some(AgentLookup::Published(uid)) => uid.clone(),
+            Some(AgentLookup::Unpublished(_) | AgentLookup::Missing) | None => return Err(wanted.config.clone()),
+        };
+        agents.insert(name.clone(), EntryAgent { config_uid: uid, overrides: wanted.overrides.clone() });
+    }
+    Ok(agents)
+}
+
+fn plan_entry(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    home: &Home,
+    ring: &Keyring,
+    now: jiff::Timestamp,
+    steps: &mut Vec<TenantStep>,
+) -> (Verdict, Option<Version>) {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::Published, stand, reason, note);
+    let agents = match published_agents(desired, observed) {
+        Ok(agents) => agents,
+        Err(config) => {
+            let note = format!("AgentConfig '{config}' is not in the registry yet");
+            return (verdict(Stand::Waits, Reason::AgentConfigNotPublished, note), None);
+        }
+    };
+    let entry = TenantEntry {
+        format: FORMAT,
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: home.incarnation,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        generation: desired.generation,
+        epoch: installation.epoch,
+        state: TenantState::Active,
+        state_since: now,
+        database: home.database.clone(),
+        agents,
+        default_agent: desired.default_agent.clone(),
+        mutable: desired.mutable.clone(),
+        auth: EntryAuth {
+            issuer: desired.issuer.clone(),
+            audience: desired.audience.clone(),
+            max_token_seconds: desired.max_token_seconds,
+        },
+        keys: ring.keys().iter().map(verification_key).collect(),
+        revoked_kids: std::collections::BTreeSet::new(),
+    };
+    let written = || verdict(Stand::Doing, Reason::Published, "the registry entry equals the spec".to_owned());
+    match &observed.entry {
+        Seen::Missing => {
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            (written(), None)
+        }
+        Seen::Ours(view) if view.entry.as_ref().is_some_and(|old| says_the_same(old, &entry)) => {
+            let note = "the registry entry equals the spec".to_owned();
+            (verdict(Stand::Holds, Reason::Published, note), Some(view.version))
+        }
+        Seen::Ours(view) => {
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            (written(), None)
+        }
+        Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
+        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
+    }
+}
+
+fn verification_key(key: &SigningKey) -> VerificationKey {
+    VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, state: key.state, key: key.key.clone() }
+}
+
+/// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
+fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
+    let aligned =
+        TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
+    aligned == *old
+}
