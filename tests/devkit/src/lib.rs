@@ -1,1 +1,51 @@
-//! Local environments for the demo, the tests and the benchmarks.
+//! Local environments for the demo, the tests and the benchmarks: a real control plane (etcd, kube-apiserver,
+//! kube-controller-manager) and real Postgres servers, on ports and in folders of their own.
+//!
+//! A test attaches to the environment of its test run, or starts one for its process:
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! let env = devkit::Environment::shared().await?;
+//! let namespace = env.create_namespace("chat").await?;
+//! let database = env.postgres()?.create_database(&devkit::unique("chat")).await?;
+//! # let _ = (namespace, database.superuser_url()); Ok(())
+//! # }
+//! ```
+//!
+//! Map of the house:
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `environment`, `env_file` | [`Environment`]: started, or attached to through `$DEVKIT_ENV` |
+//! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
+//! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
+//! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
+//! | `tools` | finding, fetching and building the programs |
+//! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
+
+mod commands;
+mod control_plane;
+mod credentials;
+mod env_file;
+mod environment;
+mod names;
+mod places;
+mod ports;
+mod postgres;
+mod process;
+mod progress;
+mod supervisor;
+pub mod tools;
+mod wait;
+
+pub use commands::Output;
+pub use control_plane::ApiServer;
+pub use env_file::{EnvFile, PostgresEntry};
+pub use environment::{Environment, Options};
+pub use names::{test_namespace, unique};
+pub use places::Places;
+pub use ports::{check_port, free_port};
+pub use postgres::{PgVersion, Postgres, TestDatabase};
+pub use process::{Process, Spec};
+pub use supervisor::Stage;
+pub use wait::eventually;

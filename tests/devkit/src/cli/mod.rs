@@ -1,0 +1,128 @@
+//! The command line: one file for each verb that is more than a few lines.
+
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use devkit::{Environment, Options, PgVersion, Places, tools};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Local environments for agent-tenancy: a real control plane and Postgres, without containers.
+#[derive(Parser)]
+#[command(name = "devkit")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring an environment up, run a command in it, take it down; ends with the command's exit code.
+    Run {
+        #[command(flatten)]
+        what: What,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Bring an environment up, print how to use it, and keep it until Ctrl-C.
+    Up {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Find, fetch or build everything, then print paths and versions.
+    Tools,
+    /// Only find, fetch or build everything.
+    Build,
+}
+
+#[derive(clap::Args)]
+struct What {
+    /// Major versions of the Postgres servers, the default one first; without it, one server ($DEVKIT_POSTGRES, else what the machine has).
+    #[arg(long, value_delimiter = ',', value_name = "MAJOR")]
+    postgres: Vec<PgVersion>,
+    /// Only Postgres.
+    #[arg(long)]
+    no_control_plane: bool,
+    /// The API server's port; a free one if not given.
+    #[arg(long, value_name = "PORT")]
+    apiserver_port: Option<u16>,
+    /// The first Postgres server's port; a free one if not given.
+    #[arg(long, value_name = "PORT")]
+    postgres_port: Option<u16>,
+}
+
+impl From<What> for Options {
+    fn from(what: What) -> Options {
+        let What { postgres, no_control_plane, apiserver_port, postgres_port } = what;
+        let postgres = if postgres.is_empty() { vec![None] } else { postgres.into_iter().map(Some).collect() };
+        Options { control_plane: !no_control_plane, postgres, apiserver_port, postgres_port, ..Options::default() }
+    }
+}
+
+/// Does what the command line says.
+pub(crate) async fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().verb {
+        Verb::Run { what, command } => run::run(what.into(), &command).await,
+        Verb::Up { what } => up(what.into()).await,
+        Verb::Tools => tokio::task::spawn_blocking(|| all_tools(true)).await?,
+        Verb::Build => tokio::task::spawn_blocking(|| all_tools(false)).await?,
+    }
+}
+
+async fn up(options: Options) -> anyhow::Result<ExitCode> {
+    // Before the start: Ctrl-C while it starts must end it as well.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let env = tokio::select! {
+        env = Environment::start(options) => env?,
+        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+    };
+    let (file, path) = env.file();
+    println!("export DEVKIT_ENV={}", path.display());
+    if let Some(kubeconfig) = &file.kubeconfig {
+        println!("export KUBECONFIG={}", kubeconfig.display());
+    }
+    for server in &file.postgres {
+        println!(
+            "# Postgres {}: postgres://postgres:{}@{}:{}/postgres",
+            server.major, server.password, server.host, server.port
+        );
+    }
+    println!("# logs: {}\n# up; Ctrl-C takes it down", file.logs.display());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    env.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all_tools(print: bool) -> anyhow::Result<ExitCode> {
+    let places = Places::from_env()?;
+    let control_plane = tools::control_plane(&places)?;
+    let mut servers = vec![tools::postgres(&places, None)?];
+    for version in [PgVersion::OLDEST, PgVersion::NEWEST] {
+        let server = tools::postgres(&places, Some(version))?;
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    if print {
+        let programs = [
+            (control_plane.etcd, vec!["--version"]),
+            (control_plane.kube_apiserver, vec!["--version"]),
+            (control_plane.kube_controller_manager, vec!["--version"]),
+            (control_plane.kubectl, vec!["version", "--client"]),
+            (control_plane.helm, vec!["version", "--short"]),
+        ];
+        let servers = servers.into_iter().map(|server| (server.bin.join("postgres"), vec!["--version"]));
+        for (program, args) in programs.into_iter().chain(servers) {
+            let output = std::process::Command::new(&program).args(args).output()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            println!("{:<48} {}", text.lines().next().unwrap_or("?"), program.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,275 @@
+//! An environment as a whole: started by this process, or attached to.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, Config, api::PostParams};
+use tokio::sync::OnceCell;
+
+use crate::{
+    EnvFile, Output, PgVersion, Places, Postgres, Process, Spec, commands,
+    control_plane::{self, ApiServer, ControlPlane, namespace_ready},
+    credentials,
+    supervisor::Supervisor,
+    test_namespace, tools,
+};
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// etcd, kube-apiserver and kube-controller-manager.
+    pub control_plane: bool,
+    /// One server for each; `None` is the default version (`$DEVKIT_POSTGRES`, else what the machine has).
+    pub postgres: Vec<Option<PgVersion>>,
+    /// The API server's port; without it, a free one.
+    pub apiserver_port: Option<u16>,
+    /// The first Postgres server's port; without it, a free one.
+    pub postgres_port: Option<u16>,
+    /// More flags for kube-apiserver, such as an audit log.
+    pub apiserver_flags: Vec<String>,
+}
+
+impl Default for Options {
+    /// A control plane and one Postgres server of the default version.
+    fn default() -> Self {
+        let (apiserver_port, postgres_port) = (None, None);
+        Options {
+            control_plane: true,
+            postgres: vec![None],
+            apiserver_port,
+            postgres_port,
+            apiserver_flags: Vec::new(),
+        }
+    }
+}
+
+/// A control plane and Postgres servers. One that this process started ends when it is dropped, and with the process.
+#[derive(Debug)]
+pub struct Environment {
+    file: EnvFile,
+    file_path: PathBuf,
+    servers: Vec<Postgres>,
+    own: Option<Own>,
+}
+
+/// What only the process that started the environment has. The supervisor's end takes all processes down.
+#[derive(Debug)]
+struct Own {
+    control_plane: Option<ControlPlane>,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Environment {
+    /// The environment of this test run: the one that `$DEVKIT_ENV` names (see `devkit run`), else one for this
+    /// process, started at the first call. Clients are not shared: each test makes its own for its own runtime.
+    pub async fn shared() -> anyhow::Result<&'static Environment> {
+        static SHARED: OnceCell<Environment> = OnceCell::const_new();
+        SHARED
+            .get_or_try_init(|| async {
+                match EnvFile::from_env()? {
+                    Some(file) => Ok(Environment::attach(file)),
+                    None => Environment::start(Options::default()).await,
+                }
+            })
+            .await
+    }
+
+    fn attach(file: EnvFile) -> Environment {
+        let servers = file.postgres.iter().cloned().map(Postgres::attach).collect();
+        let file_path = std::env::var_os("DEVKIT_ENV").map(PathBuf::from).unwrap_or_default();
+        Environment { file, file_path, servers, own: None }
+    }
+
+    /// Starts one of one's own, for a test that stops, replaces or breaks parts of it.
+    pub async fn start(options: Options) -> anyhow::Result<Environment> {
+        let tools = if options.control_plane {
+            let find = || tools::control_plane(&Places::from_env()?);
+            Some(tokio::task::spawn_blocking(find).await??)
+        } else {
+            None
+        };
+        let supervisor = tokio::task::spawn_blocking(|| Supervisor::start("env")).await??;
+        let result = Environment::start_in(&supervisor, &options, tools).await;
+        if result.is_err() {
+            // The error names log files.
+            supervisor.keep_logs();
+        }
+        result
+    }
+
+    async fn start_in(
+        supervisor: &Arc<Supervisor>,
+        options: &Options,
+        tools: Option<tools::ControlPlaneTools>,
+    ) -> anyhow::Result<Environment> {
+        let plane = async {
+            match &tools {
+                Some(tools) => {
+                    let flags = &options.apiserver_flags;
+                    ControlPlane::start(supervisor, tools, options.apiserver_port, flags).await.map(Some)
+                }
+                None => Ok(None),
+            }
+        };
+        let servers = async {
+            let mut servers = Vec::new();
+            for (number, version) in options.postgres.iter().enumerate() {
+                let port = options.postgres_port.filter(|_| number == 0);
+                servers.push(Postgres::start_in(supervisor, *version, port).await?);
+            }
+            anyhow::Ok(servers)
+        };
+        let (control_plane, servers) = tokio::try_join!(plane, servers)?;
+        let file = EnvFile {
+            kubeconfig: control_plane.as_ref().map(|plane| plane.kubeconfig.clone()),
+            apiserver: control_plane.as_ref().map(|plane| plane.apiserver.url()),
+            logs: supervisor.logs().to_owned(),
+            postgres: servers.iter().map(Postgres::entry).collect(),
+        };
+        let file_path = supervisor.folder().join("env.json");
+        file.write(&file_path)?;
+        let own = Own { control_plane, supervisor: supervisor.clone() };
+        Ok(Environment { file, file_path, servers, own: Some(own) })
+    }
+
+    /// Ends every process and removes the data. An attached environment is left alone.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(own) = &self.own {
+            let supervisor = own.supervisor.clone();
+            tokio::task::spawn_blocking(move || supervisor.stop()).await?;
+        }
+        Ok(())
+    }
+
+    /// What another process needs to attach; its path goes into `$DEVKIT_ENV`.
+    pub fn file(&self) -> (&EnvFile, &Path) {
+        (&self.file, &self.file_path)
+    }
+
+    /// The folder of the log files, one for each process.
+    pub fn logs(&self) -> &Path {
+        &self.file.logs
+    }
+
+    /// Log files outlive this environment.
+    pub fn keep_logs(&self) {
+        if let Some(own) = &self.own {
+            own.supervisor.keep_logs();
+        }
+    }
+
+    /// A kubeconfig for the cluster's administrator.
+    pub fn kubeconfig_path(&self) -> anyhow::Result<&Path> {
+        self.file.kubeconfig.as_deref().context("this environment was started without a control plane")
+    }
+
+    /// The client configuration of the cluster's administrator.
+    pub async fn kube_config(&self) -> anyhow::Result<Config> {
+        control_plane::config(self.kubeconfig_path()?).await
+    }
+
+    /// A client of the cluster's administrator, for the runtime that calls this.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::try_from(self.kube_config().await?)?)
+    }
+
+    /// The API server, to stop and start it; only in an environment of one's own.
+    pub fn apiserver(&self) -> anyhow::Result<&ApiServer> {
+        self.kubeconfig_path()?;
+        let own = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
+        Ok(&own
+            .context("this API server belongs to the whole test run; start an environment of your own to stop it")?
+            .apiserver)
+    }
+
+    /// The default Postgres server.
+    pub fn postgres(&self) -> anyhow::Result<&Postgres> {
+        self.servers.first().context("this environment was started without Postgres")
+    }
+
+    /// Its Postgres server of that version.
+    pub fn postgres_of(&self, version: PgVersion) -> anyhow::Result<&Postgres> {
+        let server = self.servers.iter().find(|server| server.version_major() == version.major());
+        server.with_context(|| format!("this environment was started without Postgres {version}"))
+    }
+
+    /// Creates a namespace with a unique name and waits until pods and tokens can be made in it.
+    pub async fn create_namespace(&self, prefix: &str) -> anyhow::Result<String> {
+        let name = test_namespace(prefix);
+        let client = self.client().await?;
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.clone());
+        Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        namespace_ready(client, &name).await?;
+        Ok(name)
+    }
+
+    /// A kubeconfig with a fresh token of that ServiceAccount, written to `<dir>/<namespace>-<name>.kubeconfig`.
+    ///
+    /// The ServiceAccount may be a moment away still (a chart was just installed): it is waited for.
+    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, dir: &Path) -> anyhow::Result<PathBuf> {
+        let admin = self.kube_config().await?;
+        let client = Client::try_from(admin)?;
+        let what = format!("the ServiceAccount {namespace}/{name} gives a token");
+        let token = crate::eventually(Duration::from_secs(20), &what, || {
+            credentials::service_account_token(client.clone(), namespace, name)
+        })
+        .await?;
+        let path = credentials::service_account_file(dir, namespace, name);
+        let (server, ca) = self.server_and_ca()?;
+        credentials::write_kubeconfig(&path, &server, &ca, name, &token, namespace)?;
+        Ok(path)
+    }
+
+    fn server_and_ca(&self) -> anyhow::Result<(String, PathBuf)> {
+        let file = kube::config::Kubeconfig::read_from(self.kubeconfig_path()?)?;
+        let cluster = file
+            .clusters
+            .first()
+            .and_then(|cluster| cluster.cluster.clone())
+            .context("the kubeconfig names no cluster")?;
+        let (server, ca) = (cluster.server, cluster.certificate_authority);
+        Ok((server.context("the kubeconfig names no server")?, ca.context("the kubeconfig names no CA")?.into()))
+    }
+
+    /// Starts one of our own programs. In an environment of one's own it ends with it, else with this process.
+    pub fn spawn(&self, spec: Spec) -> anyhow::Result<Process> {
+        match &self.own {
+            Some(own) => Process::spawn_in(&own.supervisor, spec),
+            None => Process::spawn(spec),
+        }
+    }
+
+    /// A `kubectl` command for this cluster, to be run by the caller.
+    pub fn kubectl_command(&self) -> anyhow::Result<Command> {
+        let tools = tools::control_plane(&Places::from_env()?)?;
+        Ok(commands::command(&tools.kubectl, self.kubeconfig_path()?))
+    }
+
+    /// A `helm` command for this cluster, to be run by the caller.
+    pub fn helm_command(&self) -> anyhow::Result<Command> {
+        let tools = tools::control_plane(&Places::from_env()?)?;
+        Ok(commands::command(&tools.helm, self.kubeconfig_path()?))
+    }
+
+    /// Runs `kubectl` with these arguments.
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+        commands::run(self.kubectl_command()?, args, None).await
+    }
+
+    /// Runs `kubectl` with these arguments and that standard input: `kubectl_with(&["apply", "-f", "-"], yaml)`.
+    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+        commands::run(self.kubectl_command()?, args, Some(input)).await
+    }
+
+    /// Runs `helm` with these arguments.
+    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<Output> {
+        commands::run(self.helm_command()?, args, None).await
+    }
+}

@@ -1,0 +1,167 @@
+//! The files of one server: its data folder, made by `initdb`, and the user who owns it.
+//!
+//! The server refuses to run as root. Where this process is root, another user's name is taken for it: `postgres`
+//! where there is one, else `nobody`.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    places::{Places, output_of},
+    process::Spec,
+    tools::PostgresTools,
+};
+
+/// Name of the superuser of every test server.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// Programs and folders of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Cluster {
+    bin: PathBuf,
+    home: PathBuf,
+    password: String,
+    user: Option<User>,
+}
+
+/// Whom the server runs as when this process is root.
+#[derive(Clone, Debug)]
+struct User {
+    setpriv: PathBuf,
+    uid: u32,
+    gid: u32,
+}
+
+impl Cluster {
+    /// Makes the data folder in `home`. Blocks for about a second.
+    pub(super) fn create(tools: &PostgresTools, home: &Path, password: &str) -> anyhow::Result<Cluster> {
+        fs::create_dir_all(home)?;
+        let user = user()?;
+        let mut bin = tools.bin.clone();
+        if let Some(user) = &user {
+            chown(home, Some(user.uid), Some(user.gid))?;
+            if !reachable(&bin) {
+                bin = copy(&bin, home)?;
+            }
+        }
+        let cluster = Cluster { bin, home: home.to_owned(), password: password.to_owned(), user };
+        cluster.init()?;
+        Ok(cluster)
+    }
+
+    /// Puts an empty cluster with the same superuser in place of the present one, which is kept aside.
+    pub(super) fn put_aside(&self) -> anyhow::Result<()> {
+        let aside = self.aside();
+        anyhow::ensure!(!aside.exists(), "the real cluster has already been put aside");
+        fs::rename(self.data(), &aside)?;
+        self.init()
+    }
+
+    /// Undoes [`Cluster::put_aside`].
+    pub(super) fn put_back(&self) -> anyhow::Result<()> {
+        let aside = self.aside();
+        anyhow::ensure!(aside.exists(), "no cluster has been put aside");
+        fs::remove_dir_all(self.data())?;
+        Ok(fs::rename(aside, self.data())?)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.home.join("aside")
+    }
+
+    fn init(&self) -> anyhow::Result<()> {
+        let password_file = self.home.join("password");
+        fs::write(&password_file, &self.password)?;
+        if let Some(user) = &self.user {
+            chown(&password_file, Some(user.uid), Some(user.gid))?;
+        }
+        let (program, mut args) = self.command("initdb");
+        args.extend(["-D".into(), self.data().into(), format!("--pwfile={}", password_file.display()).into()]);
+        args.push(format!("--username={SUPERUSER}").into());
+        // No locale of the machine: every run sorts alike.
+        args.extend(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"].map(Into::into));
+        let args: Vec<_> = args.iter().map(|arg| arg.as_os_str()).collect();
+        let result = output_of(&program, &args).context("Postgres's data folder can't be made");
+        fs::remove_file(&password_file)?;
+        result.map(drop)
+    }
+
+    /// How the server is started. Everything is durable against a crash of the server, nothing against one of the
+    /// machine: `fsync` is off, but `synchronous_commit` stays on, or a killed server would lose commits.
+    pub(super) fn server(&self, name: &str, port: u16) -> Spec {
+        let (program, args) = self.command("postgres");
+        let settings = [
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".into(),
+            "unix_socket_directories=".into(),
+            "max_connections=300".into(),
+            "fsync=off".into(),
+            "full_page_writes=off".into(),
+            "logging_collector=off".into(),
+            "log_line_prefix=%m %d %u [%p] ".into(),
+            "timezone=UTC".into(),
+        ];
+        let spec = Spec::new(name, program).args(args).arg("-D").arg(self.data());
+        settings
+            .iter()
+            .fold(spec.stage(crate::Stage::Database).dir(&self.home), |spec, setting| spec.arg("-c").arg(setting))
+    }
+
+    /// Program and first arguments that run one of the server's programs as the right user.
+    fn command(&self, program: &str) -> (PathBuf, Vec<std::ffi::OsString>) {
+        let program = self.bin.join(program);
+        match &self.user {
+            None => (program, Vec::new()),
+            Some(user) => {
+                let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
+                let args = ids.into_iter().map(Into::into).chain(["--clear-groups".into(), program.into()]);
+                (user.setpriv.clone(), args.collect())
+            }
+        }
+    }
+}
+
+fn user() -> anyhow::Result<Option<User>> {
+    if !rustix::process::getuid().is_root() {
+        return Ok(None);
+    }
+    let setpriv = Places::from_env()?.find("setpriv");
+    let setpriv = setpriv.context(
+        "Postgres refuses to run as root, and setpriv (of util-linux), which would change the user, is missing",
+    )?;
+    let passwd = fs::read_to_string("/etc/passwd").context("the machine's users can't be read")?;
+    let ids = |name: &str| {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2).map(str::parse);
+        Some((fields.next()?.ok()?, fields.next()?.ok()?))
+    };
+    let (uid, gid) = ids("postgres").or_else(|| ids("nobody")).context(
+        "Postgres refuses to run as root, and the machine has neither a user postgres nor nobody to run it as",
+    )?;
+    Ok(Some(User { setpriv, uid, gid }))
+}
+
+/// Whether every user can reach that folder; root's home, where a cache may be, is usually closed.
+fn reachable(dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return false };
+    dir.ancestors().all(|part| part.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0))
+}
+
+/// Copies the whole server (some 40 MB) next to its data and returns the copy's folder of programs.
+fn copy(bin: &Path, home: &Path) -> anyhow::Result<PathBuf> {
+    let server = bin.parent().with_context(|| format!("{} is no folder of a server", bin.display()))?;
+    let to = home.join("server");
+    output_of("cp".as_ref(), &["-R".as_ref(), server.as_os_str(), to.as_os_str()])
+        .context("the server can't be copied")?;
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+    Ok(to.join("bin"))
+}

@@ -1,0 +1,64 @@
+//! One test's database.
+
+use std::fmt;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::Postgres;
+
+/// A database of one test's own. It ends with its server; roles belong to the whole server, so name them uniquely.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TestDatabase {
+    /// Its name.
+    pub name: String,
+    /// The server's address.
+    pub host: String,
+    /// The server's port.
+    pub port: u16,
+    superuser_url: String,
+}
+
+impl TestDatabase {
+    /// Creates it as the superuser.
+    pub(super) async fn create(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
+        let mut connection = PgConnection::connect(&server.superuser_url("postgres")).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {}", quote(name)))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(TestDatabase {
+            name: name.to_owned(),
+            host: server.host().to_owned(),
+            port: server.port(),
+            superuser_url: server.superuser_url(name),
+        })
+    }
+
+    /// For the superuser of the server.
+    pub fn superuser_url(&self) -> String {
+        self.superuser_url.clone()
+    }
+
+    /// For another login role. The password must not need escaping in a URL.
+    pub fn url(&self, user: &str, password: &str) -> String {
+        format!("postgres://{user}:{password}@{}:{}/{}", self.host, self.port, self.name)
+    }
+
+    /// Drops it, ending every connection to it.
+    pub async fn drop_now(&self) -> anyhow::Result<()> {
+        let admin = self.superuser_url.rsplit_once('/').map_or(self.superuser_url.as_str(), |(server, _)| server);
+        let mut connection = PgConnection::connect(&format!("{admin}/postgres")).await?;
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(&self.name));
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+}
+
+/// Without the password, which a failed assertion would print.
+impl fmt::Debug for TestDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestDatabase({} on {}:{})", self.name, self.host, self.port)
+    }
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
