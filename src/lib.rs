@@ -1,4 +1,8 @@
 //! agent-tenancy: a Kubernetes operator and a shared, multi-tenant AI-agent API.
+pub mod agent_api;
 pub mod api;
+pub mod clock;
 pub mod domain;
 pub mod plan;
+pub mod settings;
+pub mod telemetry;

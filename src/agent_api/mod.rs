@@ -1,0 +1,1 @@
+//! The shared, multi-tenant agent API.

@@ -1,0 +1,241 @@
+//! Checked settings: defaults in code, a YAML file over them, environment variables over both.
+//!
+//! A key that doesn't exist is refused with its path, so that a typing mistake never silently means "default".
+//! An environment variable names a key by its path: `AGENT_TENANCY__DATABASE__CONNECTION_BUDGET=16` sets
+//! `database.connectionBudget`. Its value is read as YAML, so `true`, `5` and `[a, b]` mean what they say.
+
+pub mod agent_api;
+
+use crate::domain::class::ErrorClass;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_yaml::{Mapping, Value};
+use std::{fmt, path::Path};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Variables that start like this are settings.
+pub const ENVIRONMENT_PREFIX: &str = "AGENT_TENANCY__";
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file can't be read.
+    #[error("the settings file '{file}' can't be read")]
+    Unreadable {
+        /// Its path.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not YAML, or not a mapping.
+    #[error("the settings file '{file}' is not a YAML mapping: {reason}")]
+    NotYaml {
+        /// Its path.
+        file: String,
+        /// Where and why.
+        reason: String,
+    },
+    /// A key that no setting has.
+    #[error("'{path}' ({origin}) is not a setting; known here: {known}")]
+    UnknownKey {
+        /// Path of the key.
+        path: String,
+        /// The file, or the variable's name.
+        origin: String,
+        /// What may stand there.
+        known: String,
+    },
+    /// A value of the wrong type, or out of bounds.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl SettingsError {
+    /// Somebody has to change the settings.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::Invalid
+    }
+}
+
+/// Settings of one program.
+pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// Checks what types can't say; returns the path and the rule of the first setting that is out of bounds.
+    ///
+    /// # Errors
+    /// A sentence that starts with the setting's path.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// A secret setting: usable, wiped when dropped, and never shown or written.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "(redacted)" })
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "(redacted)" })
+    }
+}
+
+/// Reads the settings: defaults, then the file, then the variables that start with [`ENVIRONMENT_PREFIX`].
+///
+/// # Errors
+/// The first thing that is wrong, with its path and where it came from.
+pub fn load<T: Settings>(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<T, SettingsError> {
+    let text = match file {
+        None => None,
+        Some(path) => {
+            let file = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| SettingsError::Unreadable { file: file.clone(), source })?;
+            Some((file, text))
+        }
+    };
+    resolve(text.as_ref().map(|(file, text)| (file.as_str(), text.as_str())), environment)
+}
+
+/// [`load`] without the file system: `file` is a name for messages and the file's text.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve<T: Settings>(
+    file: Option<(&str, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<T, SettingsError> {
+    let wrong = |e: serde_yaml::Error| SettingsError::Wrong(e.to_string());
+    let mut merged = serde_yaml::to_value(T::default()).map_err(wrong)?;
+    if let Some((name, text)) = file {
+        let not_yaml = |reason: String| SettingsError::NotYaml { file: name.to_owned(), reason };
+        match serde_yaml::from_str::<Value>(text).map_err(|e| not_yaml(e.to_string()))? {
+            Value::Null => {}
+            Value::Mapping(given) => merge(&mut merged, given, "", name)?,
+            _ => return Err(not_yaml("its top level is something else".to_owned())),
+        }
+    }
+    let mut variables: Vec<_> = environment.into_iter().filter(|(n, _)| n.starts_with(ENVIRONMENT_PREFIX)).collect();
+    variables.sort();
+    for (name, text) in variables {
+        // A text that is no YAML (a password with a leading '@', say) is taken as it stands.
+        let value = serde_yaml::from_str(&text).unwrap_or(Value::String(text));
+        set(&mut merged, &name, value)?;
+    }
+    let settings: T = serde_yaml::from_value(merged).map_err(wrong)?;
+    settings.check().map_err(SettingsError::Wrong)?;
+    Ok(settings)
+}
+
+/// Lays `given` over `base`. Keys must exist in `base`, but for mappings that are empty by default (free-form ones).
+fn merge(base: &mut Value, given: Mapping, path: &str, origin: &str) -> Result<(), SettingsError> {
+    let Value::Mapping(base) = base else {
+        *base = Value::Mapping(given);
+        return Ok(());
+    };
+    let free_form = base.is_empty();
+    for (key, value) in given {
+        let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+        let path = if path.is_empty() { name } else { format!("{path}.{name}") };
+        match (base.get_mut(&key), value) {
+            (None, value) if free_form => {
+                base.insert(key, value);
+            }
+            (None, _) => return Err(unknown(&path, origin, base)),
+            (Some(old @ Value::Mapping(_)), Value::Mapping(given)) => merge(old, given, &path, origin)?,
+            // `section:` with nothing below it means that its defaults hold.
+            (Some(Value::Mapping(_)), Value::Null) => {}
+            (Some(old), value) => *old = value,
+        }
+    }
+    Ok(())
+}
+
+/// Sets what one variable names.
+fn set(base: &mut Value, variable: &str, value: Value) -> Result<(), SettingsError> {
+    let mut at = base;
+    let mut path = String::new();
+    for part in variable.trim_start_matches(ENVIRONMENT_PREFIX).split("__") {
+        let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
+        if !at.is_mapping() {
+            return Err(SettingsError::UnknownKey {
+                path: format!("{path}.{part}"),
+                origin: variable.to_owned(),
+                known: "nothing".to_owned(),
+            });
+        }
+        let Value::Mapping(mapping) = at else { return Ok(()) };
+        let key = mapping.keys().find(|k| k.as_str().is_some_and(|k| plain(k) == plain(part))).cloned();
+        let Some(key) = key else {
+            let path = if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+            return Err(unknown(&path, variable, mapping));
+        };
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key.as_str().unwrap_or_default());
+        at = mapping.entry(key).or_insert(Value::Null);
+    }
+    *at = value;
+    Ok(())
+}
+
+fn unknown(path: &str, origin: &str, siblings: &Mapping) -> SettingsError {
+    let known: Vec<_> = siblings.keys().filter_map(Value::as_str).collect();
+    SettingsError::UnknownKey { path: path.to_owned(), origin: origin.to_owned(), known: known.join(", ") }
+}
+
+/// The settings in force, as YAML. Secrets show as `(redacted)`.
+///
+/// # Errors
+/// When they can't be written as YAML.
+pub fn render<T: Settings>(settings: &T) -> Result<String, SettingsError> {
+    serde_yaml::to_string(settings).map_err(|e| SettingsError::Wrong(e.to_string()))
+}
+
+/// How and how much is logged; every program has this section as `log`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogSettings {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Level, or directives such as `info,agent_tenancy=debug`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".to_owned() }
+    }
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Human,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What operators of the product see from outside: logs, metrics, health.
+
+pub mod health;
+pub mod metrics;
+
+use crate::settings::{LogFormat, LogSettings};
+use std::{error::Error, fmt};
+use tracing_subscriber::{EnvFilter, fmt as lines, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+#[error("log.level: '{level}' is neither a level nor a list of directives")]
+pub struct LogError {
+    level: String,
+}
+
+/// Starts the log of this process, on standard error. A second call in one process changes nothing.
+///
+/// # Errors
+/// When the level doesn't parse.
+pub fn start_log(settings: &LogSettings) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&settings.level).map_err(|_| LogError { level: settings.level.clone() })?;
+    let started = match settings.format {
+        LogFormat::Json => tracing_subscriber::registry()
+            .with(filter)
+            .with(lines::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+        LogFormat::Human => {
+            tracing_subscriber::registry().with(filter).with(lines::layer().with_writer(std::io::stderr)).try_init()
+        }
+    };
+    // Tests start several servers in one process; the first one's log serves all.
+    drop(started);
+    Ok(())
+}
+
+/// An error with everything that caused it, in one line.
+pub struct Chain<'e>(pub &'e dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the outer")]
+    struct Outer(#[source] std::fmt::Error);
+
+    #[test]
+    fn a_chain_names_every_layer_once() {
+        let shown = Chain(&Outer(std::fmt::Error)).to_string();
+        assert!(shown.starts_with("the outer: "), "{shown}");
+    }
+
+    #[test]
+    fn a_wrong_level_is_refused() {
+        let settings = LogSettings { format: LogFormat::Json, level: "a=b=c".to_owned() };
+        assert!(start_log(&settings).is_err());
+    }
+}
