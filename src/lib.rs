@@ -2,7 +2,10 @@
 pub mod agent_api;
 pub mod api;
 pub mod clock;
+pub mod controller;
 pub mod domain;
+pub mod effects;
 pub mod plan;
 pub mod settings;
+pub mod status;
 pub mod telemetry;

@@ -1,0 +1,80 @@
+//! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
+
+use super::pass::{Outcome, perform_steps, resolve_outcome};
+use crate::{
+    api::{AgentConfig, AgentConfigStatus, names},
+    domain::{
+        ident::{ObjectId, Uid, Version},
+        resolve::resolve_agent,
+    },
+    effects::world::{AgentScope, World},
+    plan::{
+        Plan,
+        agent::{plan_agent, plan_agent_deletion},
+        observed::Installation,
+        step::AgentStep,
+    },
+    status::{AgentFacts, project_agent, project_rejection},
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+/// Runs one pass.
+pub async fn run_agent_pass<W: World<AgentScope>>(
+    world: &W,
+    agent: &AgentConfig,
+    installation: &Installation,
+    now: impl Fn() -> Timestamp,
+) -> Outcome {
+    let scope = resolve_scope(agent);
+    let generation = agent.metadata.generation.unwrap_or_default();
+    let deleting = agent.metadata.deletion_timestamp.is_some();
+    let (plan, observed) = if deleting {
+        let observed = world.observe(&scope).await;
+        (plan_agent_deletion(&observed), Some(observed))
+    } else {
+        match resolve_agent(scope.object.clone(), generation, &agent.spec) {
+            Err(violations) => (Plan::nothing(project_rejection(&violations)), None),
+            Ok(desired) => {
+                let observed = world.observe(&scope).await;
+                (plan_agent(&desired, &observed, installation), Some(observed))
+            }
+        }
+    };
+    let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
+    let mut outcome = resolve_outcome(&plan, &progress, error);
+    outcome.gone = progress.done.iter().any(|(step, _)| *step == AgentStep::RemoveFinalizer)
+        || (deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER));
+
+    let none = AgentConfigStatus::default();
+    let previous = agent.status.as_ref().unwrap_or(&none);
+    let facts = AgentFacts { generation, observed: observed.as_ref(), plan: &plan, progress: &progress, deleting };
+    let (status, notices) = project_agent(&facts, previous, now());
+    let mut steps = Vec::new();
+    if status != *previous && !outcome.gone {
+        steps.push(AgentStep::WriteStatus(Box::new(status)));
+    }
+    steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
+    let (reported, error) = perform_steps(world, &scope, &steps).await;
+    outcome.steps += reported.done.len();
+    if let Some(error) = error {
+        outcome.settled = false;
+        outcome.trouble.get_or_insert(error.class);
+        outcome.error.get_or_insert(error);
+    }
+    outcome
+}
+
+/// What the world needs to know of an AgentConfig.
+pub fn resolve_scope(agent: &AgentConfig) -> AgentScope {
+    AgentScope {
+        object: ObjectId {
+            namespace: agent.namespace().unwrap_or_default(),
+            name: agent.name_any(),
+            uid: Uid(agent.uid().unwrap_or_default()),
+        },
+        finalizers: agent.finalizers().to_vec(),
+        credential: agent.spec.provider.api_key_secret_ref.clone(),
+        served: agent.status.as_ref().and_then(|s| s.served_entry_version.as_deref()).and_then(Version::parse),
+    }
+}

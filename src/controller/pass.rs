@@ -1,0 +1,83 @@
+//! What every pass has in common: doing the steps of a plan, and saying how it went.
+
+use crate::{
+    domain::{class::ErrorClass, ident::Version},
+    effects::{
+        error::EffectError,
+        world::{Scope, World},
+    },
+    plan::{Plan, progress::Progress, step::Done, verdict::Stand},
+};
+use jiff::Timestamp;
+
+/// How a pass ended. The controller decides from this alone when to look again.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The worst trouble met: a failed step, a part that could not be read, or a refusal.
+    pub trouble: Option<ErrorClass>,
+    /// The error of the step that failed, for the log.
+    pub error: Option<EffectError>,
+    /// An acknowledgement of this entry version is awaited.
+    pub awaits: Option<Version>,
+    /// Look again at this time.
+    pub wake_at: Option<Timestamp>,
+    /// Steps done, status and events included.
+    pub steps: usize,
+    /// The object needs nothing further: it is ready, or it is gone.
+    pub settled: bool,
+    /// The finalizer was removed; the object is as good as gone.
+    pub gone: bool,
+}
+
+/// Does the steps of a plan in order and stops at the first failure.
+pub async fn perform_steps<S: Scope, W: World<S>>(
+    world: &W,
+    scope: &S,
+    steps: &[S::Step],
+) -> (Progress<S::Step>, Option<EffectError>) {
+    let mut progress = Progress::default();
+    for step in steps {
+        match world.perform(scope, step).await {
+            Ok(done) => progress.done.push((step.clone(), done)),
+            Err(error) => {
+                progress.failed = Some((step.clone(), error.failure()));
+                return (progress, Some(error));
+            }
+        }
+    }
+    (progress, None)
+}
+
+/// The outcome of a plan that got this far, before status and events were written.
+pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<EffectError>) -> Outcome {
+    let from_plan = plan.verdicts.iter().filter_map(|v| match v.stand {
+        Stand::Refused(class) | Stand::Unseen(class) => Some(class),
+        Stand::Holds | Stand::Doing | Stand::Waits => None,
+    });
+    let from_steps = progress.failed.as_ref().map(|(_, failure)| failure.class);
+    let written = progress.done.iter().filter_map(|(_, done)| match done {
+        Done::At(version) => Some(*version),
+        Done::Plain => None,
+    });
+    Outcome {
+        trouble: from_steps.into_iter().chain(from_plan).max_by_key(|class| severity(*class)),
+        error,
+        awaits: written.max().or(plan.awaits),
+        wake_at: plan.wake_at,
+        steps: progress.done.len(),
+        settled: plan.steps.is_empty() && plan.verdicts.iter().all(|v| v.stand == Stand::Holds),
+        gone: false,
+    }
+}
+
+/// Which trouble decides when several are met: the one that is retried soonest wins over the one that waits for people.
+fn severity(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::Invalid => 0,
+        ErrorClass::Conflict => 1,
+        ErrorClass::Denied => 2,
+        ErrorClass::Bug => 3,
+        ErrorClass::Waiting => 4,
+        ErrorClass::Transient => 5,
+    }
+}

@@ -1,0 +1,165 @@
+//! One pass of a Tenant: resolve, observe, plan, perform, project, report.
+
+use super::pass::{Outcome, perform_steps, resolve_outcome};
+use crate::{
+    api::{Tenant, TenantStatus, names},
+    domain::{
+        ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
+        resolve::{Claimant, DesiredTenant, Violation, resolve_tenant, resolve_tenant_id},
+    },
+    effects::world::{TenantScope, World},
+    plan::{
+        Plan,
+        delete::{Departing, plan_deletion},
+        observed::{Installation, ObservedTenant, Recorded},
+        progress::Progress,
+        step::TenantStep,
+        tenant::plan_tenant,
+    },
+    status::{TenantFacts, project_rejection, project_tenant},
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// What the user wants of a Tenant.
+enum Intent {
+    Present(Box<DesiredTenant>),
+    Absent(Departing),
+    Rejected(Vec<Violation>),
+}
+
+/// Runs one pass.
+pub async fn run_tenant_pass<W: World<TenantScope>>(
+    world: &W,
+    tenant: &Tenant,
+    installation: &Installation,
+    now: impl Fn() -> Timestamp,
+) -> Outcome {
+    let scope = resolve_scope(tenant);
+    let deleting = tenant.metadata.deletion_timestamp.is_some();
+    let (plan, observed) = match resolve_intent(tenant, &scope, deleting) {
+        Intent::Rejected(violations) => (Plan::nothing(project_rejection(&violations)), None),
+        Intent::Present(desired) => {
+            let observed = world.observe(&scope).await;
+            (plan_tenant(&desired, &observed, installation, now()), Some(observed))
+        }
+        Intent::Absent(departing) => {
+            let observed = world.observe(&scope).await;
+            (plan_deletion(&departing, &observed, installation, now()), Some(observed))
+        }
+    };
+    let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
+    let mut outcome = resolve_outcome(&plan, &progress, error);
+    outcome.gone = progress.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
+        || (deleting && !tenant.finalizers().iter().any(|f| f == names::TENANT_FINALIZER));
+    report(world, tenant, &scope, installation, (&plan, &progress, observed.as_ref()), now(), &mut outcome).await;
+    outcome
+}
+
+/// Writes status and events of the pass. A failure here is the pass's failure, unless an earlier step had one.
+async fn report<W: World<TenantScope>>(
+    world: &W,
+    tenant: &Tenant,
+    scope: &TenantScope,
+    installation: &Installation,
+    (plan, progress, observed): (&Plan<TenantStep>, &Progress<TenantStep>, Option<&ObservedTenant>),
+    now: Timestamp,
+    outcome: &mut Outcome,
+) {
+    let none = TenantStatus::default();
+    let previous = tenant.status.as_ref().unwrap_or(&none);
+    let facts = TenantFacts {
+        generation: tenant.metadata.generation.unwrap_or_default(),
+        tenant_id: scope.tenant_id.as_ref(),
+        key_secret: &scope.key_secret,
+        observed,
+        installation,
+        plan,
+        progress,
+        deleting: tenant.metadata.deletion_timestamp.is_some(),
+    };
+    let (status, notices) = project_tenant(&facts, previous, now);
+    let mut steps = Vec::new();
+    if status != *previous && !outcome.gone {
+        steps.push(TenantStep::WriteStatus(Box::new(status)));
+    }
+    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
+    let (reported, error) = perform_steps(world, scope, &steps).await;
+    outcome.steps += reported.done.len();
+    if let Some(error) = error {
+        outcome.settled = false;
+        outcome.trouble.get_or_insert(error.class);
+        outcome.error.get_or_insert(error);
+    }
+}
+
+fn resolve_intent(tenant: &Tenant, scope: &TenantScope, deleting: bool) -> Intent {
+    if deleting {
+        return Intent::Absent(Departing {
+            object: scope.object.clone(),
+            tenant_id: scope.tenant_id.clone(),
+            policy: tenant.spec.database.deletion_policy,
+        });
+    }
+    match resolve_tenant(scope.object.clone(), tenant.metadata.generation.unwrap_or_default(), &tenant.spec) {
+        Ok(desired) => Intent::Present(Box::new(desired)),
+        Err(violations) => Intent::Rejected(violations),
+    }
+}
+
+/// What the world needs to know of a Tenant.
+pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
+    let object = ObjectId {
+        namespace: tenant.namespace().unwrap_or_default(),
+        name: tenant.name_any(),
+        uid: Uid(tenant.uid().unwrap_or_default()),
+    };
+    let agents: BTreeMap<AgentName, String> = tenant
+        .spec
+        .agents
+        .iter()
+        .filter_map(|a| AgentName::parse(&a.name).ok().map(|name| (name, a.config_ref.name.clone())))
+        .collect();
+    TenantScope {
+        claim: resolve_claimant(tenant),
+        tenant_id: tenant_id(tenant),
+        agents,
+        finalizers: tenant.finalizers().to_vec(),
+        recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
+        key_secret: key_secret_name(&object.name),
+        object,
+    }
+}
+
+/// The claim a Tenant makes to its tenant id.
+pub fn resolve_claimant(tenant: &Tenant) -> Claimant {
+    Claimant {
+        object: ObjectId {
+            namespace: tenant.namespace().unwrap_or_default(),
+            name: tenant.name_any(),
+            uid: Uid(tenant.uid().unwrap_or_default()),
+        },
+        created: tenant.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        deleting: tenant.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// The tenant id of a Tenant, if it has a valid one.
+pub fn tenant_id(tenant: &Tenant) -> Option<TenantId> {
+    resolve_tenant_id(tenant.spec.tenant_id.as_deref(), &tenant.name_any()).ok()
+}
+
+/// Name of the Secret with a Tenant's signing keys.
+pub fn key_secret_name(tenant: &str) -> String {
+    format!("{tenant}-signing-keys")
+}
+
+fn resolve_recorded(status: &TenantStatus) -> Recorded {
+    let database = status.database.as_ref();
+    Recorded {
+        database_id: database.and_then(|d| d.database_id.parse().ok()).map(DatabaseId),
+        incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
+        served: status.served.as_ref().and_then(|s| Version::parse(&s.entry_version)),
+    }
+}

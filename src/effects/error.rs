@@ -1,0 +1,48 @@
+//! The error of an effect: its class decides what follows, its text is for people, its source for the log.
+
+use crate::{domain::class::ErrorClass, plan::progress::Failure};
+use std::error::Error;
+
+/// Why an effect failed. `Display` says this layer alone; `source` carries the rest. Holds no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct EffectError {
+    /// Class: decides retry, condition, log level and metric.
+    pub class: ErrorClass,
+    /// What was tried and what came of it.
+    pub what: String,
+    /// The error below.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+    /// Leadership is lost; the process has to end.
+    pub fenced: bool,
+}
+
+impl EffectError {
+    /// An error without one below.
+    pub fn new(class: ErrorClass, what: impl Into<String>) -> Self {
+        Self { class, what: what.into(), source: None, fenced: false }
+    }
+
+    /// An error with one below.
+    pub fn from_source(class: ErrorClass, what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { class, what: what.into(), source: Some(Box::new(source)), fenced: false }
+    }
+
+    /// The whole chain in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.what.clone();
+        let mut next = self.source();
+        while let Some(error) = next {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            next = error.source();
+        }
+        text
+    }
+
+    /// What a status may say of it.
+    pub fn failure(&self) -> Failure {
+        Failure { class: self.class, note: self.chain() }
+    }
+}

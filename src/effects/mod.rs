@@ -1,0 +1,4 @@
+//! Reads and changes the world: Postgres, Kubernetes, the registry, entropy. No decisions.
+
+pub mod error;
+pub mod world;

@@ -1,0 +1,92 @@
+//! Status of an AgentConfig.
+
+use super::conditions::{Sources, project};
+use crate::{
+    api::{AgentConfigStatus, ConditionType as Part, Notice},
+    domain::entry::AgentRevision,
+    plan::{
+        Plan,
+        observed::{ObservedAgent, Seen},
+        progress::Progress,
+        step::AgentStep,
+        verdict::Stand,
+    },
+};
+use jiff::Timestamp;
+
+const PARTS: [Part; 3] = [Part::Accepted, Part::Published, Part::Served];
+
+/// The facts of one pass of an AgentConfig.
+#[derive(Clone, Copy)]
+pub struct AgentFacts<'a> {
+    /// Generation of the spec.
+    pub generation: i64,
+    /// What was seen; `None` if the object was refused before anything was looked at.
+    pub observed: Option<&'a ObservedAgent>,
+    /// What was planned.
+    pub plan: &'a Plan<AgentStep>,
+    /// How far it got.
+    pub progress: &'a Progress<AgentStep>,
+    /// The object is being deleted.
+    pub deleting: bool,
+}
+
+/// Computes the status of an AgentConfig and the events of this pass.
+pub fn project_agent(
+    facts: &AgentFacts<'_>,
+    previous: &AgentConfigStatus,
+    now: Timestamp,
+) -> (AgentConfigStatus, Vec<Notice>) {
+    let sources = Sources {
+        parts: &PARTS,
+        verdicts: &facts.plan.verdicts,
+        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        previous: &previous.conditions,
+        generation: facts.generation,
+        deleting: facts.deleting,
+    };
+    let (conditions, notices) = project(&sources, now);
+    let current = current(facts);
+    let status = AgentConfigStatus {
+        observed_generation: Some(facts.generation),
+        revision: current.map(|c| c.number).or(previous.revision),
+        revision_hash: current.map(|c| c.hash.clone()).or_else(|| previous.revision_hash.clone()),
+        served_entry_version: served(facts).or_else(|| previous.served_entry_version.clone()),
+        conditions,
+    };
+    (status, notices)
+}
+
+fn part_of(step: &AgentStep) -> Part {
+    match step {
+        AgentStep::AddFinalizer => Part::Accepted,
+        AgentStep::CreateRevision { .. }
+        | AgentStep::DeleteRevision { .. }
+        | AgentStep::PutUpstream(_)
+        | AgentStep::PutEntry { .. } => Part::Published,
+        AgentStep::DeleteUpstream { .. } | AgentStep::DeleteEntry { .. } | AgentStep::RemoveFinalizer => {
+            Part::DeletionBlocked
+        }
+        AgentStep::WriteStatus(_) | AgentStep::RecordEvent(_) => Part::Ready,
+    }
+}
+
+fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
+    let written = facts.progress.done.iter().find_map(|(step, _)| match step {
+        AgentStep::PutEntry { entry, .. } => Some(&entry.current),
+        _ => None,
+    });
+    let seen = facts.observed.and_then(|o| match &o.entry {
+        Seen::Ours(view) => view.entry.as_ref().map(|e| &e.current),
+        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    });
+    written.or(seen)
+}
+
+fn served(facts: &AgentFacts<'_>) -> Option<String> {
+    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    match &facts.observed?.entry {
+        Seen::Ours(view) if holds => Some(view.version.to_string()),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    }
+}

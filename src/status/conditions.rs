@@ -1,0 +1,220 @@
+//! From verdicts to `metav1.Condition`s, as kubectl, kstatus (Flux, Helm) and Argo CD read them: provisioning is
+//! `Ready=Unknown` with `Reconciling=True`, a retryable failure `Ready=False`, a terminal one `Ready=False` with
+//! `Stalled=True`.
+
+use crate::{
+    api::{Condition, ConditionStatus as Status, ConditionType, Notice, NoticeKind, Reason},
+    domain::class::ErrorClass,
+    plan::{
+        progress::Failure,
+        verdict::{Stand, Verdict},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Longest message that is written; the CRD allows 4096 characters.
+const MAX_MESSAGE: usize = 1024;
+
+/// One condition before it meets the previous ones.
+struct Wanted {
+    type_: ConditionType,
+    status: Status,
+    reason: Reason,
+    message: String,
+    /// A person has to act.
+    terminal: bool,
+}
+
+/// What the conditions of an object are computed from.
+pub(super) struct Sources<'a> {
+    /// The parts of this kind of object, in order.
+    pub parts: &'a [ConditionType],
+    /// How they stand.
+    pub verdicts: &'a [Verdict],
+    /// The part whose step failed, and why.
+    pub failed: Option<(ConditionType, &'a Failure)>,
+    /// The conditions that are there.
+    pub previous: &'a [Condition],
+    /// Generation of the spec.
+    pub generation: i64,
+    /// The object is being deleted.
+    pub deleting: bool,
+}
+
+/// The condition of a type, if it is there.
+pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|c| c.type_ == type_.as_str())
+}
+
+/// Computes all conditions, and the events that tell what changed.
+pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>, Vec<Notice>) {
+    let mut parts: Vec<Wanted> = Vec::new();
+    let mut passed_failure = false;
+    for &part in sources.parts {
+        let verdict = sources.verdicts.iter().find(|v| v.part == part);
+        let wanted = match (sources.failed, verdict) {
+            (Some((failed, failure)), _) if failed == part => {
+                passed_failure = true;
+                failed_part(part, failure)
+            }
+            (_, Some(verdict)) if !(passed_failure && verdict.stand == Stand::Doing) => of_verdict(verdict),
+            (_, Some(_)) => unreached(part),
+            (_, None) => match find(sources.previous, part) {
+                Some(kept) => keep(part, kept),
+                None => unreached(part),
+            },
+        };
+        parts.push(wanted);
+    }
+    let blocked =
+        sources.verdicts.iter().find(|v| v.part == ConditionType::DeletionBlocked).map(|v| match of_verdict(v) {
+            // `True` is the bad news here.
+            wanted => Wanted { status: Status::True, ..wanted },
+        });
+    let blocked = match sources.failed {
+        Some((ConditionType::DeletionBlocked, failure)) => {
+            Some(Wanted { status: Status::True, ..failed_part(ConditionType::DeletionBlocked, failure) })
+        }
+        _ => blocked,
+    };
+    let ready = summarise(&parts, blocked.as_ref(), sources);
+    let mut wanted = parts;
+    let stalled = ready.terminal;
+    let reconciling = ready.status != Status::True && !stalled;
+    let (reason, message) = (ready.reason, ready.message.clone());
+    wanted.push(ready);
+    if reconciling {
+        let reason = if reason == Reason::Retrying { Reason::Retrying } else { Reason::Progressing };
+        wanted.push(Wanted {
+            type_: ConditionType::Reconciling,
+            status: Status::True,
+            reason,
+            message: message.clone(),
+            terminal: false,
+        });
+    }
+    if stalled {
+        wanted.push(Wanted { type_: ConditionType::Stalled, status: Status::True, reason, message, terminal: true });
+    }
+    wanted.extend(blocked);
+    let notices = notices(&wanted, sources.previous);
+    (wanted.into_iter().map(|w| condition(w, sources, now)).collect(), notices)
+}
+
+fn of_verdict(verdict: &Verdict) -> Wanted {
+    let (status, terminal) = match verdict.stand {
+        Stand::Holds | Stand::Doing => (Status::True, false),
+        Stand::Waits => (Status::Unknown, false),
+        Stand::Refused(class) => (Status::False, is_terminal(class)),
+        Stand::Unseen(_) => (Status::Unknown, false),
+    };
+    Wanted { type_: verdict.part, status, reason: verdict.reason, message: verdict.note.clone(), terminal }
+}
+
+/// Whether nothing further happens until a person changes something.
+fn is_terminal(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::Invalid | ErrorClass::Conflict => true,
+        ErrorClass::Waiting | ErrorClass::Transient | ErrorClass::Denied | ErrorClass::Bug => false,
+    }
+}
+
+fn failed_part(part: ConditionType, failure: &Failure) -> Wanted {
+    let reason = match failure.class {
+        ErrorClass::Invalid => Reason::InvalidSpec,
+        ErrorClass::Waiting => Reason::Progressing,
+        ErrorClass::Conflict => Reason::Conflict,
+        ErrorClass::Transient => Reason::Retrying,
+        ErrorClass::Denied => Reason::PermissionDenied,
+        ErrorClass::Bug => Reason::InternalError,
+    };
+    let status = if failure.class == ErrorClass::Waiting { Status::Unknown } else { Status::False };
+    Wanted { type_: part, status, reason, message: failure.note.clone(), terminal: is_terminal(failure.class) }
+}
+
+fn unreached(part: ConditionType) -> Wanted {
+    let message = "an earlier part has to be ready first".to_owned();
+    Wanted { type_: part, status: Status::Unknown, reason: Reason::Pending, message, terminal: false }
+}
+
+fn keep(part: ConditionType, kept: &Condition) -> Wanted {
+    let status =
+        [Status::True, Status::False].into_iter().find(|s| s.as_str() == kept.status).unwrap_or(Status::Unknown);
+    let reason = Reason::ALL.iter().copied().find(|r| r.as_str() == kept.reason).unwrap_or(Reason::Pending);
+    Wanted { type_: part, status, reason, message: kept.message.clone(), terminal: false }
+}
+
+/// `Ready`: true if every part is; else the first unhappy one's reason, False before Unknown.
+fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) -> Wanted {
+    let ready = |status, reason, message: String, terminal| Wanted {
+        type_: ConditionType::Ready,
+        status,
+        reason,
+        message,
+        terminal,
+    };
+    if sources.deleting {
+        let note = sources.verdicts.iter().find(|v| v.part == ConditionType::Ready).map(|v| v.note.clone());
+        let message =
+            blocked.map(|b| b.message.clone()).or(note).unwrap_or_else(|| "the object is being deleted".to_owned());
+        return ready(Status::Unknown, Reason::Deleting, message, false);
+    }
+    let unhappy = |status| parts.iter().find(|p| p.status == status);
+    match unhappy(Status::False).or_else(|| unhappy(Status::Unknown)) {
+        None => ready(Status::True, Reason::Ready, "everything holds".to_owned(), false),
+        Some(first) => {
+            let terminal = parts.iter().any(|p| p.terminal);
+            // What could not be read is a failure that is retried; the rest of Unknown is work under way.
+            let unseen = sources.verdicts.iter().any(|v| v.part == first.type_ && matches!(v.stand, Stand::Unseen(_)));
+            let status = if first.status == Status::False || unseen { Status::False } else { Status::Unknown };
+            ready(status, first.reason, format!("{}: {}", first.type_, first.message), terminal)
+        }
+    }
+}
+
+fn condition(wanted: Wanted, sources: &Sources<'_>, now: Timestamp) -> Condition {
+    let since = find(sources.previous, wanted.type_)
+        .filter(|c| c.status == wanted.status.as_str())
+        .map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: wanted.type_.as_str().to_owned(),
+        status: wanted.status.as_str().to_owned(),
+        reason: wanted.reason.as_str().to_owned(),
+        message: shorten(&wanted.message),
+        observed_generation: Some(sources.generation),
+        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
+    }
+}
+
+/// The API server keeps whole seconds; what we compare with must be what it will return.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= MAX_MESSAGE {
+        return text.to_owned();
+    }
+    text.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
+}
+
+/// Events for what a person wants to hear of: it became ready, or it failed in a new way.
+fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for now in wanted {
+        let before = find(previous, now.type_);
+        let news = before.is_none_or(|b| b.status != now.status.as_str() || b.reason != now.reason.as_str());
+        let kind = match (now.type_, now.status) {
+            (ConditionType::Ready, Status::True) => NoticeKind::Normal,
+            (ConditionType::Ready, Status::False) | (ConditionType::DeletionBlocked, Status::True) => {
+                NoticeKind::Warning
+            }
+            _ => continue,
+        };
+        if news {
+            notices.push(Notice { kind, reason: now.reason, note: shorten(&now.message) });
+        }
+    }
+    notices
+}

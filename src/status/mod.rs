@@ -1,0 +1,30 @@
+//! What we tell the user: conditions and events, computed from the facts of this pass alone.
+//!
+//! The previous status serves for two things only: to keep `lastTransitionTime`, and to tell an event once.
+
+mod agent;
+mod conditions;
+mod tenant;
+
+pub use agent::{AgentFacts, project_agent};
+pub use conditions::find;
+pub use tenant::{TenantFacts, project_tenant};
+
+use crate::domain::resolve::Violation;
+use crate::{
+    api::{ConditionType, Reason},
+    domain::class::ErrorClass,
+    plan::verdict::{Stand, Verdict},
+};
+
+/// The verdicts of a pass whose object was refused before anything was looked at. Parts without a verdict keep what
+/// the last pass said of them: the last good state stays in place.
+pub fn project_rejection(violations: &[Violation]) -> Vec<Verdict> {
+    let note = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    vec![Verdict::new(ConditionType::Accepted, Stand::Refused(ErrorClass::Invalid), Reason::InvalidSpec, note)]
+}
+
+/// The verdicts of a pass whose object does not decode.
+pub fn project_unreadable(error: &str) -> Vec<Verdict> {
+    vec![Verdict::new(ConditionType::Accepted, Stand::Refused(ErrorClass::Invalid), Reason::UnreadableSpec, error)]
+}

@@ -1,0 +1,190 @@
+//! Status of a Tenant.
+
+use super::conditions::{Sources, find, project};
+use crate::{
+    api::{
+        ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason, TenantDatabaseStatus, TenantKeysStatus,
+        TenantServedStatus, TenantStatus,
+    },
+    domain::{
+        class::ErrorClass,
+        ident::{TenantId, Version},
+        keys::Keyring,
+    },
+    plan::{
+        Plan,
+        ledger::database_id,
+        observed::{DatabaseView, Installation, ObservedTenant, RowState, Seen},
+        progress::Progress,
+        step::{Provision, TenantStep},
+        verdict::{Stand, Verdict},
+    },
+};
+use jiff::Timestamp;
+
+const PARTS: [Part; 5] = [Part::Accepted, Part::DatabaseReady, Part::SigningKeysReady, Part::Published, Part::Served];
+
+/// The facts of one pass of a Tenant.
+#[derive(Clone, Copy)]
+pub struct TenantFacts<'a> {
+    /// Generation of the spec.
+    pub generation: i64,
+    /// The tenant's id, if it has a valid one.
+    pub tenant_id: Option<&'a TenantId>,
+    /// Name of the Secret with the keys.
+    pub key_secret: &'a str,
+    /// What was seen; `None` if the object was refused before anything was looked at.
+    pub observed: Option<&'a ObservedTenant>,
+    /// The installation.
+    pub installation: &'a Installation,
+    /// What was planned.
+    pub plan: &'a Plan<TenantStep>,
+    /// How far it got.
+    pub progress: &'a Progress<TenantStep>,
+    /// The object is being deleted.
+    pub deleting: bool,
+}
+
+/// Computes the status of a Tenant and the events of this pass.
+pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> (TenantStatus, Vec<Notice>) {
+    if stays_as_it_was(facts, previous) {
+        return (previous.clone(), Vec::new());
+    }
+    let sources = Sources {
+        parts: &PARTS,
+        verdicts: &facts.plan.verdicts,
+        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        previous: &previous.conditions,
+        generation: facts.generation,
+        deleting: facts.deleting,
+    };
+    let (conditions, mut notices) = project(&sources, now);
+    notices.extend(facts.progress.done.iter().filter_map(|(step, _)| notice_of(step)));
+    let status = TenantStatus {
+        observed_generation: Some(facts.generation),
+        tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
+        database: database(facts).or_else(|| previous.database.clone()),
+        keys: keys(facts).or_else(|| previous.keys.clone()),
+        served: served(facts, previous, now).or_else(|| previous.served.clone()),
+        conditions,
+    };
+    (status, notices)
+}
+
+/// An outage of something shared is reported once, on that thing: what was ready stays shown as ready.
+fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
+    let was_ready = find(&previous.conditions, Part::Ready).is_some_and(|c| c.status == "True");
+    let outage = |v: &Verdict| matches!(v.stand, Stand::Unseen(ErrorClass::Transient | ErrorClass::Denied));
+    was_ready
+        && !facts.deleting
+        && previous.observed_generation == Some(facts.generation)
+        && facts.plan.steps.is_empty()
+        && facts.plan.verdicts.iter().any(outage)
+        && facts.plan.verdicts.iter().all(|v| outage(v) || !matches!(v.stand, Stand::Refused(_)))
+}
+
+/// The condition that tells of a step's failure.
+fn part_of(step: &TenantStep) -> Part {
+    match step {
+        TenantStep::AddFinalizer => Part::Accepted,
+        TenantStep::CreateCell { .. } | TenantStep::Provision(_) | TenantStep::RepairDatabase { .. } => {
+            Part::DatabaseReady
+        }
+        TenantStep::CreateKeys { .. } => Part::SigningKeysReady,
+        TenantStep::PutEntry { .. } => Part::Published,
+        TenantStep::RevokeAccess { .. }
+        | TenantStep::CloseDatabase(_)
+        | TenantStep::DeleteEntry { .. }
+        | TenantStep::DeleteKeys { .. }
+        | TenantStep::RemoveFinalizer => Part::DeletionBlocked,
+        TenantStep::WriteStatus(_) | TenantStep::RecordEvent(_) => Part::Ready,
+    }
+}
+
+fn notice_of(step: &TenantStep) -> Option<Notice> {
+    let normal = |reason, note: String| Some(Notice { kind: NoticeKind::Normal, reason, note });
+    match step {
+        TenantStep::RepairDatabase { row } => {
+            normal(Reason::DriftRepaired, format!("access to schema '{}' was made right again", row.schema))
+        }
+        TenantStep::CloseDatabase(close) => match (&close.row, close.policy) {
+            (None, _) => None,
+            (Some(row), DeletionPolicy::Retain) => {
+                normal(Reason::DataRetained, format!("schema '{}' was kept", row.schema))
+            }
+            (Some(row), DeletionPolicy::Delete) => {
+                normal(Reason::DataDeleted, format!("schema '{}' was dropped", row.schema))
+            }
+        },
+        TenantStep::AddFinalizer
+        | TenantStep::CreateCell { .. }
+        | TenantStep::Provision(_)
+        | TenantStep::CreateKeys { .. }
+        | TenantStep::PutEntry { .. }
+        | TenantStep::RevokeAccess { .. }
+        | TenantStep::DeleteEntry { .. }
+        | TenantStep::DeleteKeys { .. }
+        | TenantStep::RemoveFinalizer
+        | TenantStep::WriteStatus(_)
+        | TenantStep::RecordEvent(_) => None,
+    }
+}
+
+fn provisioned<'a>(progress: &'a Progress<TenantStep>) -> Option<&'a Provision> {
+    progress.done.iter().find_map(|(step, _)| match step {
+        TenantStep::Provision(provision) => Some(provision),
+        _ => None,
+    })
+}
+
+fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
+    let observed = facts.observed?;
+    let database_id = database_id(&observed.database)?;
+    let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
+        (Some(p), _) => (p.incarnation, p.schema.clone(), p.role.clone(), facts.installation.schema_version),
+        (None, DatabaseView::Facts(seen)) => {
+            let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
+            let row = seen.row.as_ref().filter(|row| owner && row.state == RowState::Active)?;
+            (row.incarnation, row.schema.clone(), row.role.clone(), row.schema_version)
+        }
+        (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. }) => return None,
+    };
+    Some(TenantDatabaseStatus {
+        instance: facts.installation.instance.clone(),
+        database_id: database_id.to_string(),
+        incarnation: incarnation.to_string(),
+        schema,
+        role,
+        schema_version,
+    })
+}
+
+fn keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
+    let created = facts.progress.done.iter().find_map(|(step, _)| match step {
+        TenantStep::CreateKeys { ring } => Some(ring),
+        _ => None,
+    });
+    let seen = facts.observed.and_then(|o| match &o.keys {
+        Seen::Ours(view) => Some(&view.ring),
+        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    });
+    let kid = created.or(seen).and_then(Keyring::current).map(|k| k.kid.to_string())?;
+    Some(TenantKeysStatus { secret_name: facts.key_secret.to_owned(), current_kid: kid })
+}
+
+/// The proof of this pass. Its time is kept while the entry stays the same.
+fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
+    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let version: Version = match &facts.observed?.entry {
+        Seen::Ours(view) if holds => view.version,
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => return None,
+    };
+    let entry_version = version.to_string();
+    match &previous.served {
+        Some(proof) if proof.entry_version == entry_version => Some(proof.clone()),
+        _ => {
+            let served_time = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            Some(TenantServedStatus { entry_version, served_time })
+        }
+    }
+}
