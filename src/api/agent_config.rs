@@ -86,7 +86,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[x_kube(validation = kube::core::Rule::new("self.type == 'OpenAICompatible' ? has(self.baseUrl) : !has(self.baseUrl) && !has(self.apiKeySecretRef)").message("baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'"))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentProvider {
-    /// Kind of provider.
+    /// Kind of provider. `OpenAICompatible` is any server with OpenAI's `POST …/chat/completions` at `baseUrl`; `Echo`
+    /// is built in, needs no key and answers with what it was asked and how it was configured.
     #[serde(rename = "type")]
     #[schemars(schema_with = "crd::provider_type_schema")]
     pub type_: ProviderType,
@@ -94,7 +95,7 @@ pub struct AgentProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^\s?#]+$"))]
     pub base_url: Option<String>,
-    /// Secret in the AgentConfig's namespace with the provider's API key.
+    /// The Secret with the provider's API key, in the AgentConfig's namespace. Requests carry no key without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
 }
@@ -148,7 +149,7 @@ pub struct AgentParameters {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::stop_schema")]
     pub stop: Vec<String>,
-    /// Seed for providers that can repeat an answer.
+    /// Seed for providers that can give the same answer again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub seed: Option<i32>,
@@ -194,7 +195,8 @@ impl Default for AgentTimeouts {
     }
 }
 
-/// What the operator observed about an AgentConfig. The CRD defaults `observedGeneration` to -1: nobody looked yet.
+/// What the operator observed about the AgentConfig. `observedGeneration` is -1 until the operator looked for the first
+/// time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfigStatus {

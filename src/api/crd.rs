@@ -1,8 +1,8 @@
 //! The custom resource definitions, generated from the types, and the few schema parts that derive can't express.
 
-use super::{AgentConfig, Tenant};
+use super::{AgentConfig, Tenant, names::RESERVED_TENANT_IDS};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, core::Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
@@ -11,14 +11,52 @@ pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![("agentconfigs.yaml", finish(AgentConfig::crd())), ("tenants.yaml", finish(Tenant::crd()))]
 }
 
-/// Adds what the derive leaves out: no `nullable`, no unknown integer formats, and `status.observedGeneration: -1`,
-/// so that an object nobody has looked at yet reads as in progress.
+/// What stands at the top of every generated file.
+const HEADER: &str = "# Generated from src/api by `make generate`; edit the types, not this file.\n";
+
+/// The text of every file in `crds/`: file name and YAML, in a stable order.
+///
+/// # Errors
+/// When a definition can't be written as YAML, which is a programming error of the types.
+pub fn render_crds() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
+    definitions()
+        .into_iter()
+        .map(|(name, crd)| {
+            let mut value = serde_yaml::to_value(&crd)?;
+            whole_numbers(&mut value);
+            Ok((name, format!("{HEADER}{}", serde_yaml::to_string(&value)?)))
+        })
+        .collect()
+}
+
+/// Writes `40.0` as `40`: bounds are floats in the CRD's own type, and read badly as such.
+fn whole_numbers(value: &mut serde_yaml::Value) {
+    match value {
+        serde_yaml::Value::Number(n) => {
+            // Bounds stay within ±2^53, where the cast is exact; the comparison keeps a fraction as it is.
+            if let Some(whole) = n.as_f64().filter(|f| n.is_f64() && f.fract() == 0.0) {
+                *n = serde_yaml::Number::from(whole as i64);
+            }
+        }
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(whole_numbers),
+        serde_yaml::Value::Mapping(map) => map.values_mut().for_each(whole_numbers),
+        serde_yaml::Value::Tagged(tagged) => whole_numbers(&mut tagged.value),
+        serde_yaml::Value::Null | serde_yaml::Value::Bool(_) | serde_yaml::Value::String(_) => {}
+    }
+}
+
+/// Adds what the derive leaves out: no `nullable`, defaults that reach into absent objects (so that field selectors and
+/// `kubectl get -o yaml` show what holds), and `status.observedGeneration: -1`, so that an object nobody has looked at
+/// yet reads as in progress.
 fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let Ok(mut value) = serde_json::to_value(&crd) else { return crd };
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for version in versions {
             let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") else { continue };
             strip(schema);
+            if let Some(spec) = schema.pointer_mut("/properties/spec") {
+                default_whole_objects(spec);
+            }
             if let Some(status) = schema.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
                 status.insert("default".to_owned(), serde_json::json!({ "observedGeneration": -1 }));
             }
@@ -31,6 +69,10 @@ fn strip(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             map.remove("nullable");
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                // Lines break where the source code does; `kubectl explain` breaks them where the terminal does.
+                *text = text.replace('\n', " ");
+            }
             if map.get("type").and_then(Value::as_str) == Some("array") {
                 map.entry("x-kubernetes-list-type").or_insert_with(|| "atomic".into());
             }
@@ -39,6 +81,31 @@ fn strip(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// An object in which everything has a default defaults to `{}`, else its members' defaults hold only where it is given.
+fn default_whole_objects(schema: &mut Value) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut() {
+        default_whole_objects(property);
+        let members = property.get("properties").and_then(Value::as_object);
+        if members.is_some_and(|m| !m.is_empty() && m.values().all(|member| member.get("default").is_some()))
+            && let Some(map) = property.as_object_mut()
+        {
+            map.entry("default").or_insert_with(|| serde_json::json!({}));
+        }
+    }
+}
+
+/// The rule that keeps reserved words from becoming tenant ids. It holds on creation only: identity never changes, and
+/// a word that is reserved later must not block the finalizer of a Tenant that already has it.
+pub fn reserved_id_rule() -> Rule {
+    let words = RESERVED_TENANT_IDS.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
+    Rule::new(format!(
+        "oldSelf.hasValue() || !((has(self.spec.tenantId) ? self.spec.tenantId : self.metadata.name) in [{words}])"
+    ))
+    .message(format!("the tenant id must not be one of the reserved words {words}").as_str())
+    .optional_old_self(true)
 }
 
 /// Schema of `conditions`: a list-map by type, bounded as in `metav1.Condition`.

@@ -6,6 +6,9 @@ pub const GROUP: &str = "agent-tenancy.dev";
 pub const VERSION: &str = "v1alpha1";
 /// `metav1.Condition` reporter, server-side field manager and event reporter of the operator.
 pub const FIELD_MANAGER: &str = "agent-tenancy.dev/tenant-operator";
+/// Tenant ids that nobody gets: they would read as something else in URLs, logs or the database.
+pub const RESERVED_TENANT_IDS: &[&str] =
+    &["admin", "agent-tenancy", "api", "default", "kube-system", "public", "system", "tenants"];
 /// Finalizer on a Tenant: present before the first effect outside the object, removed last.
 pub const TENANT_FINALIZER: &str = "agent-tenancy.dev/tenant";
 /// Finalizer on an AgentConfig.

@@ -26,13 +26,14 @@ use serde::{Deserialize, Serialize};
     selectable = ".spec.tenantId",
     selectable = ".spec.database.deletionPolicy",
     validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
+    validation = crd::reserved_id_rule(),
     validation = kube::core::Rule::new("has(self.spec.tenantId) == has(oldSelf.spec.tenantId)").message("spec.tenantId must not be added or removed after creation"),
 )]
 #[x_kube(validation = kube::core::Rule::new("!has(self.defaultAgent) || self.agents.exists(a, a.name == self.defaultAgent)").message("defaultAgent must name one of agents"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSpec {
-    /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. Unique in the registry and
-    /// immutable; it can be neither added nor removed later.
+    /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. No two Tenants of one
+    /// registry may have the same. Immutable: it can't be changed, added or removed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("tenantId must not change"))]
@@ -52,7 +53,8 @@ pub struct TenantSpec {
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
     pub default_agent: Option<String>,
 
-    /// What the tenant itself may change with `PUT …/settings`.
+    /// What the tenant itself may change with `PUT …/settings`, within the bounds of the AgentConfig and this Tenant.
+    /// Nothing by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::mutable_schema")]
     pub tenant_mutable: Vec<MutableSetting>,
@@ -79,7 +81,7 @@ pub struct TenantAgent {
     pub name: String,
     /// The AgentConfig in the Tenant's namespace.
     pub config_ref: AgentConfigRef,
-    /// Parameters that differ from the AgentConfig for this tenant.
+    /// What differs from the AgentConfig for this tenant.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overrides: AgentOverrides,
 }
@@ -134,7 +136,8 @@ pub enum MutableSetting {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantDatabase {
-    /// What happens to schema, role and data when the Tenant is deleted.
+    /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them, out of the
+    /// agent API's reach; `Delete` drops them for good.
     #[serde(default)]
     #[schemars(schema_with = "crd::deletion_policy_schema")]
     pub deletion_policy: DeletionPolicy,
@@ -180,11 +183,11 @@ pub enum DeletionPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAuth {
-    /// Required `iss` claim. Defaults to `agent-tenancy`.
+    /// What the `iss` claim of a token must be.
     #[serde(default = "default_issuer")]
     #[schemars(length(min = 1, max = 256))]
     pub issuer: String,
-    /// Required member of the `aud` claim. Defaults to `agent-api`.
+    /// What the `aud` claim of a token must contain.
     #[serde(default = "default_audience")]
     #[schemars(length(min = 1, max = 256))]
     pub audience: String,
@@ -212,7 +215,7 @@ impl Default for TenantAuth {
     }
 }
 
-/// What the operator observed about a Tenant. The CRD defaults `observedGeneration` to -1: nobody looked yet.
+/// What the operator observed about the Tenant. `observedGeneration` is -1 until the operator looked for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantStatus {
@@ -255,10 +258,10 @@ pub struct TenantDatabaseStatus {
     /// Schema with the tenant's tables.
     #[schemars(length(max = 63))]
     pub schema: String,
-    /// Role that may use them.
+    /// Postgres role that the agent API takes on for this tenant; it may use these tables and nothing else.
     #[schemars(length(max = 63))]
     pub role: String,
-    /// Version of the tenant's tables.
+    /// Version of the tenant's tables: the number of the last migration that was applied.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub schema_version: i32,
 }

@@ -1,5 +1,6 @@
 //! Identifiers, parsed once. A value of one of these types obeys the rule its constructor states.
 
+use crate::api::names::RESERVED_TENANT_IDS;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -20,10 +21,6 @@ pub enum IdentError {
     #[error("must be 1 to 10 characters of 'a-z', '0-9', starting with a letter, and must not start with 'pg'")]
     Prefix,
 }
-
-/// Ids that would read as something else in URLs, logs or the database.
-const RESERVED_TENANT_IDS: &[&str] =
-    &["admin", "agent-tenancy", "api", "default", "kube-system", "public", "system", "tenants"];
 
 fn is_label(text: &str, max: usize) -> bool {
     let bytes = text.as_bytes();
