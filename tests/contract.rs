@@ -5,6 +5,7 @@ mod contract {
     mod generated;
     mod samples;
     mod schema;
+    mod server;
     mod support;
     mod walker;
 }

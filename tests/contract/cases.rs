@@ -32,7 +32,8 @@ const RESERVED: &str = "the tenant id must not be one of the reserved words";
 const ID_CHANGED: &str = "tenantId must not change";
 const ID_ADDED_OR_REMOVED: &str = "spec.tenantId must not be added or removed after creation";
 const DEFAULT_AGENT: &str = "defaultAgent must name one of agents";
-const PROVIDER: &str = "baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'";
+const PROVIDER: &str =
+    "baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'";
 
 /// A Tenant with one agent, and these changes to its spec (JSON merge patch).
 pub fn tenant(name: &str, patch: Value) -> Value {
@@ -109,9 +110,17 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     refuse("type", of_tenant(json!({ "displayName": 7 })), "must be of type string");
     refuse("type", of_tenant(json!({ "agents": "chat" })), "must be of type array");
     refuse("type", of_tenant(json!({ "database": { "statementTimeoutSeconds": "10s" } })), "must be of type integer");
-    refuse("maximum", of_tenant(json!({ "database": { "statementTimeoutSeconds": 301 } })), "less than or equal to 300");
+    refuse(
+        "maximum",
+        of_tenant(json!({ "database": { "statementTimeoutSeconds": 301 } })),
+        "less than or equal to 300",
+    );
     refuse("minimum", of_tenant(json!({ "auth": { "maxTokenSeconds": 59 } })), "greater than or equal to 60");
-    refuse("enum", of_tenant(json!({ "database": { "deletionPolicy": "Drop" } })), "supported values: \"Retain\", \"Delete\"");
+    refuse(
+        "enum",
+        of_tenant(json!({ "database": { "deletionPolicy": "Drop" } })),
+        "supported values: \"Retain\", \"Delete\"",
+    );
     refuse("enum", of_tenant(json!({ "tenantMutable": ["Model"] })), "Unsupported value: \"Model\"");
     refuse("set", of_tenant(json!({ "tenantMutable": ["TopP", "TopP"] })), "Duplicate value: \"TopP\"");
     refuse("maxLength", of_tenant(json!({ "displayName": "x".repeat(129) })), "Too long");
@@ -130,7 +139,11 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     refuse("type", of_agent(json!({ "parameters": { "temperature": 0.2 } })), "must be of type string");
     refuse("pattern", of_agent(json!({ "parameters": { "temperature": "2.1" } })), "should match");
     refuse("pattern", of_agent(json!({ "parameters": { "topP": "1.01" } })), "should match");
-    refuse("required", of_agent(json!({ "parameters": { "maxOutputTokens": null } })), "maxOutputTokens: Required value");
+    refuse(
+        "required",
+        of_agent(json!({ "parameters": { "maxOutputTokens": null } })),
+        "maxOutputTokens: Required value",
+    );
     refuse("maxItems", of_agent(json!({ "parameters": { "stop": ["a", "b", "c", "d", "e"] } })), "at most 4 items");
     refuse("maxLength", of_agent(json!({ "systemPrompt": { "inline": "x".repeat(32_769) } })), "Too long");
     refuse("enum", of_agent(json!({ "provider": { "type": "echo" } })), "Unsupported value: \"echo\"");
@@ -151,12 +164,19 @@ fn transitions() -> Vec<Case> {
         change(ID_CHANGED, given("one"), tenant("given", json!({ "tenantId": "one", "displayName": "One" })), Accepted),
         change(ID_CHANGED, given("one"), given("two"), Refused(ID_CHANGED)),
         change(ID_ADDED_OR_REMOVED, named(json!({})), named(json!({ "displayName": "Named" })), Accepted),
-        change(ID_ADDED_OR_REMOVED, named(json!({})), named(json!({ "tenantId": "named" })), Refused(ID_ADDED_OR_REMOVED)),
+        change(
+            ID_ADDED_OR_REMOVED,
+            named(json!({})),
+            named(json!({ "tenantId": "named" })),
+            Refused(ID_ADDED_OR_REMOVED),
+        ),
         change(ID_ADDED_OR_REMOVED, given("one"), tenant("given", json!({})), Refused(ID_ADDED_OR_REMOVED)),
         change(
             DEFAULT_AGENT,
             named(json!({ "defaultAgent": "chat" })),
-            named(json!({ "agents": [{ "name": "other", "configRef": { "name": "support" } }], "defaultAgent": "chat" })),
+            named(
+                json!({ "agents": [{ "name": "other", "configRef": { "name": "support" } }], "defaultAgent": "chat" }),
+            ),
             Refused(DEFAULT_AGENT),
         ),
         change(

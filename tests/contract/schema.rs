@@ -71,7 +71,11 @@ fn the_walker_catches_each_fault() {
             json!({ "type": "object", "description": "All.", "x-kubernetes-preserve-unknown-fields": true }),
             "unknown fields",
         ),
-        ("secret", json!({ "type": "object", "description": "A secret.", "properties": { "name": string() } }), "'Ref'"),
+        (
+            "secret",
+            json!({ "type": "object", "description": "A secret.", "properties": { "name": string() } }),
+            "'Ref'",
+        ),
         ("a", json!({ "type": "object", "description": "A.", "properties": { "b_c": string() } }), "camelCase"),
         (
             "a",
