@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::sync::watch;
 
 use crate::{
@@ -197,6 +197,12 @@ impl Process {
         let (tell, exit) = watch::channel(None);
         // A thread, not a task: it must go on when the runtime of the test that started the process is gone.
         thread::spawn(move || {
+            if leads_group {
+                // What it has left behind ends with it. Asked for without reaping: as long as the process is a zombie,
+                // its number can't be another group's.
+                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
             let status = child.wait();
             let _ = fs::remove_file(registration);
             if let Ok(status) = status {

@@ -5,7 +5,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use devkit::{Environment, Options, PgVersion, Places, tools};
+use devkit::{Environment, Options, PgVersion, Places, PostgresEntry, tools};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Local environments for agent-tenancy: a real control plane and Postgres, without containers.
@@ -80,17 +80,15 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
     let (file, path) = env.file();
-    println!("export DEVKIT_ENV={}", path.display());
-    if let Some(kubeconfig) = &file.kubeconfig {
-        println!("export KUBECONFIG={}", kubeconfig.display());
-    }
-    for server in &file.postgres {
-        println!(
-            "# Postgres {}: postgres://postgres:{}@{}:{}/postgres",
-            server.major, server.password, server.host, server.port
-        );
-    }
-    println!("# logs: {}\n# up; Ctrl-C takes it down", file.logs.display());
+    let mut lines = vec![format!("export DEVKIT_ENV={}", path.display())];
+    lines.extend(file.kubeconfig.iter().map(|kubeconfig| format!("export KUBECONFIG={}", kubeconfig.display())));
+    lines.extend(file.postgres.iter().map(|PostgresEntry { major, host, port, password }| {
+        format!("# Postgres {major}: postgres://postgres:{password}@{host}:{port}/postgres")
+    }));
+    lines.push(format!("# logs: {}", file.logs.display()));
+    lines.push("# up; Ctrl-C takes it down".to_owned());
+    // At once, so that a reader who closes the pipe after what it needs does no harm.
+    println!("{}", lines.join("\n"));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -1,0 +1,60 @@
+# Everything a contributor types. Each target does its own set-up and says what it is doing while that takes long.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+DEVKIT := $(CARGO) run -q -p devkit --
+# The oldest and the newest Postgres that must work; the first one is the default of a test that doesn't choose.
+POSTGRES ?= 15,18
+# Passed on to the test programs, for instance ARGS='--nocapture chat'.
+ARGS ?=
+# Most tests wait for processes rather than for the processor.
+TEST_THREADS ?= 8
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: ## The main job on a local control plane and Postgres, from samples to chat answers
+	$(DEVKIT) demo
+
+.PHONY: test
+test: ## Every test, against a real control plane and real Postgres servers
+	@# The Go programs and the Rust tests are built beside each other: on a fresh machine both take minutes.
+	@$(CARGO) build -q -p devkit
+	@$(DEVKIT) build & build=$$!; \
+	  trap 'kill $$build 2>/dev/null || true' INT TERM; \
+	  $(CARGO) test --workspace --no-run || { kill $$build 2>/dev/null || true; exit 1; }; \
+	  wait $$build
+	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace -- --test-threads=$(TEST_THREADS) $(ARGS)
+
+.PHONY: bench
+bench: ## Counted and timed runs in a release build; writes target/bench/report.json
+	$(CARGO) run -q --release -p devkit -- bench
+
+.PHONY: lint
+lint: ## Format, clippy, docs and, where cargo-deny is installed, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc -q --workspace --no-deps
+	@if command -v cargo-deny >/dev/null; then \
+	  echo '$(CARGO) deny --config config/deny.toml check bans licenses sources'; \
+	  $(CARGO) deny --config config/deny.toml check bans licenses sources; \
+	else \
+	  echo 'lint: cargo-deny is not installed, so licences, bans and sources were NOT checked (cargo install cargo-deny)'; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: generate
+generate: ## Write what is generated and committed (CRDs)
+	$(CARGO) run -q --bin tenant-operator -- generate --out .
+
+.PHONY: tools
+tools: ## Find, fetch or build the programs that tests and demo need, and print them
+	@$(DEVKIT) tools

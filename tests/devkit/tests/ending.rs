@@ -1,0 +1,98 @@
+//! Whatever happens to the owner of an environment, no process and no folder is left.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// `devkit up` with the environment's folder and the processes in it.
+struct Up {
+    owner: Child,
+    folder: PathBuf,
+    pids: Vec<i32>,
+}
+
+fn up(args: &[&str]) -> Up {
+    let mut owner = Command::new(env!("CARGO_BIN_EXE_devkit"))
+        .arg("up")
+        .args(args)
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let first = lines.next().expect("devkit up says what to export").unwrap();
+    let file = first.strip_prefix("export DEVKIT_ENV=").expect("the first line names the environment's file");
+    let folder = Path::new(file).parent().unwrap().to_owned();
+    let registered = fs::read_dir(folder.join("pids")).unwrap();
+    let pid = |path: PathBuf| fs::read_to_string(path).unwrap().split_whitespace().last().unwrap().parse().unwrap();
+    let pids = registered.map(|entry| pid(entry.unwrap().path())).collect();
+    Up { owner, folder, pids }
+}
+
+/// Not counting zombies: in a container nobody may reap an orphan.
+fn is_alive(pid: i32) -> bool {
+    let zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok()) && !zombie
+}
+
+fn assert_all_gone(up: &Up) {
+    let start = Instant::now();
+    loop {
+        let left: Vec<_> = up.pids.iter().filter(|pid| is_alive(**pid)).collect();
+        if left.is_empty() && !up.folder.exists() {
+            println!("gone {:.1} s after the owner", start.elapsed().as_secs_f32());
+            return;
+        }
+        let folder = up.folder.exists();
+        assert!(start.elapsed() < Duration::from_secs(30), "processes {left:?} are left; folder left: {folder}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(up: &Up, signal: Signal) {
+    kill_process(Pid::from_child(&up.owner), signal).unwrap();
+}
+
+#[test]
+fn nothing_is_left_after_the_owner_was_killed() {
+    let mut up = up(&[]);
+    assert_eq!(up.pids.len(), 4, "etcd, kube-apiserver, kube-controller-manager and Postgres are registered");
+    assert!(up.pids.iter().all(|pid| is_alive(*pid)));
+    signal(&up, Signal::KILL);
+    up.owner.wait().unwrap();
+    assert_all_gone(&up);
+}
+
+#[test]
+fn nothing_is_left_after_an_interrupt() {
+    let mut up = up(&["--no-control-plane"]);
+    signal(&up, Signal::INT);
+    assert!(up.owner.wait().unwrap().success());
+    // Taken down before it ended, not some time later.
+    assert!(!up.folder.exists());
+    assert_all_gone(&up);
+}
+
+#[test]
+fn nothing_is_left_after_a_command_that_fails_and_its_code_is_handed_on() {
+    let start = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_devkit"))
+        .args(["run", "--no-control-plane", "--", "sh", "-c", "echo env=$DEVKIT_ENV; sleep 300 & exit 7"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    // The background process that it left holds our pipe open until it is ended.
+    assert!(start.elapsed() < Duration::from_secs(60));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let folder = Path::new(stdout.trim().strip_prefix("env=").unwrap()).parent().unwrap().to_owned();
+    // Someone will want to know why it failed.
+    assert!(folder.join("logs").is_dir() && !folder.join("data").exists() && !folder.join("env.json").exists());
+    fs::remove_dir_all(folder).unwrap();
+}
