@@ -2,7 +2,7 @@
 
 mod run;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use devkit::{Environment, Options, PgVersion, Places, PostgresEntry, tools};
@@ -87,8 +87,8 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
     }));
     lines.push(format!("# logs: {}", file.logs.display()));
     lines.push("# up; Ctrl-C takes it down".to_owned());
-    // At once, so that a reader who closes the pipe after what it needs does no harm.
-    println!("{}", lines.join("\n"));
+    // A reader may close the pipe after the line it needs; that is no reason to end.
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
