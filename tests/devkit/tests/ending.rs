@@ -1,5 +1,8 @@
 //! Whatever happens to the owner of an environment, no process and no folder is left.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},

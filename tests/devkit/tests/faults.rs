@@ -1,5 +1,8 @@
 //! An environment of one's own: how fast it is there, and breaking its parts.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::time::{Duration, Instant};
 
 use devkit::{Environment, Options, PgVersion, Postgres};

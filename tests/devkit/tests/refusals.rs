@@ -1,5 +1,8 @@
 //! What devkit says when it can't do its work: one clear sentence each.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     fs,
     net::TcpListener,

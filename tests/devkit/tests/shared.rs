@@ -1,5 +1,8 @@
 //! What tests use: the environment of the test run, and what it offers.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{collections::BTreeSet, time::Duration};
 
 use devkit::{Environment, PgVersion, Postgres, Process, Spec, eventually, unique};
@@ -93,7 +96,10 @@ async fn a_process_can_be_watched_ended_and_read() {
     let spec = |script: &str| Spec::new("talker", "sh").args(["-c", script]);
     let talker =
         Process::spawn(spec("echo started; trap 'echo bye; exit 4' TERM; while :; do sleep 0.05; done")).unwrap();
-    let started = || async { anyhow::Ok(anyhow::ensure!(talker.log().contains("started"), "nothing yet")) };
+    let started = || async {
+        anyhow::ensure!(talker.log().contains("started"), "nothing yet");
+        Ok(())
+    };
     eventually(Duration::from_secs(10), "it speaks", started).await.unwrap();
     talker.terminate();
     assert_eq!(talker.wait_exit(Duration::from_secs(10)).await.unwrap().code(), Some(4));
