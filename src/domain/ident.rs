@@ -124,6 +124,11 @@ impl AgentName {
 }
 
 impl NamePrefix {
+    /// The prefix where the settings name none.
+    pub fn standard() -> Self {
+        Self("at".to_owned())
+    }
+
     /// Parses a prefix.
     ///
     /// # Errors

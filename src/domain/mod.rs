@@ -4,10 +4,13 @@
 
 pub mod ack;
 pub mod behaviour;
+pub mod cells;
 pub mod class;
 pub mod decimal;
 pub mod entry;
 pub mod ident;
 pub mod keys;
+pub mod migrations;
 pub mod resolve;
+pub mod scram;
 pub mod sql;

@@ -4,7 +4,9 @@
 
 pub mod acks;
 pub mod agent;
+pub mod cells;
 pub mod delete;
+pub mod instance;
 pub mod ledger;
 pub mod observed;
 pub mod progress;

@@ -5,6 +5,7 @@
 //! `database.connectionBudget`. Its value is read as YAML, so `true`, `5` and `[a, b]` mean what they say.
 
 pub mod agent_api;
+pub mod database;
 
 use crate::domain::class::ErrorClass;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -1,0 +1,233 @@
+//! Whether a database is fit for tenants, and what has to be done to its control schema. Every finding says what is
+//! wrong and what mends it.
+
+use crate::domain::{
+    cells::base_role,
+    ident::{DatabaseId, Epoch, NamePrefix},
+    migrations::{CONTROL, CONTROL_VERSION},
+};
+
+/// Oldest supported server, as `server_version_num` (PostgreSQL 15).
+pub const OLDEST_SERVER: i32 = 150_000;
+
+/// What a database says of itself, of its roles and of PUBLIC.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct InstanceFacts {
+    /// `server_version_num`.
+    pub server_version: i32,
+    /// Name of the database.
+    pub database: String,
+    /// The operator's login.
+    pub login: RoleFacts,
+    /// The base role; `None` if there is none.
+    pub base: Option<RoleFacts>,
+    /// The login may become base.
+    pub may_set_base: bool,
+    /// The login has base's rights without becoming base.
+    pub inherits_base: bool,
+    /// Base may grant CREATE on the database.
+    pub base_grants_create: bool,
+    /// Base may grant CONNECT on the database.
+    pub base_grants_connect: bool,
+    /// PUBLIC may connect.
+    pub public_connect: bool,
+    /// PUBLIC may create temporary tables.
+    pub public_temp: bool,
+    /// PUBLIC may create schemas.
+    pub public_create: bool,
+    /// PUBLIC has some right on schema `public`.
+    pub public_schema: bool,
+    /// PUBLIC may make large objects.
+    pub public_large_objects: bool,
+    /// The server takes no writes.
+    pub read_only: bool,
+    /// Owner of the control schema; `None` if there is none.
+    pub control_owner: Option<String>,
+    /// Content of the control schema; `None` if there is none or it could not be read.
+    pub control: Option<ControlFacts>,
+}
+
+/// Attributes of a role.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct RoleFacts {
+    /// Its name.
+    pub name: String,
+    /// It is a superuser.
+    pub superuser: bool,
+    /// It may make roles.
+    pub createrole: bool,
+    /// It may log in.
+    pub login: bool,
+    /// New memberships of it are inherited.
+    pub inherit: bool,
+}
+
+/// Content of the control schema.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct ControlFacts {
+    /// Identity of the database.
+    pub database_id: DatabaseId,
+    /// Version and checksum of every migration that was applied, oldest first.
+    pub migrations: Vec<(i32, String)>,
+    /// This cluster's epoch, if a leader raised one.
+    pub epoch: Option<Epoch>,
+}
+
+/// What to do with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstancePlan {
+    /// Use it.
+    Fit {
+        /// Identity of the database.
+        database_id: DatabaseId,
+        /// Said at start and in a condition.
+        warnings: Vec<String>,
+    },
+    /// Leave it alone until somebody mends it.
+    Unfit {
+        /// What is wrong, and what mends it.
+        findings: Vec<String>,
+    },
+    /// It is another database than the one tenants live in: make nothing.
+    Changed {
+        /// The one that is expected.
+        expected: DatabaseId,
+        /// The one that answered; `None` if it has no control schema.
+        found: Option<DatabaseId>,
+    },
+    /// New: make the control schema.
+    CreateControlSchema,
+    /// An older version of the program made the control schema: bring it up to date.
+    MigrateControlSchema,
+}
+
+/// Decides. `expected` is the database id that `cell-` entries or Tenants recorded; `None` if nobody has one yet.
+pub fn plan_instance(facts: &InstanceFacts, prefix: &NamePrefix, expected: Option<DatabaseId>) -> InstancePlan {
+    if let Some(expected) = expected {
+        // Judged before fitness: an empty database put in place of the real one is not "badly set up".
+        match (&facts.control_owner, &facts.control) {
+            (None, _) => return InstancePlan::Changed { expected, found: None },
+            (Some(_), Some(control)) if control.database_id != expected => {
+                return InstancePlan::Changed { expected, found: Some(control.database_id) };
+            }
+            (Some(_), Some(_) | None) => {}
+        }
+    }
+    let findings = find_faults(facts, prefix);
+    if !findings.is_empty() {
+        return InstancePlan::Unfit { findings };
+    }
+    let Some(control) = &facts.control else { return InstancePlan::CreateControlSchema };
+    if (control.migrations.len() as i32) < CONTROL_VERSION {
+        return InstancePlan::MigrateControlSchema;
+    }
+    InstancePlan::Fit { database_id: control.database_id, warnings: find_warnings(facts) }
+}
+
+fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut unless = |good: bool, finding: String| {
+        if !good {
+            findings.push(finding);
+        }
+    };
+    let (base, login, database) = (base_role(prefix), &facts.login.name, &facts.database);
+    let mend = "run the bootstrap file as the database's owner or a superuser";
+    unless(
+        facts.server_version >= OLDEST_SERVER,
+        format!("the server is PostgreSQL {}; 15 or later is needed", facts.server_version / 10_000),
+    );
+    unless(!facts.read_only, "the server takes no writes (a standby?); name the primary in the settings".to_owned());
+    unless(
+        !facts.login.superuser,
+        format!("the operator logs in as the superuser {login}; use {prefix}_operator_a or {prefix}_operator_b"),
+    );
+    unless(
+        !facts.login.createrole,
+        format!("login {login} may make roles itself; ALTER ROLE \"{login}\" NOCREATEROLE"),
+    );
+    match &facts.base {
+        None => unless(false, format!("role {base} does not exist; {mend}")),
+        Some(role) => {
+            unless(!role.superuser, format!("role {base} is a superuser; ALTER ROLE \"{base}\" NOSUPERUSER"));
+            unless(!role.login, format!("role {base} may log in; ALTER ROLE \"{base}\" NOLOGIN"));
+            unless(role.createrole, format!("role {base} may not make roles; ALTER ROLE \"{base}\" CREATEROLE"));
+            unless(facts.may_set_base, format!("login {login} may not become {base}; GRANT \"{base}\" TO \"{login}\""));
+            unless(
+                !facts.inherits_base || facts.login.superuser,
+                format!(
+                    "login {login} has the rights of {base} without becoming it; ALTER ROLE \"{login}\" NOINHERIT, \
+                     then REVOKE \"{base}\" FROM \"{login}\" and {mend}"
+                ),
+            );
+            for (granted, privilege) in [(facts.base_grants_create, "CREATE"), (facts.base_grants_connect, "CONNECT")] {
+                unless(
+                    granted,
+                    format!(
+                        "role {base} may not grant {privilege} on database {database}; \
+                         GRANT {privilege} ON DATABASE \"{database}\" TO \"{base}\" WITH GRANT OPTION"
+                    ),
+                );
+            }
+        }
+    }
+    for (held, privilege) in
+        [(facts.public_connect, "CONNECT"), (facts.public_temp, "TEMPORARY"), (facts.public_create, "CREATE")]
+    {
+        unless(
+            !held,
+            format!(
+                "every role has {privilege} on database {database}; \
+                 REVOKE {privilege} ON DATABASE \"{database}\" FROM PUBLIC, as its owner"
+            ),
+        );
+    }
+    unless(
+        !facts.public_schema,
+        "every role has rights on schema public; REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner".to_owned(),
+    );
+    if let Some(owner) = &facts.control_owner {
+        unless(
+            *owner == base,
+            format!(
+                "schema agent_tenancy belongs to {owner}, not to {base}; another operator uses this database, or the \
+                 prefix in the settings is wrong"
+            ),
+        );
+    }
+    if let Some(control) = &facts.control {
+        let newest = control.migrations.last().map_or(0, |(version, _)| *version);
+        unless(
+            newest <= CONTROL_VERSION,
+            format!(
+                "schema agent_tenancy has version {newest}, this program knows {CONTROL_VERSION}; run a newer version"
+            ),
+        );
+        for (applied, known) in control.migrations.iter().zip(CONTROL) {
+            unless(
+                *applied == (known.version, known.checksum()),
+                format!("{} in schema agent_tenancy is not this program's; run the version that made it", known.name),
+            );
+        }
+    }
+    findings
+}
+
+fn find_warnings(facts: &InstanceFacts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if facts.server_version < 160_000 {
+        warnings.push(
+            "on PostgreSQL 15 a role that may make roles (CREATEROLE) is close to a superuser; 16 or later is \
+             recommended"
+                .to_owned(),
+        );
+    }
+    // Only a superuser can mend it, which managed services don't hand out; dropping a tenant copes with it.
+    if facts.public_large_objects {
+        warnings.push(
+            "every role may make large objects, which no storage limit counts; run the bootstrap file as a superuser"
+                .to_owned(),
+        );
+    }
+    warnings
+}

@@ -1,0 +1,157 @@
+//! Settings of one database instance: where it is, who the operator is there, and how much of it to use.
+
+use crate::domain::ident::{DatabaseId, NamePrefix};
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+/// One Postgres database that holds tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstanceSettings {
+    /// Its name in `spec.database.instance`: 1 to 30 characters of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// Host name or address, or the folder of a Unix socket.
+    pub host: String,
+    /// Port.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Login role of the operator: `<prefix>_operator_a` or `_b`.
+    pub user: String,
+    /// File that holds its password; read anew for every connection, so that it can be rotated.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Environment variable that holds its password, where there is no file.
+    #[serde(default)]
+    pub password_env: Option<String>,
+    /// TLS.
+    #[serde(default)]
+    pub ssl_mode: SslMode,
+    /// PEM file with the certification authorities to trust, instead of the public ones.
+    #[serde(default)]
+    pub ssl_root_cert_file: Option<PathBuf>,
+    /// Prefix of every role and schema; no other operator may use it on that server.
+    #[serde(default = "default_prefix")]
+    pub name_prefix: NamePrefix,
+    /// Most connections of the operator.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+    /// Tenants in one cell: a target, a few more do no harm.
+    #[serde(default = "default_tenants_per_cell")]
+    pub tenants_per_cell: usize,
+    /// How long a connection may take to open.
+    #[serde(default = "default_connect_seconds")]
+    pub connect_timeout_seconds: u32,
+    /// How long one statement may take.
+    #[serde(default = "default_statement_seconds")]
+    pub statement_timeout_seconds: u32,
+    /// How long one statement may wait for a lock.
+    #[serde(default = "default_lock_seconds")]
+    pub lock_timeout_seconds: u32,
+    /// The agent API connects here instead of to `host`; for a pooler.
+    #[serde(default)]
+    pub agent_api_host: Option<String>,
+    /// The agent API connects to this port instead of `port`; for a pooler.
+    #[serde(default)]
+    pub agent_api_port: Option<u16>,
+    /// Identity of a database that is lost for good: the instance may start anew in place of it.
+    #[serde(default)]
+    pub lost_database_id: Option<DatabaseId>,
+}
+
+/// libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server offers it; anybody in between can prevent it.
+    Prefer,
+    /// TLS with any certificate.
+    Require,
+    /// TLS with a certificate of a trusted authority.
+    VerifyCa,
+    /// The same, and the certificate is for this host.
+    #[default]
+    VerifyFull,
+}
+
+impl SslMode {
+    /// The word that libpq uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+fn default_port() -> u16 {
+    5432
+}
+fn default_prefix() -> NamePrefix {
+    NamePrefix::standard()
+}
+fn default_connections() -> u32 {
+    8
+}
+fn default_tenants_per_cell() -> usize {
+    500
+}
+fn default_connect_seconds() -> u32 {
+    5
+}
+fn default_statement_seconds() -> u32 {
+    30
+}
+fn default_lock_seconds() -> u32 {
+    5
+}
+
+impl InstanceSettings {
+    /// What is wrong with these settings, one sentence each, with the field's name.
+    pub fn violations(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut unless = |good: bool, text: &str| {
+            if !good {
+                found.push(text.to_owned());
+            }
+        };
+        let name_ok = (1..=30).contains(&self.name.len())
+            && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !self.name.starts_with('-')
+            && !self.name.ends_with('-');
+        unless(name_ok, "name: must be 1 to 30 characters of a-z, 0-9 and -, not starting or ending with -");
+        unless(!self.host.is_empty(), "host: must not be empty");
+        unless(!self.database.is_empty() && self.database.len() <= 63, "database: must have 1 to 63 bytes");
+        unless(!self.user.is_empty() && self.user.len() <= 63, "user: must have 1 to 63 bytes");
+        unless(
+            self.password_file.is_none() || self.password_env.is_none(),
+            "passwordFile, passwordEnv: only one of them may be set",
+        );
+        unless((1..=100).contains(&self.max_connections), "maxConnections: must be 1 to 100");
+        unless((1..=2000).contains(&self.tenants_per_cell), "tenantsPerCell: must be 1 to 2000");
+        for (value, field) in [
+            (self.connect_timeout_seconds, "connectTimeoutSeconds"),
+            (self.statement_timeout_seconds, "statementTimeoutSeconds"),
+            (self.lock_timeout_seconds, "lockTimeoutSeconds"),
+        ] {
+            unless((1..=600).contains(&value), &format!("{field}: must be 1 to 600"));
+        }
+        found
+    }
+
+    /// Where the agent API connects.
+    pub fn agent_api_address(&self) -> (&str, u16) {
+        (self.agent_api_host.as_deref().unwrap_or(&self.host), self.agent_api_port.unwrap_or(self.port))
+    }
+
+    /// How long a connection may take to open.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout_seconds.into())
+    }
+}
