@@ -3,6 +3,10 @@
 //! A tenant migration declares what the tenant's role may do in comment lines, `-- grant: SELECT, INSERT ON usage`,
 //! so that the same declaration serves for granting and for noticing drift.
 
+use super::{
+    ident::NamePrefix,
+    sql::{QuoteError, quote_literal},
+};
 use aws_lc_rs::digest;
 
 /// One migration. Its version is its place in the list, from 1.
@@ -24,14 +28,26 @@ pub const CONTROL: &[Migration] = &[Migration {
 }];
 
 /// Migrations of a tenant's schema; run as the cell's owner role with that schema as the search path.
-pub const TENANT: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_base.sql",
-    sql: include_str!("../../config/migrations/0001_base.sql"),
-}];
+pub const TENANT: &[Migration] =
+    &[Migration { version: 1, name: "0001_base.sql", sql: include_str!("../../config/migrations/0001_base.sql") }];
 
 /// For the database's administrator, see the file. Also what tests and local environments run.
 pub const BOOTSTRAP: &str = include_str!("../../config/sql/bootstrap.sql");
+
+/// The bootstrap with its choices in front, as one text for any client: run it as the database's owner, connected to
+/// that database.
+///
+/// # Errors
+/// When the password or verifier holds a zero byte.
+pub fn render_bootstrap(prefix: &NamePrefix, operator_password: &str) -> Result<String, QuoteError> {
+    let (prefix, password) = (quote_literal(prefix.as_str())?, quote_literal(operator_password)?);
+    Ok(format!("SET agent_tenancy.prefix = {prefix};\nSET agent_tenancy.operator_password = {password};\n{BOOTSTRAP}"))
+}
+
+/// Name of the login that [`render_bootstrap`] gives the password to.
+pub fn bootstrap_login(prefix: &NamePrefix) -> String {
+    format!("{prefix}_operator_a")
+}
 
 /// Version of the newest control schema.
 pub const CONTROL_VERSION: i32 = CONTROL.len() as i32;
@@ -73,7 +89,8 @@ impl Migration {
     /// # Errors
     /// When a line that starts with `-- grant:` does not follow the form.
     pub fn grants(&self) -> Result<Vec<Grant>, GrantError> {
-        let declared = self.sql.lines().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("-- grant:")?)));
+        let declared =
+            self.sql.lines().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("-- grant:")?)));
         declared.map(|(at, text)| parse_grant(text).ok_or(GrantError { file: self.name, line: at + 1 })).collect()
     }
 }

@@ -29,7 +29,10 @@ mod tests {
     use super::*;
 
     fn cells(loads: &[(i32, bool, usize)]) -> BTreeMap<CellNumber, CellLoad> {
-        loads.iter().map(|(n, exists, tenants)| (CellNumber(*n), CellLoad { exists: *exists, tenants: *tenants })).collect()
+        loads
+            .iter()
+            .map(|(n, exists, tenants)| (CellNumber(*n), CellLoad { exists: *exists, tenants: *tenants }))
+            .collect()
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn judge_own_row(row: &LedgerRow, facts: &LedgerFacts) -> Holding {
         (None, Some(_)) => Holding::Lost(format!("role '{}' is gone", row.role)),
         (Some(_), None) => Holding::Lost(format!("schema '{}' is gone", row.schema)),
         (Some(role), Some(schema)) if *role == mark && *schema == mark => {
-            Holding::Ours { row: row.clone(), whole: facts.membership }
+            Holding::Ours { row: row.clone(), whole: facts.membership && facts.grants_ok }
         }
         (Some(_), Some(_)) => {
             Holding::Foreign(format!("role or schema '{}' carries another mark than the ledger", row.schema))

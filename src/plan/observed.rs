@@ -97,6 +97,8 @@ pub struct LedgerFacts {
     pub schema_mark: Option<String>,
     /// The access group of the row's cell is a member of the tenant's role.
     pub membership: bool,
+    /// The tenant's role has USAGE of its schema and the rights on its tables that the migrations name.
+    pub grants_ok: bool,
     /// Transactions that hold locks on the schema's relations; asked for only while deleting, else 0.
     pub open_transactions: i64,
     /// Where a new tenant would go; present only if there is no row.

@@ -117,6 +117,32 @@ BEGIN
 END
 $claim$;
 
+-- Leaves a tombstone for a tenant for which nothing was made. Fails with ATD01 if this very one is there already.
+CREATE FUNCTION agent_tenancy.bury(
+    p_tenant_id text, p_incarnation uuid, p_uid text, p_namespace text, p_name text, p_cluster_id text,
+    p_epoch integer, p_database_name text
+) RETURNS void LANGUAGE plpgsql AS $bury$
+DECLARE
+    found_row agent_tenancy.tenants;
+BEGIN
+    PERFORM agent_tenancy.lock_tenant(p_tenant_id);
+    INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell,
+        schema_name, role_name, schema_version, ring_version, state)
+    VALUES (p_tenant_id, p_incarnation, p_uid, p_namespace, p_name, p_cluster_id, p_epoch, NULL,
+        p_database_name, p_database_name, 0, 0, 'dropped')
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    SELECT * INTO found_row FROM agent_tenancy.tenants t WHERE t.tenant_id = p_tenant_id;
+    IF found_row.uid = p_uid AND found_row.state = 'dropped' THEN
+        RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
+    END IF;
+    RAISE EXCEPTION 'the tenant id belongs to Tenant %/% (UID %), state %',
+        found_row.namespace, found_row.name, found_row.uid, found_row.state USING ERRCODE = 'ATC01';
+END
+$bury$;
+
 -- Locks the row of a tenant for a change, if it still belongs to this owner and is in one of these states.
 CREATE FUNCTION agent_tenancy.hold(p_incarnation uuid, p_uid text, p_states text[]) RETURNS void
 LANGUAGE plpgsql AS $hold$
@@ -218,7 +244,8 @@ DECLARE
     role_name text;
 BEGIN
     IF NOT EXISTS (SELECT FROM agent_tenancy.cells c WHERE c.number = p_number) THEN
-        EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT CREATEROLE', p_owner);
+        -- INHERIT: on 15 the only way to drop what a tenant's role owns. It is a member of nothing else.
+        EXECUTE format('CREATE ROLE %I NOLOGIN INHERIT CREATEROLE', p_owner);
         EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', p_access);
         EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), p_owner);
         EXECUTE format('GRANT %I TO %I', p_owner, current_user) || only_set;

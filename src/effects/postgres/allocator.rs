@@ -1,0 +1,153 @@
+//! Remembers how full the cells are, counting tenants that are just being made, so that each new tenant is offered a
+//! cell with room. The choice itself is `plan::cells::choose`.
+
+use crate::{
+    domain::ident::{CellNumber, TenantId},
+    plan::{
+        cells::{CellLoad, choose},
+        observed::CellOffer,
+    },
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The cells of one database, as this process knows them.
+pub(super) struct Allocator {
+    limit: usize,
+    state: Mutex<State>,
+    /// Held while the ledger is counted, so that it is counted once.
+    pub(super) loading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: bool,
+    /// Counts loads.
+    generation: u64,
+    cells: BTreeMap<CellNumber, CellLoad>,
+    reservations: HashMap<TenantId, Reservation>,
+}
+
+#[derive(Clone, Copy)]
+struct Reservation {
+    cell: CellNumber,
+    generation: u64,
+}
+
+impl Allocator {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), loading: tokio::sync::Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.state().loaded
+    }
+
+    /// Takes over the ledger's counts. A reservation that nobody asked for again since the load before is given up.
+    pub(super) fn load(&self, counts: impl IntoIterator<Item = (CellNumber, usize)>) {
+        let mut state = self.state();
+        state.loaded = true;
+        state.generation += 1;
+        let generation = state.generation;
+        state.reservations.retain(|_, r| r.generation + 1 >= generation);
+        state.cells = counts.into_iter().map(|(cell, tenants)| (cell, CellLoad { exists: true, tenants })).collect();
+        let reserved: Vec<_> = state.reservations.values().map(|r| r.cell).collect();
+        for cell in reserved {
+            state.cells.entry(cell).or_default().tenants += 1;
+        }
+    }
+
+    /// A cell for a tenant, reserved until [`Allocator::settle`]; the same one as long as nothing was settled.
+    pub(super) fn offer(&self, tenant: &TenantId) -> CellOffer {
+        let mut state = self.state();
+        let generation = state.generation;
+        if let Some(reservation) = state.reservations.get_mut(tenant) {
+            reservation.generation = generation;
+            let cell = reservation.cell;
+            return CellOffer { cell, exists: state.cells.get(&cell).is_some_and(|load| load.exists) };
+        }
+        let offer = choose(&state.cells, self.limit);
+        state.reservations.insert(tenant.clone(), Reservation { cell: offer.cell, generation });
+        state.cells.entry(offer.cell).or_default().tenants += 1;
+        offer
+    }
+
+    /// The outcome is known: the tenant is in this cell, or in none. Does nothing where nothing was reserved.
+    pub(super) fn settle(&self, tenant: &TenantId, home: Option<CellNumber>) {
+        let mut state = self.state();
+        let Some(reservation) = state.reservations.remove(tenant) else { return };
+        if home == Some(reservation.cell) {
+            return;
+        }
+        if let Some(load) = state.cells.get_mut(&reservation.cell) {
+            load.tenants = load.tenants.saturating_sub(1);
+        }
+        if let Some(cell) = home {
+            state.cells.entry(cell).or_default().tenants += 1;
+        }
+    }
+
+    /// A tenant of this cell was dropped.
+    pub(super) fn leave(&self, cell: CellNumber) {
+        if let Some(load) = self.state().cells.get_mut(&cell) {
+            load.tenants = load.tenants.saturating_sub(1);
+        }
+    }
+
+    /// The cell's roles exist now.
+    pub(super) fn made(&self, cell: CellNumber) {
+        self.state().cells.entry(cell).or_default().exists = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> TenantId {
+        TenantId::parse(&format!("t{n}")).unwrap()
+    }
+
+    #[test]
+    fn reservations_fill_a_cell_like_tenants_do() {
+        let cells = Allocator::new(2);
+        cells.load([]);
+        let offers: Vec<_> = (0..5).map(|n| cells.offer(&id(n)).cell.0).collect();
+        assert_eq!(offers, [1, 1, 2, 2, 3]);
+        assert_eq!(cells.offer(&id(0)), CellOffer { cell: CellNumber(1), exists: false });
+        cells.made(CellNumber(1));
+        assert!(cells.offer(&id(0)).exists);
+        // One failed for good: its place is free again.
+        cells.settle(&id(1), None);
+        assert_eq!(cells.offer(&id(9)).cell, CellNumber(1));
+    }
+
+    #[test]
+    fn a_settled_tenant_keeps_its_place_until_it_leaves() {
+        let cells = Allocator::new(1);
+        cells.load([]);
+        cells.offer(&id(0));
+        cells.settle(&id(0), Some(CellNumber(1)));
+        assert_eq!(cells.offer(&id(1)).cell, CellNumber(2));
+        cells.leave(CellNumber(1));
+        assert_eq!(cells.offer(&id(2)).cell, CellNumber(1));
+    }
+
+    #[test]
+    fn a_reservation_that_nobody_comes_back_for_ends() {
+        let cells = Allocator::new(1);
+        cells.load([]);
+        cells.offer(&id(0));
+        cells.load([]);
+        assert_eq!(cells.offer(&id(1)).cell, CellNumber(2), "still held after one load");
+        cells.offer(&id(1));
+        cells.load([]);
+        assert_eq!(cells.offer(&id(2)).cell, CellNumber(1), "given up after two");
+    }
+}

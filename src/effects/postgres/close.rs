@@ -1,0 +1,93 @@
+//! The end of a tenant in the database: keep or drop its objects, and leave a tombstone.
+
+use super::{
+    Database, Fence, PgError, Script, done_before,
+    script::literals,
+    tenant::{check_marks, hold, revoke_membership, set_state, write_if},
+};
+use crate::{
+    api::DeletionPolicy,
+    domain::{
+        cells::CellRoles,
+        ident::{DatabaseId, ObjectId},
+        sql::{quote_ident, quote_literal},
+    },
+    plan::{
+        observed::{LedgerRow, RowState},
+        step::CloseDatabase,
+    },
+};
+
+impl Database {
+    /// Closes a tenant. `Retain` keeps its objects without access; `Delete` drops schema and role; without a row only a
+    /// tombstone is left, so that a delayed step of ours finds the id closed. All or nothing.
+    ///
+    /// Idempotent: what is gone already is no error. Waits for open transactions no longer than the lock timeout.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands, a role or schema carries a foreign mark, or something outside the schema
+    /// depends on it; then nothing was changed.
+    pub async fn perform_close(
+        &self,
+        close: &CloseDatabase,
+        owner: &ObjectId,
+        database_id: DatabaseId,
+        fence: &Fence,
+    ) -> Result<(), PgError> {
+        let (wanted, owner, fence) = (close.clone(), owner.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            match (&wanted.row, wanted.policy) {
+                (None, _) => write_tombstone(script, &wanted, &owner, &fence),
+                (Some(row), _) if row.cell.0 == 0 => hold(script, row, &[RowState::Dropped]),
+                (Some(row), DeletionPolicy::Retain) => write_retain(script, row, &fence),
+                (Some(row), DeletionPolicy::Delete) => write_drop(script, row, database_id, &fence),
+            }
+        };
+        done_before(self.change("closing the tenant", write).await.map(drop))?;
+        self.cells.settle(&close.tenant_id, None);
+        match (&close.row, close.policy) {
+            (Some(row), DeletionPolicy::Delete) if row.state != RowState::Dropped => self.cells.leave(row.cell),
+            (Some(_) | None, DeletionPolicy::Delete | DeletionPolicy::Retain) => {}
+        }
+        Ok(())
+    }
+}
+
+fn write_tombstone(
+    script: &mut Script,
+    wanted: &CloseDatabase,
+    owner: &ObjectId,
+    fence: &Fence,
+) -> Result<(), PgError> {
+    let name = wanted.tenant_id.database_name(script.prefix());
+    let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
+    let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
+    script.add(&format!("SELECT agent_tenancy.bury({id}, {object}, {}, {});", fence.epoch, literals([&name])?));
+    Ok(())
+}
+
+fn write_retain(script: &mut Script, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    hold(script, row, &[RowState::Active, RowState::Deleting, RowState::Retained])?;
+    set_state(script, row, RowState::Retained, fence)?;
+    script.as_owner(row.cell)?;
+    revoke_membership(script, row)
+}
+
+fn write_drop(script: &mut Script, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    hold(script, row, &RowState::ALL)?;
+    check_marks(script, row, database_id, false)?;
+    script.add(&format!("SELECT agent_tenancy.check_dependents({});", quote_literal(&row.schema)?));
+    set_state(script, row, RowState::Dropped, fence)?;
+    script.as_owner(row.cell)?;
+    let (schema, role) = (quote_ident(&row.schema)?, quote_ident(&row.role)?);
+    script.add(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE;"));
+    // Rights on other people's objects, or large objects, would keep the role alive. DROP OWNED needs the role's own
+    // rights, which its maker has to give itself from 16 on.
+    let owner = quote_ident(&CellRoles::of(script.prefix(), row.cell).owner)?;
+    let inherit = if script.server().version >= 160_000 { " WITH INHERIT TRUE" } else { "" };
+    let exists = format!("to_regrole(quote_ident({})) IS NOT NULL", quote_literal(&row.role)?);
+    let statements =
+        [format!("GRANT {role} TO {owner}{inherit}"), format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")];
+    write_if(script, &exists, &statements)
+}

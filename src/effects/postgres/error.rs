@@ -1,0 +1,118 @@
+//! The error of one step against the database: never the statement's text, which can hold a password's verifier.
+
+use super::sqlstate;
+use crate::{
+    domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError},
+    effects::error::EffectError,
+};
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{step}: {note}")]
+pub struct PgError {
+    /// Decides what follows.
+    pub class: ErrorClass,
+    /// Which of the few cases that callers treat differently.
+    pub kind: PgErrorKind,
+    /// The server's code, if it was the server that refused.
+    pub sqlstate: Option<String>,
+    /// What was tried.
+    pub step: &'static str,
+    /// What came of it, for people.
+    pub note: String,
+}
+
+/// The cases that callers treat differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PgErrorKind {
+    /// No connection; nothing was sent.
+    Unreachable,
+    /// The connection broke or the time was up after sending: done or not done, the next look tells.
+    Interrupted,
+    /// A newer leader exists: this process has to end.
+    Fenced,
+    /// The change was made before.
+    AlreadyDone,
+    /// The control schema does not exist.
+    NoControlSchema,
+    /// The server refused, or we would not ask. Nothing was changed.
+    Refused,
+}
+
+impl PgError {
+    /// We made a mistake before anything was sent.
+    pub(super) fn bug(step: &'static str, note: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Bug, kind: PgErrorKind::Refused, sqlstate: None, step, note: note.into() }
+    }
+
+    /// No connection could be had.
+    pub(super) fn unreachable(step: &'static str, note: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Transient, kind: PgErrorKind::Unreachable, sqlstate: None, step, note: note.into() }
+    }
+
+    /// It is not known whether the change was made.
+    pub(super) fn interrupted(step: &'static str, note: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Transient, kind: PgErrorKind::Interrupted, sqlstate: None, step, note: note.into() }
+    }
+
+    /// What the client library reported; `sent` says whether the statements had been sent.
+    pub(super) fn from_sqlx(step: &'static str, error: &sqlx::Error, sent: bool) -> Self {
+        let broken = if sent { Self::interrupted } else { Self::unreachable };
+        match error {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default().into_owned();
+                let server = refusal.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+                let class = sqlstate::classify(&code, server.and_then(|s| s.routine()));
+                let kind = match code.as_str() {
+                    sqlstate::FENCED => PgErrorKind::Fenced,
+                    sqlstate::ALREADY_DONE => PgErrorKind::AlreadyDone,
+                    // The backend was told to end; its last reply need not be its last deed.
+                    "57P01" | "57P02" | "08006" | "40003" if sent => PgErrorKind::Interrupted,
+                    _ if !sent => PgErrorKind::Unreachable,
+                    _ => PgErrorKind::Refused,
+                };
+                let note = if code == sqlstate::SYNTAX_ERROR {
+                    format!("the server refused a statement (SQLSTATE {code})")
+                } else {
+                    format!("{} (SQLSTATE {code})", refusal.message())
+                };
+                Self { class, kind, sqlstate: Some(code), step, note }
+            }
+            sqlx::Error::Io(error) => broken(step, format!("the connection broke: {error}")),
+            sqlx::Error::Tls(error) => broken(step, format!("TLS failed: {error}")),
+            sqlx::Error::Protocol(note) => broken(step, format!("the connection is out of step: {note}")),
+            sqlx::Error::Configuration(error) => Self {
+                class: ErrorClass::Denied,
+                kind: PgErrorKind::Unreachable,
+                sqlstate: None,
+                step,
+                note: format!("the connection's settings are wrong: {error}"),
+            },
+            other => Self::bug(step, other.to_string()),
+        }
+    }
+
+    /// The server's code, or an empty text.
+    pub(super) fn code(&self) -> &str {
+        self.sqlstate.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<PgError> for EffectError {
+    fn from(error: PgError) -> Self {
+        let fenced = error.kind == PgErrorKind::Fenced;
+        Self { fenced, ..Self::new(error.class, format!("{}: {}", error.step, error.note)) }
+    }
+}
+
+/// For the few errors of our own text building: all of them are mistakes of ours.
+macro_rules! our_mistake {
+    ($($error:ty),+) => {
+        $(impl From<$error> for PgError {
+            fn from(error: $error) -> Self {
+                Self::bug("writing the statements", error.to_string())
+            }
+        })+
+    };
+}
+our_mistake!(QuoteError, GrantError, PasswordError);

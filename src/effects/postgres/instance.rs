@@ -1,0 +1,187 @@
+//! The instance as a whole: preflight, the control schema, the leader's epoch. What follows from it is
+//! `plan::instance::plan_instance`.
+
+use super::{Database, PgError, PgErrorKind, script::literals, sqlstate};
+use crate::{
+    domain::{
+        cells::base_role,
+        ident::Epoch,
+        migrations::{CONTROL, Migration},
+        sql::quote_literal,
+    },
+    plan::instance::{ControlFacts, InstanceFacts},
+};
+use serde::de::DeserializeOwned;
+use sqlx::{Row, postgres::PgRow};
+
+/// Everything that can be asked without becoming base. `$base` is the base role's name as a literal.
+const FACTS: &str = "
+SELECT json_build_object(
+    'server_version', current_setting('server_version_num')::int,
+    'database', d.datname,
+    'login', (SELECT json_build_object('name', r.rolname, 'superuser', r.rolsuper, 'createrole', r.rolcreaterole,
+        'login', r.rolcanlogin, 'inherit', r.rolinherit) FROM pg_roles r WHERE r.rolname = session_user),
+    'base', (SELECT json_build_object('name', r.rolname, 'superuser', r.rolsuper, 'createrole', r.rolcreaterole,
+        'login', r.rolcanlogin, 'inherit', r.rolinherit) FROM pg_roles r WHERE r.oid = b.oid),
+    'may_set_base', coalesce(pg_has_role(session_user, b.oid, $set), false),
+    'inherits_base', coalesce(pg_has_role(session_user, b.oid, 'USAGE'), false),
+    'base_grants_create', coalesce(has_database_privilege(b.oid, d.oid, 'CREATE WITH GRANT OPTION'), false),
+    'base_grants_connect', coalesce(has_database_privilege(b.oid, d.oid, 'CONNECT WITH GRANT OPTION'), false),
+    'public_connect', has_database_privilege('public', d.oid, 'CONNECT'),
+    'public_temp', has_database_privilege('public', d.oid, 'TEMPORARY'),
+    'public_create', has_database_privilege('public', d.oid, 'CREATE'),
+    'public_schema', coalesce(has_schema_privilege('public', to_regnamespace('public')::oid, 'CREATE, USAGE'), false),
+    'public_large_objects', has_function_privilege('public', 'pg_catalog.lo_creat(integer)', 'EXECUTE')
+        OR has_function_privilege('public', 'pg_catalog.lo_create(oid)', 'EXECUTE')
+        OR has_function_privilege('public', 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE'),
+    'read_only', pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean,
+    'control_owner', (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = 'agent_tenancy'),
+    'control', NULL
+)::text
+FROM pg_database d CROSS JOIN (SELECT to_regrole(quote_ident($base))::oid AS oid) b
+WHERE d.datname = current_database();";
+
+impl Database {
+    /// Asks the database whether it is fit, and what its control schema holds. Two round trips.
+    ///
+    /// # Errors
+    /// When it can't be reached. A missing right is a fact, not an error.
+    pub async fn observe_instance(&self, cluster_id: &str) -> Result<InstanceFacts, PgError> {
+        const STEP: &str = "checking the database";
+        let rows = self
+            .read(STEP, |script| {
+                let set = if script.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
+                let base = quote_literal(&base_role(script.prefix()))?;
+                script.add(&FACTS.replace("$base", &base).replace("$set", set));
+                Ok(())
+            })
+            .await?;
+        let mut facts: InstanceFacts = parse_one(STEP, &rows)?;
+        let base = base_role(&self.settings.name_prefix);
+        if facts.control_owner.as_ref() != Some(&base) || !facts.may_set_base {
+            return Ok(facts);
+        }
+        let cluster_id = cluster_id.to_owned();
+        let read = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let cluster = quote_literal(&cluster_id)?;
+                script.add(&format!(
+                    "SELECT json_build_object('database_id', m.database_id, \
+                     'migrations', (SELECT coalesce(json_agg(json_build_array(g.version, g.checksum) ORDER BY g.version), \
+                         '[]') FROM agent_tenancy.migrations g), \
+                     'epoch', (SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster}))::text \
+                     FROM agent_tenancy.meta m;"
+                ));
+                Ok(())
+            })
+            .await?;
+        facts.control = Some(parse_one::<ControlFacts>(STEP, &read)?);
+        Ok(facts)
+    }
+
+    /// Makes the control schema, or brings it up to date; who comes second finds it done. Each migration is one
+    /// transaction under the cells' lock and leaves its row, so a lost reply or a crash only means to call it again.
+    ///
+    /// # Errors
+    /// `Denied` if base may not create schemas in the database.
+    pub async fn perform_migrate_control(&self) -> Result<(), PgError> {
+        const STEP: &str = "making the control schema";
+        for migration in CONTROL {
+            let result = self
+                .change(STEP, move |script| {
+                    script.as_base()?;
+                    script.lock_cells();
+                    write_migration(script, migration)
+                })
+                .await;
+            match result {
+                Ok(_) => {}
+                // Somebody else made it in the meantime, or it is an earlier one.
+                Err(error) if matches!(error.code(), sqlstate::DUPLICATE_SCHEMA | sqlstate::UNIQUE_VIOLATION) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the epoch of a cluster to at least this and returns what it is then: if that is more, somebody newer
+    /// leads, or the counter of the Lease fell behind and has to step over it.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema.
+    pub async fn perform_raise_epoch(&self, cluster_id: &str, epoch: Epoch) -> Result<Epoch, PgError> {
+        const STEP: &str = "raising the epoch";
+        let cluster_id = cluster_id.to_owned();
+        let rows = self
+            .change(STEP, move |script| {
+                script.as_base()?;
+                let cluster = literals([&cluster_id])?;
+                script.add(&format!(
+                    "INSERT INTO agent_tenancy.epochs AS e (cluster_id, epoch) VALUES ({cluster}, {epoch}) \
+                     ON CONFLICT (cluster_id) DO UPDATE SET epoch = excluded.epoch WHERE e.epoch < excluded.epoch;\n\
+                     SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"
+                ));
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        let row = rows.last().ok_or_else(|| PgError::bug(STEP, "the epoch was not returned"))?;
+        row.try_get::<i32, _>(0).map(Epoch).map_err(|error| PgError::from_sqlx(STEP, &error, true))
+    }
+
+    /// The epoch of a cluster, if a leader ever raised one here.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema.
+    pub async fn observe_epoch(&self, cluster_id: &str) -> Result<Option<Epoch>, PgError> {
+        const STEP: &str = "reading the epoch";
+        let cluster_id = cluster_id.to_owned();
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let cluster = literals([&cluster_id])?;
+                script.add(&format!("SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"));
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        let epoch = rows.first().map(|row| row.try_get::<i32, _>(0).map(Epoch)).transpose();
+        epoch.map_err(|error| PgError::from_sqlx(STEP, &error, true))
+    }
+}
+
+fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<(), PgError> {
+    let record = format!(
+        "INSERT INTO agent_tenancy.migrations (version, checksum) VALUES ({}, {});",
+        migration.version,
+        quote_literal(&migration.checksum())?
+    );
+    if migration.version == 1 {
+        // Fails with 42P06 if it exists.
+        script.add("CREATE SCHEMA agent_tenancy;");
+        script.add(migration.sql);
+        script.add(&record);
+    } else {
+        // Its row first: fails with 23505 before anything else if it was applied.
+        script.add(&record);
+        script.add(migration.sql);
+    }
+    Ok(())
+}
+
+/// Tells a database without our schema from other trouble.
+pub(super) fn name_missing_schema(error: PgError) -> PgError {
+    if matches!(error.code(), sqlstate::UNDEFINED_SCHEMA | sqlstate::UNDEFINED_TABLE) {
+        PgError { kind: PgErrorKind::NoControlSchema, ..error }
+    } else {
+        error
+    }
+}
+
+/// Reads the one JSON text of the last row.
+pub(super) fn parse_one<T: DeserializeOwned>(step: &'static str, rows: &[PgRow]) -> Result<T, PgError> {
+    let row = rows.last().ok_or_else(|| PgError::bug(step, "the server returned no row"))?;
+    let text: String = row.try_get(0).map_err(|error| PgError::from_sqlx(step, &error, true))?;
+    serde_json::from_str(&text).map_err(|error| PgError::bug(step, format!("the reply has another form: {error}")))
+}

@@ -1,0 +1,156 @@
+//! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
+
+use super::{Database, PgError, instance::name_missing_schema, instance::parse_one, script::literals};
+use crate::{
+    domain::{
+        ident::{CellNumber, DatabaseId, Incarnation, TenantId, Uid},
+        migrations::{TENANT_VERSION, tenant_grants},
+    },
+    plan::observed::{LedgerFacts, LedgerRow, RowState},
+};
+use serde::Deserialize;
+
+const STEP: &str = "looking at the tenant";
+
+/// `$wanted`: tenant id and derived name, as literals; `$rights`: the named rights, as rows of literals;
+/// `$transactions`: an expression.
+const FACTS: &str = "
+SELECT json_build_object(
+    'database_id', m.database_id,
+    'row', CASE WHEN t.tenant_id IS NOT NULL THEN json_build_object('incarnation', t.incarnation, 'uid', t.uid,
+        'namespace', t.namespace, 'name', t.name, 'cluster_id', t.cluster_id, 'cell', coalesce(t.cell, 0),
+        'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
+        'ring_version', t.ring_version, 'state', t.state,
+        'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
+    'role_mark', CASE WHEN o.role_id IS NOT NULL
+        THEN coalesce(shobj_description(o.role_id, 'pg_authid'), '') END,
+    'schema_mark', CASE WHEN o.schema_id IS NOT NULL
+        THEN coalesce(obj_description(o.schema_id, 'pg_namespace'), '') END,
+    -- Before 16 a membership has no SET option; it always lets the member become the role.
+    'membership', EXISTS (SELECT FROM pg_auth_members a WHERE a.roleid = o.role_id
+        AND a.member = to_regrole(quote_ident(c.access_role))
+        AND coalesce((to_jsonb(a) ->> 'set_option')::boolean, true)),
+    'grants_ok', coalesce(has_schema_privilege(o.role_id, o.schema_id, 'USAGE') AND (
+        SELECT bool_and(coalesce(has_table_privilege(o.role_id, k.oid, g.privilege), false))
+        FROM (VALUES $rights) g (table_name, privilege)
+        LEFT JOIN pg_class k ON k.relname = g.table_name AND k.relnamespace = o.schema_id), false),
+    'open_transactions', $transactions
+)::text
+FROM agent_tenancy.meta m
+CROSS JOIN (VALUES ($wanted)) w (tenant_id, derived)
+LEFT JOIN agent_tenancy.tenants t ON t.tenant_id = w.tenant_id
+LEFT JOIN agent_tenancy.cells c ON c.number = t.cell
+CROSS JOIN LATERAL (SELECT to_regrole(quote_ident(coalesce(t.role_name, w.derived)))::oid AS role_id,
+    to_regnamespace(quote_ident(coalesce(t.schema_name, w.derived)))::oid AS schema_id) o;";
+
+/// Transactions that hold a lock on a relation of the schema.
+const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg_locks l
+    JOIN pg_class k ON k.oid = l.relation AND k.relnamespace = o.schema_id
+    WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+        AND l.pid IS DISTINCT FROM pg_backend_pid())";
+
+#[derive(Deserialize)]
+struct RawFacts {
+    database_id: DatabaseId,
+    row: Option<RawRow>,
+    role_mark: Option<String>,
+    schema_mark: Option<String>,
+    membership: bool,
+    grants_ok: bool,
+    open_transactions: i64,
+}
+
+#[derive(Deserialize)]
+struct RawRow {
+    incarnation: Incarnation,
+    uid: Uid,
+    namespace: String,
+    name: String,
+    cluster_id: String,
+    cell: CellNumber,
+    schema: String,
+    role: String,
+    schema_version: i32,
+    ring_version: i32,
+    state: String,
+    since_micros: i64,
+}
+
+impl RawRow {
+    fn check(self) -> Result<LedgerRow, PgError> {
+        let state = RowState::parse(&self.state)
+            .ok_or_else(|| PgError::bug(STEP, format!("the ledger knows a state '{}'", self.state)))?;
+        let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
+            .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
+        let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
+        let (schema_version, ring_version) = (self.schema_version, self.ring_version);
+        Ok(LedgerRow {
+            incarnation,
+            uid,
+            namespace,
+            name,
+            cluster_id,
+            cell,
+            schema,
+            role,
+            schema_version,
+            ring_version,
+            state,
+            state_since,
+        })
+    }
+}
+
+impl Database {
+    /// Looks at one tenant id. One round trip, but for the first call of a process that needs to count the cells.
+    /// `while_deleting` also counts open transactions.
+    ///
+    /// # Errors
+    /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
+    pub async fn observe_tenant(&self, tenant: &TenantId, while_deleting: bool) -> Result<LedgerFacts, PgError> {
+        let id = tenant.clone();
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let wanted = literals([id.as_str(), &id.database_name(script.prefix())])?;
+                let mut rights = Vec::new();
+                for grant in tenant_grants(TENANT_VERSION)? {
+                    for privilege in grant.privileges {
+                        rights.push(format!("({})", literals([&grant.table, privilege])?));
+                    }
+                }
+                let transactions = if while_deleting { TRANSACTIONS } else { "0" };
+                let text = FACTS.replace("$transactions", transactions).replace("$rights", &rights.join(", "));
+                script.add(&text.replace("$wanted", &wanted));
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        let raw: RawFacts = parse_one(STEP, &rows)?;
+        let row = raw.row.map(RawRow::check).transpose()?;
+        let offer = match &row {
+            Some(LedgerRow { state: RowState::Active | RowState::Deleting | RowState::Retained, cell, .. }) => {
+                self.cells.settle(tenant, Some(*cell));
+                None
+            }
+            // A tombstone can be replaced.
+            None | Some(LedgerRow { state: RowState::Dropped, .. }) if !while_deleting => {
+                Some(self.offer(tenant).await?)
+            }
+            None | Some(LedgerRow { state: RowState::Dropped, .. }) => {
+                self.cells.settle(tenant, None);
+                None
+            }
+        };
+        Ok(LedgerFacts {
+            database_id: raw.database_id,
+            row,
+            role_mark: raw.role_mark,
+            schema_mark: raw.schema_mark,
+            membership: raw.membership,
+            grants_ok: raw.grants_ok,
+            open_transactions: raw.open_transactions,
+            offer,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Postgres: one [`Database`] per instance of the settings.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `pool`, `error`, `sqlstate` | the one way to the server, and what its refusals mean |
+//! | `instance` | preflight, control schema, epoch |
+//! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
+//! | `ledger` | what the database holds for one tenant, in one round trip |
+//! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
+//! | `script` | the text that every transaction starts with |
+
+mod allocator;
+mod cells;
+mod close;
+mod error;
+mod instance;
+mod ledger;
+mod pool;
+mod script;
+pub mod sqlstate;
+mod tenant;
+
+pub use error::{PgError, PgErrorKind};
+
+use crate::{domain::ident::Epoch, settings::database::InstanceSettings};
+use allocator::Allocator;
+use pool::{Access, Pool, Server};
+use script::Script;
+use sqlx::postgres::PgRow;
+use std::sync::Arc;
+
+/// Whose leader we are, and since when: every change fails unless the database agrees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Which cluster.
+    pub cluster_id: String,
+    /// Epoch of this leader.
+    pub epoch: Epoch,
+}
+
+/// One Postgres database that holds tenants. Clones share connections. Nothing connects before the first use.
+#[derive(Clone)]
+pub struct Database {
+    settings: InstanceSettings,
+    pool: Arc<Pool>,
+    cells: Arc<Allocator>,
+}
+
+impl Database {
+    /// A database by its settings, which have to be free of violations.
+    pub fn new(settings: InstanceSettings) -> Self {
+        let pool = Arc::new(Pool::new(settings.clone()));
+        let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
+        Self { settings, pool, cells }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &InstanceSettings {
+        &self.settings
+    }
+
+    /// Messages sent to the server so far, each one round trip; logins and signs of life apart.
+    pub fn round_trips(&self) -> u64 {
+        self.pool.round_trips()
+    }
+
+    /// Runs a script that only reads.
+    async fn read(
+        &self,
+        step: &'static str,
+        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+    ) -> Result<Vec<PgRow>, PgError> {
+        self.run(step, Access::Read, write).await
+    }
+
+    /// Runs a script that changes something.
+    async fn change(
+        &self,
+        step: &'static str,
+        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+    ) -> Result<Vec<PgRow>, PgError> {
+        self.run(step, Access::Change, write).await
+    }
+
+    async fn run(
+        &self,
+        step: &'static str,
+        access: Access,
+        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+    ) -> Result<Vec<PgRow>, PgError> {
+        let settings = self.settings.clone();
+        let render = move |server: Server| {
+            let mut script = Script::new(server, &settings);
+            write(&mut script)?;
+            Ok(script.into_text())
+        };
+        self.pool.run(step, access, render).await
+    }
+}
+
+/// A change that was made before counts as made.
+fn done_before<T: Default>(result: Result<T, PgError>) -> Result<T, PgError> {
+    match result {
+        Err(error) if error.kind == PgErrorKind::AlreadyDone => Ok(T::default()),
+        result => result,
+    }
+}

@@ -1,0 +1,191 @@
+//! Changes of one tenant: provision, repair, revoke. Each is one transaction, sent as one message.
+//!
+//! All of them start with the fence, then hold the tenant's lock and its row, and only then touch role and schema.
+
+use super::{
+    Database, Fence, PgError, PgErrorKind, Script, done_before, instance::name_missing_schema, script::literals,
+};
+use crate::{
+    domain::{
+        cells::CellRoles,
+        ident::{DatabaseId, ObjectId},
+        migrations::{TENANT, TENANT_VERSION, tenant_grants},
+        sql::{quote_ident, quote_literal},
+    },
+    plan::{
+        observed::{LedgerRow, RowState, render_mark},
+        step::Provision,
+    },
+};
+
+impl Database {
+    /// Makes a tenant: ledger row, role, schema, tables, named grants, membership of the access group, marks.
+    ///
+    /// All or nothing. If this very tenant is there already it succeeds, so a lost reply only means to call it again.
+    ///
+    /// # Errors
+    /// `Conflict` if the tenant id, the schema or the role is somebody else's; then nothing was changed.
+    pub async fn perform_provision(
+        &self,
+        provision: &Provision,
+        owner: &ObjectId,
+        database_id: DatabaseId,
+        fence: &Fence,
+    ) -> Result<(), PgError> {
+        let (wanted, owner, fence) = (provision.clone(), owner.clone(), fence.clone());
+        let write = move |script: &mut Script| write_provision(script, &wanted, &owner, database_id, &fence);
+        let result = self.change("provisioning the tenant", write).await.map_err(name_missing_schema);
+        match done_before(result.map(drop)) {
+            Ok(()) => {
+                self.cells.settle(&provision.tenant_id, Some(provision.cell));
+                Ok(())
+            }
+            Err(error) => {
+                // After a lost reply the place is kept until the next look.
+                if error.kind == PgErrorKind::Refused {
+                    self.cells.settle(&provision.tenant_id, None);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts rights, membership and missing marks of an active tenant back in order. Never makes a role or schema.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone.
+    pub async fn perform_repair(&self, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+        let (row, fence) = (row.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Active])?;
+            check_marks(script, &row, database_id, true)?;
+            script.as_owner(row.cell)?;
+            write_rights(script, &row.schema, &row.role, row.schema_version)?;
+            write_membership(script, &row)?;
+            write_marks(script, &row.schema, &row.role, &render_mark(database_id, row.incarnation))
+        };
+        self.change("repairing the tenant", write).await.map(drop)
+    }
+
+    /// Takes the agent API's access away: no new transaction of the tenant can start. Row state `deleting`.
+    ///
+    /// Idempotent; `state_since` stays that of the first call.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands.
+    pub async fn perform_revoke_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+        let (row, fence) = (row.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Active, RowState::Deleting])?;
+            set_state(script, &row, RowState::Deleting, &fence)?;
+            script.as_owner(row.cell)?;
+            revoke_membership(script, &row)
+        };
+        self.change("revoking access", write).await.map(drop)
+    }
+}
+
+fn write_provision(
+    script: &mut Script,
+    wanted: &Provision,
+    owner: &ObjectId,
+    database_id: DatabaseId,
+    fence: &Fence,
+) -> Result<(), PgError> {
+    script.fenced(fence)?;
+    let replaces = match wanted.replaces {
+        Some(incarnation) => quote_literal(&incarnation.to_string())?,
+        None => "NULL".to_owned(),
+    };
+    let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
+    let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
+    let names = literals([&wanted.schema, &wanted.role])?;
+    let (epoch, cell) = (fence.epoch, wanted.cell);
+    script.add(&format!(
+        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION});"
+    ));
+    script.as_owner(wanted.cell)?;
+    let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
+    script.add(&format!("CREATE ROLE {role} NOLOGIN NOINHERIT;\nCREATE SCHEMA {schema};"));
+    script.add(&format!("SET LOCAL search_path = {schema};"));
+    for migration in TENANT {
+        script.add(migration.sql);
+    }
+    script.add("SET LOCAL search_path = pg_catalog, pg_temp;");
+    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
+    let access = quote_ident(&CellRoles::of(script.prefix(), wanted.cell).access)?;
+    let only_set = script.server().only_set();
+    script.add(&format!("GRANT {role} TO {access}{only_set};"));
+    write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
+}
+
+/// Locks the row, if it is still this owner's and in one of these states.
+pub(super) fn hold(script: &mut Script, row: &LedgerRow, states: &[RowState]) -> Result<(), PgError> {
+    let owner = literals([&row.incarnation.to_string(), row.uid.0.as_str()])?;
+    let states: Vec<_> = states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+    script.add(&format!("SELECT agent_tenancy.hold({owner}, ARRAY[{}]);", states.join(", ")));
+    Ok(())
+}
+
+/// Fails if role or schema carries another mark. `all`: both must be there.
+pub(super) fn check_marks(
+    script: &mut Script,
+    row: &LedgerRow,
+    database_id: DatabaseId,
+    all: bool,
+) -> Result<(), PgError> {
+    let marks = literals([&row.role, &row.schema, &render_mark(database_id, row.incarnation)])?;
+    script.add(&format!("SELECT agent_tenancy.check_marks({marks}, {all});"));
+    Ok(())
+}
+
+/// Enters a state; its time is that of entering.
+pub(super) fn set_state(script: &mut Script, row: &LedgerRow, state: RowState, fence: &Fence) -> Result<(), PgError> {
+    let (state, incarnation) = (quote_literal(state.as_str())?, quote_literal(&row.incarnation.to_string())?);
+    script.add(&format!(
+        "UPDATE agent_tenancy.tenants SET state = {state}, epoch = {}, \
+         state_since = CASE WHEN state = {state} THEN state_since ELSE now() END WHERE incarnation = {incarnation};",
+        fence.epoch
+    ));
+    Ok(())
+}
+
+/// As owner: takes the role away from the access group, if there is such a role.
+pub(super) fn revoke_membership(script: &mut Script, row: &LedgerRow) -> Result<(), PgError> {
+    let access = CellRoles::of(script.prefix(), row.cell).access;
+    let revoke = format!("REVOKE {} FROM {}", quote_ident(&row.role)?, quote_ident(&access)?);
+    let exists = format!("to_regrole(quote_ident({})) IS NOT NULL", quote_literal(&row.role)?);
+    write_if(script, &exists, &[revoke])
+}
+
+/// Runs statements where a condition holds.
+pub(super) fn write_if(script: &mut Script, condition: &str, statements: &[String]) -> Result<(), PgError> {
+    let body = format!("BEGIN IF {condition} THEN {}; END IF; END", statements.join("; "));
+    script.add(&format!("DO {};", quote_literal(&body)?));
+    Ok(())
+}
+
+fn write_rights(script: &mut Script, schema: &str, role: &str, version: i32) -> Result<(), PgError> {
+    let (schema, role) = (quote_ident(schema)?, quote_ident(role)?);
+    script.add(&format!("GRANT USAGE ON SCHEMA {schema} TO {role};"));
+    for grant in tenant_grants(version)? {
+        let table = quote_ident(&grant.table)?;
+        script.add(&format!("GRANT {} ON {schema}.{table} TO {role};", grant.privileges.join(", ")));
+    }
+    Ok(())
+}
+
+fn write_membership(script: &mut Script, row: &LedgerRow) -> Result<(), PgError> {
+    let access = quote_ident(&CellRoles::of(script.prefix(), row.cell).access)?;
+    let (role, only_set) = (quote_ident(&row.role)?, script.server().only_set());
+    script.add(&format!("GRANT {role} TO {access}{only_set};"));
+    Ok(())
+}
+
+fn write_marks(script: &mut Script, schema: &str, role: &str, mark: &str) -> Result<(), PgError> {
+    let (schema, role, mark) = (quote_ident(schema)?, quote_ident(role)?, quote_literal(mark)?);
+    script.add(&format!("COMMENT ON ROLE {role} IS {mark};\nCOMMENT ON SCHEMA {schema} IS {mark};"));
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The Postgres side against real servers, as the non-superuser operator login: oldest and newest supported version.
+
+mod database {
+    mod setup;
+
+    mod life;
+}

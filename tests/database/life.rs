@@ -1,0 +1,174 @@
+//! A tenant's whole life: every step, and every step twice.
+
+use super::setup::{Instance, in_use, object, on_both, tenant_id};
+use agent_tenancy::{
+    api::DeletionPolicy,
+    domain::ident::{Incarnation, ObjectId, TenantId},
+    plan::{
+        observed::{LedgerRow, RowState, render_mark},
+        step::{CloseDatabase, Provision},
+    },
+};
+use devkit::PgVersion;
+use uuid::Uuid;
+
+on_both!(create_to_drop, create_to_retain, nothing_made, recreate, repair, round_trips);
+
+fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
+    let incarnation = row.as_ref().map_or(Incarnation(Uuid::new_v4()), |r| r.incarnation);
+    CloseDatabase { tenant_id: id.clone(), policy, row, incarnation }
+}
+
+async fn write_a_message(instance: &Instance, id: &TenantId) -> Result<(), String> {
+    let name = id.database_name(&instance.prefix);
+    let sql = format!(
+        "BEGIN; SET LOCAL ROLE \"{name}\"; SET LOCAL search_path = \"{name}\", pg_temp; \
+         INSERT INTO conversations (id, sub) VALUES (gen_random_uuid(), 'me'); COMMIT;"
+    );
+    instance.as_access(1, &sql).await
+}
+
+async fn create_to_drop(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, owner) = (tenant_id("acme"), object("acme"));
+
+    let before = database.observe_tenant(&id, false).await.unwrap();
+    assert_eq!((before.row, before.role_mark, before.schema_mark), (None, None, None));
+    let offer = before.offer.unwrap();
+    assert!(offer.exists && offer.cell.0 == 1);
+
+    let wanted = instance.provision(&id);
+    for _ in 0..2 {
+        database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
+        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let mark = Some(render_mark(instance.id, wanted.incarnation));
+        assert_eq!((&facts.role_mark, &facts.schema_mark), (&mark, &mark));
+        assert!(facts.membership && facts.grants_ok && facts.offer.is_none());
+        let row = facts.row.unwrap();
+        assert_eq!((row.state, &row.uid, row.incarnation), (RowState::Active, &owner.uid, wanted.incarnation));
+    }
+    write_a_message(&instance, &id).await.unwrap();
+
+    let row = instance.row(&id).await;
+    let mut since = None;
+    for _ in 0..2 {
+        database.perform_revoke_access(&row, &instance.fence).await.unwrap();
+        let facts = database.observe_tenant(&id, true).await.unwrap();
+        assert!(!facts.membership);
+        let now = facts.row.unwrap();
+        assert_eq!(now.state, RowState::Deleting);
+        assert_eq!(*since.get_or_insert(now.state_since), now.state_since, "the wait starts once");
+    }
+    assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()));
+
+    let row = instance.row(&id).await;
+    for _ in 0..2 {
+        let step = close(&id, Some(row.clone()), DeletionPolicy::Delete);
+        database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+        let facts = database.observe_tenant(&id, false).await.unwrap();
+        assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
+        assert_eq!(facts.row.unwrap().state, RowState::Dropped);
+    }
+}
+
+async fn create_to_retain(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, owner, row) = instance.tenant("acme").await;
+    write_a_message(&instance, &id).await.unwrap();
+    database.perform_revoke_access(&row, &instance.fence).await.unwrap();
+    for _ in 0..2 {
+        let step = close(&id, Some(row.clone()), DeletionPolicy::Retain);
+        database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+        assert_eq!(instance.row(&id).await.state, RowState::Retained);
+    }
+    let kept = format!("SELECT count(*) FROM \"{}\".conversations", row.schema);
+    assert_eq!(instance.count(&kept).await, 1);
+
+    // Its id stays taken: nobody else's tenant is made over kept data.
+    let error =
+        database.perform_provision(&instance.provision(&id), &object("acme"), instance.id, &instance.fence).await;
+    assert_eq!(error.unwrap_err().sqlstate.as_deref(), Some("ATC01"));
+    assert_eq!(instance.count(&kept).await, 1);
+}
+
+async fn nothing_made(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (id, owner) = (tenant_id("acme"), object("acme"));
+    for _ in 0..2 {
+        let step = close(&id, None, DeletionPolicy::Delete);
+        instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+    }
+    // A delayed step of the same Tenant finds the id closed.
+    let late =
+        instance.database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await;
+    assert_eq!(late.unwrap_err().sqlstate.as_deref(), Some("ATC01"));
+    assert_eq!(instance.row(&id).await.state, RowState::Dropped);
+}
+
+async fn recreate(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, owner, row) = instance.tenant("acme").await;
+    let step = close(&id, Some(row.clone()), DeletionPolicy::Delete);
+    database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+
+    let successor = object("acme");
+    let over = |replaces| Provision { replaces, ..instance.provision(&id) };
+    let wrong = over(Some(Incarnation(Uuid::new_v4())));
+    let refused = database.perform_provision(&wrong, &successor, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
+    let right = over(Some(row.incarnation));
+    for _ in 0..2 {
+        database.perform_provision(&right, &successor, instance.id, &instance.fence).await.unwrap();
+    }
+    assert_eq!(instance.row(&id).await.incarnation, right.incarnation);
+    // A step that the first owner's deletion left behind does nothing to the new tenant.
+    let late = close(&id, Some(row), DeletionPolicy::Delete);
+    let refused = database.perform_close(&late, &owner, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
+    write_a_message(&instance, &id).await.unwrap();
+}
+
+async fn repair(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, _, row): (_, ObjectId, _) = instance.tenant("acme").await;
+    let (schema, role) = (&row.schema, &row.role);
+    instance
+        .as_admin(&format!(
+            "SET ROLE \"{p}_own_1\"; REVOKE INSERT ON \"{schema}\".conversations FROM \"{role}\"; \
+             REVOKE \"{role}\" FROM \"{p}_acc_1\"; COMMENT ON SCHEMA \"{schema}\" IS NULL;",
+            p = instance.prefix
+        ))
+        .await;
+    let facts = database.observe_tenant(&id, false).await.unwrap();
+    assert!(!facts.grants_ok && !facts.membership && facts.schema_mark.as_deref() == Some(""));
+    for _ in 0..2 {
+        database.perform_repair(&row, instance.id, &instance.fence).await.unwrap();
+        let facts = database.observe_tenant(&id, false).await.unwrap();
+        assert!(facts.grants_ok && facts.membership);
+        assert_eq!(facts.schema_mark, Some(render_mark(instance.id, row.incarnation)));
+    }
+    write_a_message(&instance, &id).await.unwrap();
+
+    // What is gone is not made again.
+    instance.as_admin(&format!("DROP SCHEMA \"{schema}\" CASCADE")).await;
+    let lost = database.perform_repair(&row, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(lost.sqlstate.as_deref(), Some("ATC04"));
+}
+
+async fn round_trips(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    database.observe_cells().await.unwrap();
+    let before = database.round_trips();
+    let (id, owner) = (tenant_id("acme"), object("acme"));
+    database.observe_tenant(&id, false).await.unwrap();
+    database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await.unwrap();
+    assert!(database.observe_tenant(&id, false).await.unwrap().membership);
+    let spent = database.round_trips() - before;
+    println!("round trips of one tenant from nothing to confirmed: {spent}");
+    assert_eq!(spent, 3);
+}

@@ -1,0 +1,162 @@
+//! A database of one test's own, bootstrapped as an administrator would, and the operator's handle to it.
+
+use agent_tenancy::{
+    domain::{
+        cells::CellRoles,
+        ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
+        keys::KeyBytes,
+        migrations::{bootstrap_login, render_bootstrap},
+    },
+    effects::postgres::{Database, Fence},
+    plan::{
+        instance::{InstancePlan, plan_instance},
+        observed::LedgerRow,
+        step::Provision,
+    },
+    settings::database::{InstanceSettings, SslMode},
+};
+use devkit::{PgVersion, Postgres, TestDatabase};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use uuid::Uuid;
+
+pub const CLUSTER: &str = "4f2c6f0e-cluster";
+pub const OPERATOR_PASSWORD: &str = "operator-password";
+pub const CELL_PASSWORD: &str = "cell-password";
+
+/// Runs a test on the oldest and on the newest supported server.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn oldest() {
+                super::$name(devkit::PgVersion::OLDEST).await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn newest() {
+                super::$name(devkit::PgVersion::NEWEST).await;
+            }
+        })+
+    };
+}
+pub(crate) use on_both;
+
+pub struct Instance {
+    pub test: TestDatabase,
+    pub prefix: NamePrefix,
+    pub database: Database,
+    pub id: DatabaseId,
+    pub fence: Fence,
+    _folder: tempfile::TempDir,
+}
+
+/// A database with an administrator's bootstrap and nothing else.
+pub async fn bootstrapped(version: PgVersion) -> Instance {
+    let instance = bare(version).await;
+    let text = render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap();
+    instance.as_admin(&text).await;
+    instance
+}
+
+/// A database that nobody prepared: the operator can't even log in.
+pub async fn bare(version: PgVersion) -> Instance {
+    let server = Postgres::shared(version).await.unwrap();
+    let test = server.create_database(&devkit::unique("database")).await.unwrap();
+    let prefix = NamePrefix::parse(&format!("t{}", &Uuid::new_v4().simple().to_string()[..8])).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, format!("{OPERATOR_PASSWORD}\n")).unwrap();
+    let settings: InstanceSettings = serde_json::from_value(serde_json::json!({
+        "name": "main", "host": test.host, "port": test.port, "database": test.name,
+        "user": bootstrap_login(&prefix), "passwordFile": password_file, "sslMode": SslMode::Disable,
+        "namePrefix": prefix, "tenantsPerCell": 50, "maxConnections": 16, "lockTimeoutSeconds": 2,
+    }))
+    .unwrap();
+    assert_eq!(settings.violations(), Vec::<String>::new());
+    let fence = Fence { cluster_id: CLUSTER.into(), epoch: Epoch(1) };
+    let database = Database::new(settings);
+    Instance { test, prefix, database, id: DatabaseId(Uuid::nil()), fence, _folder: folder }
+}
+
+/// A database in use: control schema, epoch 1, first cell.
+pub async fn in_use(version: PgVersion) -> Instance {
+    let mut instance = bootstrapped(version).await;
+    let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
+    assert_eq!(plan_instance(&facts, &instance.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
+    instance.database.perform_migrate_control().await.unwrap();
+    let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
+    let plan = plan_instance(&facts, &instance.prefix, None);
+    let InstancePlan::Fit { database_id, .. } = plan else { panic!("{plan:?}") };
+    instance.id = database_id;
+    assert_eq!(instance.database.perform_raise_epoch(CLUSTER, Epoch(1)).await.unwrap(), Epoch(1));
+    instance.make_cell(1).await;
+    instance
+}
+
+impl Instance {
+    pub async fn admin(&self) -> PgConnection {
+        PgConnection::connect(&self.test.superuser_url()).await.unwrap()
+    }
+
+    pub async fn as_admin(&self, sql: &str) {
+        let mut connection = self.admin().await;
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    }
+
+    /// One number, asked as the superuser.
+    pub async fn count(&self, sql: &str) -> i64 {
+        let mut connection = self.admin().await;
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap().get(0)
+    }
+
+    /// Runs SQL as the agent API's login of a cell and returns the server's refusal.
+    pub async fn as_access(&self, cell: i32, sql: &str) -> Result<(), String> {
+        let mut connection = self.access(cell).await;
+        let result = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
+        result.map(drop).map_err(|error| match error {
+            sqlx::Error::Database(e) => e.code().unwrap().into_owned(),
+            other => panic!("{other}"),
+        })
+    }
+
+    pub async fn access(&self, cell: i32) -> PgConnection {
+        let login = &CellRoles::of(&self.prefix, CellNumber(cell)).logins[0];
+        PgConnection::connect(&self.test.url(login, CELL_PASSWORD)).await.unwrap()
+    }
+
+    pub async fn make_cell(&self, cell: i32) {
+        let password = KeyBytes::new(CELL_PASSWORD.into());
+        self.database.perform_create_cell(CellNumber(cell), &password, &self.fence).await.unwrap();
+    }
+
+    pub fn provision(&self, id: &TenantId) -> Provision {
+        let name = id.database_name(&self.prefix);
+        Provision {
+            tenant_id: id.clone(),
+            incarnation: Incarnation(Uuid::new_v4()),
+            cell: CellNumber(1),
+            schema: name.clone(),
+            role: name,
+            replaces: None,
+        }
+    }
+
+    /// A provisioned tenant and its owner.
+    pub async fn tenant(&self, name: &str) -> (TenantId, ObjectId, LedgerRow) {
+        let (id, owner) = (tenant_id(name), object(name));
+        self.database.perform_provision(&self.provision(&id), &owner, self.id, &self.fence).await.unwrap();
+        let row = self.row(&id).await;
+        (id, owner, row)
+    }
+
+    pub async fn row(&self, id: &TenantId) -> LedgerRow {
+        self.database.observe_tenant(id, false).await.unwrap().row.unwrap()
+    }
+}
+
+pub fn tenant_id(name: &str) -> TenantId {
+    TenantId::parse(name).unwrap()
+}
+
+pub fn object(name: &str) -> ObjectId {
+    ObjectId { namespace: "team".into(), name: name.into(), uid: Uid(Uuid::new_v4().to_string()) }
+}
