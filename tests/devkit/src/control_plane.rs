@@ -121,7 +121,11 @@ impl ControlPlane {
         let controllers = Process::spawn_in(supervisor, controllers)?;
         let client = Client::try_from(config(&kubeconfig).await?)?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
-        controllers.wait_ready(START, || async { Ok(accounts.get("default").await.map(drop)?) }).await?;
+        let ready = controllers.wait_ready(START, || async { Ok(accounts.get("default").await.map(drop)?) }).await;
+        if let Err(error) = ready {
+            supervisor.keep_logs();
+            return Err(error);
+        }
         Ok(ControlPlane { apiserver, kubeconfig, _etcd: etcd, _controllers: controllers })
     }
 }

@@ -95,12 +95,7 @@ impl Environment {
             None
         };
         let supervisor = tokio::task::spawn_blocking(|| Supervisor::start("env")).await??;
-        let result = Environment::start_in(&supervisor, &options, tools).await;
-        if result.is_err() {
-            // The error names log files.
-            supervisor.keep_logs();
-        }
-        result
+        Environment::start_in(&supervisor, &options, tools).await
     }
 
     async fn start_in(

@@ -86,8 +86,9 @@ fn ldflags() -> String {
 
 /// As go.mod pins it, "v1.36.3".
 fn kubernetes_version() -> &'static str {
-    let version = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
-    version.map_or("v0.0.0", str::trim)
+    // A comment may follow the version.
+    let rest = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
+    rest.and_then(|rest| rest.split_whitespace().next()).unwrap_or("v0.0.0")
 }
 
 fn build(places: &Places, cache: &Path, missing: impl Fn(&str) -> bool) -> anyhow::Result<()> {
@@ -145,7 +146,15 @@ fn build_one(go: &Path, module: &Path, cache: &Path, program: &str, package: &st
 mod tests {
     #[test]
     fn the_version_stamped_in_is_the_pinned_one() {
-        assert!(super::kubernetes_version().starts_with("v1."), "{}", super::kubernetes_version());
-        assert!(super::ldflags().contains(".gitMajor=1 -X"));
+        let version = super::kubernetes_version();
+        assert!(version.starts_with("v1.") && !version.contains(' '), "{version}");
+        let flags = super::ldflags();
+        let (major, minor) =
+            version[1..].split_once('.').map(|(a, rest)| (a, rest.split('.').next().unwrap())).unwrap();
+        assert!(flags.contains(&format!(".gitVersion={version} -X ")), "{flags}");
+        assert!(
+            flags.contains(&format!(".gitMajor={major} -X ")) && flags.ends_with(&format!(".gitMinor={minor}")),
+            "{flags}"
+        );
     }
 }
