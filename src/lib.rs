@@ -5,6 +5,7 @@ pub mod clock;
 pub mod controller;
 pub mod domain;
 pub mod effects;
+pub mod kubectl_tenant;
 pub mod plan;
 pub mod settings;
 pub mod status;

@@ -1,0 +1,29 @@
+//! `kubectl tenant`: what a platform engineer asks about one Tenant, from a terminal.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `cli` | the command line |
+//! | `cluster` | from kubeconfig, context and namespace to a client |
+//! | `observe` | every read; what may not be read is named, the rest is still shown |
+//! | `report` | what was read, as one document (`-o json`, `-o yaml`) |
+//! | `tree` | the document as text |
+//! | `token` | a short-lived token from the tenant's own key |
+//! | `verdict` | what `wait` makes of one state of a Tenant |
+//! | `wait` | waiting until a Tenant is ready or gone |
+//! | `error` | one sentence and one exit code for everything that can go wrong |
+
+mod cli;
+mod cluster;
+mod error;
+mod observe;
+mod report;
+mod token;
+mod tree;
+mod verdict;
+mod wait;
+
+#[cfg(test)]
+mod samples;
+
+pub use cli::run;
+pub use error::PluginError;

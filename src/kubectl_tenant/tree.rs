@@ -1,0 +1,316 @@
+//! The document as text: a tree, and the part of it that is not as it should be.
+
+use super::report::{AgentReport, ReplicaReport, ReplicaState, Report, find};
+use crate::api::{Condition, ConditionType};
+use jiff::Timestamp;
+
+/// One line and what belongs under it.
+struct Node {
+    text: String,
+    /// Not as it should be; a parent is unhappy if a child is.
+    unhappy: bool,
+    children: Vec<Node>,
+}
+
+impl Node {
+    fn leaf(text: impl Into<String>, unhappy: bool) -> Self {
+        Self { text: text.into(), unhappy, children: Vec::new() }
+    }
+
+    fn branch(text: impl Into<String>, children: Vec<Self>) -> Self {
+        Self { text: text.into(), unhappy: false, children }
+    }
+
+    fn is_unhappy(&self) -> bool {
+        self.unhappy || self.children.iter().any(Self::is_unhappy)
+    }
+}
+
+/// The whole tree.
+pub fn render_tree(report: &Report, now: Timestamp) -> String {
+    render(&build(report, now), |_| true)
+}
+
+/// Only what keeps the Tenant from being as it should be.
+pub fn render_unhappy(report: &Report, now: Timestamp) -> String {
+    render(&build(report, now), Node::is_unhappy)
+}
+
+fn render(root: &Node, shown: fn(&Node) -> bool) -> String {
+    let mut out = format!("{}\n", root.text);
+    render_children(root, "", shown, &mut out);
+    out
+}
+
+fn render_children(node: &Node, indent: &str, shown: fn(&Node) -> bool, out: &mut String) {
+    let children: Vec<_> = node.children.iter().filter(|child| shown(child)).collect();
+    for (number, child) in children.iter().enumerate() {
+        let last = number + 1 == children.len();
+        let (elbow, rail) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        out.push_str(&format!("{indent}{elbow}{}\n", child.text));
+        render_children(child, &format!("{indent}{rail}"), shown, out);
+    }
+}
+
+fn build(report: &Report, now: Timestamp) -> Node {
+    let mut children = vec![conditions(report, now), database(report), keys(report), agents(report)];
+    children.push(replicas(report, now));
+    if !report.unreadable.is_empty() {
+        let missing = report.unreadable.iter().map(|text| Node::leaf(text.clone(), true)).collect();
+        children.push(Node::branch("not shown", missing));
+    }
+    let mut text = format!("Tenant {}/{}", report.namespace, report.name);
+    if let Some(name) = &report.display_name {
+        text.push_str(&format!(" \"{name}\""));
+    }
+    if let Some(id) = &report.tenant_id {
+        text.push_str(&format!(", tenant id {id}"));
+    }
+    text.push_str(&format!(": {}", headline(report, now)));
+    Node { text, unhappy: false, children }
+}
+
+fn headline(report: &Report, now: Timestamp) -> String {
+    if let Some(since) = report.deletion_time {
+        return format!("being deleted for {}", age(since, now));
+    }
+    if report.observed_generation < report.generation {
+        return format!(
+            "the operator has not looked at generation {} yet (last: {})",
+            report.generation, report.observed_generation
+        );
+    }
+    match find(&report.conditions, ConditionType::Ready) {
+        Some(ready) if ready.status == "True" => "ready".to_owned(),
+        Some(ready) => format!("not ready ({})", ready.reason),
+        None => "not ready (no condition yet)".to_owned(),
+    }
+}
+
+fn conditions(report: &Report, now: Timestamp) -> Node {
+    let width = |of: fn(&Condition) -> usize| report.conditions.iter().map(of).max().unwrap_or(0);
+    let (types, reasons) = (width(|c| c.type_.len()), width(|c| c.reason.len()));
+    let line = |c: &Condition| {
+        let text = format!(
+            "{:<types$}  {:<7}  {:<reasons$}  {:>4}  {}",
+            c.type_,
+            c.status,
+            c.reason,
+            age(c.last_transition_time.0, now),
+            c.message
+        );
+        Node::leaf(text.trim_end(), is_unhappy(c))
+    };
+    let lines: Vec<_> = report.conditions.iter().map(line).collect();
+    if lines.is_empty() { Node::leaf("conditions: none yet", true) } else { Node::branch("conditions", lines) }
+}
+
+/// Some conditions are there only while something is wrong or going on.
+fn is_unhappy(condition: &Condition) -> bool {
+    let known = ConditionType::ALL.iter().find(|t| t.as_str() == condition.type_);
+    let good = match known {
+        Some(ConditionType::Reconciling | ConditionType::Stalled | ConditionType::DeletionBlocked) => "False",
+        Some(
+            ConditionType::Accepted
+            | ConditionType::DatabaseReady
+            | ConditionType::SigningKeysReady
+            | ConditionType::Published
+            | ConditionType::Served
+            | ConditionType::Ready,
+        )
+        | None => "True",
+    };
+    condition.status != good
+}
+
+fn database(report: &Report) -> Node {
+    let Some(database) = &report.database else { return Node::leaf("database: not provisioned yet", true) };
+    let lines = vec![
+        Node::leaf(format!("schema {}, version {}", database.schema, database.schema_version), false),
+        Node::leaf(format!("role {}", database.role), false),
+        Node::leaf(format!("incarnation {}", database.incarnation), false),
+    ];
+    Node::branch(format!("database: instance {} ({})", database.instance, database.database_id), lines)
+}
+
+fn keys(report: &Report) -> Node {
+    let Some(keys) = &report.keys else { return Node::leaf("keys: not issued yet", true) };
+    let lines = match &keys.ring {
+        Some(ring) => {
+            let line = |key: &super::report::KeyReport| format!("{}  {:?}  {:?}", key.kid, key.state, key.algorithm);
+            ring.iter().map(|key| Node::leaf(line(key), false)).collect()
+        }
+        None => vec![Node::leaf(format!("{}  Current, as the Tenant's status has it", keys.current_kid), false)],
+    };
+    Node::branch(format!("keys: Secret {}", keys.secret_name), lines)
+}
+
+fn agents(report: &Report) -> Node {
+    Node::branch("agents", report.agents.iter().map(agent).collect())
+}
+
+fn agent(agent: &AgentReport) -> Node {
+    let default = if agent.default { " (default)" } else { "" };
+    let mut text = format!("{}{default}: AgentConfig {}", agent.name, agent.config);
+    let mut unhappy = false;
+    match (agent.exists, &agent.ready) {
+        (None, _) => text.push_str(", not readable"),
+        (Some(false), _) => {
+            text.push_str(" does not exist");
+            unhappy = true;
+        }
+        (Some(true), ready) => {
+            if let Some(revision) = agent.revision {
+                text.push_str(&format!(", revision {revision}"));
+            }
+            match ready {
+                Some(ready) if ready.status == "True" => text.push_str(", ready"),
+                Some(ready) => {
+                    text.push_str(&format!(", not ready ({}: {})", ready.reason, ready.message));
+                    unhappy = true;
+                }
+                None => {
+                    text.push_str(", not looked at yet");
+                    unhappy = true;
+                }
+            }
+        }
+    }
+    Node::leaf(text, unhappy)
+}
+
+fn replicas(report: &Report, now: Timestamp) -> Node {
+    let lines: Vec<_> = report.replicas.iter().map(|replica| self::replica(replica, now)).collect();
+    let serving = report.replicas.iter().filter(|r| r.state == ReplicaState::Serving).count();
+    let text = match &report.served {
+        _ if report.replicas.is_empty() => "replicas: none found".to_owned(),
+        None => "replicas: no proof yet that all of them serve the tenant".to_owned(),
+        Some(served) => format!(
+            "replicas: {serving} of {} serve entry version {}, proved {} ago",
+            report.replicas.len(),
+            served.entry_version,
+            age(served.served_time, now)
+        ),
+    };
+    Node { text, unhappy: report.replicas.is_empty() || report.served.is_none(), children: lines }
+}
+
+fn replica(replica: &ReplicaReport, now: Timestamp) -> Node {
+    let (verdict, unhappy) = match replica.state {
+        ReplicaState::Serving => ("serves it", false),
+        ReplicaState::Behind => ("has not applied it yet", true),
+        ReplicaState::Quarantined => ("refuses it", true),
+        ReplicaState::Silent => ("is silent", true),
+        ReplicaState::Unknown => ("can't be compared", false),
+    };
+    let mut text = format!("{}/{}  {verdict}", replica.namespace, replica.name);
+    if let Some(reason) = &replica.reason {
+        text.push_str(&format!(" ({reason})"));
+    }
+    if let Some(version) = replica.version {
+        text.push_str(&format!(", applied up to {version}"));
+    }
+    if let Some(time) = replica.renew_time {
+        text.push_str(&format!(", heard {} ago", age(time, now)));
+    }
+    Node::leaf(text, unhappy)
+}
+
+/// How long ago, in the largest unit that fits twice (as kubectl does), never negative.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = (now.as_second() - since.as_second()).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        error::PluginError,
+        report::{Facts, project_report},
+        samples::{acknowledgement, facts, ready_tenant, waiting_tenant},
+    };
+    use super::*;
+    use crate::domain::class::ErrorClass;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn a_ready_tenant_reads_from_top_to_bottom() {
+        let text = render_tree(&project_report(&facts(ready_tenant()), NOW), NOW);
+        let expected = "\
+Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
+├─ conditions
+│  ├─ Accepted  True     Accepted    3m  the spec is valid
+│  ├─ Served    True     Served      3m  2 of 2 replicas serve it
+│  └─ Ready     True     Ready       3m  everything holds
+├─ database: instance main (00000000-0000-0000-0000-000000000001)
+│  ├─ schema at_acme, version 1
+│  ├─ role at_acme
+│  └─ incarnation 00000000-0000-0000-0000-000000000002
+├─ keys: Secret acme-signing-keys
+│  ├─ kid-new  Standby  HS256
+│  └─ kid-now  Current  HS256
+├─ agents
+│  └─ support (default): AgentConfig support-bot, revision 3, ready
+└─ replicas: 2 of 2 serve entry version 40, proved 3m ago
+   ├─ agents/agent-api-a  serves it, applied up to 41, heard 2s ago
+   └─ agents/agent-api-b  serves it, applied up to 40, heard 3s ago
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_unhappy_part_leaves_out_what_is_as_it_should_be() {
+        let leases = Ok(vec![acknowledgement("agent-api-b", 39, 120)]);
+        let text = render_unhappy(&project_report(&Facts { leases, ..facts(waiting_tenant()) }, NOW), NOW);
+        let expected = "\
+Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
+├─ conditions
+│  ├─ Served    Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
+│  └─ Ready     Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
+└─ replicas: no proof yet that all of them serve the tenant
+   └─ agents/agent-api-b  is silent, applied up to 39, heard 2m ago
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_named_and_the_rest_is_shown() {
+        let denied = |what: &str| PluginError::new(ErrorClass::Denied, format!("you may not read {what}"));
+        let read = Facts {
+            ring: Some(Err(denied("the Secret"))),
+            agents: vec![Err(denied("the AgentConfig"))],
+            leases: Err(denied("Leases")),
+            ..facts(ready_tenant())
+        };
+        let text = render_tree(&project_report(&read, NOW), NOW);
+        assert!(text.contains("│  └─ kid-now  Current, as the Tenant's status has it\n"), "{text}");
+        assert!(text.contains("support (default): AgentConfig support-bot, not readable\n"), "{text}");
+        assert!(text.contains("   ├─ keys: you may not read the Secret\n"), "{text}");
+        assert!(text.contains("   └─ replicas: you may not read Leases\n"), "{text}");
+        assert!(text.contains("schema at_acme"), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_nobody_looked_at_says_so() {
+        let mut tenant = ready_tenant();
+        tenant.status = None;
+        let read = Facts { ring: None, leases: Ok(Vec::new()), ..facts(tenant) };
+        let text = render_tree(&project_report(&read, NOW), NOW);
+        assert!(text.starts_with("Tenant shop/acme \"Acme Inc.\": the operator has not looked at generation 2 yet"));
+        assert!(text.contains("├─ database: not provisioned yet\n├─ keys: not issued yet\n"), "{text}");
+        assert!(text.contains("└─ replicas: none found\n"), "{text}");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let ago = |seconds: i64| age(Timestamp::from_second(-seconds).unwrap(), NOW);
+        assert_eq!(["119s", "2m", "2h", "2d"], [ago(119).as_str(), &ago(120), &ago(7_200), &ago(200_000)]);
+        assert_eq!(ago(-5), "0s", "another machine's clock may be ahead");
+    }
+}

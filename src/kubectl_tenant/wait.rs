@@ -1,0 +1,111 @@
+//! Waiting until a Tenant is ready or gone, by a watch of that one object.
+
+use super::{
+    cluster::Cluster,
+    error::PluginError,
+    observe::{observe_existing, observe_facts, observe_tenant},
+    report::project_report,
+    tree::render_unhappy,
+    verdict::{Goal, Verdict, resolve_verdict},
+};
+use crate::{api::Tenant, clock::Clock, domain::class::ErrorClass};
+use futures::{StreamExt, pin_mut};
+use kube::{Api, ResourceExt};
+use kube_runtime::{WatchStreamExt, watcher, watcher::watch_object};
+use std::time::Duration;
+
+/// How it did not come to pass: why, and the unhappy part of the tree where there is one.
+pub struct Unreached {
+    /// Why.
+    pub error: PluginError,
+    /// What keeps the Tenant from the goal, as text; empty: not known.
+    pub tree: String,
+}
+
+impl From<PluginError> for Unreached {
+    fn from(error: PluginError) -> Self {
+        Self { error, tree: String::new() }
+    }
+}
+
+/// Waits. Returns the word for what was reached.
+///
+/// # Errors
+/// When the time is over, waiting is of no use, or the Tenant can't be read.
+pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) -> Result<&'static str, Unreached> {
+    let first = match goal {
+        Goal::Ready => observe_existing(cluster, name).await?,
+        Goal::Deleted => match observe_tenant(cluster, name).await? {
+            Some(tenant) => tenant,
+            None => return Ok("deleted"),
+        },
+    };
+    let uid = first.uid().unwrap_or_default();
+    // With -A the name may have been a tenant id.
+    let (namespace, name) = (first.namespace().unwrap_or_default(), first.name_any());
+    let mut verdict = resolve_verdict(goal, &uid, Some(&first));
+    if verdict == Verdict::Waiting {
+        let watching = watch(cluster, &namespace, &name, goal, &uid);
+        verdict = match tokio::time::timeout(timeout, watching).await {
+            Ok(verdict) => verdict?,
+            Err(_) => Verdict::Waiting,
+        };
+    }
+    let error = match verdict {
+        Verdict::Reached(word) => return Ok(word),
+        Verdict::Waiting => {
+            let wanted = match goal {
+                Goal::Ready => "ready",
+                Goal::Deleted => "deleted",
+            };
+            let text = format!("Tenant {namespace}/{name} is not {wanted} after {}s", timeout.as_secs());
+            PluginError::new(ErrorClass::Waiting, text)
+        }
+        Verdict::Hopeless(why) => {
+            PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name} will not get ready: {why}"))
+        }
+    };
+    let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace) };
+    // The error stands without the tree; a second failure would only hide it.
+    let tree = match observe_tenant(&cluster, &name).await {
+        Ok(Some(tenant)) => {
+            let facts = observe_facts(&cluster.client, tenant, None).await;
+            let now = Clock::system().now();
+            render_unhappy(&project_report(&facts, now), now)
+        }
+        Ok(None) | Err(_) => String::new(),
+    };
+    Err(Unreached { error, tree })
+}
+
+async fn watch(cluster: &Cluster, namespace: &str, name: &str, goal: Goal, uid: &str) -> Result<Verdict, PluginError> {
+    let api = Api::<Tenant>::namespaced(cluster.client.clone(), namespace);
+    let states = watch_object(api, name).default_backoff();
+    pin_mut!(states);
+    while let Some(state) = states.next().await {
+        let verdict = match state {
+            Ok(tenant) => resolve_verdict(goal, uid, tenant.as_ref()),
+            Err(error) => {
+                refused(&error, namespace, name)?;
+                Verdict::Waiting
+            }
+        };
+        if verdict != Verdict::Waiting {
+            return Ok(verdict);
+        }
+    }
+    Err(PluginError::new(ErrorClass::Bug, "the watch came to an end"))
+}
+
+/// A watch is tried again by itself, but for a missing right, which does not come back.
+fn refused(error: &watcher::Error, namespace: &str, name: &str) -> Result<(), PluginError> {
+    match error {
+        watcher::Error::InitialListFailed(inner)
+        | watcher::Error::WatchStartFailed(inner)
+        | watcher::Error::WatchFailed(inner) => {
+            let error = PluginError::of_kube(inner, &format!("list and watch the Tenant {namespace}/{name}"));
+            if error.class() == ErrorClass::Denied { Err(error) } else { Ok(()) }
+        }
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => Ok(()),
+    }
+}
