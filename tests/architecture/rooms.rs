@@ -47,7 +47,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "agent_api",
-        imports: &["domain", "settings", "telemetry", "clock"],
+        imports: &["api", "domain", "settings", "telemetry", "clock"],
         banned: &["kube_runtime::Controller", "runtime::Controller", "kube_runtime::controller", "runtime::controller"],
     },
     Room { name: "kubectl_tenant", imports: &["api", "domain", "plan", "settings", "clock"], banned: &["sqlx"] },

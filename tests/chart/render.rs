@@ -1,0 +1,206 @@
+//! What the chart renders: by default, with each option, and what the programs read of it.
+
+use super::support::{REQUIRED, chart, find, helm, names, of_kind, render, try_render, variants};
+use serde_json::{Value, json};
+
+#[test]
+fn helm_lint_is_content() {
+    helm(&["lint", "--strict", chart().to_str().unwrap(), "--set", REQUIRED]).unwrap();
+}
+
+#[test]
+fn what_has_no_default_is_asked_for_in_words() {
+    let chart = chart();
+    let error = helm(&["template", "demo", chart.to_str().unwrap()]).unwrap_err();
+    assert!(error.contains("database.host is required"), "{error}");
+    let error = helm(&["template", "demo", chart.to_str().unwrap(), "--set", "database.host=db"]).unwrap_err();
+    assert!(error.contains("database.passwordSecret.name is required"), "{error}");
+}
+
+#[test]
+fn an_installation_consists_of_these_objects() {
+    let mut found = names(&render(&[]));
+    found.sort();
+    let operator = "demo-agent-tenancy.system-operator";
+    let expected = [
+        format!("ClusterRole/demo-agent-tenancy.system-edit"),
+        format!("ClusterRole/{operator}"),
+        format!("ClusterRole/{operator}-cluster-id"),
+        format!("ClusterRole/demo-agent-tenancy.system-view"),
+        format!("ClusterRoleBinding/{operator}"),
+        format!("ClusterRoleBinding/{operator}-cluster-id"),
+        "ConfigMap/demo-agent-tenancy-agent-api".to_owned(),
+        "ConfigMap/demo-agent-tenancy-operator".to_owned(),
+        "CustomResourceDefinition/agentconfigs.agent-tenancy.dev".to_owned(),
+        "CustomResourceDefinition/tenants.agent-tenancy.dev".to_owned(),
+        "Deployment/demo-agent-tenancy-agent-api".to_owned(),
+        "Deployment/demo-agent-tenancy-operator".to_owned(),
+        "Namespace/agent-tenancy-registry".to_owned(),
+        "PodDisruptionBudget/demo-agent-tenancy-agent-api".to_owned(),
+        "Role/demo-agent-tenancy-agent-api".to_owned(),
+        "Role/demo-agent-tenancy-operator".to_owned(),
+        "Role/demo-agent-tenancy.system-agent-api".to_owned(),
+        format!("Role/{operator}"),
+        "RoleBinding/demo-agent-tenancy-agent-api".to_owned(),
+        "RoleBinding/demo-agent-tenancy-operator".to_owned(),
+        "RoleBinding/demo-agent-tenancy.system-agent-api".to_owned(),
+        format!("RoleBinding/{operator}"),
+        "Service/demo-agent-tenancy-agent-api".to_owned(),
+        "Service/demo-agent-tenancy-agent-api-metrics".to_owned(),
+        "Service/demo-agent-tenancy-operator-metrics".to_owned(),
+        "ServiceAccount/demo-agent-tenancy-agent-api".to_owned(),
+        "ServiceAccount/demo-agent-tenancy-operator".to_owned(),
+    ];
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn every_object_carries_the_recommended_labels() {
+    for (variant, objects) in variants() {
+        for object in &objects {
+            let labels = &object["metadata"]["labels"];
+            for (key, value) in [
+                ("app.kubernetes.io/name", "agent-tenancy"),
+                ("app.kubernetes.io/instance", "demo"),
+                ("app.kubernetes.io/managed-by", "Helm"),
+                ("helm.sh/chart", "agent-tenancy-0.1.0"),
+            ] {
+                assert_eq!(labels[key], value, "{key} of {} ({variant})", object["metadata"]["name"]);
+            }
+            if variant == "everything" {
+                assert_eq!(labels["team"], "platform");
+            }
+        }
+    }
+}
+
+fn config(objects: &[Value], name: &str, key: &str) -> String {
+    find(objects, "ConfigMap", name)["data"][key].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_agent_api_reads_the_settings_that_are_made_for_it() {
+    use agent_tenancy::settings::{agent_api::AgentApiSettings, resolve};
+    let args = ["--set", "registry.namespace=elsewhere,agentApi.config.database.connectionBudget=99"];
+    for (_, objects) in variants().into_iter().filter(|(variant, _)| *variant != "without the agent API") {
+        let text = config(&objects, "demo-agent-tenancy-agent-api", "agent-api.yaml");
+        resolve::<AgentApiSettings>(Some(("agent-api.yaml", &text)), []).unwrap();
+    }
+    let text = config(&render(&args), "demo-agent-tenancy-agent-api", "agent-api.yaml");
+    let settings: AgentApiSettings = resolve(Some(("agent-api.yaml", &text)), []).unwrap();
+    assert_eq!((settings.registry.namespace.as_str(), settings.database.connection_budget), ("elsewhere", 99));
+}
+
+#[test]
+fn the_operators_settings_follow_the_values() {
+    let args = ["--set", "scope.namespaces={a,b},operator.config.agentApi.replicaSource=Leases,operator.config.new=1"];
+    let text = config(&render(&args), "demo-agent-tenancy-operator", "operator.yaml");
+    let settings: Value = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(settings["watchNamespaces"], json!(["a", "b"]));
+    assert_eq!(
+        settings["agentApi"],
+        json!({ "replicaSource": "Leases", "namespace": "system", "deployment": "demo-agent-tenancy-agent-api" })
+    );
+    assert_eq!(settings["new"], 1, "what the chart doesn't know goes through");
+    assert_eq!(settings["leaderElection"]["name"], "demo-agent-tenancy-operator");
+    let objects = render(&["--set", "agentApi.enabled=false"]);
+    let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
+    let settings: Value = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(settings["agentApi"]["replicaSource"], "Leases");
+}
+
+#[test]
+fn a_changed_setting_rolls_the_pods_and_an_unchanged_one_does_not() {
+    let checksum = |args: &[&str]| {
+        let objects = render(args);
+        ["operator", "agent-api"].map(|component| {
+            let deployment = find(&objects, "Deployment", &format!("demo-agent-tenancy-{component}"));
+            deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"].as_str().unwrap().to_owned()
+        })
+    };
+    let before = checksum(&[]);
+    let after = checksum(&["--set", "operator.concurrency=3,operator.replicas=2"]);
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1], after[1]);
+}
+
+#[test]
+fn images_are_taken_by_digest_where_one_is_given() {
+    let image = |args: &[&str]| {
+        let objects = render(args);
+        let deployment = find(&objects, "Deployment", "demo-agent-tenancy-operator");
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(image(&[]), "agent-tenancy/tenant-operator:0.1.0");
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let set = format!("operator.image.digest={digest},operator.image.tag=v9");
+    assert_eq!(image(&["--set", &set]), format!("agent-tenancy/tenant-operator@{digest}"));
+}
+
+#[test]
+fn crds_and_the_registry_outlive_the_release_unless_told_otherwise() {
+    let policy = |objects: &[Value]| -> Vec<Value> {
+        ["CustomResourceDefinition", "Namespace"]
+            .iter()
+            .flat_map(|kind| of_kind(objects, kind))
+            .map(|object| object["metadata"]["annotations"]["helm.sh/resource-policy"].clone())
+            .collect()
+    };
+    assert_eq!(policy(&render(&[])), [json!("keep"), json!("keep"), json!("keep")]);
+    let objects = render(&["--set", "crds.keep=false,registry.keep=false"]);
+    assert_eq!(policy(&objects), [Value::Null, Value::Null, Value::Null]);
+    let objects = render(&["--set", "crds.install=false,registry.createNamespace=false"]);
+    assert_eq!(policy(&objects), Vec::<Value>::new());
+}
+
+#[test]
+fn options_make_their_objects() {
+    let (_, objects) = variants().pop().unwrap();
+    assert_eq!(of_kind(&objects, "PodDisruptionBudget").len(), 2);
+    assert_eq!(of_kind(&objects, "ServiceMonitor").len(), 2);
+    let policies = of_kind(&objects, "NetworkPolicy");
+    assert_eq!(policies.len(), 2);
+    for policy in policies {
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        for rule in ["ingress", "egress"].iter().flat_map(|way| policy["spec"][way].as_array().unwrap()) {
+            assert!(rule["ports"].as_array().is_some_and(|ports| !ports.is_empty()), "a rule opens every port: {rule}");
+        }
+    }
+    let pod = &find(&objects, "Deployment", "demo-agent-tenancy-agent-api")["spec"]["template"];
+    assert_eq!(pod["metadata"]["labels"]["mesh"], "on");
+    assert_eq!(pod["spec"]["priorityClassName"], "high");
+    let spread = &pod["spec"]["topologySpreadConstraints"][0];
+    assert_eq!(spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "agent-api");
+    assert!(
+        try_render(&["--set", "rbac.create=false"])
+            .unwrap()
+            .iter()
+            .all(|o| !o["kind"].as_str().unwrap().contains("Role"))
+    );
+}
+
+/// Selectors can't be changed later, so they hold nothing that a value could change.
+#[test]
+fn selectors_match_their_pods_and_nothing_else() {
+    for (variant, objects) in variants() {
+        for deployment in of_kind(&objects, "Deployment") {
+            let selector = deployment["spec"]["selector"]["matchLabels"].as_object().unwrap();
+            let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+            assert_eq!(selector.len(), 3, "{variant}");
+            assert!(selector.iter().all(|(key, value)| &labels[key] == value), "{variant}");
+        }
+        for service in of_kind(&objects, "Service") {
+            let component = &service["spec"]["selector"]["app.kubernetes.io/component"];
+            let same = of_kind(&objects, "Deployment")
+                .into_iter()
+                .find(|d| &d["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == component)
+                .unwrap();
+            let ports = same["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
+            for port in service["spec"]["ports"].as_array().unwrap() {
+                assert!(ports.iter().any(|p| p["name"] == port["targetPort"]), "{variant}: {port}");
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The schema of the values: refuses what is misspelt or of the wrong kind, and knows every value.
+
+use super::support::{chart, try_render};
+use serde_json::Value;
+
+/// A value that must be refused, and what the refusal must name.
+const REFUSED: &[(&str, &str)] = &[
+    ("unknown=1", "unknown"),
+    ("operator.replicaCount=1", "replicaCount"),
+    ("operator.replicas=\"two\"", "/operator/replicas"),
+    ("operator.replicas=-1", "/operator/replicas"),
+    ("operator.replicas=1.5", "/operator/replicas"),
+    ("operator.image.digest=\"sha256:12\"", "/operator/image/digest"),
+    ("operator.image.pullPolicy=\"always\"", "/operator/image/pullPolicy"),
+    ("operator.image.name=\"x\"", "name"),
+    ("operator.log.format=\"xml\"", "/operator/log/format"),
+    ("operator.config=\"a: b\"", "/operator/config"),
+    ("operator.leaderElection.leaseSeconds=\"15s\"", "/operator/leaderElection/leaseSeconds"),
+    ("operator.concurrency=0", "/operator/concurrency"),
+    ("operator.podLabels={\"a\":1}", "/operator/podLabels/a"),
+    ("operator.extraEnv=[{\"value\":\"x\"}]", "/operator/extraEnv/0"),
+    ("operator.resources={\"limit\":{}}", "limit"),
+    ("agentApi.enabled=\"yes\"", "/agentApi/enabled"),
+    ("agentApi.service.type=\"Ingress\"", "/agentApi/service/type"),
+    ("agentApi.service.port=70000", "/agentApi/service/port"),
+    ("agentApi.tolerations={}", "/agentApi/tolerations"),
+    ("agentApi.podDisruptionBudget.maxUnavailable=\"half\"", "/agentApi/podDisruptionBudget/maxUnavailable"),
+    ("agentApi.terminationGracePeriodSeconds=\"45s\"", "/agentApi/terminationGracePeriodSeconds"),
+    ("crds.install=\"true\"", "/crds/install"),
+    ("crds.enabled=true", "enabled"),
+    ("scope.namespaces=\"demo\"", "/scope/namespaces"),
+    ("scope.namespaces=[\"Demo\"]", "/scope/namespaces/0"),
+    ("scope.namespaces=[\"a\",\"a\"]", "/scope/namespaces"),
+    ("registry.namespace=\"\"", "/registry/namespace"),
+    ("registry.namespace=\"a.b\"", "/registry/namespace"),
+    ("rbac.create=\"no\"", "/rbac/create"),
+    ("database.port=\"5432\"", "/database/port"),
+    ("database.sslMode=\"on\"", "/database/sslMode"),
+    ("database.namePrefix=\"pgx\"", "/database/namePrefix"),
+    ("database.namePrefix=\"at_\"", "/database/namePrefix"),
+    ("database.tenantsPerCell=5000", "/database/tenantsPerCell"),
+    ("database.passwordSecret.key=\"a/b\"", "/database/passwordSecret/key"),
+    ("database.password=\"hunter2\"", "password"),
+    ("networkPolicy.apiServerPorts=[\"https\"]", "/networkPolicy/apiServerPorts/0"),
+    ("metrics.serviceMonitor.interval=\"often\"", "/metrics/serviceMonitor/interval"),
+    ("imagePullSecrets=[\"pull\"]", "/imagePullSecrets/0"),
+    ("commonLabels=[]", "/commonLabels"),
+];
+
+#[test]
+fn misspelt_and_wrong_values_are_refused_by_name() {
+    let mut wrong = Vec::new();
+    for (set, expected) in REFUSED {
+        match try_render(&["--set-json", set]) {
+            Ok(_) => wrong.push(format!("{set} was accepted")),
+            Err(error) => {
+                let by_schema = error.contains("don't meet the specifications of the schema");
+                // Helm writes paths with '/' or '.', as its schema library does.
+                let named = error.contains(expected) || error.contains(&expected[1..].replace('/', "."));
+                if !by_schema || !named {
+                    wrong.push(format!("{set}: {error}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn prefixes_that_postgres_takes_are_accepted() {
+    for prefix in ["at", "p", "pa", "p1", "x123456789"] {
+        try_render(&["--set", &format!("database.namePrefix={prefix}")]).unwrap();
+    }
+}
+
+/// A value without a schema would be refused; a schema without a value would be a value nobody finds.
+#[test]
+fn the_schema_and_the_values_know_the_same_keys() {
+    fn compare(path: &str, values: &Value, schema: &Value, faults: &mut Vec<String>) {
+        let (Some(properties), Some(values)) = (schema["properties"].as_object(), values.as_object()) else { return };
+        if schema["additionalProperties"] != false {
+            faults.push(format!("{path}: lets unknown keys pass"));
+        }
+        // Helm adds `global` to every chart; `claims` is a part of `resources` that few need.
+        let optional = |key: &str| key == "global" || key == "claims" || key == "limits" || key == "requests";
+        faults.extend(
+            properties
+                .keys()
+                .filter(|key| !values.contains_key(*key) && !optional(key))
+                .map(|key| format!("{path}.{key}: no value")),
+        );
+        for (key, value) in values {
+            match properties.get(key) {
+                Some(schema) => compare(&format!("{path}.{key}"), value, schema, faults),
+                None => faults.push(format!("{path}.{key}: no schema")),
+            }
+        }
+    }
+    let read = |name: &str| std::fs::read_to_string(chart().join(name)).unwrap();
+    let values: Value = serde_yaml::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let mut faults = Vec::new();
+    compare("values", &values, &schema, &mut faults);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
