@@ -14,15 +14,16 @@ use crate::{
         observed::Installation,
         step::AgentStep,
     },
-    status::{AgentFacts, project_agent, project_rejection},
+    status::{AgentFacts, project_agent, project_rejection, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-/// Runs one pass.
+/// Runs one pass. `unreadable`: the object does not decode, and `agent` is what could be saved of it.
 pub async fn run_agent_pass<W: World<AgentScope>>(
     world: &W,
     agent: &AgentConfig,
+    unreadable: Option<&str>,
     installation: &Installation,
     now: impl Fn() -> Timestamp,
 ) -> Outcome {
@@ -32,6 +33,8 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
         (plan_agent_deletion(&observed), Some(observed))
+    } else if let Some(error) = unreadable {
+        (Plan::nothing(project_unreadable(error)), None)
     } else {
         match resolve_agent(scope.object.clone(), generation, &agent.spec) {
             Err(violations) => (Plan::nothing(project_rejection(&violations)), None),

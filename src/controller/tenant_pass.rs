@@ -5,7 +5,7 @@ use crate::{
     api::{Tenant, TenantStatus, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
-        resolve::{Claimant, DesiredTenant, Violation, resolve_tenant, resolve_tenant_id},
+        resolve::{Claimant, DesiredTenant, resolve_tenant, resolve_tenant_id},
     },
     effects::world::{TenantScope, World},
     plan::{
@@ -15,8 +15,9 @@ use crate::{
         progress::Progress,
         step::TenantStep,
         tenant::plan_tenant,
+        verdict::Verdict,
     },
-    status::{TenantFacts, project_rejection, project_tenant},
+    status::{TenantFacts, project_rejection, project_tenant, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -26,20 +27,21 @@ use std::collections::BTreeMap;
 enum Intent {
     Present(Box<DesiredTenant>),
     Absent(Departing),
-    Rejected(Vec<Violation>),
+    Rejected(Vec<Verdict>),
 }
 
-/// Runs one pass.
+/// Runs one pass. `unreadable`: the object does not decode, and `tenant` is what could be saved of it.
 pub async fn run_tenant_pass<W: World<TenantScope>>(
     world: &W,
     tenant: &Tenant,
+    unreadable: Option<&str>,
     installation: &Installation,
     now: impl Fn() -> Timestamp,
 ) -> Outcome {
     let scope = resolve_scope(tenant);
     let deleting = tenant.metadata.deletion_timestamp.is_some();
-    let (plan, observed) = match resolve_intent(tenant, &scope, deleting) {
-        Intent::Rejected(violations) => (Plan::nothing(project_rejection(&violations)), None),
+    let (plan, observed) = match resolve_intent(tenant, unreadable, &scope, deleting) {
+        Intent::Rejected(verdicts) => (Plan::nothing(verdicts), None),
         Intent::Present(desired) => {
             let observed = world.observe(&scope).await;
             (plan_tenant(&desired, &observed, installation, now()), Some(observed))
@@ -94,7 +96,7 @@ async fn report<W: World<TenantScope>>(
     }
 }
 
-fn resolve_intent(tenant: &Tenant, scope: &TenantScope, deleting: bool) -> Intent {
+fn resolve_intent(tenant: &Tenant, unreadable: Option<&str>, scope: &TenantScope, deleting: bool) -> Intent {
     if deleting {
         return Intent::Absent(Departing {
             object: scope.object.clone(),
@@ -102,9 +104,12 @@ fn resolve_intent(tenant: &Tenant, scope: &TenantScope, deleting: bool) -> Inten
             policy: tenant.spec.database.deletion_policy,
         });
     }
+    if let Some(error) = unreadable {
+        return Intent::Rejected(project_unreadable(error));
+    }
     match resolve_tenant(scope.object.clone(), tenant.metadata.generation.unwrap_or_default(), &tenant.spec) {
         Ok(desired) => Intent::Present(Box::new(desired)),
-        Err(violations) => Intent::Rejected(violations),
+        Err(violations) => Intent::Rejected(project_rejection(&violations)),
     }
 }
 

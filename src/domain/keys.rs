@@ -24,6 +24,11 @@ impl Kid {
         ok.then(|| Self(text.to_owned()))
     }
 
+    /// A kid of random bytes in unpadded base64url; other characters are left out.
+    pub fn of_base64url(text: &str) -> Self {
+        Self(text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).take(64).collect())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

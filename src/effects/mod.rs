@@ -1,5 +1,11 @@
 //! Reads and changes the world: Postgres, Kubernetes, the registry, entropy. No decisions.
 
+pub mod entropy;
 pub mod error;
+pub mod gate;
+pub mod kubernetes;
+pub mod live;
+mod live_agent;
+mod live_tenant;
 pub mod postgres;
 pub mod world;

@@ -1,0 +1,69 @@
+//! Objects that don't decode as their own type. Each is reported on itself and blocks nobody else; and it can still be
+//! deleted, because that needs only its id and policy.
+
+use crate::{
+    api::{
+        AgentConfig, AgentConfigSpec, AgentContext, AgentParameters, AgentProvider, AgentTimeouts, DeletionPolicy,
+        ProviderType, Tenant, TenantAuth, TenantDatabase, TenantSpec,
+    },
+    effects::kubernetes::objects::Broken,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn part<T: DeserializeOwned>(raw: &Value, path: &str) -> Option<T> {
+    raw.pointer(path).and_then(|value| serde_json::from_value(value.clone()).ok())
+}
+
+/// What can be saved of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
+pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
+    let database = TenantDatabase {
+        deletion_policy: part(raw, "/spec/database/deletionPolicy").unwrap_or(DeletionPolicy::Retain),
+        ..TenantDatabase::default()
+    };
+    let spec = TenantSpec {
+        tenant_id: part(raw, "/spec/tenantId"),
+        display_name: None,
+        agents: Vec::new(),
+        default_agent: None,
+        tenant_mutable: Vec::new(),
+        database,
+        auth: TenantAuth::default(),
+    };
+    Tenant { metadata: broken.metadata.clone(), spec, status: part(raw, "/status") }
+}
+
+/// What can be saved of an AgentConfig: its status.
+pub fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
+    let spec = AgentConfigSpec {
+        provider: AgentProvider { type_: ProviderType::Echo, base_url: None, api_key_secret_ref: None },
+        model: String::new(),
+        system_prompt: None,
+        parameters: AgentParameters {
+            temperature: None,
+            top_p: None,
+            max_output_tokens: 1,
+            stop: Vec::new(),
+            seed: None,
+        },
+        context: AgentContext::default(),
+        timeouts: AgentTimeouts::default(),
+    };
+    AgentConfig { metadata: broken.metadata.clone(), spec, status: part(raw, "/status") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::DeletionPolicy;
+
+    #[test]
+    fn an_unreadable_policy_counts_as_retain_and_a_readable_one_is_kept() {
+        let broken = Broken { metadata: Default::default(), error: String::new() };
+        let policy = |raw: Value| salvage_tenant(&broken, &raw).spec.database.deletion_policy;
+        assert_eq!(policy(serde_json::json!({"spec": {"database": {"deletionPolicy": "Shred"}}})), DeletionPolicy::Retain);
+        let raw = serde_json::json!({"spec": {"agents": 5, "tenantId": "acme", "database": {"deletionPolicy": "Delete"}}});
+        assert_eq!(policy(raw.clone()), DeletionPolicy::Delete);
+        assert_eq!(salvage_tenant(&broken, &raw).spec.tenant_id.as_deref(), Some("acme"));
+    }
+}

@@ -1,0 +1,87 @@
+//! Who this operator is, across restarts: the Pod's UID, or a file that it keeps locked while it runs.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+/// An identity, and what keeps it ours.
+#[derive(Debug)]
+pub struct Identity {
+    /// The text in the Lease.
+    pub name: String,
+    /// Locked for as long as this lives.
+    _file: Option<File>,
+}
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file can't be used.
+    #[error("leaderElection.identityFile '{file}' can't be used")]
+    File {
+        /// Its path.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("leaderElection.identityFile '{file}' is in use by another operator on this machine")]
+    InUse {
+        /// Its path.
+        file: String,
+    },
+}
+
+impl Identity {
+    /// The Pod's UID if there is one, else the content of `file`, else a random text.
+    ///
+    /// # Errors
+    /// When the file can't be read, written or locked.
+    pub fn resolve(pod_uid: Option<String>, file: Option<&Path>) -> Result<Self, IdentityError> {
+        match (pod_uid.filter(|uid| !uid.is_empty()), file) {
+            (Some(uid), _) => Ok(Self { name: uid, _file: None }),
+            (None, Some(path)) => Self::of_file(path),
+            (None, None) => Ok(Self { name: uuid::Uuid::new_v4().to_string(), _file: None }),
+        }
+    }
+
+    fn of_file(path: &Path) -> Result<Self, IdentityError> {
+        let shown = path.display().to_string();
+        let unusable = |source| IdentityError::File { file: shown.clone(), source };
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(IdentityError::InUse { file: shown }),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let mut name = String::new();
+        file.read_to_string(&mut name).map_err(unusable)?;
+        if name.trim().is_empty() {
+            name = uuid::Uuid::new_v4().to_string();
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(name.as_bytes())).map_err(unusable)?;
+            file.sync_all().map_err(unusable)?;
+        }
+        Ok(Self { name: name.trim().to_owned(), _file: Some(file) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_the_same_identity_again_and_only_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity");
+        let first = Identity::resolve(None, Some(&path)).unwrap();
+        assert!(matches!(Identity::resolve(None, Some(&path)), Err(IdentityError::InUse { .. })));
+        let name = first.name.clone();
+        drop(first);
+        assert_eq!(Identity::resolve(None, Some(&path)).unwrap().name, name);
+        assert_eq!(Identity::resolve(Some("pod".into()), Some(&path)).unwrap().name, "pod");
+    }
+}

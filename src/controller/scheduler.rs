@@ -1,0 +1,193 @@
+//! The shared side of the queue: who waits for what, and how what happened becomes the next look.
+
+use super::{
+    pass::Outcome,
+    queue::{Queue, Target, Urgency},
+    retry::{Next, jitter, next},
+    waiters::Waiters,
+};
+use crate::{
+    clock::Clock,
+    effects::{
+        gate::{Gate, GateState},
+        kubernetes::replicas::Floors,
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// The scheduler.
+pub struct Scheduler {
+    clock: Clock,
+    resync: Duration,
+    gate: Gate,
+    state: Mutex<State>,
+    bell: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    waiters: Waiters,
+    /// Transient failures in a row.
+    attempts: HashMap<Target, u32>,
+    /// Waiting for the database, without using up attempts.
+    parked: HashMap<Target, Urgency>,
+    /// State of the cheap generator that spreads delays; nothing secret comes from it.
+    chance: u64,
+}
+
+impl State {
+    /// The next number from 0 to 1 (xorshift64).
+    fn chance(&mut self) -> f64 {
+        let mut x = self.chance | 1;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.chance = x;
+        f64::from(u32::try_from(x >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+    }
+}
+
+impl Scheduler {
+    /// A scheduler. `seed` spreads the delays differently in each process.
+    pub fn new(clock: Clock, resync: Duration, gate: Gate, seed: u64) -> Self {
+        let state = State { chance: seed, ..State::default() };
+        Self { clock, resync, gate, state: Mutex::new(state), bell: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wants a look.
+    pub fn push(&self, target: Target, urgency: Urgency) {
+        self.state().queue.push(target, urgency);
+        self.bell.notify_one();
+    }
+
+    /// Takes the next object, waiting for one if need be.
+    pub async fn take(&self) -> Target {
+        loop {
+            let bell = self.bell.notified();
+            let alarm = {
+                let mut state = self.state();
+                let now = self.clock.monotonic();
+                if let Some(target) = state.queue.pop(now) {
+                    // One bell may have told of several objects.
+                    if state.queue.waiting() > 0 {
+                        self.bell.notify_one();
+                    }
+                    state.waiters.forget(&target);
+                    state.parked.remove(&target);
+                    return target;
+                }
+                state.queue.next_alarm().map(|when| when.saturating_sub(now))
+            };
+            match alarm {
+                Some(pause) => {
+                    tokio::select! {
+                        () = bell => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+                None => bell.await,
+            }
+        }
+    }
+
+    /// The count of replica changes, to be taken before a pass.
+    pub fn replica_changes(&self) -> u64 {
+        self.state().waiters.changes()
+    }
+
+    /// The replicas changed.
+    pub fn replicas_changed(&self, floors: Floors) {
+        let mut state = self.state();
+        for target in state.waiters.changed(floors) {
+            state.queue.push(target, Urgency::Confirm);
+        }
+        self.bell.notify_one();
+    }
+
+    /// The database can be used again: whoever waited for it is looked at, the urgent first.
+    pub fn database_is_back(&self) {
+        let mut state = self.state();
+        let parked = std::mem::take(&mut state.parked);
+        for (target, urgency) in parked {
+            state.queue.push(target, urgency);
+        }
+        self.bell.notify_one();
+    }
+
+    /// A worker is done with an object: plans the next look. `urgency` is what a look is worth once the database is back.
+    pub fn settle(&self, target: &Target, outcome: &Outcome, looked: u64, urgency: Urgency) {
+        let mut state = self.state();
+        let now = self.clock.monotonic();
+        if outcome.gone {
+            state.attempts.remove(target);
+        } else {
+            self.plan_next(&mut state, target, outcome, looked, urgency, now);
+        }
+        state.queue.finish(target);
+        self.bell.notify_one();
+    }
+
+    fn plan_next(&self, state: &mut State, target: &Target, outcome: &Outcome, looked: u64, urgency: Urgency, now: Duration) {
+        if let Some(version) = outcome.awaits
+            && !state.waiters.wait(target.clone(), version, looked)
+        {
+            state.queue.push(target.clone(), Urgency::Confirm);
+        }
+        if let Some(wake_at) = outcome.wake_at {
+            let pause = Duration::try_from(wake_at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+            if outcome.trouble.is_none() {
+                state.queue.push_at(target.clone(), Urgency::Confirm, now + pause);
+            }
+        }
+        let transient = outcome.trouble == Some(crate::domain::class::ErrorClass::Transient);
+        let waits_for_database = outcome.trouble.is_some() && !matches!(self.gate.state(), GateState::Open(_));
+        if waits_for_database && matches!(target, Target::Tenant(_)) {
+            state.parked.insert(target.clone(), urgency);
+            // The gate may have opened between the pass and now.
+            if matches!(self.gate.state(), GateState::Open(_)) {
+                state.parked.remove(target);
+                state.queue.push(target.clone(), urgency);
+            }
+            return;
+        }
+        let attempts = if transient {
+            let count = state.attempts.entry(target.clone()).or_default();
+            *count = count.saturating_add(1);
+            *count
+        } else {
+            state.attempts.remove(target);
+            0
+        };
+        let chance = state.chance();
+        match next(outcome, attempts, chance) {
+            Next::Now => state.queue.push(target.clone(), Urgency::Retry),
+            Next::Retry(pause) => state.queue.push_at(target.clone(), Urgency::Retry, now + pause),
+            Next::Periodic => {
+                // ±10 %: half of the usual jitter.
+                let pause = (self.resync + jitter(self.resync, chance)) / 2;
+                state.queue.push_at(target.clone(), Urgency::Periodic, now + pause);
+            }
+            Next::Never => {}
+        }
+    }
+
+    /// An object changed: its earlier failures no longer count.
+    pub fn forgive(&self, target: &Target) {
+        self.state().attempts.remove(target);
+    }
+
+    /// How many objects wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.state().queue.waiting()
+    }
+}

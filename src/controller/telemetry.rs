@@ -1,0 +1,79 @@
+//! What the operator counts.
+
+use super::pass::Outcome;
+use crate::telemetry::metrics::Metrics;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use std::time::Duration;
+
+/// Kind of object and how a pass ended: both from closed lists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+/// Kind of object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    kind: &'static str,
+}
+
+/// The operator's metrics.
+#[derive(Clone)]
+pub struct OperatorMetrics {
+    passes: Family<PassLabels, Counter>,
+    duration: Family<KindLabel, Histogram, fn() -> Histogram>,
+    steps: Family<KindLabel, Counter>,
+    /// 1 while this process leads.
+    pub leader: Gauge,
+    /// The epoch of its leadership.
+    pub epoch: Gauge,
+    /// Objects that wait for a worker.
+    pub waiting: Gauge,
+    /// Round trips to the database.
+    pub round_trips: Gauge,
+    /// 1 while the database can be used.
+    pub database_up: Gauge,
+    /// Objects in the cache, by kind.
+    pub objects: Family<KindLabel, Gauge>,
+    /// Replicas of the agent API that are ready.
+    pub replicas: Gauge,
+}
+
+impl OperatorMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            passes: metrics.counters("passes", "Looks at an object, by kind and how they ended"),
+            duration: metrics.seconds_by("pass_duration_seconds", "Time that one look took"),
+            steps: metrics.counters("steps", "Changes made, status and events included"),
+            leader: metrics.gauge("leader", "1 while this process leads"),
+            epoch: metrics.gauge("epoch", "Epoch of this leadership"),
+            waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
+            round_trips: metrics.gauge("sql_round_trips", "Messages sent to the database since the start"),
+            database_up: metrics.gauge("database_up", "1 while the database can be used"),
+            objects: metrics.gauges("objects", "Objects looked after, by kind"),
+            replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
+        }
+    }
+
+    /// Counts a pass.
+    pub fn passed(&self, kind: &'static str, outcome: &Outcome, took: Duration) {
+        let word = match outcome.trouble {
+            Some(class) => class.as_str(),
+            None if outcome.settled => "settled",
+            None => "working",
+        };
+        self.passes.get_or_create(&PassLabels { kind, outcome: word }).inc();
+        self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
+    }
+
+    /// Sets how many objects of a kind there are.
+    pub fn count(&self, kind: &'static str, objects: usize) {
+        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,143 @@
+//! A worker: takes the next object, runs its pass, and hands the outcome to the scheduler. A pass that panics is a bug of
+//! ours and ends alone.
+
+use super::{
+    agent_pass::run_agent_pass,
+    broken::{salvage_agent, salvage_tenant},
+    pass::Outcome,
+    queue::{Target, Urgency},
+    scheduler::Scheduler,
+    telemetry::OperatorMetrics,
+    tenant_pass::run_tenant_pass,
+};
+use crate::{
+    api::names,
+    clock::Clock,
+    domain::{class::ErrorClass, ident::Epoch},
+    effects::{
+        error::EffectError,
+        kubernetes::{cache::Key, fence::Fence},
+        live::LiveWorld,
+    },
+    plan::observed::Installation,
+    telemetry::Chain,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Longest time of one pass; every request in it has its own, shorter bound.
+const PASS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What workers share.
+pub struct Context {
+    /// The world.
+    pub world: LiveWorld,
+    /// The queue.
+    pub scheduler: Scheduler,
+    /// Metrics.
+    pub metrics: OperatorMetrics,
+    /// Time.
+    pub clock: Clock,
+    /// Leadership.
+    pub fence: Fence,
+    /// The installation; the epoch in it is filled in for each pass.
+    pub installation: Installation,
+    /// Turns true when a newer leader was met: the process has to end.
+    pub fenced: watch::Sender<bool>,
+}
+
+/// Works until told to stop; the pass under way is finished.
+pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let target = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            target = context.scheduler.take() => target,
+        };
+        let looked = context.scheduler.replica_changes();
+        let started = context.clock.monotonic();
+        let task = tokio::spawn(pass(Arc::clone(&context), target.clone()));
+        let (outcome, urgency) = match tokio::time::timeout(PASS_TIMEOUT, task).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(join)) => (trouble(EffectError::from_source(ErrorClass::Bug, "the pass ended early", join)), Urgency::Retry),
+            Err(elapsed) => {
+                let error = EffectError::from_source(ErrorClass::Transient, "the pass took too long", elapsed);
+                (trouble(error), Urgency::Retry)
+            }
+        };
+        let took = context.clock.monotonic().saturating_sub(started);
+        tell(&target, &outcome, took);
+        context.metrics.passed(target.kind(), &outcome, took);
+        if outcome.error.as_ref().is_some_and(|e| e.fenced) {
+            context.fenced.send_replace(true);
+        }
+        context.scheduler.settle(&target, &outcome, looked, urgency);
+    }
+}
+
+fn trouble(error: EffectError) -> Outcome {
+    Outcome { trouble: Some(error.class), error: Some(error), ..Outcome::default() }
+}
+
+/// One line for a pass that did something, one for a failure with its whole chain, and nothing at rest.
+fn tell(target: &Target, outcome: &Outcome, took: Duration) {
+    let (kind, object, millis) = (target.kind(), target.key().to_string(), took.as_millis());
+    match (&outcome.error, outcome.trouble) {
+        (Some(error), Some(ErrorClass::Bug)) => tracing::error!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed"),
+        (Some(error), Some(ErrorClass::Waiting)) => tracing::debug!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass waits"),
+        (Some(error), _) => tracing::warn!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed"),
+        (None, _) if outcome.steps > 0 => tracing::info!(kind, object, millis, steps = outcome.steps, settled = outcome.settled, "pass done"),
+        (None, _) => tracing::debug!(kind, object, millis, "nothing to do"),
+    }
+}
+
+async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
+    let installation = Installation { epoch: Epoch(context.fence.epoch()), ..context.installation.clone() };
+    let now = || context.clock.now();
+    let gone = || (Outcome { gone: true, ..Outcome::default() }, Urgency::Periodic);
+    match &target {
+        Target::Tenant(key) => {
+            let Some(watched) = context.world.tenants.cache.get(key) else { return gone() };
+            let urgency = worth(watched.metadata(), names::TENANT_FINALIZER);
+            let outcome = match &watched.object {
+                Ok(tenant) => run_tenant_pass(&context.world, tenant, None, &installation, now).await,
+                Err(broken) => match context.world.tenants.observe_raw(key).await {
+                    Ok(Some(raw)) => {
+                        let saved = salvage_tenant(broken, &raw);
+                        run_tenant_pass(&context.world, &saved, Some(&broken.error), &installation, now).await
+                    }
+                    Ok(None) => return gone(),
+                    Err(error) => trouble(error),
+                },
+            };
+            (outcome, urgency)
+        }
+        Target::Agent(key) => {
+            let Some(watched) = context.world.agents.cache.get(key) else { return gone() };
+            let urgency = worth(watched.metadata(), names::AGENT_CONFIG_FINALIZER);
+            let outcome = match &watched.object {
+                Ok(agent) => run_agent_pass(&context.world, agent, None, &installation, now).await,
+                Err(broken) => match context.world.agents.observe_raw(key).await {
+                    Ok(Some(raw)) => {
+                        let saved = salvage_agent(broken, &raw);
+                        run_agent_pass(&context.world, &saved, Some(&broken.error), &installation, now).await
+                    }
+                    Ok(None) => return gone(),
+                    Err(error) => trouble(error),
+                },
+            };
+            (outcome, urgency)
+        }
+    }
+}
+
+/// New objects and deletions go before periodic work when the database is back.
+fn worth(metadata: &ObjectMeta, finalizer: &str) -> Urgency {
+    let begun = metadata.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == finalizer));
+    if metadata.deletion_timestamp.is_some() || !begun { Urgency::Change } else { Urgency::Retry }
+}
+
+/// The key of a namespace and name, for those who wake others.
+pub fn tenant_target(namespace: &str, name: &str) -> Target {
+    Target::Tenant(Key::new(namespace, name))
+}

@@ -1,0 +1,109 @@
+//! The leader's Lease (coordination.k8s.io/v1): reading it, and replacing exactly the version that was read.
+
+use super::error::{REQUEST_TIMEOUT, bounded, is_conflict, required};
+use crate::effects::error::EffectError;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use std::time::Duration;
+
+/// What the leader's Lease says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderRecord {
+    /// The object's version: it changes with every renewal.
+    pub version: String,
+    /// Who leads; empty when it was given up.
+    pub holder: String,
+    /// How long a silent holder is believed.
+    pub duration: Duration,
+    /// How often leadership changed hands: the epoch.
+    pub transitions: i32,
+}
+
+/// The leader's Lease.
+#[derive(Clone)]
+pub struct LeaderLease {
+    api: Api<Lease>,
+    name: String,
+}
+
+/// What to write into the Lease.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// Who leads; empty gives it up.
+    pub holder: &'a str,
+    /// How long a silent holder is believed.
+    pub duration: Duration,
+    /// The epoch.
+    pub transitions: i32,
+    /// Time of this renewal.
+    pub now: Timestamp,
+}
+
+impl LeaderLease {
+    /// The Lease of this name.
+    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn observe(&self) -> Result<Option<LeaderRecord>, EffectError> {
+        let found = bounded("read the leader Lease", self.api.get(&self.name)).await?;
+        Ok(found.as_ref().map(record))
+    }
+
+    /// Writes it: creates it, or replaces the version that was read. `Ok(None)`: somebody else was faster.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn perform_write(
+        &self,
+        claim: &Claim<'_>,
+        seen: Option<&LeaderRecord>,
+    ) -> Result<Option<LeaderRecord>, EffectError> {
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: seen.map(|s| s.version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(claim.holder.to_owned()),
+                lease_duration_seconds: i32::try_from(claim.duration.as_secs().max(1)).ok(),
+                lease_transitions: Some(claim.transitions),
+                renew_time: Some(MicroTime(claim.now)),
+                ..LeaseSpec::default()
+            }),
+        };
+        let params = PostParams::default();
+        let request = async {
+            match seen {
+                None => self.api.create(&params, &lease).await,
+                Some(_) => self.api.replace(&self.name, &params, &lease).await,
+            }
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+            Ok(Err(error)) if is_conflict(&error) => Ok(None),
+            answer => {
+                let answer = answer.unwrap_or_else(|_| Err(kube::Error::Service("the request timed out".into())));
+                required("write the leader Lease", async { answer }).await.map(|lease| Some(record(&lease)))
+            }
+        }
+    }
+}
+
+fn record(lease: &Lease) -> LeaderRecord {
+    let spec = lease.spec.clone().unwrap_or_default();
+    LeaderRecord {
+        version: lease.resource_version().unwrap_or_default(),
+        holder: spec.holder_identity.unwrap_or_default(),
+        duration: Duration::from_secs(spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(15)),
+        transitions: spec.lease_transitions.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,15 @@
+//! Kubernetes: what is watched, and every request that the operator makes.
+
+pub mod cache;
+pub mod client;
+pub mod claims;
+pub mod entries;
+pub mod error;
+pub mod fence;
+pub mod keys;
+pub mod lease;
+pub mod objects;
+pub mod registry;
+pub mod replicas;
+pub mod revisions;
+pub mod watch;

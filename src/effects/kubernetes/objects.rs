@@ -1,0 +1,236 @@
+//! Writes to Tenants and AgentConfigs themselves: finalizer, status, events. Never the spec.
+
+use super::{
+    cache::{Cache, Key, Versioned},
+    error::{bounded, required},
+    fence::Fence,
+    watch::{key_of, version_of},
+};
+use crate::{
+    api::{Notice, NoticeKind, names},
+    domain::{
+        class::ErrorClass,
+        ident::{ObjectId, Version},
+    },
+    effects::error::EffectError,
+    plan::step::Done,
+};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{DeserializeGuard, DynamicObject},
+};
+use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use std::fmt::Debug;
+
+/// A watched object: decoded, or why not.
+#[derive(Clone, Debug)]
+pub struct Watched<K> {
+    /// Its version.
+    pub version: Version,
+    /// The object without its managed fields, or the error and what is known of it.
+    pub object: Result<K, Broken>,
+}
+
+/// An object that does not decode.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// Its metadata.
+    pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+impl<K: Send + Sync + 'static> Versioned for Watched<K> {
+    fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl<K: ResourceExt> Watched<K> {
+    /// Keeps what is needed of an object.
+    pub fn new(guarded: DeserializeGuard<K>) -> Self {
+        match guarded.0 {
+            Ok(object) => Self::decoded(object),
+            Err(invalid) => {
+                let version = invalid.metadata.resource_version.as_deref().and_then(Version::parse).unwrap_or_default();
+                Self { version, object: Err(Broken { metadata: invalid.metadata, error: invalid.error }) }
+            }
+        }
+    }
+
+    fn decoded(mut object: K) -> Self {
+        // About a third of an object's memory, and nobody here reads it.
+        object.managed_fields_mut().clear();
+        let version = object.meta().resource_version.as_deref().and_then(Version::parse).unwrap_or_default();
+        Self { version, object: Ok(object) }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        match &self.object {
+            Ok(object) => object.meta(),
+            Err(broken) => &broken.metadata,
+        }
+    }
+}
+
+/// The kind of object that [`Objects`] writes.
+pub trait Owned:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The finalizer that we put on it.
+    const FINALIZER: &'static str;
+}
+
+impl Owned for crate::api::Tenant {
+    const FINALIZER: &'static str = names::TENANT_FINALIZER;
+}
+
+impl Owned for crate::api::AgentConfig {
+    const FINALIZER: &'static str = names::AGENT_CONFIG_FINALIZER;
+}
+
+/// All objects of one kind.
+#[derive(Clone)]
+pub struct Objects<K: Owned> {
+    client: Client,
+    fence: Fence,
+    recorder: Recorder,
+    /// What is in the API server.
+    pub cache: Cache<Watched<K>>,
+}
+
+impl<K: Owned> Objects<K> {
+    /// Objects behind this client.
+    pub fn new(client: Client, fence: Fence, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, fence, recorder, cache: Cache::default() }
+    }
+
+    fn api(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The object as it was last seen, if it still lives the life that `id` names.
+    fn current(&self, id: &ObjectId) -> Result<std::sync::Arc<Watched<K>>, EffectError> {
+        let found = self.cache.get(&Key::new(&id.namespace, &id.name));
+        found
+            .filter(|w| w.metadata().uid.as_deref() == Some(id.uid.0.as_str()))
+            .ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{id} is gone or was made anew")))
+    }
+
+    /// The object as it is stored, for one that does not decode.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn observe_raw(&self, key: &Key) -> Result<Option<serde_json::Value>, EffectError> {
+        let resource = kube::core::ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        Ok(bounded("read the object as it is stored", api.get(&key.name)).await?.map(|object| object.data))
+    }
+
+    fn keep(&self, object: K) -> Done {
+        let (key, version) = (key_of(&object), version_of(&object));
+        self.cache.apply(key, Watched::decoded(object));
+        tracing::trace!(%version, "took in our own write");
+        Done::Plain
+    }
+
+    /// Puts our finalizer on the object. Done already counts as done.
+    ///
+    /// # Errors
+    /// As any request; `Transient` when the object moved on since it was seen.
+    pub async fn perform_add_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
+        self.set_finalizers(id, |finalizers| {
+            if !finalizers.iter().any(|f| f == K::FINALIZER) {
+                finalizers.push(K::FINALIZER.to_owned());
+            }
+        })
+        .await
+    }
+
+    /// Takes our finalizer off the object. An object that is gone counts as done.
+    ///
+    /// # Errors
+    /// As any request; `Transient` when the object moved on since it was seen.
+    pub async fn perform_remove_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
+        self.set_finalizers(id, |finalizers| finalizers.retain(|f| f != K::FINALIZER)).await
+    }
+
+    async fn set_finalizers(&self, id: &ObjectId, change: impl FnOnce(&mut Vec<String>)) -> Result<Done, EffectError> {
+        let current = self.current(id)?;
+        let before = current.metadata().finalizers.clone().unwrap_or_default();
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(Done::Plain);
+        }
+        self.fence.check()?;
+        let patch = json!({ "metadata": { "resourceVersion": current.version.to_string(), "uid": id.uid, "finalizers": after } });
+        let what = format!("change the finalizers of {id}");
+        let api = self.api(&id.namespace);
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        Ok(match bounded(&what, api.patch(&id.name, &params, &Patch::Merge(patch))).await? {
+            Some(object) => self.keep(object),
+            None => Done::Plain,
+        })
+    }
+
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// As any request; `Transient` when the object moved on since it was seen.
+    pub async fn perform_write_status(&self, id: &ObjectId, status: &impl Serialize) -> Result<Done, EffectError> {
+        let current = self.current(id)?;
+        self.fence.check()?;
+        let patch = json!({
+            "metadata": { "resourceVersion": current.version.to_string(), "uid": id.uid },
+            "status": status,
+        });
+        let api = self.api(&id.namespace);
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let what = format!("write the status of {id}");
+        required(&what, api.patch_status(&id.name, &params, &Patch::Merge(patch))).await.map(|object| self.keep(object))
+    }
+
+    /// Writes an event about the object.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn perform_record(&self, id: &ObjectId, notice: &Notice) -> Result<Done, EffectError> {
+        self.fence.check()?;
+        let reference = ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            namespace: Some(id.namespace.clone()),
+            name: Some(id.name.clone()),
+            uid: Some(id.uid.0.clone()),
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: match notice.kind {
+                NoticeKind::Normal => EventType::Normal,
+                NoticeKind::Warning => EventType::Warning,
+            },
+            reason: notice.reason.as_str().to_owned(),
+            // events.k8s.io/v1 allows 1 kB.
+            note: Some(notice.note.chars().take(250).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        required(&format!("record an event about {id}"), self.recorder.publish(&event, &reference)).await?;
+        Ok(Done::Plain)
+    }
+}

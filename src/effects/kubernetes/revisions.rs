@@ -1,0 +1,139 @@
+//! Revisions of AgentConfigs, kept as ControllerRevisions that the AgentConfig owns (apps/v1), so that the registry can
+//! always be derived again.
+
+use super::{
+    error::{bounded, is_conflict, required},
+    fence::Fence,
+};
+use crate::{
+    api::{AgentConfig, names},
+    domain::{class::ErrorClass, entry::Behaviour, ident::ObjectId},
+    effects::error::EffectError,
+    plan::{
+        observed::{RevisionView, Seen, Unseen},
+        step::Done,
+    },
+};
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+        runtime::RawExtension,
+    },
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use std::collections::BTreeMap;
+
+/// Annotation with the hash of a revision's behaviour.
+const HASH: &str = "agent-tenancy.dev/revision-hash";
+
+/// The revisions.
+#[derive(Clone)]
+pub struct Revisions {
+    client: Client,
+    fence: Fence,
+}
+
+impl Revisions {
+    /// Revisions behind this client.
+    pub fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence }
+    }
+
+    fn api(&self, namespace: &str) -> Api<ControllerRevision> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The revisions of an AgentConfig.
+    pub async fn observe(&self, owner: &ObjectId) -> Seen<Vec<RevisionView>> {
+        let params = ListParams::default().labels(&format!("{}={}", names::AGENT_UID_LABEL, owner.uid));
+        match required("list the revisions", self.api(&owner.namespace).list(&params)).await {
+            Ok(list) => {
+                let mut revisions: Vec<RevisionView> = list.items.iter().map(view).collect();
+                revisions.sort_by_key(|r| r.number);
+                Seen::Ours(revisions)
+            }
+            Err(error) => Seen::Unknown(Unseen { class: error.class, note: error.chain() }),
+        }
+    }
+
+    /// Keeps a revision. Its name follows from its number, so repeating the step meets the same object.
+    ///
+    /// # Errors
+    /// As any request; `Conflict` if the number is taken by another behaviour.
+    pub async fn perform_create(
+        &self,
+        owner: &ObjectId,
+        number: i64,
+        hash: &str,
+        behaviour: &Behaviour,
+    ) -> Result<Done, EffectError> {
+        self.fence.check()?;
+        let name = format!("{}-{number}", owner.name);
+        let data = serde_json::to_value(behaviour)
+            .map_err(|e| EffectError::from_source(ErrorClass::Bug, "a behaviour has no JSON form", e))?;
+        let revision = ControllerRevision {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(BTreeMap::from([
+                    ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
+                    (names::AGENT_UID_LABEL.to_owned(), owner.uid.0.clone()),
+                ])),
+                annotations: Some(BTreeMap::from([(HASH.to_owned(), hash.to_owned())])),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: AgentConfig::api_version(&()).into_owned(),
+                    kind: AgentConfig::kind(&()).into_owned(),
+                    name: owner.name.clone(),
+                    uid: owner.uid.0.clone(),
+                    controller: Some(true),
+                    block_owner_deletion: Some(false),
+                }]),
+                ..ObjectMeta::default()
+            },
+            revision: number,
+            data: Some(RawExtension(data)),
+        };
+        let api = self.api(&owner.namespace);
+        let what = format!("keep revision {number} of {owner}");
+        let created = async { api.create(&PostParams::default(), &revision).await };
+        match tokio::time::timeout(super::error::REQUEST_TIMEOUT, created).await {
+            Ok(Err(error)) if is_conflict(&error) => {
+                let there = required(&what, api.get(&name)).await?;
+                if view(&there).hash == hash
+                    && there.metadata.labels.is_some_and(|l| l.get(names::AGENT_UID_LABEL) == Some(&owner.uid.0))
+                {
+                    return Ok(Done::Plain);
+                }
+                Err(EffectError::new(
+                    ErrorClass::Transient,
+                    format!("ControllerRevision '{name}' is in use; the next pass looks again"),
+                ))
+            }
+            Ok(answer) => required(&what, async { answer }).await.map(|_| Done::Plain),
+            Err(elapsed) => Err(EffectError::from_source(ErrorClass::Transient, what, elapsed)),
+        }
+    }
+
+    /// Deletes an old revision. One that is gone counts as done.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn perform_delete(&self, owner: &ObjectId, name: &str) -> Result<Done, EffectError> {
+        self.fence.check()?;
+        let api = self.api(&owner.namespace);
+        bounded("delete an old revision", api.delete(name, &DeleteParams::default())).await?;
+        Ok(Done::Plain)
+    }
+}
+
+fn view(revision: &ControllerRevision) -> RevisionView {
+    let hash = revision.metadata.annotations.as_ref().and_then(|a| a.get(HASH)).cloned();
+    RevisionView {
+        name: revision.metadata.name.clone().unwrap_or_default(),
+        number: revision.revision,
+        hash: hash.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,136 @@
+//! The real world: one database, one API server.
+
+use super::{
+    entropy,
+    error::EffectError,
+    gate::{Gate, GateState},
+    kubernetes::{
+        claims::Claims, error::required, fence::Fence, keys::KeySecrets, objects::Objects, registry::Registry,
+        replicas::Board, revisions::Revisions,
+    },
+    postgres::{self, PgError, PgErrorKind},
+};
+use crate::{
+    api::{AgentConfig, Tenant},
+    domain::{class::ErrorClass, ident::{DatabaseId, Epoch}},
+    plan::observed::{DatabaseView, Fresh, Unseen},
+};
+use kube::Client;
+use std::sync::Arc;
+
+/// Everything that a pass can look at and change. Clones share it.
+#[derive(Clone)]
+pub struct LiveWorld {
+    /// Tenants.
+    pub tenants: Objects<Tenant>,
+    /// AgentConfigs.
+    pub agents: Objects<AgentConfig>,
+    /// The registry.
+    pub registry: Registry,
+    /// Who claims which tenant id.
+    pub claims: Claims,
+    /// The replicas of the agent API.
+    pub board: Board,
+    /// The database.
+    pub gate: Gate,
+    pub(super) keys: KeySecrets,
+    pub(super) revisions: Revisions,
+    pub(super) client: Client,
+    /// Held while a cell is made, so that many new tenants make it once.
+    pub(super) cells: Arc<tokio::sync::Mutex<()>>,
+    cluster_id: Arc<str>,
+    fence: Fence,
+}
+
+/// What a world is made of.
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// Leadership.
+    pub fence: Fence,
+    /// Name of this operator in events.
+    pub instance: Option<String>,
+    /// Namespace of the registry.
+    pub registry_namespace: String,
+    /// The replicas.
+    pub board: Board,
+    /// The database.
+    pub gate: Gate,
+    /// Which cluster this is.
+    pub cluster_id: String,
+    /// Who hears of changes of the registry.
+    pub news: tokio::sync::mpsc::UnboundedSender<super::kubernetes::registry::News>,
+}
+
+impl LiveWorld {
+    /// Puts a world together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, fence, instance, registry_namespace, board, gate, cluster_id, news } = parts;
+        Self {
+            tenants: Objects::new(client.clone(), fence.clone(), instance.clone()),
+            agents: Objects::new(client.clone(), fence.clone(), instance),
+            registry: Registry::new(client.clone(), &registry_namespace, fence.clone(), news),
+            claims: Claims::default(),
+            board,
+            gate,
+            keys: KeySecrets::new(client.clone(), fence.clone()),
+            revisions: Revisions::new(client.clone(), fence.clone()),
+            client,
+            cells: Arc::default(),
+            cluster_id: cluster_id.into(),
+            fence,
+        }
+    }
+
+    /// The fence that every change of the database checks.
+    pub(super) fn database_fence(&self) -> postgres::Fence {
+        postgres::Fence { cluster_id: self.cluster_id.to_string(), epoch: Epoch(self.fence.epoch()) }
+    }
+
+    /// The database, if the gate is open. Nothing is sent after leadership ended; the database checks again.
+    pub(super) fn open_database(&self) -> Result<DatabaseId, EffectError> {
+        self.fence.check()?;
+        match self.gate.state() {
+            GateState::Open(id) => Ok(id),
+            GateState::Closed(unseen) => Err(EffectError::new(unseen.class, unseen.note)),
+            GateState::Changed { .. } => Err(EffectError::new(ErrorClass::Conflict, "the database is another one")),
+        }
+    }
+
+    /// What an error of the database means for everybody, and for this pass.
+    pub(super) fn database_error(&self, error: PgError) -> EffectError {
+        self.note_database_error(&error);
+        error.into()
+    }
+
+    pub(super) fn note_database_error(&self, error: &PgError) {
+        match error.kind {
+            PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
+                self.gate.trip(Unseen { class: ErrorClass::Transient, note: error.to_string() });
+            }
+            PgErrorKind::Interrupted | PgErrorKind::Fenced | PgErrorKind::AlreadyDone | PgErrorKind::Refused => {}
+        }
+    }
+
+    /// Draws material; without it the database is left alone in this pass, and the status says why.
+    pub(super) fn draw(&self, database: &mut DatabaseView) -> Fresh {
+        let (fresh, error) = entropy::draw_or_nothing();
+        if let Some(error) = error {
+            *database = DatabaseView::Unknown(Unseen { class: error.class, note: error.chain() });
+        }
+        fresh
+    }
+
+    /// The UID of a namespace: that of `kube-system` tells one cluster from another.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn observe_cluster_id(client: &Client) -> Result<String, EffectError> {
+        let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
+        let namespace = required("read namespace kube-system", api.get("kube-system")).await?;
+        namespace
+            .metadata
+            .uid
+            .ok_or_else(|| EffectError::new(ErrorClass::Bug, "namespace kube-system has no UID"))
+    }
+}

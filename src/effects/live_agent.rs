@@ -1,0 +1,117 @@
+//! Looking at an AgentConfig's world, and changing it.
+
+use super::{
+    error::EffectError,
+    kubernetes::error::bounded,
+    live::LiveWorld,
+    world::{AgentScope, World},
+};
+use crate::{
+    api::{SecretKeyRef, names},
+    domain::{
+        entry::{Entry, agent_entry_name, credential_hash, upstream_entry_name},
+        keys::KeyBytes,
+    },
+    plan::{
+        observed::{Credential, ObservedAgent, Seen, Unseen},
+        step::{AgentStep, Done},
+    },
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use std::collections::BTreeSet;
+
+/// How many users a message names.
+const NAMED_USERS: usize = 10;
+
+impl World<AgentScope> for LiveWorld {
+    async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
+        let (credential, revisions) = tokio::join!(self.observe_credential(scope), self.revisions.observe(&scope.object));
+        let entry = self.registry.observe_agent(&scope.object.uid);
+        let unused_upstreams = self.registry.unused_upstreams();
+        let upstream_published = match &credential {
+            Seen::Ours(c) => self.registry.holds(&upstream_entry_name(&c.hash)),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => false,
+        };
+        let wanted = match &credential {
+            Seen::Ours(c) => Some(&c.hash),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+        };
+        // What this very AgentConfig is about to refer to is not unused.
+        let unused_upstreams: std::collections::BTreeMap<_, _> =
+            unused_upstreams.into_iter().filter(|(hash, _)| Some(hash) != wanted).collect();
+        let dropped = unused_upstreams.keys().map(|hash| upstream_entry_name(hash));
+        ObservedAgent {
+            finalizer: scope.finalizers.iter().any(|f| f == names::AGENT_CONFIG_FINALIZER),
+            served: scope.served,
+            last_reference: self.registry.last_reference(dropped.chain([agent_entry_name(&scope.object.uid)])),
+            users: self.observe_users(scope),
+            entry,
+            credential,
+            unused_upstreams,
+            upstream_published,
+            revisions,
+            replicas: self.board.observe(),
+        }
+    }
+
+    async fn perform(&self, scope: &AgentScope, step: &AgentStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            AgentStep::AddFinalizer => self.agents.perform_add_finalizer(object).await,
+            AgentStep::CreateRevision { number, hash, behaviour } => {
+                self.revisions.perform_create(object, *number, hash, behaviour).await
+            }
+            AgentStep::DeleteRevision { name } => self.revisions.perform_delete(object, name).await,
+            AgentStep::PutUpstream(upstream) => {
+                if self.registry.holds(&upstream_entry_name(&upstream.hash)) {
+                    return Ok(Done::Plain);
+                }
+                self.registry.perform_put(&Entry::Upstream(upstream.clone()), None).await.map(|_| Done::Plain)
+            }
+            AgentStep::PutEntry { entry, replace } => {
+                self.registry.perform_put(&Entry::Agent(entry.clone()), *replace).await
+            }
+            AgentStep::DeleteEntry { uid, version } => {
+                self.registry.perform_delete(&agent_entry_name(&object.uid), uid, *version).await
+            }
+            AgentStep::DeleteUpstream { hash, version } => self.registry.perform_delete_upstream(hash, *version).await,
+            AgentStep::RemoveFinalizer => self.agents.perform_remove_finalizer(object).await,
+            AgentStep::WriteStatus(status) => self.agents.perform_write_status(object, status).await,
+            AgentStep::RecordEvent(notice) => self.agents.perform_record(object, notice).await,
+        }
+    }
+}
+
+impl LiveWorld {
+    async fn observe_credential(&self, scope: &AgentScope) -> Seen<Credential> {
+        let Some(SecretKeyRef { name, key }) = &scope.credential else { return Seen::Missing };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &scope.object.namespace);
+        match bounded("read the provider's credential", api.get(name)).await {
+            Ok(None) => Seen::Missing,
+            Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(key)) {
+                Some(value) if !value.0.trim_ascii().is_empty() => {
+                    // Files and `kubectl create secret --from-file` end in a newline, which no header may hold.
+                    let api_key = KeyBytes::new(value.0.trim_ascii().to_vec());
+                    Seen::Ours(Credential { hash: credential_hash(&scope.object.namespace, &api_key), api_key })
+                }
+                Some(_) | None => Seen::Missing,
+            },
+            Err(error) => Seen::Unknown(Unseen { class: error.class, note: error.chain() }),
+        }
+    }
+
+    /// Tenants that refer to it: by their spec, or by what the replicas were told.
+    fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
+        let told = self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
+        let mut users: BTreeSet<String> = told.collect();
+        for (key, watched) in self.tenants.cache.all() {
+            let Ok(tenant) = &watched.object else { continue };
+            let here = key.namespace == scope.object.namespace && tenant.metadata.deletion_timestamp.is_none();
+            if here && tenant.spec.agents.iter().any(|a| a.config_ref.name == scope.object.name) {
+                users.insert(key.to_string());
+            }
+        }
+        users.into_iter().take(NAMED_USERS).collect()
+    }
+}

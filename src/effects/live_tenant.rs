@@ -1,0 +1,182 @@
+//! Looking at a Tenant's world, and changing it.
+
+use super::{
+    error::EffectError,
+    gate::GateState,
+    kubernetes::{cache::Key, objects::Watched},
+    live::LiveWorld,
+    world::{TenantScope, World},
+};
+use crate::{
+    api::{AgentConfig, names},
+    domain::{
+        class::ErrorClass,
+        entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
+        ident::{AgentName, CellNumber, DatabaseId, Uid},
+        keys::KeyBytes,
+        resolve::AgentLookup,
+    },
+    plan::{
+        observed::{DatabaseView, ObservedTenant, Seen, Unseen},
+        step::{Done, TenantStep},
+    },
+};
+use std::collections::BTreeMap;
+
+impl World<TenantScope> for LiveWorld {
+    async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
+        let (mut database, keys) =
+            tokio::join!(self.observe_database(scope), self.keys.observe(&scope.object, &scope.key_secret));
+        let fresh = self.draw(&mut database);
+        let cell = match &database {
+            DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
+            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        };
+        let instance = &self.gate.database.settings().name;
+        ObservedTenant {
+            finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
+            rival: scope.tenant_id.as_ref().and_then(|id| self.claims.rival(id, &scope.object)),
+            recorded: scope.recorded.clone(),
+            database,
+            keys,
+            entry: match &scope.tenant_id {
+                Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
+                None => Seen::Missing,
+            },
+            agents: self.observe_agents(scope),
+            cell_entry: cell.is_some_and(|cell| self.registry.holds(&cell_entry_name(instance, cell))),
+            replicas: self.board.observe(),
+            fresh,
+        }
+    }
+
+    async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            TenantStep::AddFinalizer => self.tenants.perform_add_finalizer(object).await,
+            TenantStep::CreateCell { cell, password } => self.perform_create_cell(*cell, password).await,
+            TenantStep::Provision(provision) => {
+                let id = self.open_database()?;
+                let done = self.gate.database.perform_provision(provision, object, id, &self.database_fence()).await;
+                self.changed(done)
+            }
+            TenantStep::RepairDatabase { row } => {
+                let id = self.open_database()?;
+                self.changed(self.gate.database.perform_repair(row, id, &self.database_fence()).await)
+            }
+            TenantStep::CreateKeys { ring } => self.keys.perform_create(object, &scope.key_secret, ring).await,
+            TenantStep::PutEntry { entry, replace } => {
+                self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
+            }
+            TenantStep::RevokeAccess { row } => {
+                self.open_database()?;
+                self.changed(self.gate.database.perform_revoke_access(row, &self.database_fence()).await)
+            }
+            TenantStep::CloseDatabase(close) => {
+                let id = self.open_database()?;
+                self.changed(self.gate.database.perform_close(close, object, id, &self.database_fence()).await)
+            }
+            TenantStep::DeleteEntry { uid, version } => match &scope.tenant_id {
+                Some(id) => self.registry.perform_delete(&id.entry_name(), uid, *version).await,
+                None => Ok(Done::Plain),
+            },
+            TenantStep::DeleteKeys { uid, version } => {
+                self.keys.perform_delete(object, &scope.key_secret, uid, *version).await
+            }
+            TenantStep::RemoveFinalizer => self.tenants.perform_remove_finalizer(object).await,
+            TenantStep::WriteStatus(status) => self.tenants.perform_write_status(object, status).await,
+            TenantStep::RecordEvent(notice) => self.tenants.perform_record(object, notice).await,
+        }
+    }
+}
+
+impl LiveWorld {
+    fn changed(&self, done: Result<(), super::postgres::PgError>) -> Result<Done, EffectError> {
+        done.map(|()| Done::Plain).map_err(|e| self.database_error(e))
+    }
+
+    async fn observe_database(&self, scope: &TenantScope) -> DatabaseView {
+        let unseen = |class, note: String| DatabaseView::Unknown(Unseen { class, note });
+        let expected = match self.gate.state() {
+            GateState::Open(id) => id,
+            closed => return closed.view().unwrap_or_else(|| unseen(ErrorClass::Bug, String::new())),
+        };
+        let Some(tenant) = &scope.tenant_id else {
+            return unseen(ErrorClass::Invalid, "the tenant has no valid id".to_owned());
+        };
+        match self.gate.database.observe_tenant(tenant, scope.claim.deleting).await {
+            Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
+            Ok(facts) => {
+                // Replaced while we were connected: the gate closes and is looked at anew.
+                let note = format!("the database changed from {expected} to {}", facts.database_id);
+                self.gate.trip(Unseen { class: ErrorClass::Transient, note });
+                DatabaseView::Changed { expected, found: Some(facts.database_id) }
+            }
+            Err(error) => {
+                self.note_database_error(&error);
+                unseen(error.class, error.to_string())
+            }
+        }
+    }
+
+    fn observe_agents(&self, scope: &TenantScope) -> BTreeMap<AgentName, AgentLookup> {
+        let look = |config: &String| {
+            let found = self.agents.cache.get(&Key::new(&scope.object.namespace, config));
+            found.as_deref().map_or(AgentLookup::Missing, |watched| self.look_up(watched))
+        };
+        scope.agents.iter().map(|(name, config)| (name.clone(), look(config))).collect()
+    }
+
+    fn look_up(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
+        let metadata = watched.metadata();
+        match &metadata.uid {
+            Some(uid) if metadata.deletion_timestamp.is_none() => {
+                let uid = Uid(uid.clone());
+                let published = self.registry.holds(&agent_entry_name(&uid));
+                if published { AgentLookup::Published(uid) } else { AgentLookup::Unpublished(uid) }
+            }
+            _ => AgentLookup::Missing,
+        }
+    }
+
+    /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
+    async fn perform_create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
+        let _one = self.cells.lock().await;
+        let database_id = self.open_database()?;
+        let instance = self.gate.database.settings().name.clone();
+        let name = cell_entry_name(&instance, cell);
+        let published = match self.registry.entry(&name) {
+            Some(Entry::Cell(entry)) => Some(entry),
+            _ => None,
+        };
+        if published.is_some() && self.gate.database.has_cell(cell) {
+            return Ok(Done::Plain);
+        }
+        let password = match published {
+            Some(entry) => entry.password,
+            None => {
+                let entry = self.cell_entry(cell, database_id, password);
+                self.registry.perform_put(&Entry::Cell(entry), None).await?;
+                password.clone()
+            }
+        };
+        self.changed(self.gate.database.perform_create_cell(cell, &password, &self.database_fence()).await)
+    }
+
+    fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
+        let settings = self.gate.database.settings();
+        let (host, port) = settings.agent_api_address();
+        CellEntry {
+            format: FORMAT,
+            instance: settings.name.clone(),
+            database_id,
+            cell,
+            host: host.to_owned(),
+            port,
+            database: settings.database.clone(),
+            ssl_mode: settings.ssl_mode.as_str().to_owned(),
+            user: crate::domain::cells::CellRoles::of(&settings.name_prefix, cell).logins[0].clone(),
+            password: password.clone(),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Settings of the operator. `config/operator.yaml` holds every one with its default and a comment.
+
+use super::{
+    LogSettings, Settings,
+    database::{InstanceSettings, SslMode},
+};
+use crate::domain::ident::NamePrefix;
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperatorSettings {
+    /// Which cluster this is, in the ledger; empty: the UID of namespace `kube-system`.
+    pub cluster_id: String,
+    /// Namespaces whose Tenants and AgentConfigs are looked after; empty: all.
+    pub watch_namespaces: Vec<String>,
+    /// Namespace of the registry; holds nothing else.
+    pub registry_namespace: String,
+    /// How one of several operators is chosen.
+    pub leader_election: LeaderSettings,
+    /// Where the replicas of the agent API are found.
+    pub agent_api: AgentApiReplicas,
+    /// The database.
+    pub database: InstanceSettings,
+    /// How many objects are worked on at once.
+    pub concurrency: usize,
+    /// How often an object is looked at although nothing happened, in seconds (±10 %).
+    pub resync_seconds: u64,
+    /// How long a deletion waits for a replica that does not answer, and for open transactions, in seconds.
+    pub ack_timeout_seconds: u64,
+    /// Address of health and metrics.
+    pub http_address: SocketAddr,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// How one of several operators is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaderSettings {
+    /// Namespace of the Lease; empty: the Pod's (variable `POD_NAMESPACE`).
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+    /// How long a silent leader is believed, in seconds.
+    pub lease_seconds: u64,
+    /// How often the leader renews, in seconds.
+    pub renew_seconds: u64,
+    /// Outside a cluster: file with this operator's identity, locked while it runs, so that a restarted operator takes
+    /// its Lease back at once. Without it, and without the variable `POD_UID`, each start is a stranger.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// Where the replicas of the agent API are found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentApiReplicas {
+    /// What counts as a replica.
+    pub replica_source: ReplicaSource,
+    /// Namespace of the replicas' Pods and Leases; empty: the operator's own.
+    pub namespace: String,
+    /// Label selector of the Pods.
+    pub pod_selector: String,
+    /// No replica is wanted: nothing waits for one.
+    pub none_wanted: bool,
+}
+
+/// What counts as a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplicaSource {
+    /// A Pod that the selector finds.
+    Pods,
+    /// A fresh acknowledgement Lease: for an agent API outside the cluster.
+    Leases,
+}
+
+impl Default for OperatorSettings {
+    fn default() -> Self {
+        Self {
+            cluster_id: String::new(),
+            watch_namespaces: Vec::new(),
+            registry_namespace: "agent-tenancy-registry".to_owned(),
+            leader_election: LeaderSettings {
+                namespace: String::new(),
+                name: "agent-tenancy-operator".to_owned(),
+                lease_seconds: 15,
+                renew_seconds: 3,
+                identity_file: None,
+            },
+            agent_api: AgentApiReplicas {
+                replica_source: ReplicaSource::Pods,
+                namespace: String::new(),
+                pod_selector: "app.kubernetes.io/component=agent-api".to_owned(),
+                none_wanted: false,
+            },
+            database: InstanceSettings {
+                name: "main".to_owned(),
+                host: "localhost".to_owned(),
+                port: 5432,
+                database: "agents".to_owned(),
+                user: "at_operator_a".to_owned(),
+                password_file: None,
+                password_env: None,
+                ssl_mode: SslMode::VerifyFull,
+                ssl_root_cert_file: None,
+                name_prefix: NamePrefix::standard(),
+                max_connections: 8,
+                tenants_per_cell: 500,
+                connect_timeout_seconds: 5,
+                statement_timeout_seconds: 30,
+                lock_timeout_seconds: 5,
+                agent_api_host: None,
+                agent_api_port: None,
+                lost_database_id: None,
+            },
+            concurrency: 8,
+            resync_seconds: 600,
+            ack_timeout_seconds: 60,
+            http_address: SocketAddr::from(([0, 0, 0, 0], 8081)),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Settings for OperatorSettings {
+    fn check(&self) -> Result<(), String> {
+        let within = |path: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{path}: must be from {min} to {max}")) }
+        };
+        let leader = &self.leader_election;
+        within("concurrency", self.concurrency as u64, 1, 256)?;
+        within("resyncSeconds", self.resync_seconds, 10, 86_400)?;
+        within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
+        within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
+        within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
+        if self.registry_namespace.is_empty() {
+            return Err("registryNamespace: must not be empty".to_owned());
+        }
+        if self.watch_namespaces.contains(&self.registry_namespace) {
+            return Err("registryNamespace: must not be one of watchNamespaces".to_owned());
+        }
+        match self.database.violations().first() {
+            Some(first) => Err(format!("database.{first}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl OperatorSettings {
+    /// How long a silent leader is believed.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.leader_election.lease_seconds)
+    }
+}
