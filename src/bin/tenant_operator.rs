@@ -1,2 +1,72 @@
-//! Binary.
-fn main() {}
+//! `tenant-operator`: reconciles Tenants and AgentConfigs.
+
+use agent_tenancy::{
+    api::crd,
+    controller::{identity::Identity, run::run},
+    effects::kubernetes::client::connect,
+    settings::{self, operator::OperatorSettings},
+    telemetry::{self, metrics::Metrics},
+};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Reconciles Tenants and AgentConfigs: Postgres schemas, signing keys and the tenant registry of the agent API.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Settings file (YAML). Variables AGENT_TENANCY__SECTION__KEY override it.
+    #[arg(long, env = "AGENT_TENANCY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Prints the settings in force, without secrets, and ends.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes the generated files (the custom resource definitions).
+    Generate {
+        /// Root of the repository.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Generate { out }) = arguments.command {
+        return generate(&out);
+    }
+    let settings: OperatorSettings = settings::load(arguments.config.as_deref(), std::env::vars())?;
+    if arguments.print_config {
+        print!("{}", settings::render(&settings)?);
+        return Ok(());
+    }
+    telemetry::start_log(&settings.log)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
+}
+
+async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
+    // A second provider in one process is refused; whichever came first is the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = Metrics::new("tenant_operator");
+    let config =
+        kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
+    let client = connect(config, &metrics).context("the client of the API server can't be made")?;
+    let identity = Identity::resolve(std::env::var("POD_UID").ok(), settings.leader_election.identity_file.as_deref())?;
+    run(settings, client, identity, metrics, agent_tenancy::telemetry::signals::stop()).await?;
+    Ok(())
+}
+
+fn generate(root: &std::path::Path) -> anyhow::Result<()> {
+    let folder = root.join("crds");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} can't be made", folder.display()))?;
+    for (name, text) in crd::render_crds()? {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    Ok(())
+}

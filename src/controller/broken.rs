@@ -61,8 +61,12 @@ mod tests {
     fn an_unreadable_policy_counts_as_retain_and_a_readable_one_is_kept() {
         let broken = Broken { metadata: Default::default(), error: String::new() };
         let policy = |raw: Value| salvage_tenant(&broken, &raw).spec.database.deletion_policy;
-        assert_eq!(policy(serde_json::json!({"spec": {"database": {"deletionPolicy": "Shred"}}})), DeletionPolicy::Retain);
-        let raw = serde_json::json!({"spec": {"agents": 5, "tenantId": "acme", "database": {"deletionPolicy": "Delete"}}});
+        assert_eq!(
+            policy(serde_json::json!({"spec": {"database": {"deletionPolicy": "Shred"}}})),
+            DeletionPolicy::Retain
+        );
+        let raw =
+            serde_json::json!({"spec": {"agents": 5, "tenantId": "acme", "database": {"deletionPolicy": "Delete"}}});
         assert_eq!(policy(raw.clone()), DeletionPolicy::Delete);
         assert_eq!(salvage_tenant(&broken, &raw).spec.tenant_id.as_deref(), Some("acme"));
     }

@@ -68,7 +68,12 @@ impl Supervisor {
                 }
                 Ok(GateState::Changed { expected, found }) => {
                     let found_text = found.map_or("none".to_owned(), |id| id.to_string());
-                    tell(format!("another database answered: expected {expected}, found {found_text}; nothing is made in it"), false);
+                    tell(
+                        format!(
+                            "another database answered: expected {expected}, found {found_text}; nothing is made in it"
+                        ),
+                        false,
+                    );
                     self.gate.set(GateState::Changed { expected, found });
                     pause = SLOW;
                 }
@@ -91,8 +96,9 @@ impl Supervisor {
     async fn stay_open(&self) {
         let mut state = self.gate.follow();
         loop {
+            let closed = async { state.wait_for(|state| !matches!(state, GateState::Open(_))).await.map(|_| ()) };
             tokio::select! {
-                _ = state.wait_for(|state| !matches!(state, GateState::Open(_))) => return,
+                _ = closed => return,
                 () = tokio::time::sleep(RECOUNT) => {
                     if let Err(error) = self.gate.database.observe_cells().await {
                         tracing::debug!(%error, "the cells were not counted");

@@ -72,7 +72,14 @@ impl EpochRequest {
 
 impl Elector {
     /// An elector that has not run yet.
-    pub fn new(lease: LeaderLease, identity: String, duration: Duration, renew: Duration, clock: Clock, fence: Fence) -> Self {
+    pub fn new(
+        lease: LeaderLease,
+        identity: String,
+        duration: Duration,
+        renew: Duration,
+        clock: Clock,
+        fence: Fence,
+    ) -> Self {
         Self { lease, identity, duration, renew, clock, fence, wanted: watch::Sender::new(0) }
     }
 
@@ -94,13 +101,18 @@ impl Elector {
                     tracing::info!(holder, "another operator leads; waiting");
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; trying again"),
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; trying again")
+                }
             }
             tokio::time::sleep(self.renew.min(Duration::from_secs(2))).await;
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Option<(LeaderRecord, Duration)>) -> Result<Option<LeaderRecord>, EffectError> {
+    async fn try_acquire(
+        &self,
+        seen: &mut Option<(LeaderRecord, Duration)>,
+    ) -> Result<Option<LeaderRecord>, EffectError> {
         let record = self.lease.observe().await?;
         let now = self.clock.monotonic();
         let unchanged = match (&record, &*seen) {
@@ -117,7 +129,12 @@ impl Elector {
         }
     }
 
-    async fn write(&self, holder: &str, epoch: i32, seen: Option<&LeaderRecord>) -> Result<Option<LeaderRecord>, EffectError> {
+    async fn write(
+        &self,
+        holder: &str,
+        epoch: i32,
+        seen: Option<&LeaderRecord>,
+    ) -> Result<Option<LeaderRecord>, EffectError> {
         let sent = self.clock.monotonic();
         let claim = Claim { holder, duration: self.duration, transitions: epoch, now: self.clock.now() };
         let written = self.lease.perform_write(&claim, seen).await?;

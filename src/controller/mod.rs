@@ -1,5 +1,18 @@
 //! When to look, how often to retry, who leads. No SQL, no YAML.
 
 pub mod agent_pass;
+mod broken;
+pub mod identity;
+mod instance;
+mod leader;
 pub mod pass;
+pub mod queue;
+mod retry;
+pub mod run;
+mod scheduler;
+mod telemetry;
 pub mod tenant_pass;
+mod waiters;
+mod wake;
+mod watches;
+mod worker;

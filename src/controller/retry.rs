@@ -14,8 +14,6 @@ const WAITING: Duration = Duration::from_secs(30);
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// At once.
-    Now,
     /// After this time, as a retry.
     Retry(Duration),
     /// At the next periodic look.

@@ -137,7 +137,15 @@ impl Scheduler {
         self.bell.notify_one();
     }
 
-    fn plan_next(&self, state: &mut State, target: &Target, outcome: &Outcome, looked: u64, urgency: Urgency, now: Duration) {
+    fn plan_next(
+        &self,
+        state: &mut State,
+        target: &Target,
+        outcome: &Outcome,
+        looked: u64,
+        urgency: Urgency,
+        now: Duration,
+    ) {
         if let Some(version) = outcome.awaits
             && !state.waiters.wait(target.clone(), version, looked)
         {
@@ -170,7 +178,6 @@ impl Scheduler {
         };
         let chance = state.chance();
         match next(outcome, attempts, chance) {
-            Next::Now => state.queue.push(target.clone(), Urgency::Retry),
             Next::Retry(pause) => state.queue.push_at(target.clone(), Urgency::Retry, now + pause),
             Next::Periodic => {
                 // ±10 %: half of the usual jitter.

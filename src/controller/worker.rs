@@ -59,7 +59,9 @@ pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
         let task = tokio::spawn(pass(Arc::clone(&context), target.clone()));
         let (outcome, urgency) = match tokio::time::timeout(PASS_TIMEOUT, task).await {
             Ok(Ok(done)) => done,
-            Ok(Err(join)) => (trouble(EffectError::from_source(ErrorClass::Bug, "the pass ended early", join)), Urgency::Retry),
+            Ok(Err(join)) => {
+                (trouble(EffectError::from_source(ErrorClass::Bug, "the pass ended early", join)), Urgency::Retry)
+            }
             Err(elapsed) => {
                 let error = EffectError::from_source(ErrorClass::Transient, "the pass took too long", elapsed);
                 (trouble(error), Urgency::Retry)
@@ -83,10 +85,18 @@ fn trouble(error: EffectError) -> Outcome {
 fn tell(target: &Target, outcome: &Outcome, took: Duration) {
     let (kind, object, millis) = (target.kind(), target.key().to_string(), took.as_millis());
     match (&outcome.error, outcome.trouble) {
-        (Some(error), Some(ErrorClass::Bug)) => tracing::error!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed"),
-        (Some(error), Some(ErrorClass::Waiting)) => tracing::debug!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass waits"),
-        (Some(error), _) => tracing::warn!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed"),
-        (None, _) if outcome.steps > 0 => tracing::info!(kind, object, millis, steps = outcome.steps, settled = outcome.settled, "pass done"),
+        (Some(error), Some(ErrorClass::Bug)) => {
+            tracing::error!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed")
+        }
+        (Some(error), Some(ErrorClass::Waiting)) => {
+            tracing::debug!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass waits")
+        }
+        (Some(error), _) => {
+            tracing::warn!(kind, object, millis, class = error.class.as_str(), error = %Chain(error), "pass failed")
+        }
+        (None, _) if outcome.steps > 0 => {
+            tracing::info!(kind, object, millis, steps = outcome.steps, settled = outcome.settled, "pass done")
+        }
         (None, _) => tracing::debug!(kind, object, millis, "nothing to do"),
     }
 }

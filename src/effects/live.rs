@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     api::{AgentConfig, Tenant},
-    domain::{class::ErrorClass, ident::{DatabaseId, Epoch}},
+    domain::{
+        class::ErrorClass,
+        ident::{DatabaseId, Epoch},
+    },
     plan::observed::{DatabaseView, Fresh, Unseen},
 };
 use kube::Client;
@@ -128,9 +131,6 @@ impl LiveWorld {
     pub async fn observe_cluster_id(client: &Client) -> Result<String, EffectError> {
         let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
         let namespace = required("read namespace kube-system", api.get("kube-system")).await?;
-        namespace
-            .metadata
-            .uid
-            .ok_or_else(|| EffectError::new(ErrorClass::Bug, "namespace kube-system has no UID"))
+        namespace.metadata.uid.ok_or_else(|| EffectError::new(ErrorClass::Bug, "namespace kube-system has no UID"))
     }
 }

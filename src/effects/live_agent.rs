@@ -26,7 +26,8 @@ const NAMED_USERS: usize = 10;
 
 impl World<AgentScope> for LiveWorld {
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
-        let (credential, revisions) = tokio::join!(self.observe_credential(scope), self.revisions.observe(&scope.object));
+        let (credential, revisions) =
+            tokio::join!(self.observe_credential(scope), self.revisions.observe(&scope.object));
         let entry = self.registry.observe_agent(&scope.object.uid);
         let unused_upstreams = self.registry.unused_upstreams();
         let upstream_published = match &credential {

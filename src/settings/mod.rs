@@ -6,6 +6,7 @@
 
 pub mod agent_api;
 pub mod database;
+pub mod operator;
 
 use crate::domain::class::ErrorClass;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

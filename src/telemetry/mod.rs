@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod metrics;
+pub mod signals;
 
 use crate::settings::{LogFormat, LogSettings};
 use std::{error::Error, fmt};

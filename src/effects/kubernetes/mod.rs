@@ -1,8 +1,8 @@
 //! Kubernetes: what is watched, and every request that the operator makes.
 
 pub mod cache;
-pub mod client;
 pub mod claims;
+pub mod client;
 pub mod entries;
 pub mod error;
 pub mod fence;

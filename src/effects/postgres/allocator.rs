@@ -49,6 +49,11 @@ impl Allocator {
         self.state().loaded
     }
 
+    /// Whether a cell's roles are known to exist.
+    pub(super) fn has(&self, cell: CellNumber) -> bool {
+        self.state().cells.get(&cell).is_some_and(|load| load.exists)
+    }
+
     /// Takes over the ledger's counts. A reservation that nobody asked for again since the load before is given up.
     pub(super) fn load(&self, counts: impl IntoIterator<Item = (CellNumber, usize)>) {
         let mut state = self.state();

@@ -75,6 +75,11 @@ impl Database {
         Ok(())
     }
 
+    /// Whether the roles of a cell are known to exist.
+    pub fn has_cell(&self, cell: CellNumber) -> bool {
+        self.cells.has(cell)
+    }
+
     /// The cell that a new tenant would join.
     pub(super) async fn offer(&self, tenant: &TenantId) -> Result<CellOffer, PgError> {
         if !self.cells.is_loaded() {

@@ -1,0 +1,309 @@
+//! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
+
+use super::{
+    identity::Identity,
+    instance::Supervisor,
+    leader::Elector,
+    scheduler::Scheduler,
+    telemetry::OperatorMetrics,
+    watches,
+    worker::{Context, work},
+};
+use crate::{
+    clock::Clock,
+    domain::{ident::Epoch, migrations::TENANT_VERSION},
+    effects::{
+        error::EffectError,
+        gate::{Gate, GateState},
+        kubernetes::{
+            cache::Cache,
+            fence::Fence,
+            lease::LeaderLease,
+            replicas::{Board, Source},
+        },
+        live::{LiveWorld, Parts},
+        postgres::Database,
+    },
+    plan::observed::Installation,
+    settings::operator::{OperatorSettings, ReplicaSource},
+    telemetry::{
+        health::{Health, serve},
+        metrics::Metrics,
+    },
+};
+use kube::Client;
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+/// How long passes under way may take to end once the process was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the operator ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The health listener could not be opened.
+    #[error("httpAddress {address} can't be listened on")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Leadership was lost; a new process has to start from what is there.
+    #[error("leadership was lost: {0}")]
+    LostLeadership(&'static str),
+    /// No namespace for the Lease.
+    #[error("leaderElection.namespace is not set, and neither is the variable POD_NAMESPACE")]
+    NoNamespace,
+    /// The cluster's id could not be read.
+    #[error("the cluster's id could not be read")]
+    ClusterId(#[source] EffectError),
+}
+
+/// Where the process stands, for /readyz.
+#[derive(Clone, Default)]
+struct Stage(Arc<AtomicU8>);
+
+const STARTING: u8 = 0;
+const STANDBY: u8 = 1;
+const SYNCING: u8 = 2;
+const LEADING: u8 = 3;
+
+impl Stage {
+    fn set(&self, stage: u8) {
+        self.0.store(stage, Ordering::Relaxed);
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        match self.0.load(Ordering::Relaxed) {
+            STANDBY | LEADING => Ok(()),
+            STARTING => Err("starting".to_owned()),
+            _ => Err("reading what is there".to_owned()),
+        }
+    }
+}
+
+/// Runs the operator until `stop` is done or leadership is lost.
+///
+/// # Errors
+/// When it can't start, or when leadership was lost.
+pub async fn run(
+    settings: OperatorSettings,
+    client: Client,
+    identity: Identity,
+    metrics: Metrics,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let clock = Clock::system();
+    let fence = Fence::new(clock.clone());
+    let stage = Stage::default();
+    let gate = Gate::new(Database::new(settings.database.clone()));
+    let own = OperatorMetrics::new(&metrics);
+    let address = settings.http_address;
+    let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let (collector, context_slot) = collector(&own, &gate, &fence);
+    let readiness = stage.clone();
+    let health = Health::new(metrics, move || readiness.readiness()).with_collector(collector);
+    let server = tokio::spawn(serve(listener, health.router(), std::future::pending()));
+
+    let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
+    let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
+    let renew = Duration::from_secs(settings.leader_election.renew_seconds);
+    let elector = Elector::new(lease, identity.name.clone(), settings.lease(), renew, clock.clone(), fence.clone());
+
+    tokio::pin!(stop);
+    stage.set(STANDBY);
+    let record = tokio::select! {
+        () = &mut stop => return Ok(()),
+        record = elector.acquire() => record,
+    };
+    tracing::info!(epoch = record.transitions, identity = identity.name, "leading");
+    stage.set(SYNCING);
+    let elector = Arc::new(elector);
+    let mut keeper = tokio::spawn({
+        let elector = Arc::clone(&elector);
+        async move { elector.keep(record).await }
+    });
+    let leading =
+        lead(&settings, client, &own_namespace, (clock, fence, gate, own), elector.epochs(), &stage, &context_slot);
+    let started = tokio::select! {
+        () = &mut stop => None,
+        lost = &mut keeper => return Err(lost_leadership(lost)),
+        leading = leading => Some(leading?),
+    };
+    let mut result = Ok(());
+    if let Some((workers, fenced)) = started {
+        result = tokio::select! {
+            () = &mut stop => Ok(()),
+            lost = &mut keeper => Err(lost_leadership(lost)),
+            () = wait_fenced(fenced) => Err(RunError::LostLeadership("the database knows a newer leader")),
+        };
+        workers.stop().await;
+    }
+    if result.is_ok() {
+        keeper.abort();
+        elector.release().await;
+    }
+    server.abort();
+    result
+}
+
+fn lost_leadership(kept: Result<&'static str, tokio::task::JoinError>) -> RunError {
+    RunError::LostLeadership(kept.unwrap_or("the elector ended early"))
+}
+
+async fn wait_fenced(mut fenced: watch::Receiver<bool>) {
+    if fenced.wait_for(|fenced| *fenced).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The namespace of a setting, or the Pod's.
+fn namespace(setting: &str) -> Option<String> {
+    let pod = || std::env::var("POD_NAMESPACE").ok();
+    Some(setting.to_owned()).filter(|n| !n.is_empty()).or_else(pod).filter(|n| !n.is_empty())
+}
+
+type ContextSlot = Arc<std::sync::OnceLock<Arc<Context>>>;
+
+/// What is read rather than counted, each time the metrics are shown.
+fn collector(own: &OperatorMetrics, gate: &Gate, fence: &Fence) -> (impl Fn() + Send + Sync + 'static, ContextSlot) {
+    let slot = ContextSlot::default();
+    let (own, gate, fence, seen) = (own.clone(), gate.clone(), fence.clone(), Arc::clone(&slot));
+    let collect = move || {
+        own.leader.set(i64::from(fence.is_leader()));
+        own.epoch.set(i64::from(fence.epoch()));
+        own.round_trips.set(i64::try_from(gate.database.round_trips()).unwrap_or(i64::MAX));
+        own.database_up.set(i64::from(matches!(gate.state(), GateState::Open(_))));
+        if let Some(context) = seen.get() {
+            own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
+            own.count("tenant", context.world.tenants.cache.len());
+            own.count("agentconfig", context.world.agents.cache.len());
+            let ready = context.world.board.observe().all.iter().filter(|r| r.ready).count();
+            own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
+        }
+    };
+    (collect, slot)
+}
+
+/// Running workers.
+struct Workers {
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Lets passes under way end.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        let all = async {
+            for task in self.tasks {
+                // A worker that panicked has nothing left to finish.
+                drop(task.await);
+            }
+        };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
+            tracing::warn!("passes under way were cut off; the next leader finishes them");
+        }
+    }
+}
+
+async fn lead(
+    settings: &OperatorSettings,
+    client: Client,
+    own_namespace: &str,
+    (clock, fence, gate, own): (Clock, Fence, Gate, OperatorMetrics),
+    epochs: super::leader::EpochRequest,
+    stage: &Stage,
+    slot: &ContextSlot,
+) -> Result<(Workers, watch::Receiver<bool>), RunError> {
+    let cluster_id = if settings.cluster_id.is_empty() {
+        LiveWorld::observe_cluster_id(&client).await.map_err(RunError::ClusterId)?
+    } else {
+        settings.cluster_id.clone()
+    };
+    let api_namespace = match settings.agent_api.namespace.as_str() {
+        "" => own_namespace,
+        named => named,
+    };
+    let grace = Duration::from_secs(settings.ack_timeout_seconds);
+    let pods = Cache::default();
+    let source = match settings.agent_api.replica_source {
+        ReplicaSource::Pods => Source::Pods(pods.clone()),
+        ReplicaSource::Leases => Source::Leases,
+    };
+    let (news, news_receiver) = tokio::sync::mpsc::unbounded_channel();
+    let world = LiveWorld::new(Parts {
+        client: client.clone(),
+        fence: fence.clone(),
+        instance: std::env::var("POD_NAME").ok(),
+        registry_namespace: settings.registry_namespace.clone(),
+        board: Board::new(source, clock.clone(), grace, settings.agent_api.none_wanted),
+        gate: gate.clone(),
+        cluster_id: cluster_id.clone(),
+        news,
+    });
+    let (fenced, fenced_receiver) = watch::channel(false);
+    let seed = u64::from(std::process::id()) << 32 | u64::from(clock.now().subsec_nanosecond().unsigned_abs());
+    let resync = Duration::from_secs(settings.resync_seconds);
+    let context = Arc::new(Context {
+        scheduler: Scheduler::new(clock.clone(), resync, gate.clone(), seed),
+        metrics: own,
+        clock,
+        fence: fence.clone(),
+        installation: Installation {
+            instance: settings.database.name.clone(),
+            prefix: settings.database.name_prefix.clone(),
+            cluster_id: cluster_id.clone(),
+            epoch: Epoch(fence.epoch()),
+            schema_version: TENANT_VERSION,
+            ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
+        },
+        world,
+        fenced,
+    });
+    let _ = slot.set(Arc::clone(&context));
+    let synced = watches::start(&context, &client, settings, api_namespace, Some(pods), news_receiver);
+    for mut watch in synced {
+        // A watch task ends only with the process.
+        drop(watch.wait_for(|synced| *synced).await);
+    }
+    let supervisor = Supervisor {
+        gate: gate.clone(),
+        registry: context.world.registry.clone(),
+        tenants: context.world.tenants.cache.clone(),
+        fence,
+        epochs,
+        cluster_id,
+    };
+    tokio::spawn(supervisor.run());
+    tokio::spawn(announce_database(Arc::clone(&context), gate));
+    let (stop, stop_receiver) = watch::channel(false);
+    let tasks =
+        (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();
+    stage.set(LEADING);
+    tracing::info!(tenants = context.world.tenants.cache.len(), agents = context.world.agents.cache.len(), "working");
+    Ok((Workers { stop, tasks }, fenced_receiver))
+}
+
+/// Lets everybody who waited for the database go on when it is back.
+async fn announce_database(context: Arc<Context>, gate: Gate) {
+    let mut state = gate.follow();
+    loop {
+        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+            return;
+        }
+        context.scheduler.database_is_back();
+        if state.wait_for(|state| !matches!(state, GateState::Open(_))).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Who has to be looked at when something changes. Our own finalizer and status writes wake nobody.
+
+use super::{
+    queue::{Target, Urgency},
+    tenant_pass::{resolve_claimant, tenant_id},
+    worker::{Context, tenant_target},
+};
+use crate::{
+    api::{AgentConfig, ConditionType, Tenant},
+    domain::entry::{AgentEntry, Entry, TenantEntry},
+    effects::kubernetes::{
+        cache::{Change, Key},
+        objects::{Owned, Watched},
+        registry::News,
+    },
+    status::find,
+};
+use std::collections::BTreeSet;
+
+/// Whether a change of an object is more than our own finalizer or status.
+fn is_news<K: Owned>(change: &Change<Watched<K>>) -> bool {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
+    let (old, new) = (before.metadata(), after.metadata());
+    let ours = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+        meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER))
+    };
+    old.uid != new.uid
+        || old.generation != new.generation
+        || old.deletion_timestamp.is_some() != new.deletion_timestamp.is_some()
+        || (ours(old) && !ours(new))
+        || before.object.is_ok() != after.object.is_ok()
+}
+
+impl Context {
+    /// A Tenant changed.
+    pub fn tenant_changed(&self, key: &Key, change: &Change<Watched<Tenant>>) {
+        let decoded = |w: &Watched<Tenant>| w.object.as_ref().ok().cloned();
+        let before = change.before.as_deref().and_then(decoded);
+        let after = change.after.as_deref().and_then(decoded);
+        let claim = after.as_ref().and_then(|t| tenant_id(t).map(|id| (id, resolve_claimant(t))));
+        let freed = before.as_ref().and_then(tenant_id);
+        let deleting = after.as_ref().is_some_and(|t| t.metadata.deletion_timestamp.is_some());
+        let claimed = claim.as_ref().map(|(id, _)| id.clone());
+        self.world.claims.set(key, claim);
+        if !is_news(change) {
+            return;
+        }
+        let target = Target::Tenant(key.clone());
+        self.scheduler.forgive(&target);
+        self.scheduler.push(target, worth(change));
+        // A loser is woken when the owner goes.
+        if let Some(id) = freed.filter(|id| deleting || claimed.as_ref() != Some(id)) {
+            for other in self.world.claims.claimants(&id).into_iter().filter(|other| other != key) {
+                self.scheduler.push(Target::Tenant(other), Urgency::Change);
+            }
+        }
+        let refers = |tenant: Option<&Tenant>| -> BTreeSet<String> {
+            tenant.into_iter().flat_map(|t| t.spec.agents.iter().map(|a| a.config_ref.name.clone())).collect()
+        };
+        let (old, new) = (refers(before.as_ref()), refers(after.as_ref().filter(|_| !deleting)));
+        for name in old.difference(&new) {
+            self.wake_departing_agent(&Key::new(&key.namespace, name));
+        }
+    }
+
+    /// An AgentConfig changed. Its tenants are looked at only when it comes or goes: its content is none of theirs.
+    pub fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
+        if !is_news(change) {
+            return;
+        }
+        let target = Target::Agent(key.clone());
+        self.scheduler.forgive(&target);
+        self.scheduler.push(target, worth(change));
+        let life = |w: Option<&Watched<AgentConfig>>| {
+            w.filter(|w| w.metadata().deletion_timestamp.is_none()).map(|w| w.metadata().uid.clone())
+        };
+        if life(change.before.as_deref()) != life(change.after.as_deref()) {
+            self.wake_users(key);
+        }
+    }
+
+    /// The registry changed.
+    pub fn registry_changed(&self, news: &News) {
+        match (news.before.as_ref(), news.after.as_ref()) {
+            (Some(Entry::Tenant(entry)), _) | (_, Some(Entry::Tenant(entry))) => {
+                self.tenant_entry_changed(entry, news);
+            }
+            (Some(Entry::Agent(entry)), after) => self.agent_entry_changed(entry, after.is_none(), news.own),
+            (None, Some(Entry::Agent(entry))) => self.agent_entry_changed(entry, true, news.own),
+            (Some(Entry::Upstream(_) | Entry::Cell(_)), _)
+            | (None, Some(Entry::Upstream(_) | Entry::Cell(_)) | None) => {}
+        }
+    }
+
+    fn tenant_entry_changed(&self, entry: &TenantEntry, news: &News) {
+        if !news.own {
+            self.scheduler.push(tenant_target(&entry.namespace, &entry.name), Urgency::Change);
+        }
+        // Whoever waits for the id, or for an AgentConfig that this entry used, may go on.
+        if news.after.is_none() {
+            for other in self.world.claims.claimants(&entry.tenant_id) {
+                self.scheduler.push(Target::Tenant(other), Urgency::Change);
+            }
+        }
+        let uses = |entry: Option<&Entry>| -> BTreeSet<String> {
+            match entry {
+                Some(Entry::Tenant(e)) => e.agents.values().map(|a| a.config_uid.0.clone()).collect(),
+                Some(Entry::Agent(_) | Entry::Upstream(_) | Entry::Cell(_)) | None => BTreeSet::new(),
+            }
+        };
+        if uses(news.before.as_ref()) != uses(news.after.as_ref()) {
+            for (key, watched) in self.world.agents.cache.all() {
+                if key.namespace == entry.namespace && watched.metadata().deletion_timestamp.is_some() {
+                    self.scheduler.push(Target::Agent(key), Urgency::Change);
+                }
+            }
+        }
+    }
+
+    fn agent_entry_changed(&self, entry: &AgentEntry, came_or_went: bool, own: bool) {
+        let key = Key::new(&entry.namespace, &entry.name);
+        if !own {
+            self.scheduler.push(Target::Agent(key.clone()), Urgency::Change);
+        }
+        if came_or_went {
+            self.wake_users(&key);
+        }
+    }
+
+    /// Wakes the Tenants whose spec names an AgentConfig.
+    fn wake_users(&self, agent: &Key) {
+        for (key, watched) in self.world.tenants.cache.all() {
+            let Ok(tenant) = &watched.object else { continue };
+            if key.namespace == agent.namespace && tenant.spec.agents.iter().any(|a| a.config_ref.name == agent.name) {
+                self.scheduler.push(Target::Tenant(key), Urgency::Change);
+            }
+        }
+    }
+
+    fn wake_departing_agent(&self, key: &Key) {
+        let departing = self.world.agents.cache.get(key).is_some_and(|w| w.metadata().deletion_timestamp.is_some());
+        if departing {
+            self.scheduler.push(Target::Agent(key.clone()), Urgency::Change);
+        }
+    }
+}
+
+/// What a look at a changed object is worth. After a start, objects that were ready go after those that were not; what
+/// is done with them does not depend on it.
+fn worth<K: Owned + HasConditions>(change: &Change<Watched<K>>) -> Urgency {
+    let first_sight = change.before.is_none();
+    let was_ready = change.after.as_ref().is_some_and(|w| w.object.as_ref().is_ok_and(HasConditions::was_ready));
+    if first_sight && was_ready { Urgency::Periodic } else { Urgency::Change }
+}
+
+trait HasConditions {
+    fn was_ready(&self) -> bool;
+}
+
+impl HasConditions for Tenant {
+    fn was_ready(&self) -> bool {
+        let status = self.status.as_ref();
+        self.metadata.deletion_timestamp.is_none()
+            && status.and_then(|s| s.observed_generation) == self.metadata.generation
+            && status.and_then(|s| find(&s.conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
+    }
+}
+
+impl HasConditions for AgentConfig {
+    fn was_ready(&self) -> bool {
+        let status = self.status.as_ref();
+        self.metadata.deletion_timestamp.is_none()
+            && status.and_then(|s| s.observed_generation) == self.metadata.generation
+            && status.and_then(|s| find(&s.conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
+    }
+}
