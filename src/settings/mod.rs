@@ -69,8 +69,7 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 }
 
 /// A secret setting: usable, wiped when dropped, and never shown or written.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct SecretText(String);
 
 impl SecretText {
@@ -94,6 +93,16 @@ impl fmt::Debug for SecretText {
 impl Serialize for SecretText {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if self.0.is_empty() { "" } else { "(redacted)" })
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The derived code would quote a value of the wrong type.
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            _ => Err(serde::de::Error::custom("a secret must be a text (in quotes)")),
+        }
     }
 }
 
@@ -138,11 +147,14 @@ pub fn resolve<T: Settings>(
     let mut variables: Vec<_> = environment.into_iter().filter(|(n, _)| n.starts_with(ENVIRONMENT_PREFIX)).collect();
     variables.sort();
     for (name, text) in variables {
-        // A text that is no YAML (a password with a leading '@', say) is taken as it stands.
-        let value = serde_yaml::from_str(&text).unwrap_or(Value::String(text));
-        set(&mut merged, &name, value)?;
+        set(&mut merged, &name, text)?;
     }
-    let settings: T = serde_yaml::from_value(merged).map_err(wrong)?;
+    // Through text, because only the parser of text names the path of a wrong value; its line numbers mean nothing.
+    let text = serde_yaml::to_string(&merged).map_err(wrong)?;
+    let settings: T = serde_yaml::from_str(&text).map_err(|e| {
+        let reason = e.to_string();
+        SettingsError::Wrong(reason.split(" at line ").next().unwrap_or_default().to_owned())
+    })?;
     settings.check().map_err(SettingsError::Wrong)?;
     Ok(settings)
 }
@@ -172,7 +184,7 @@ fn merge(base: &mut Value, given: Mapping, path: &str, origin: &str) -> Result<(
 }
 
 /// Sets what one variable names.
-fn set(base: &mut Value, variable: &str, value: Value) -> Result<(), SettingsError> {
+fn set(base: &mut Value, variable: &str, text: String) -> Result<(), SettingsError> {
     let mut at = base;
     let mut path = String::new();
     for part in variable.trim_start_matches(ENVIRONMENT_PREFIX).split("__") {
@@ -196,7 +208,8 @@ fn set(base: &mut Value, variable: &str, value: Value) -> Result<(), SettingsErr
         path.push_str(key.as_str().unwrap_or_default());
         at = mapping.entry(key).or_insert(Value::Null);
     }
-    *at = value;
+    // Where a text belongs, `0123` and `yes` are texts.
+    *at = if at.is_string() { Value::String(text) } else { serde_yaml::from_str(&text).unwrap_or(Value::String(text)) };
     Ok(())
 }
 

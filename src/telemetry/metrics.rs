@@ -81,7 +81,7 @@ impl Metrics {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing into a String can't fail.
-        drop(encode(&mut text, &registry));
+        let _ = encode(&mut text, &registry);
         text
     }
 }

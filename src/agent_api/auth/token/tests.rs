@@ -1,0 +1,1 @@
+//! Token rules, row by row.

@@ -1,0 +1,105 @@
+//! What can go wrong between a request and its tenant's data.
+
+use crate::domain::class::ErrorClass;
+
+/// Why a transaction didn't happen. Never quotes values; the server's messages stay in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The tenant runs as many transactions as it may.
+    #[error("the tenant's transactions are all in use")]
+    TenantBusy,
+    /// All connections of this replica are in use.
+    #[error("all connections are in use")]
+    Busy,
+    /// The tenant's cell isn't known.
+    #[error("there is no login for the cell '{0}'")]
+    NoCell(String),
+    /// The server can't be reached, or went away.
+    #[error("the database can't be reached")]
+    Unreachable(#[source] sqlx::Error),
+    /// A statement or the whole transaction took too long.
+    #[error("the database took too long")]
+    TooSlow(#[source] Option<sqlx::Error>),
+    /// The server refuses the tenant's role or schema.
+    #[error("the database refuses access to the tenant's data")]
+    Refused(#[source] sqlx::Error),
+    /// The server said no to a statement.
+    #[error("a statement failed")]
+    Statement(#[source] sqlx::Error),
+    /// The connection broke while committing: nobody knows whether the change is there.
+    #[error("the outcome of a transaction is unknown")]
+    OutcomeUnknown(#[source] sqlx::Error),
+    /// The transaction's task died.
+    #[error("the transaction was abandoned")]
+    Abandoned,
+}
+
+impl DatabaseError {
+    /// Its class.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
+            Self::Unreachable(_) | Self::TooSlow(_) | Self::OutcomeUnknown(_) => ErrorClass::Transient,
+            Self::Refused(_) => ErrorClass::Denied,
+            Self::Statement(_) | Self::Abandoned => ErrorClass::Bug,
+        }
+    }
+}
+
+/// What an error of the driver means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The connection is gone or unusable; nothing was committed.
+    Dead,
+    /// "cached plan must not change result type": the schema's version changed under a prepared statement.
+    StalePlan,
+    /// Statement timeout.
+    Slow,
+    /// Role or schema missing, or no right to it.
+    Refused,
+    /// Anything else the server said.
+    Statement,
+}
+
+/// Classes and codes: PostgreSQL manual, appendix A.
+pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
+    let sqlx::Error::Database(database) = error else {
+        return match error {
+            sqlx::Error::RowNotFound
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_) => Cause::Statement,
+            _ => Cause::Dead,
+        };
+    };
+    match database.code().as_deref() {
+        Some("0A000") => Cause::StalePlan,
+        Some("57014") => Cause::Slow,
+        // Shut down, crashed, starting; too many connections; ended for idling in a transaction; connection lost.
+        Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300") => Cause::Dead,
+        Some(code) if code.starts_with("08") => Cause::Dead,
+        // No right, no such role, no such schema, no such table, login refused.
+        Some("42501" | "42704" | "22023" | "3F000" | "42P01") => Cause::Refused,
+        Some(code) if code.starts_with("28") => Cause::Refused,
+        Some(_) | None => Cause::Statement,
+    }
+}
+
+impl Cause {
+    pub(super) fn wrap(self, error: sqlx::Error) -> DatabaseError {
+        match self {
+            Self::Dead => DatabaseError::Unreachable(error),
+            Self::Slow => DatabaseError::TooSlow(Some(error)),
+            Self::Refused => DatabaseError::Refused(error),
+            Self::StalePlan | Self::Statement => DatabaseError::Statement(error),
+        }
+    }
+
+    /// Whether a second try on another connection makes sense.
+    pub(super) fn worth_retrying(self) -> bool {
+        matches!(self, Self::Dead | Self::StalePlan)
+    }
+}

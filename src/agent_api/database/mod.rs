@@ -1,0 +1,164 @@
+//! The one guarded way to tenants' data.
+//!
+//! Every use of the database is one transaction that [`Database::transact`] opens, as the tenant's role and in its
+//! schema, in a task of its own: a client that leaves cancels nothing half-way. It commits only after success. A
+//! connection goes back to the pool only after a COMMIT or ROLLBACK that the server confirmed; any other one is closed.
+
+mod error;
+mod pool;
+pub mod statements;
+
+pub use error::DatabaseError;
+pub use pool::{Pool, PoolUse};
+
+use crate::agent_api::registry::{Cell, tenant::Tenant};
+use error::{Cause, resolve_cause};
+use futures::future::BoxFuture;
+use pool::Borrowed;
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::{sync::Arc, time::Duration};
+use tokio_util::task::TaskTracker;
+
+/// What a network may add to the longest statement before the whole transaction is given up.
+const NETWORK_GRACE: Duration = Duration::from_secs(5);
+
+/// Tenants' databases.
+#[derive(Clone)]
+pub struct Database {
+    pool: Arc<Pool>,
+    tasks: TaskTracker,
+}
+
+/// A tenant and the login that reaches it, both from one snapshot.
+#[derive(Clone)]
+pub struct Access {
+    /// The tenant.
+    pub tenant: Arc<Tenant>,
+    /// Its cell.
+    pub cell: Arc<Cell>,
+}
+
+/// Bound statements of one transaction; may run a second time if nothing was committed the first time.
+pub trait Work<T>: Fn(Connection<'_>) -> BoxFuture<'_, Result<T, sqlx::Error>> + Send + Sync + 'static {}
+
+impl<T, F> Work<T> for F where F: Fn(Connection<'_>) -> BoxFuture<'_, Result<T, sqlx::Error>> + Send + Sync + 'static {}
+
+/// A connection inside a tenant's transaction.
+pub struct Connection<'c> {
+    /// The connection.
+    pub connection: &'c mut PgConnection,
+    /// Whether statements should be prepared once per connection.
+    pub prepared: bool,
+}
+
+/// How one try ended.
+enum Try<T> {
+    Done(T),
+    Again(DatabaseError),
+    Failed(DatabaseError),
+}
+
+impl Database {
+    /// Tenants' databases through this pool; transactions run in `tasks`.
+    pub fn new(pool: Arc<Pool>, tasks: TaskTracker) -> Self {
+        Self { pool, tasks }
+    }
+
+    /// The pool, for metrics and sweeping.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Runs `work` in one transaction of a tenant. Committed if and only if this returns `Ok`, but for
+    /// [`DatabaseError::OutcomeUnknown`]. Dropping the future doesn't stop the transaction.
+    ///
+    /// # Errors
+    /// When there is no connection in time, or the server says no; nothing is changed then.
+    pub async fn transact<T: Send + 'static>(&self, access: &Access, work: impl Work<T>) -> Result<T, DatabaseError> {
+        let (pool, access) = (Arc::clone(&self.pool), access.clone());
+        let task = self.tasks.spawn(async move {
+            let patience = Duration::from_millis(pool.settings().acquire_timeout_millis);
+            let permit = tokio::time::timeout(patience, access.tenant.place.permits.acquire());
+            let _permit = permit.await.map_err(|_| DatabaseError::TenantBusy)?.map_err(|_| DatabaseError::Abandoned)?;
+            match attempt(&pool, &access, &work).await {
+                Try::Done(value) => Ok(value),
+                Try::Failed(error) => Err(error),
+                Try::Again(error) => {
+                    tracing::debug!(error = %crate::telemetry::Chain(&error), "running a transaction a second time");
+                    match attempt(&pool, &access, &work).await {
+                        Try::Done(value) => Ok(value),
+                        Try::Failed(error) | Try::Again(error) => Err(error),
+                    }
+                }
+            }
+        });
+        task.await.unwrap_or(Err(DatabaseError::Abandoned))
+    }
+}
+
+async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> Try<T> {
+    let mut borrowed = match pool.borrow(&access.cell).await {
+        Ok(borrowed) => borrowed,
+        Err(error) => return Try::Failed(error),
+    };
+    let reused = borrowed.reused;
+    let limit = access.tenant.place.statement_timeout + NETWORK_GRACE;
+    let prepared = pool.settings().prepared_statements;
+    let outcome = tokio::time::timeout(limit, transaction(&mut borrowed, access, work, prepared)).await;
+    match outcome {
+        Ok(Ok(value)) => {
+            borrowed.hand_back();
+            Try::Done(value)
+        }
+        // Dropping `borrowed` closes the connection in the middle of whatever it does.
+        Err(_) => Try::Failed(DatabaseError::TooSlow(None)),
+        Ok(Err(Failure::Commit(error))) => Try::Failed(match &error {
+            // A constraint that is checked at the end: the server has rolled back, and says so.
+            sqlx::Error::Database(_) => resolve_cause(&error).wrap(error),
+            _ => DatabaseError::OutcomeUnknown(error),
+        }),
+        Ok(Err(Failure::Work(error))) => {
+            let cause = resolve_cause(&error);
+            match cause {
+                Cause::Dead if reused => pool.forget_idle(&access.cell.name),
+                // Closing the connection also drops the plans that no longer fit.
+                Cause::Dead | Cause::StalePlan => {}
+                Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
+            }
+            let again = cause.worth_retrying() && (reused || cause == Cause::StalePlan);
+            let error = cause.wrap(error);
+            if again { Try::Again(error) } else { Try::Failed(error) }
+        }
+    }
+}
+
+enum Failure {
+    /// Before COMMIT was sent: nothing has happened.
+    Work(sqlx::Error),
+    /// COMMIT was sent and not confirmed.
+    Commit(sqlx::Error),
+}
+
+async fn transaction<T>(
+    borrowed: &mut Borrowed,
+    access: &Access,
+    work: &impl Work<T>,
+    prepared: bool,
+) -> Result<T, Failure> {
+    let gone = || Failure::Work(sqlx::Error::PoolClosed);
+    let begin = AssertSqlSafe(Arc::clone(&access.tenant.place.begin));
+    let connection = borrowed.connection().ok_or_else(gone)?;
+    sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(Failure::Work)?;
+    let value = work(Connection { connection: &mut *connection, prepared }).await.map_err(Failure::Work)?;
+    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(Failure::Commit)?;
+    Ok(value)
+}
+
+/// Ends a failed transaction; hands the connection back only if the server confirms that.
+async fn roll_back(mut borrowed: Borrowed) {
+    let Some(connection) = borrowed.connection() else { return };
+    let ended = tokio::time::timeout(NETWORK_GRACE, sqlx::raw_sql("ROLLBACK").execute(connection)).await;
+    if matches!(ended, Ok(Ok(_))) {
+        borrowed.hand_back();
+    }
+}

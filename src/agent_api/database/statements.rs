@@ -1,0 +1,300 @@
+//! The statements on a tenant's tables (config/migrations). Columns are always named, values always bound; each function
+//! is one statement, so a transaction is three round trips.
+
+use super::Connection;
+use jiff_sqlx::Timestamp;
+use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query, types::Json};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What a tenant changed itself: JSON values by name of a `MutableSetting`.
+pub type StoredSettings = BTreeMap<String, serde_json::Value>;
+
+/// One earlier message, as a provider sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct PastMessage {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+/// A question, as [`ask`] stores it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Request it came with.
+    pub request: Uuid,
+    /// Its conversation.
+    pub conversation: Uuid,
+    /// Whether the conversation begins with it.
+    pub begins: bool,
+    /// Its own id.
+    pub id: Uuid,
+    /// Who asks.
+    pub sub: String,
+    /// Its text.
+    pub content: String,
+    /// The agent that was asked for, if any.
+    pub agent: Option<String>,
+    /// The agent otherwise.
+    pub default_agent: String,
+    /// Whether the tenant's own choice of a default agent counts.
+    pub default_is_mutable: bool,
+    /// The tenant's agents.
+    pub agents: Vec<String>,
+    /// Their revisions, in the same order.
+    pub revisions: Vec<i64>,
+    /// How many earlier messages they see, in the same order.
+    pub history: Vec<i32>,
+}
+
+/// What [`ask`] returns.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The agent that answers.
+    pub agent: String,
+    /// What the tenant changed itself.
+    pub settings: StoredSettings,
+    /// Earlier messages, oldest first.
+    pub history: Vec<PastMessage>,
+}
+
+/// What [`answer`] and [`fail`] store.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The question.
+    pub question: Uuid,
+    /// Its conversation.
+    pub conversation: Uuid,
+    /// Request it came with.
+    pub request: Uuid,
+    /// Who asked.
+    pub sub: String,
+    /// Who answered.
+    pub agent: String,
+    /// UID of the AgentConfig.
+    pub agent_uid: String,
+    /// Its revision.
+    pub revision: i64,
+    /// Tokens that went in.
+    pub input_tokens: i64,
+    /// Tokens that came out.
+    pub output_tokens: i64,
+}
+
+/// A message as history shows it.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Its id.
+    pub id: Uuid,
+    /// Its conversation.
+    pub conversation: Uuid,
+    /// `user` or `assistant`.
+    pub role: String,
+    /// `pending`, `answered`, `failed` or `complete`.
+    pub status: String,
+    /// Its text.
+    pub content: String,
+    /// Agent that answered or should have.
+    pub agent: String,
+    /// Its revision.
+    pub revision: i64,
+    /// When it was stored.
+    pub created_at: jiff::Timestamp,
+}
+
+/// Which page of the history.
+#[derive(Clone, Debug)]
+pub struct PageQuery {
+    /// Whose messages.
+    pub sub: String,
+    /// Only of this conversation.
+    pub conversation: Option<Uuid>,
+    /// Beyond this message.
+    pub after: Option<Uuid>,
+    /// Newest first.
+    pub descending: bool,
+    /// Most rows.
+    pub limit: i64,
+}
+
+type Bound = Query<'static, Postgres, PgArguments>;
+
+impl<'c> Connection<'c> {
+    fn query(self, sql: &'static str) -> (&'c mut PgConnection, Bound) {
+        (self.connection, sqlx::query(sql).persistent(self.prepared))
+    }
+}
+
+/// The agent: the one asked for, else the tenant's own choice, else the default.
+macro_rules! pick {
+    () => {
+        "pick AS (SELECT a.name, a.revision, a.history \
+           FROM unnest($5::text[], $6::int8[], $7::int4[]) AS a (name, revision, history) \
+          WHERE a.name = coalesce($8::text, \
+                (SELECT s.value #>> '{}' FROM settings s WHERE s.name = 'DefaultAgent' AND $9::bool \
+                    AND s.value #>> '{}' = ANY ($5::text[])), $10::text))"
+    };
+}
+
+const BEGIN_CONVERSATION: &str = concat!(
+    "WITH ",
+    pick!(),
+    ", conversation AS (INSERT INTO conversations (id, sub) SELECT $1, $2 FROM pick RETURNING id), \
+     question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
+       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) \
+     SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
+            '[]'::jsonb AS history FROM pick p, question q"
+);
+
+const CONTINUE_CONVERSATION: &str = concat!(
+    "WITH ",
+    pick!(),
+    ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2), \
+     question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
+       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) \
+     SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
+            (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content) ORDER BY h.id), '[]') \
+               FROM (SELECT m.id, m.role, m.content FROM messages m \
+                      WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
+                      ORDER BY m.id DESC LIMIT (SELECT x.history FROM pick x)) h) AS history \
+       FROM pick p, question q"
+);
+
+/// Stores a question; reads the tenant's settings and the conversation so far. `None`: this user has no such
+/// conversation, and nothing was stored.
+pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Option<Asked>, sqlx::Error> {
+    let (connection, query) = at.query(if question.begins { BEGIN_CONVERSATION } else { CONTINUE_CONVERSATION });
+    let row = query
+        .bind(question.conversation)
+        .bind(question.sub.clone())
+        .bind(question.id)
+        .bind(question.content.clone())
+        .bind(question.agents.clone())
+        .bind(question.revisions.clone())
+        .bind(question.history.clone())
+        .bind(question.agent.clone())
+        .bind(question.default_is_mutable)
+        .bind(question.default_agent.clone())
+        .bind(question.request)
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let Json(settings) = row.try_get(1)?;
+    let Json(history) = row.try_get(2)?;
+    Ok(Some(Asked { agent: row.try_get(0)?, settings, history }))
+}
+
+/// Stores an answer with its id and text, and its usage; the question becomes `answered`.
+pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str) -> Result<(), sqlx::Error> {
+    let (connection, query) = at.query(
+        "WITH question AS (UPDATE messages SET status = 'answered' WHERE id = $1 RETURNING id), \
+         answer AS (INSERT INTO messages \
+            (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
+            VALUES ($10, $2, $4, 'assistant', 'complete', $11, $5, $7, $3) RETURNING id) \
+         INSERT INTO usage \
+            (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
+            VALUES ($3, $4, $5, $6, $7, $8, $9, 'ok')",
+    );
+    bind_outcome(query, outcome).bind(id).bind(text.to_owned()).execute(connection).await?;
+    Ok(())
+}
+
+/// Stores that there was no answer; the question becomes `failed`.
+pub async fn fail(at: Connection<'_>, outcome: &Outcome) -> Result<(), sqlx::Error> {
+    let (connection, query) = at.query(
+        "WITH question AS (UPDATE messages SET status = 'failed' WHERE id = $1 AND conversation_id = $2 RETURNING id) \
+         INSERT INTO usage \
+            (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
+            VALUES ($3, $4, $5, $6, $7, $8, $9, 'failed')",
+    );
+    bind_outcome(query, outcome).execute(connection).await?;
+    Ok(())
+}
+
+fn bind_outcome(query: Bound, outcome: &Outcome) -> Bound {
+    query
+        .bind(outcome.question)
+        .bind(outcome.conversation)
+        .bind(outcome.request)
+        .bind(outcome.sub.clone())
+        .bind(outcome.agent.clone())
+        .bind(outcome.agent_uid.clone())
+        .bind(outcome.revision)
+        .bind(outcome.input_tokens)
+        .bind(outcome.output_tokens)
+}
+
+/// One page of a user's messages.
+pub async fn page(at: Connection<'_>, page: &PageQuery) -> Result<Vec<StoredMessage>, sqlx::Error> {
+    // One text per form, so that each can use its index: an optional condition would hide it from the planner.
+    let sql = match (page.descending, page.conversation.is_some()) {
+        (true, false) => {
+            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+             WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
+             ORDER BY id DESC LIMIT $3"
+        }
+        (false, false) => {
+            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+             WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
+             ORDER BY id LIMIT $3"
+        }
+        (true, true) => {
+            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+             WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
+               AND conversation_id = $4 ORDER BY id DESC LIMIT $3"
+        }
+        (false, true) => {
+            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+             WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
+               AND conversation_id = $4 ORDER BY id LIMIT $3"
+        }
+    };
+    let (connection, query) = at.query(sql);
+    let mut query = query.bind(page.sub.clone()).bind(page.after).bind(page.limit);
+    if let Some(conversation) = page.conversation {
+        query = query.bind(conversation);
+    }
+    query.fetch_all(connection).await?.iter().map(message).collect()
+}
+
+fn message(row: &PgRow) -> Result<StoredMessage, sqlx::Error> {
+    let created_at: Timestamp = row.try_get(7)?;
+    Ok(StoredMessage {
+        id: row.try_get(0)?,
+        conversation: row.try_get(1)?,
+        role: row.try_get(2)?,
+        status: row.try_get(3)?,
+        content: row.try_get(4)?,
+        agent: row.try_get(5)?,
+        revision: row.try_get(6)?,
+        created_at: created_at.to_jiff(),
+    })
+}
+
+/// What the tenant changed itself.
+pub async fn settings(at: Connection<'_>) -> Result<StoredSettings, sqlx::Error> {
+    let (connection, query) = at.query("SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings");
+    let Json(settings) = query.fetch_one(connection).await?.try_get(0)?;
+    Ok(settings)
+}
+
+/// Sets and removes settings in one statement; returns what is stored then.
+pub async fn change_settings(
+    at: Connection<'_>,
+    set: &StoredSettings,
+    remove: &[String],
+    by: &str,
+) -> Result<StoredSettings, sqlx::Error> {
+    // A statement sees the table as it was before: what it removes or sets is laid over that here.
+    let (connection, query) = at.query(
+        "WITH gone AS (DELETE FROM settings WHERE name = ANY ($2::text[])), \
+         stored AS (INSERT INTO settings (name, value, updated_by) SELECT key, value, $3 FROM jsonb_each($1) \
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_by = excluded.updated_by, \
+               updated_at = now()) \
+         SELECT (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings WHERE name <> ALL ($2::text[])) || $1",
+    );
+    let row = query.bind(Json(set.clone())).bind(remove.to_vec()).bind(by.to_owned()).fetch_one(connection).await?;
+    let Json(settings) = row.try_get(0)?;
+    Ok(settings)
+}

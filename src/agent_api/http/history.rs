@@ -1,0 +1,113 @@
+//! `GET chat`: one page of the caller's own messages.
+
+use super::{answer, body::read_query, cursor::Cursor};
+use crate::agent_api::{
+    Context,
+    auth::{admit, token::Scope},
+    database::statements::{self, PageQuery, StoredMessage},
+    problem::Problem,
+};
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, Uri},
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 200;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HistoryQuery {
+    #[serde(default)]
+    limit: Option<i64>,
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default)]
+    conversation_id: Option<Uuid>,
+    #[serde(default)]
+    order: Option<Order>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    Desc,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HistoryAnswer {
+    messages: Vec<MessageAnswer>,
+    has_more: bool,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageAnswer {
+    id: Uuid,
+    conversation_id: Uuid,
+    role: String,
+    status: String,
+    content: String,
+    agent: String,
+    revision: i64,
+    created_at: jiff::Timestamp,
+}
+
+pub(super) async fn read(
+    State(context): State<Arc<Context>>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let caller = admit(&context, &headers, &tenant, Scope::ChatRead)?;
+    let HistoryQuery { limit, cursor, conversation_id, order } = read_query(&uri)?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::field("limit", format!("must be from 1 to {MAX_LIMIT}")));
+    }
+    let descending = matches!(order.unwrap_or(Order::Desc), Order::Desc);
+    let incarnation = caller.access.tenant.incarnation;
+    let after = match cursor.as_deref() {
+        None => None,
+        Some(text) => {
+            let fits = |c: &Cursor| {
+                c.incarnation == incarnation && c.descending == descending && c.conversation == conversation_id
+            };
+            let cursor = Cursor::parse(text).filter(fits);
+            Some(cursor.ok_or_else(|| Problem::field("cursor", "must be a 'next' of this very query"))?.last)
+        }
+    };
+    let query = Arc::new(PageQuery {
+        sub: caller.claims.sub.clone(),
+        conversation: conversation_id,
+        after,
+        descending,
+        // One more than asked for shows whether there is another page.
+        limit: limit + 1,
+    });
+    let page = context.database.transact(&caller.access, move |at| {
+        let query = Arc::clone(&query);
+        Box::pin(async move { statements::page(at, &query).await })
+    });
+    let mut messages = page.await?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = messages.len() > size;
+    messages.truncate(size);
+    let next = messages
+        .last()
+        .filter(|_| has_more)
+        .map(|last| Cursor { incarnation, descending, conversation: conversation_id, last: last.id }.render());
+    Ok(answer(&HistoryAnswer { messages: messages.into_iter().map(show).collect(), has_more, next }))
+}
+
+fn show(message: StoredMessage) -> MessageAnswer {
+    let StoredMessage { id, conversation, role, status, content, agent, revision, created_at } = message;
+    MessageAnswer { id, conversation_id: conversation, role, status, content, agent, revision, created_at }
+}

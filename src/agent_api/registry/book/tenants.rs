@@ -1,0 +1,210 @@
+//! How a tenant's entry is judged, loaded, quarantined and taken out.
+
+use super::{Book, Loaded, Quarantine, Record};
+use crate::{
+    agent_api::registry::{
+        Document,
+        claims::{Claim, resolve_claims},
+        shared::Standing,
+        tenant::{Service, Tenant, prepare_keys},
+    },
+    domain::{
+        entry::{TenantEntry, TenantState, agent_entry_name, cell_entry_name},
+        ident::Incarnation,
+        keys::Kid,
+    },
+};
+use serde::Deserialize;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What is read of a tenant's entry even if the rest of it can't be.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Glimpse {
+    #[serde(default)]
+    revoked_kids: BTreeSet<Kid>,
+    #[serde(default)]
+    incarnation: Option<Incarnation>,
+}
+
+impl Book {
+    pub(super) fn apply_tenant(&mut self, document: &Document, entry: Result<Arc<TenantEntry>, String>) {
+        let glimpse: Glimpse = serde_json::from_slice(&document.content).unwrap_or_default();
+        let record = self.records.entry(document.name.clone()).or_insert_with(|| Record {
+            version: document.version,
+            latest: Err("it was not read yet".to_owned()),
+            incarnation: None,
+            revoked: BTreeSet::new(),
+            loaded: None,
+            references: BTreeSet::new(),
+        });
+        // First and independently of all else: what is revoked verifies nothing any more.
+        record.revoked.extend(glimpse.revoked_kids);
+        if let Some(loaded) = &mut record.loaded {
+            loaded.keys.retain(|k| !record.revoked.contains(&k.kid));
+            for kid in &record.revoked {
+                if self.snapshot.keys.get(kid).is_some_and(|k| k.tenant == loaded.tenant.id) {
+                    self.snapshot.keys.remove(kid);
+                }
+            }
+        }
+        record.version = document.version;
+        record.incarnation = glimpse.incarnation.or(record.incarnation);
+        record.latest = entry;
+        self.evaluate(&document.name);
+    }
+
+    /// Decides anew what of a tenant is served.
+    pub(super) fn evaluate(&mut self, name: &str) {
+        let Some(record) = self.records.get(name) else { return };
+        self.contested.remove(name);
+        let trouble = match record.latest.clone() {
+            Err(reason) => Some(reason),
+            Ok(entry) => self.evaluate_entry(name, &entry),
+        };
+        match trouble {
+            None => {
+                self.quarantined.remove(name);
+            }
+            Some(reason) => {
+                let incarnation = self.records.get(name).and_then(|r| r.incarnation);
+                self.quarantined.insert(name.to_owned(), Quarantine { incarnation, reason });
+            }
+        }
+        self.update_references(name);
+    }
+
+    /// Loads an entry as far as possible; returns why the tenant is quarantined, if it is.
+    fn evaluate_entry(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
+        if !entry.agents.contains_key(&entry.default_agent) {
+            return Some("its default agent is not among its agents".to_owned());
+        }
+        let claims = match resolve_claims(entry) {
+            Ok(claims) => claims,
+            Err(reason) => return Some(reason),
+        };
+        if let Err(reason) = self.claims.check(&entry.tenant_id, &claims) {
+            self.contested.insert(name.to_owned());
+            return Some(reason);
+        }
+        let standing = match entry.state {
+            TenantState::Active => references(entry).iter().map(|n| self.shared.standing(n)).max_by_key(severity),
+            // Nothing of it is used, so nothing about it can be wrong.
+            TenantState::Suspended | TenantState::Deleting => None,
+        };
+        let (service, trouble) = match standing.unwrap_or(Standing::Good) {
+            Standing::Good => (Service::Served, None),
+            Standing::Trying => (Service::Unserved("the login to its cell is being tried".to_owned()), None),
+            Standing::Bad(reason) => (Service::Unserved(reason.clone()), Some(reason)),
+        };
+        let loaded = self.records.get(name).and_then(|r| r.loaded.as_ref());
+        let last_good =
+            loaded.is_some_and(|l| l.tenant.service == Service::Served && l.entry.incarnation == entry.incarnation);
+        if service != Service::Served && last_good {
+            return trouble;
+        }
+        self.load(name, entry, service, claims).err().or(trouble)
+    }
+
+    fn load(
+        &mut self,
+        name: &str,
+        entry: &Arc<TenantEntry>,
+        service: Service,
+        claims: BTreeSet<Claim>,
+    ) -> Result<(), String> {
+        let Some(record) = self.records.get_mut(name) else { return Ok(()) };
+        let before = record.loaded.as_ref().map(|l| l.tenant.as_ref());
+        let tenant = Tenant::new(entry, service, self.idle_in_transaction, before).map_err(|e| e.to_string())?;
+        let tenant = Arc::new(tenant);
+        let keys = prepare_keys(entry, &record.revoked);
+        let before = record.loaded.take();
+        let nothing = BTreeSet::new();
+        self.claims.replace(&tenant.id, before.as_ref().map_or(&nothing, |l| &l.claims), &claims);
+        for old in before.iter().flat_map(|l| &l.keys) {
+            if !keys.iter().any(|k| k.kid == old.kid) {
+                self.snapshot.keys.remove(&old.kid);
+            }
+        }
+        for key in &keys {
+            self.snapshot.keys.insert(key.kid.clone(), Arc::clone(key));
+        }
+        self.snapshot.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
+        record.loaded = Some(Loaded { entry: Arc::clone(entry), tenant, claims, keys });
+        Ok(())
+    }
+
+    /// Brings the users of shared entries up to date with what a tenant's last and loaded entries refer to.
+    fn update_references(&mut self, name: &str) {
+        let Some(record) = self.records.get_mut(name) else { return };
+        let mut wanted = BTreeSet::new();
+        for entry in record.latest.iter().chain(record.loaded.iter().map(|l| &l.entry)) {
+            wanted.append(&mut references(entry));
+        }
+        let old = std::mem::replace(&mut record.references, wanted.clone());
+        for gone in old.difference(&wanted) {
+            self.release(gone, name);
+        }
+        for new in wanted.difference(&old) {
+            self.shared.refer(new, name);
+        }
+    }
+
+    pub(super) fn release(&mut self, name: &str, user: &str) {
+        if self.shared.release(name, user) {
+            self.forget_shared(name);
+        }
+    }
+
+    pub(super) fn delete_tenant(&mut self, name: &str) {
+        let Some(record) = self.records.get(name) else { return };
+        let last = record.latest.as_ref().ok().or(record.loaded.as_ref().map(|l| &l.entry)).map(|e| e.state);
+        match last {
+            Some(TenantState::Active | TenantState::Suspended) => {
+                self.ignored.insert(name.to_owned(), "its last state was not 'deleting'");
+                return;
+            }
+            Some(TenantState::Deleting) | None => {}
+        }
+        let Some(record) = self.records.remove(name) else { return };
+        if let Some(loaded) = record.loaded {
+            self.snapshot.tenants.remove(&loaded.tenant.id);
+            for key in &loaded.keys {
+                self.snapshot.keys.remove(&key.kid);
+            }
+            self.claims.replace(&loaded.tenant.id, &loaded.claims, &BTreeSet::new());
+        }
+        for reference in &record.references {
+            self.release(reference, name);
+        }
+        self.quarantined.remove(name);
+        self.contested.remove(name);
+        self.ignored.remove(name);
+    }
+
+    /// Tries again those who wanted what another tenant had.
+    pub(super) fn settle_contested(&mut self) {
+        for name in self.contested.clone() {
+            self.evaluate(&name);
+        }
+    }
+}
+
+/// Names of the entries that a tenant's entry refers to. One that is being deleted needs nothing any more.
+fn references(entry: &TenantEntry) -> BTreeSet<String> {
+    match entry.state {
+        TenantState::Deleting => BTreeSet::new(),
+        TenantState::Active | TenantState::Suspended => {
+            let agents = entry.agents.values().map(|a| agent_entry_name(&a.config_uid));
+            agents.chain([cell_entry_name(&entry.database.instance, entry.database.cell)]).collect()
+        }
+    }
+}
+
+fn severity(standing: &Standing) -> u8 {
+    match standing {
+        Standing::Good => 0,
+        Standing::Trying => 1,
+        Standing::Bad(_) => 2,
+    }
+}

@@ -1,0 +1,303 @@
+//! Follows a source of changes: applies what it delivers, publishes snapshots, tries logins, and says how far it is.
+//!
+//! Requests never wait for this task: they read the last published snapshot.
+
+use super::{
+    Change, Snapshot,
+    book::{Book, Login},
+};
+use crate::{
+    agent_api::metrics::ApiMetrics,
+    clock::Clock,
+    domain::{
+        entry::CellEntry,
+        ident::{Incarnation, Version},
+    },
+};
+use arc_swap::{ArcSwap, Guard};
+use futures::future::BoxFuture;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+/// Most changes that are applied before the next snapshot is published.
+const BATCH: usize = 256;
+/// Entries of a first list that are applied before other tasks get their turn.
+const CHUNK: usize = 64;
+/// First and longest wait before a cell's login is tried again.
+const LOGIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How to try a cell's login: bounded in time; the error says why in words without secrets.
+pub type TryLogin = Arc<dyn Fn(CellEntry) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// How far this replica is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether the first list is applied.
+    pub listed: bool,
+    /// Everything up to here is applied and may be acknowledged.
+    pub version: Version,
+    /// Tenants that are not served as written.
+    pub quarantined: Arc<BTreeMap<Incarnation, String>>,
+    /// There are more of them than may be named.
+    pub overflow: bool,
+}
+
+/// The registry for people: GET /registry on the health port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    /// Whether the first list is applied.
+    pub listed: bool,
+    /// Everything up to here is applied and may be acknowledged.
+    pub version: Version,
+    /// Loaded tenants.
+    pub tenants: usize,
+    /// Loaded AgentConfigs.
+    pub agents: usize,
+    /// Cells that let this replica in.
+    pub cells: usize,
+    /// How many entries are quarantined; up to 200 follow.
+    pub quarantined_count: usize,
+    /// Quarantined entries by name.
+    pub quarantined: BTreeMap<String, QuarantineStatus>,
+    /// Deletions that were not carried out, by name, with the reason.
+    pub ignored_deletions: BTreeMap<String, &'static str>,
+}
+
+/// A quarantined entry for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineStatus {
+    /// Identity of the tenant's data.
+    pub incarnation: Option<Incarnation>,
+    /// Why it is quarantined.
+    pub reason: String,
+}
+
+/// The served registry. Clones share everything.
+#[derive(Clone)]
+pub struct Registry {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    status: Arc<ArcSwap<RegistryStatus>>,
+    progress: Arc<watch::Sender<Progress>>,
+    /// Monotonic milliseconds of the last word from the source.
+    contact: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+impl Registry {
+    /// A registry that knows nothing yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            snapshot: Arc::default(),
+            status: Arc::default(),
+            progress: Arc::new(watch::Sender::new(Progress::default())),
+            contact: Arc::new(AtomicU64::new(millis(clock.monotonic()))),
+            clock,
+        }
+    }
+
+    /// What requests may see now.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// The registry for people.
+    pub fn status(&self) -> Arc<RegistryStatus> {
+        self.status.load_full()
+    }
+
+    /// How far this replica is, now and whenever it changes.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Notes that the source was heard of.
+    pub fn note_contact(&self) {
+        self.contact.store(millis(self.clock.monotonic()), Ordering::Relaxed);
+    }
+
+    /// How long the source wasn't heard of.
+    pub fn staleness(&self) -> Duration {
+        let contact = Duration::from_millis(self.contact.load(Ordering::Relaxed));
+        self.clock.monotonic().saturating_sub(contact)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the follower works with.
+pub struct Follower {
+    registry: Registry,
+    book: Book,
+    try_login: TryLogin,
+    metrics: Arc<ApiMetrics>,
+    clock: Clock,
+    listed: bool,
+    logins: HashMap<String, AbortHandle>,
+    outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
+}
+
+struct Outcome {
+    name: String,
+    version: Version,
+    result: Result<(), String>,
+}
+
+impl Follower {
+    /// A follower that publishes into `registry`.
+    pub fn new(registry: Registry, book: Book, try_login: TryLogin, metrics: Arc<ApiMetrics>, clock: Clock) -> Self {
+        let outcomes = mpsc::unbounded_channel();
+        Self { registry, book, try_login, metrics, clock, listed: false, logins: HashMap::new(), outcomes }
+    }
+
+    /// Runs until the source ends.
+    pub async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                received = changes.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    let began = self.clock.monotonic();
+                    for change in batch.drain(..) {
+                        self.apply(change).await;
+                    }
+                    self.publish();
+                    self.metrics.apply_seconds.observe((self.clock.monotonic() - began).as_secs_f64());
+                }
+                Some(outcome) = self.outcomes.1.recv() => {
+                    let Outcome { name, version, result } = outcome;
+                    match &result {
+                        Ok(()) => tracing::info!(cell = name, "logged in to the cell"),
+                        Err(reason) => tracing::warn!(cell = name, reason, "the login to the cell failed"),
+                    }
+                    self.book.login(&name, version, result);
+                    self.publish();
+                }
+            }
+        }
+        for login in self.logins.values() {
+            login.abort();
+        }
+    }
+
+    async fn apply(&mut self, change: Change) {
+        match change {
+            Change::Applied(document) => self.book.apply(&document),
+            Change::Deleted { name, version } => self.delete(&name, version),
+            Change::Progress(version) => self.book.progress(version),
+            Change::Listed { documents, version } => {
+                let mut gone: std::collections::HashSet<String> = self.book.names().into_iter().collect();
+                let total = documents.len();
+                let mut changed = 0;
+                // What others refer to comes first, so that nobody is quarantined for a moment.
+                let (tenants, mut ordered): (Vec<_>, Vec<_>) =
+                    documents.into_iter().partition(|d| d.name.starts_with("tenant-"));
+                ordered.sort_by_key(|d| std::cmp::Reverse(d.kind));
+                for document in ordered.into_iter().chain(tenants) {
+                    gone.remove(&document.name);
+                    if self.book.has(&document.name, document.version) {
+                        continue;
+                    }
+                    self.book.apply(&document);
+                    changed += 1;
+                    if changed % CHUNK == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                // Tenants first, so that what only they referred to may go with them.
+                let mut gone: Vec<_> = gone.into_iter().collect();
+                gone.sort_by_key(|name| !name.starts_with("tenant-"));
+                for name in &gone {
+                    self.delete(name, version);
+                }
+                self.book.progress(version);
+                self.listed = true;
+                tracing::info!(entries = total, changed, missing = gone.len(), %version, "applied a list of the registry");
+            }
+        }
+    }
+
+    fn delete(&mut self, name: &str, version: Version) {
+        self.book.delete(name, version);
+        if let Some(reason) = self.book.ignored().get(name) {
+            self.metrics.ignored_deletions.inc();
+            tracing::error!(entry = name, reason, "ignored the deletion of a registry entry");
+        }
+    }
+
+    fn publish(&mut self) {
+        for login in self.book.take_logins() {
+            self.start_login(login);
+        }
+        let snapshot = self.book.snapshot().clone();
+        let named = self.book.quarantined().iter().take(crate::domain::ack::MAX_QUARANTINED);
+        let quarantined = named.map(|(name, q)| {
+            let status = QuarantineStatus { incarnation: q.incarnation, reason: q.reason.clone() };
+            (name.clone(), status)
+        });
+        let status = RegistryStatus {
+            listed: self.listed,
+            version: self.book.acknowledgeable(),
+            tenants: snapshot.tenants.len(),
+            agents: snapshot.agents.len(),
+            cells: snapshot.cells.len(),
+            quarantined_count: self.book.quarantined().len(),
+            quarantined: quarantined.collect(),
+            ignored_deletions: self.book.ignored().clone(),
+        };
+        self.metrics.note_registry(&status, snapshot.upstreams.len());
+        let before = self.registry.status.load();
+        for (name, quarantine) in &status.quarantined {
+            if before.quarantined.get(name) != Some(quarantine) {
+                tracing::warn!(entry = name, reason = quarantine.reason, "quarantined a tenant");
+            }
+        }
+        self.registry.snapshot.store(Arc::new(snapshot));
+        let (quarantined, overflow) = self.book.acknowledged_quarantine();
+        let progress =
+            Progress { listed: self.listed, version: status.version, quarantined: Arc::new(quarantined), overflow };
+        self.registry.status.store(Arc::new(status));
+        self.registry.progress.send_if_modified(|old| {
+            let changed = *old != progress;
+            *old = progress;
+            changed
+        });
+    }
+
+    /// Tries a login until it succeeds or a newer version of the entry takes its place.
+    fn start_login(&mut self, login: Login) {
+        let Login { name, version, entry } = login;
+        let (try_login, outcomes, key) = (Arc::clone(&self.try_login), self.outcomes.0.clone(), name.clone());
+        let task = tokio::spawn(async move {
+            let mut wait = LOGIN_RETRY.0;
+            loop {
+                let result = try_login(entry.clone()).await;
+                let done = result.is_ok();
+                if outcomes.send(Outcome { name: name.clone(), version, result }).is_err() || done {
+                    return;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LOGIN_RETRY.1);
+            }
+        });
+        if let Some(old) = self.logins.insert(key, task.abort_handle()) {
+            old.abort();
+        }
+    }
+}

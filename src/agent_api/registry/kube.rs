@@ -1,0 +1,171 @@
+//! The registry from the API server: lists the entries' Secrets, then watches them.
+//!
+//! Own code instead of kube-runtime's watcher, because that one keeps the list's `resourceVersion` and the bookmarks to
+//! itself: without them a replica could not say that it has applied a deletion which it only learnt from a new list.
+
+use super::{Change, Document, follow::Registry};
+use crate::{
+    api::names::{ENTRY_KEY, ENTRY_LABEL},
+    domain::{entry::EntryKind, ident::Version},
+    telemetry::Chain,
+};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{ListParams, WatchParams},
+    core::WatchEvent,
+};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+/// Entries per page of a list.
+const PAGE: u32 = 500;
+/// The server ends a watch after this many seconds: a silent connection is found out soon.
+const WATCH_SECONDS: u32 = 55;
+/// First and longest wait after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Follows the entries of one namespace until the receiver is gone.
+pub async fn follow(client: Client, namespace: &str, registry: Registry, changes: mpsc::Sender<Change>) {
+    let source = Source { secrets: Api::namespaced(client, namespace), registry, changes };
+    let mut wait = RETRY.0;
+    let mut from: Option<String> = None;
+    loop {
+        match source.list_and_watch(&mut from).await {
+            Ok(()) => wait = RETRY.0,
+            Err(Stop::Closed) => return,
+            Err(Stop::Expired) => {
+                tracing::info!("the registry's watch is too old; listing again");
+                from = None;
+            }
+            Err(Stop::Failed(error)) => {
+                let silent = source.registry.staleness().as_secs();
+                tracing::warn!(error = %Chain(&error), silent_seconds = silent, "cut off from the API server; serving on");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY.1);
+            }
+            Err(Stop::Silent) => tracing::warn!("the registry's watch was silent; watching again"),
+        }
+        if source.changes.is_closed() {
+            return;
+        }
+    }
+}
+
+enum Stop {
+    /// Nobody listens any more.
+    Closed,
+    /// The server no longer knows the version to watch from.
+    Expired,
+    /// The server did not even end the watch in time.
+    Silent,
+    Failed(kube::Error),
+}
+
+impl From<kube::Error> for Stop {
+    fn from(error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if status.code == 410 => Self::Expired,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+struct Source {
+    secrets: Api<Secret>,
+    registry: Registry,
+    changes: mpsc::Sender<Change>,
+}
+
+impl Source {
+    async fn send(&self, change: Change) -> Result<(), Stop> {
+        self.changes.send(change).await.map_err(|_| Stop::Closed)
+    }
+
+    /// One list, unless there is a version to watch from, then one watch.
+    async fn list_and_watch(&self, from: &mut Option<String>) -> Result<(), Stop> {
+        let version = match from.take() {
+            Some(version) => version,
+            None => {
+                let version = self.list().await?;
+                *from = Some(version.clone());
+                version
+            }
+        };
+        // Whatever goes wrong later, the next watch starts where this one got to.
+        *from = Some(version);
+        let parameters = WatchParams::default().labels(ENTRY_LABEL).timeout(WATCH_SECONDS);
+        let deadline = Duration::from_secs(u64::from(WATCH_SECONDS) + 10);
+        let start = from.clone().unwrap_or_default();
+        let watch = tokio::time::timeout(deadline, self.secrets.watch(&parameters, &start));
+        let mut events = watch.await.map_err(|_| Stop::Silent)??.boxed();
+        self.registry.note_contact();
+        loop {
+            let next = tokio::time::timeout(deadline, events.try_next()).await.map_err(|_| Stop::Silent)?;
+            let Some(event) = next? else { return Ok(()) };
+            self.registry.note_contact();
+            match event {
+                WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
+                    let version = secret.metadata.resource_version.clone();
+                    if let Some(document) = document(secret) {
+                        self.send(Change::Applied(document)).await?;
+                    }
+                    *from = version.or(from.take());
+                }
+                WatchEvent::Deleted(secret) => {
+                    // The event's object carries the version of the deletion itself.
+                    let version = secret.metadata.resource_version.clone();
+                    let parsed = version.as_deref().and_then(Version::parse);
+                    if let (Some(name), Some(version)) = (secret.metadata.name, parsed) {
+                        self.send(Change::Deleted { name, version }).await?;
+                    }
+                    *from = version.or(from.take());
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    let version = bookmark.metadata.resource_version;
+                    if let Some(parsed) = Version::parse(&version) {
+                        self.send(Change::Progress(parsed)).await?;
+                    }
+                    *from = Some(version);
+                }
+                WatchEvent::Error(status) if status.code == 410 => return Err(Stop::Expired),
+                WatchEvent::Error(status) => return Err(Stop::Failed(kube::Error::Api(status))),
+            }
+        }
+    }
+
+    /// Lists everything; returns the list's version.
+    async fn list(&self) -> Result<String, Stop> {
+        let mut documents = Vec::new();
+        let mut parameters = ListParams::default().labels(ENTRY_LABEL).limit(PAGE);
+        loop {
+            let page = tokio::time::timeout(Duration::from_secs(30), self.secrets.list(&parameters));
+            let page = page.await.map_err(|_| Stop::Silent)??;
+            documents.extend(page.items.into_iter().filter_map(document));
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() {
+                let text = page.metadata.resource_version.unwrap_or_default();
+                let version = Version::parse(&text).unwrap_or_default();
+                self.registry.note_contact();
+                self.send(Change::Listed { documents, version }).await?;
+                return Ok(text);
+            }
+        }
+    }
+}
+
+/// What a Secret holds; `None` for one that is no entry.
+fn document(secret: Secret) -> Option<Document> {
+    let kind = EntryKind::parse(secret.metadata.labels.as_ref()?.get(ENTRY_LABEL)?)?;
+    let name = secret.metadata.name?;
+    let version = Version::parse(&secret.metadata.resource_version?)?;
+    let content = secret.data.and_then(|mut data| data.remove(ENTRY_KEY)).map(|bytes| bytes.0).unwrap_or_default();
+    if name.starts_with(kind.as_str()) {
+        Some(Document { name, kind, version, content: Zeroizing::new(content) })
+    } else {
+        tracing::warn!(entry = name, kind = kind.as_str(), "ignored a Secret whose name and label differ");
+        None
+    }
+}

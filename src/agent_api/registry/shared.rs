@@ -1,0 +1,116 @@
+//! Entries that tenants refer to: AgentConfigs, provider credentials, cells. Last good content, who uses them, and
+//! whether they were deleted while still in use.
+
+use crate::domain::{
+    entry::{Entry, upstream_entry_name},
+    ident::Version,
+};
+use std::collections::{BTreeSet, HashMap};
+
+/// What is known about a shared entry.
+#[derive(Default)]
+pub struct Shared {
+    /// Version that was seen last.
+    pub version: Version,
+    /// The last good content; a cell's only after a login.
+    pub good: Option<Entry>,
+    /// Why the content seen last is not the good one.
+    pub trouble: Option<Trouble>,
+    /// It was deleted although it is still in use.
+    pub deleted: bool,
+    /// Names of the entries that refer to it.
+    pub users: BTreeSet<String>,
+}
+
+/// Why a shared entry's last content is not in use.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// It does not parse, or contradicts itself.
+    Unreadable(String),
+    /// It is a cell's login that is being tried.
+    Trying(Box<Entry>),
+    /// It can't be used: a cell's login failed, or an AgentConfig's credential is missing.
+    Refused(Box<Entry>, String),
+}
+
+/// What a referrer needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The content seen last is in use.
+    Good,
+    /// It is being tried; wait.
+    Trying,
+    /// Something is wrong with it.
+    Bad(String),
+}
+
+impl Shared {
+    /// Names of the entries that its good content and the content seen last refer to.
+    pub fn references(&self) -> BTreeSet<String> {
+        let last = match &self.trouble {
+            Some(Trouble::Trying(entry) | Trouble::Refused(entry, _)) => Some(entry.as_ref()),
+            Some(Trouble::Unreadable(_)) | None => None,
+        };
+        let upstream = |entry: &Entry| match entry {
+            Entry::Agent(agent) => agent.current.upstream.as_deref().map(upstream_entry_name),
+            Entry::Tenant(_) | Entry::Upstream(_) | Entry::Cell(_) => None,
+        };
+        self.good.iter().chain(last).filter_map(upstream).collect()
+    }
+}
+
+/// All shared entries by name.
+#[derive(Default)]
+pub struct SharedEntries(HashMap<String, Shared>);
+
+impl SharedEntries {
+    /// An entry that exists or is referred to.
+    pub fn get(&self, name: &str) -> Option<&Shared> {
+        self.0.get(name)
+    }
+
+    /// The same, to change it; made if need be.
+    pub fn entry(&mut self, name: &str) -> &mut Shared {
+        self.0.entry(name.to_owned()).or_default()
+    }
+
+    /// Every entry.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Shared)> {
+        self.0.iter()
+    }
+
+    /// Notes that `user` refers to `name`.
+    pub fn refer(&mut self, name: &str, user: &str) {
+        self.entry(name).users.insert(user.to_owned());
+    }
+
+    /// Notes that `user` no longer refers to `name`. Returns whether the entry may now go for good.
+    pub fn release(&mut self, name: &str, user: &str) -> bool {
+        let Some(shared) = self.0.get_mut(name) else { return false };
+        shared.users.remove(user);
+        shared.users.is_empty() && (shared.deleted || (shared.good.is_none() && shared.trouble.is_none()))
+    }
+
+    /// Forgets an entry.
+    pub fn forget(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// How an entry stands for those who refer to it.
+    pub fn standing(&self, name: &str) -> Standing {
+        match self.0.get(name) {
+            None => Standing::Bad(format!("'{name}' is missing")),
+            Some(shared) => match &shared.trouble {
+                Some(Trouble::Unreadable(reason)) => Standing::Bad(format!("'{name}': {reason}")),
+                Some(Trouble::Refused(_, reason)) => Standing::Bad(format!("'{name}': {reason}")),
+                Some(Trouble::Trying(_)) => Standing::Trying,
+                // What it refers to itself counts as well.
+                None if shared.good.is_some() => {
+                    let below = shared.references();
+                    below.iter().map(|n| self.standing(n)).find(|s| *s != Standing::Good).unwrap_or(Standing::Good)
+                }
+                None => Standing::Bad(format!("'{name}' is missing")),
+            },
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A tenant as requests use it: everything that can be computed once is computed when its entry is applied.
+
+use crate::{
+    api::MutableSetting,
+    domain::{
+        entry::{EntryAgent, TenantEntry, TenantState, cell_entry_name},
+        ident::{AgentName, Incarnation, TenantId},
+        keys::{Algorithm, Kid},
+        sql::{QuoteError, quote_ident},
+    },
+};
+use jsonwebtoken::DecodingKey;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+
+/// Whether this replica can serve a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It can.
+    Served,
+    /// It can't, for this reason; requests are answered with 503.
+    Unserved(String),
+}
+
+/// A loaded tenant.
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Identity of its data.
+    pub incarnation: Incarnation,
+    /// Whether it may be served.
+    pub state: TenantState,
+    /// Whether this replica can serve it.
+    pub service: Service,
+    /// Its agents.
+    pub agents: BTreeMap<AgentName, EntryAgent>,
+    /// The agent for requests that name none.
+    pub default_agent: AgentName,
+    /// What it may change itself.
+    pub mutable: BTreeSet<MutableSetting>,
+    /// Where its data is.
+    pub place: Place,
+}
+
+/// Where a tenant's data is, and how to get there.
+pub struct Place {
+    /// Name of its cell's entry.
+    pub cell: String,
+    /// Begins a transaction as the tenant's role, in its schema, with its timeouts: one round trip.
+    pub begin: Arc<str>,
+    /// Longest statement.
+    pub statement_timeout: Duration,
+    /// One permit per transaction that it may run at once in this replica.
+    pub permits: Arc<Semaphore>,
+    /// How many permits there are in all.
+    pub max_transactions: usize,
+}
+
+/// A key that verifies a tenant's tokens, and what these have to look like.
+pub struct VerifyKey {
+    /// Its id.
+    pub kid: Kid,
+    /// The one algorithm it verifies.
+    pub algorithm: Algorithm,
+    /// The key, prepared.
+    pub key: DecodingKey,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// Required `iss`.
+    pub issuer: Arc<str>,
+    /// Required member of `aud`.
+    pub audience: Arc<str>,
+    /// Longest `exp - iat`, in seconds.
+    pub max_token_seconds: i64,
+}
+
+impl Tenant {
+    /// Prepares a tenant. `before` is what was loaded so far: its running transactions count on.
+    ///
+    /// # Errors
+    /// When schema or role can't be an identifier.
+    pub fn new(
+        entry: &TenantEntry,
+        service: Service,
+        idle_in_transaction: Duration,
+        before: Option<&Self>,
+    ) -> Result<Self, QuoteError> {
+        let database = &entry.database;
+        let statement_timeout = Duration::from_secs(database.statement_timeout_seconds.max(1).unsigned_abs().into());
+        let max_transactions = database.max_concurrent_transactions.max(1).unsigned_abs() as usize;
+        let permits = before
+            .filter(|b| b.incarnation == entry.incarnation && b.place.max_transactions == max_transactions)
+            .map_or_else(|| Arc::new(Semaphore::new(max_transactions)), |b| Arc::clone(&b.place.permits));
+        // pg_temp last: a temporary table of another tenant's on the same connection must never be found first.
+        let begin = format!(
+            "BEGIN; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
+            quote_ident(&database.role)?,
+            quote_ident(&database.schema)?,
+            statement_timeout.as_millis(),
+            idle_in_transaction.as_millis(),
+        );
+        Ok(Self {
+            id: entry.tenant_id.clone(),
+            incarnation: entry.incarnation,
+            state: entry.state,
+            service,
+            agents: entry.agents.clone(),
+            default_agent: entry.default_agent.clone(),
+            mutable: entry.mutable.clone(),
+            place: Place {
+                cell: cell_entry_name(&database.instance, database.cell),
+                begin: begin.into(),
+                statement_timeout,
+                permits,
+                max_transactions,
+            },
+        })
+    }
+}
+
+/// Prepares a tenant's keys, without the revoked ones.
+pub fn prepare_keys(entry: &TenantEntry, revoked: &BTreeSet<Kid>) -> Vec<Arc<VerifyKey>> {
+    let issuer: Arc<str> = entry.auth.issuer.as_str().into();
+    let audience: Arc<str> = entry.auth.audience.as_str().into();
+    let keys = entry.keys.iter().filter(|k| !revoked.contains(&k.kid));
+    keys.map(|k| {
+        Arc::new(VerifyKey {
+            kid: k.kid.clone(),
+            algorithm: k.algorithm,
+            key: match k.algorithm {
+                Algorithm::HS256 => DecodingKey::from_secret(k.key.expose()),
+            },
+            tenant: entry.tenant_id.clone(),
+            issuer: Arc::clone(&issuer),
+            audience: Arc::clone(&audience),
+            max_token_seconds: entry.auth.max_token_seconds.into(),
+        })
+    })
+    .collect()
+}

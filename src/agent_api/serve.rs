@@ -1,0 +1,260 @@
+//! The life of an agent API process: listen, follow the registry, acknowledge, serve, drain, withdraw.
+
+use super::{
+    Context,
+    acknowledge::{Acknowledger, Pod},
+    http::router,
+    registry::{
+        book::Book,
+        directory,
+        follow::{Follower, Progress},
+        kube,
+    },
+};
+use crate::{
+    clock::Clock,
+    domain::ident::{ProcessId, Uid, Version},
+    settings::agent_api::AgentApiSettings,
+    telemetry::health::{self, Health},
+};
+use ::kube::{Client, Config};
+use axum::{Json, routing::get, serve::ListenerExt};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Changes that may wait for the follower.
+const QUEUE: usize = 1024;
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why the process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port is taken, or the address isn't ours.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS for providers can't be set up.
+    #[error("can't set up TLS")]
+    Tls(#[source] reqwest::Error),
+    /// There is no way to the API server.
+    #[error("there is no way to the API server: set KUBECONFIG, run in a cluster, or follow a directory")]
+    NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Outside a cluster the Lease's namespace must be set.
+    #[error("acknowledgement.namespace must be set where there is no variable POD_NAMESPACE")]
+    NoNamespace,
+    /// A listener failed.
+    #[error("a listener failed")]
+    Serve(#[source] std::io::Error),
+}
+
+/// What the downward API says about this process: `POD_NAME`, `POD_UID`, `POD_NAMESPACE`.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The Pod.
+    pub pod: Option<Pod>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+}
+
+impl Surroundings {
+    /// Reads them with `read`, usually from the environment.
+    pub fn read(read: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name| read(name).filter(|v| !v.is_empty());
+        let pod = get("POD_NAME").zip(get("POD_UID")).map(|(name, uid)| Pod { name, uid: Uid(uid) });
+        Self { pod, namespace: get("POD_NAMESPACE") }
+    }
+}
+
+/// Runs until `stop` is cancelled and everything running has ended, or the drain time is over.
+///
+/// # Errors
+/// When the process can't start, or a listener fails.
+pub async fn run(
+    settings: AgentApiSettings,
+    surroundings: Surroundings,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let api = listen(settings.http.listen).await?;
+    let health_port = listen(settings.health.listen).await?;
+    let context = Context::new(settings, clock.clone()).map_err(ServeError::Tls)?;
+    let settings = &context.settings;
+    let (acknowledged, acknowledged_now) = watch::channel(Version::default());
+    let draining = Arc::new(AtomicBool::new(false));
+    // Health first: a process that waits for its registry is alive.
+    let over = CancellationToken::new();
+    let health = health_routes(&context, acknowledged_now, Arc::clone(&draining));
+    let health = tokio::spawn(health::serve(health_port, health, over.clone().cancelled_owned()));
+
+    let (changes, received) = mpsc::channel(QUEUE);
+    let acknowledger = if settings.registry.directory.is_empty() {
+        let client = connect().await?;
+        let namespace = Some(settings.acknowledgement.namespace.clone()).filter(|n| !n.is_empty());
+        let namespace = namespace.or(surroundings.namespace).ok_or(ServeError::NoNamespace)?;
+        let process = ProcessId(Uuid::new_v4());
+        let own = settings.acknowledgement.clone();
+        let acknowledger =
+            Arc::new(Acknowledger::new(client.clone(), &namespace, process, surroundings.pod, own, clock.clone()));
+        // Before the first list, so that nobody takes this replica for one that has seen everything.
+        tokio::select! {
+            () = acknowledger.announce() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        tracing::info!(%process, lease = acknowledger.name(), "following the registry of the cluster");
+        let (registry, of) = (context.registry.clone(), settings.registry.namespace.clone());
+        tokio::spawn(async move { kube::follow(client, &of, registry, changes).await });
+        Some(acknowledger)
+    } else {
+        let path = PathBuf::from(&settings.registry.directory);
+        let poll = Duration::from_secs(settings.registry.directory_poll_seconds);
+        tracing::info!(directory = %path.display(), "following the registry of a directory");
+        tokio::spawn(directory::follow(path, poll, context.registry.clone(), changes));
+        None
+    };
+    let follower = start_follower(&context, received);
+    let acknowledging = match &acknowledger {
+        Some(acknowledger) => {
+            let (acknowledger, progress) = (Arc::clone(acknowledger), context.registry.progress());
+            tokio::spawn(async move { acknowledger.run(progress, acknowledged).await })
+        }
+        None => tokio::spawn(follow_progress(context.registry.progress(), acknowledged)),
+    };
+    let sweeping = tokio::spawn(sweep(Arc::clone(&context)));
+    let served = serve_api(&context, api, &stop, &draining).await;
+
+    // Last words: data first, then the promise to serve it.
+    follower.abort();
+    sweeping.abort();
+    acknowledging.abort();
+    context.database.pool().close().await;
+    if let Some(acknowledger) = acknowledger {
+        acknowledger.withdraw().await;
+    }
+    over.cancel();
+    drop(health.await);
+    served
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn connect() -> Result<Client, ServeError> {
+    let mut config = Config::infer().await.map_err(|e| ServeError::NoCluster(Box::new(e)))?;
+    // Every call here has its own limit and its own retry; a hidden one would only delay them.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|e| ServeError::NoCluster(Box::new(e)))
+}
+
+/// Starts applying changes.
+pub fn start_follower(
+    context: &Arc<Context>,
+    changes: mpsc::Receiver<super::registry::Change>,
+) -> tokio::task::JoinHandle<()> {
+    let idle = Duration::from_secs(context.settings.database.idle_in_transaction_seconds);
+    let follower = Follower::new(
+        context.registry.clone(),
+        Book::new(idle),
+        context.login(),
+        Arc::clone(&context.metrics),
+        context.clock.clone(),
+    );
+    tokio::spawn(follower.run(changes))
+}
+
+/// Without a Lease, applied is acknowledged.
+async fn follow_progress(mut progress: watch::Receiver<Progress>, acknowledged: watch::Sender<Version>) {
+    loop {
+        let now = progress.borrow_and_update().clone();
+        if now.listed {
+            // Version 0 means "nothing yet"; an empty directory is something.
+            acknowledged.send_replace(now.version.max(Version(1)));
+        }
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn health_routes(
+    context: &Arc<Context>,
+    acknowledged: watch::Receiver<Version>,
+    draining: Arc<AtomicBool>,
+) -> axum::Router {
+    let ready = move || {
+        if draining.load(Ordering::Relaxed) {
+            return Err("draining".to_owned());
+        }
+        if *acknowledged.borrow() == Version::default() {
+            return Err("the registry is not applied and acknowledged yet".to_owned());
+        }
+        Ok(())
+    };
+    let (now, status) = (Arc::clone(context), Arc::clone(context));
+    Health::new(context.metrics.metrics().clone(), ready)
+        .with_collector(move || now.metrics.note_now(now.registry.staleness(), now.database.pool().usage()))
+        .router()
+        .route("/registry", get(move || async move { Json(status.registry.status().as_ref().clone()) }))
+}
+
+async fn sweep(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        context.database.pool().sweep();
+    }
+}
+
+/// Serves until told to stop, then lets what runs end.
+async fn serve_api(
+    context: &Arc<Context>,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    draining: &Arc<AtomicBool>,
+) -> Result<(), ServeError> {
+    let settings = &context.settings.http;
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let (told, delay, draining) = (stop.clone(), settings.drain_delay_seconds, Arc::clone(draining));
+    let serving = axum::serve(listener, router(Arc::clone(context))).with_graceful_shutdown(async move {
+        told.cancelled().await;
+        draining.store(true, Ordering::Relaxed);
+        tracing::info!("draining");
+        tokio::time::sleep(Duration::from_secs(delay)).await;
+    });
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(delay + settings.drain_seconds)).await;
+    };
+    tokio::pin!(late);
+    let ended = async {
+        serving.await.map_err(ServeError::Serve)?;
+        context.tasks.close();
+        context.tasks.wait().await;
+        Ok(())
+    };
+    tokio::select! {
+        result = ended => result,
+        () = &mut late => {
+            tracing::warn!(running = context.tasks.len(), "the drain time is over; leaving what still runs");
+            Ok(())
+        }
+    }
+}
