@@ -12,6 +12,15 @@
 //! # }
 //! ```
 //!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `DEVKIT_ENV` | the file of the environment to attach to; set by `devkit run` |
+//! | `DEVKIT_POSTGRES` | major version of Postgres where a test doesn't ask for one |
+//! | `DEVKIT_POSTGRES_BIN` | folder with `postgres` and `initdb` to use |
+//! | `DEVKIT_KEEP_LOGS` | if set, log files outlive their environment |
+//! | `KUBEBUILDER_ASSETS` | folder with etcd, kube-apiserver and others, asked first |
+//! | `AGENT_TENANCY_CACHE` | where built and fetched programs are kept |
+//!
 //! Map of the house:
 //!
 //! | file | what is there |

@@ -76,8 +76,8 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let env = tokio::select! {
         env = Environment::start(options) => env?,
-        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
-        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+        _ = interrupt.recv() => leave(130),
+        _ = terminate.recv() => leave(143),
     };
     let (file, path) = env.file();
     let mut lines = vec![format!("export DEVKIT_ENV={}", path.display())];
@@ -95,6 +95,11 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
     }
     env.stop().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends at once, although a thread may be building something: the supervisor takes down what was started.
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 fn all_tools(print: bool) -> anyhow::Result<ExitCode> {

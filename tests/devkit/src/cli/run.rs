@@ -9,18 +9,21 @@ use anyhow::Context as _;
 use devkit::{Environment, Options, Spec};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::leave;
+
 /// Exit codes above 128 tell the signal, as a shell has it.
 fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
+/// See the verb's description.
 pub(super) async fn run(options: Options, command: &[String]) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let env = tokio::select! {
         env = Environment::start(options) => env?,
-        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
-        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+        _ = interrupt.recv() => leave(130),
+        _ = terminate.recv() => leave(143),
     };
     let (file, path) = env.file();
     let (program, args) = command.split_first().context("no command was given")?;
