@@ -29,7 +29,7 @@ test: ## Every test, against a real control plane and real Postgres servers
 	  trap 'kill $$build 2>/dev/null || true' INT TERM; \
 	  $(CARGO) test --workspace --no-run || { kill $$build 2>/dev/null || true; exit 1; }; \
 	  wait $$build
-	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace -- --test-threads=$(TEST_THREADS) $(ARGS)
+	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS) $(ARGS)
 
 .PHONY: bench
 bench: ## Counted and timed runs in a release build; writes target/bench/report.json
