@@ -2,9 +2,11 @@
 
 mod chart {
     mod generated;
+    mod install;
     mod pods;
     mod rbac;
     mod render;
+    mod rights;
     mod support;
     mod values;
 }

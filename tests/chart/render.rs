@@ -101,7 +101,11 @@ fn the_operators_settings_follow_the_values() {
     assert_eq!(settings["watchNamespaces"], json!(["a", "b"]));
     assert_eq!(
         settings["agentApi"],
-        json!({ "replicaSource": "Leases", "namespace": "system", "deployment": "demo-agent-tenancy-agent-api" })
+        json!({
+            "replicaSource": "Leases", "namespace": "system",
+            "podSelector": "app.kubernetes.io/component=agent-api,app.kubernetes.io/instance=demo,\
+                            app.kubernetes.io/name=agent-tenancy"
+        })
     );
     assert_eq!(settings["new"], 1, "what the chart doesn't know goes through");
     assert_eq!(settings["leaderElection"]["name"], "demo-agent-tenancy-operator");

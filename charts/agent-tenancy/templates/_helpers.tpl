@@ -55,6 +55,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- .Values.agentApi.serviceAccount.name | default (ternary (include "agent-tenancy.agentApiName" .) "default" .Values.agentApi.serviceAccount.create) }}
 {{- end }}
 
+{{/* The agent API's Pods as a label selector in one line, for the operator. */}}
+{{- define "agent-tenancy.podSelector" -}}
+{{- $labels := include "agent-tenancy.selector" (dict "root" . "component" "agent-api") | fromYaml }}
+{{- $terms := list }}
+{{- range $key, $value := $labels }}
+{{- $terms = append $terms (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- join "," $terms }}
+{{- end }}
+
 {{/* Reference of an image: by digest where one is given. Takes a dict with `root` and `image`. */}}
 {{- define "agent-tenancy.image" -}}
 {{- if .image.digest -}}
@@ -83,7 +93,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- $config := dict
   "clusterId" $v.clusterId
-  "watchNamespaces" $v.scope.namespaces
+  "watchNamespaces" ($v.scope.namespaces | default list)
   "registryNamespace" $v.registry.namespace
   "leaderElection" (dict
     "namespace" .Release.Namespace
@@ -93,7 +103,7 @@ app.kubernetes.io/component: {{ .component }}
   "agentApi" (dict
     "replicaSource" (ternary "Pods" "Leases" $v.agentApi.enabled)
     "namespace" .Release.Namespace
-    "deployment" (include "agent-tenancy.agentApiName" .))
+    "podSelector" (include "agent-tenancy.podSelector" .))
   "database" $database
   "concurrency" $v.operator.concurrency
   "resyncSeconds" $v.operator.resyncSeconds

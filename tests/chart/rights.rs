@@ -1,0 +1,171 @@
+//! What the ServiceAccounts of an installation may do, as the API server itself answers.
+
+use super::install::Release;
+use devkit::eventually;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::{Api, Client, api::PostParams};
+use std::time::Duration;
+
+/// Where a right is asked about.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The release's namespace.
+    System,
+    /// The namespace with Tenants.
+    Tenants,
+    /// The registry's namespace.
+    Registry,
+    /// A namespace that is none of the release's business.
+    Elsewhere,
+    /// All namespaces, and what is in none.
+    Cluster,
+}
+use Place::{Cluster, Elsewhere, Registry, System, Tenants};
+
+/// `resource`, with its group after a slash where it has one, and a name after `=`; verbs; places.
+type Rights = &'static [(&'static str, &'static [&'static str], &'static [Place])];
+
+const OPERATOR_MAY: Rights = &[
+    ("tenants/agent-tenancy.dev", &["get", "list", "watch", "update", "patch"], &[Tenants]),
+    ("agentconfigs/agent-tenancy.dev", &["get", "list", "watch", "update", "patch"], &[Tenants]),
+    ("tenants.status/agent-tenancy.dev", &["get", "update", "patch"], &[Tenants]),
+    ("agentconfigs.status/agent-tenancy.dev", &["get", "update", "patch"], &[Tenants]),
+    ("tenants.finalizers/agent-tenancy.dev", &["update"], &[Tenants]),
+    ("agentconfigs.finalizers/agent-tenancy.dev", &["update"], &[Tenants]),
+    ("secrets", &["get", "create", "update", "patch", "delete"], &[Tenants, Registry]),
+    ("secrets", &["list", "watch"], &[Registry]),
+    ("controllerrevisions/apps", &["get", "list", "create", "delete"], &[Tenants]),
+    ("events/events.k8s.io", &["create", "patch"], &[Tenants]),
+    ("leases/coordination.k8s.io", &["get", "list", "watch", "create", "delete"], &[System]),
+    ("leases/coordination.k8s.io=demo-agent-tenancy-operator", &["update", "patch"], &[System]),
+    ("pods", &["get", "list", "watch"], &[System]),
+];
+
+const OPERATOR_MAY_NOT: Rights = &[
+    ("secrets", &["list", "watch", "deletecollection"], &[Tenants, System, Elsewhere, Cluster]),
+    ("secrets", &["get", "create", "update", "delete"], &[System, Elsewhere, Cluster]),
+    ("tenants/agent-tenancy.dev", &["create", "delete"], &[Tenants]),
+    ("tenants/agent-tenancy.dev", &["get", "list", "watch"], &[Elsewhere, Cluster]),
+    ("leases/coordination.k8s.io=another", &["update", "patch"], &[System]),
+    ("leases/coordination.k8s.io", &["get", "create"], &[Tenants, Elsewhere]),
+    ("pods", &["create", "delete"], &[System]),
+    ("pods.exec", &["create"], &[System]),
+    ("deployments/apps", &["update", "patch", "delete"], &[System]),
+    ("namespaces", &["list", "create", "delete"], &[Cluster]),
+    ("roles/rbac.authorization.k8s.io", &["create", "escalate", "bind"], &[System, Tenants]),
+    ("serviceaccounts.token", &["create"], &[System]),
+    ("customresourcedefinitions/apiextensions.k8s.io", &["get", "update"], &[Cluster]),
+];
+
+const AGENT_API_MAY: Rights = &[
+    ("secrets", &["get", "list", "watch"], &[Registry]),
+    ("leases/coordination.k8s.io", &["get", "create", "update", "patch", "delete"], &[System]),
+    ("pods", &["get"], &[System]),
+];
+
+const AGENT_API_MAY_NOT: Rights = &[
+    ("secrets", &["create", "update", "patch", "delete"], &[Registry]),
+    ("secrets", &["get", "list", "watch"], &[System, Tenants, Elsewhere, Cluster]),
+    ("tenants/agent-tenancy.dev", &["get", "list", "watch", "update"], &[Tenants, Cluster]),
+    ("leases/coordination.k8s.io", &["get", "create", "list"], &[Tenants, Registry, Elsewhere]),
+    ("pods", &["list", "delete"], &[System]),
+];
+
+async fn is_allowed(client: &Client, release: &Release, account: &str, place: Place, what: &str, verb: &str) -> bool {
+    let (what, name) = what.split_once('=').map_or((what, None), |(what, name)| (what, Some(name)));
+    let (resource, group) = what.split_once('/').unwrap_or((what, ""));
+    let (resource, subresource) = resource.split_once('.').map_or((resource, None), |(r, s)| (r, Some(s)));
+    let namespace = match place {
+        System => Some(release.system.clone()),
+        Tenants => Some(release.tenants.clone()),
+        Registry => Some(release.registry.clone()),
+        Elsewhere => Some("default".to_owned()),
+        Cluster => None,
+    };
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(format!("system:serviceaccount:{}:{account}", release.system)),
+            groups: Some(vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{}", release.system),
+                "system:authenticated".to_owned(),
+            ]),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: subresource.map(str::to_owned),
+                name: name.map(str::to_owned),
+                namespace,
+                verb: Some(verb.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.unwrap().allowed
+}
+
+/// Everything in which the API server disagrees with the table.
+async fn disagreements(client: &Client, release: &Release) -> Vec<String> {
+    let (operator, agent_api) = ("demo-agent-tenancy-operator", "demo-agent-tenancy-agent-api");
+    let mut found = Vec::new();
+    for (account, rights, expected) in [
+        (operator, OPERATOR_MAY, true),
+        (operator, OPERATOR_MAY_NOT, false),
+        (agent_api, AGENT_API_MAY, true),
+        (agent_api, AGENT_API_MAY_NOT, false),
+    ] {
+        for (what, verbs, places) in rights {
+            for (verb, place) in verbs.iter().flat_map(|verb| places.iter().map(move |place| (verb, place))) {
+                if is_allowed(client, release, account, *place, what, verb).await != expected {
+                    let may = if expected { "may not" } else { "may" };
+                    found.push(format!("{account} {may} {verb} {what} in {place:?}"));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_accounts_may_do_what_they_must_and_no_more() {
+    let release = Release::prepare().await;
+    release.helm("install", &["--set", "crds.install=false"]).await.unwrap();
+    let client = release.env.client().await.unwrap();
+    // The API server's own view of the new roles may be a moment behind.
+    eventually(Duration::from_secs(20), "the API server agrees with the table of rights", || async {
+        let found = disagreements(&client, &release).await;
+        if found.is_empty() { Ok(()) } else { Err(std::io::Error::other(found.join("\n")).into()) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Without a scope the operator's rights in tenants' namespaces hold everywhere, and still it can't list Secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unscoped_operator_still_lists_no_secrets() {
+    let mut release = Release::prepare().await;
+    release.is_scoped = false;
+    release.helm("install", &["--set", "crds.install=false"]).await.unwrap();
+    let client = release.env.client().await.unwrap();
+    let operator = "demo-agent-tenancy-operator";
+    eventually(Duration::from_secs(20), "the operator may work everywhere", || async {
+        let may = is_allowed(&client, &release, operator, Cluster, "tenants/agent-tenancy.dev", "watch").await
+            && is_allowed(&client, &release, operator, Elsewhere, "secrets=tenant-keys", "get").await
+            && is_allowed(&client, &release, operator, Cluster, "namespaces=kube-system", "get").await;
+        if may { Ok(()) } else { Err(std::io::Error::other("not yet").into()) }
+    })
+    .await
+    .unwrap();
+    for (place, what, verb) in [
+        (Cluster, "secrets", "list"),
+        (Cluster, "secrets", "watch"),
+        (Elsewhere, "secrets", "list"),
+        (Cluster, "namespaces=default", "get"),
+    ] {
+        assert!(!is_allowed(&client, &release, operator, place, what, verb).await, "{verb} {what}");
+    }
+    release.uninstall().await;
+}
