@@ -1,4 +1,5 @@
 //! The `AgentConfig` resource: how one AI agent behaves, for any number of tenants of its namespace.
+#![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
 use super::{Condition, crd};
 use kube::{CustomResource, KubeSchema};

@@ -1,4 +1,5 @@
 //! The `Tenant` resource: one customer of the shared agent API.
+#![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
 use super::{Condition, crd};
 use kube::{CustomResource, KubeSchema};

@@ -23,10 +23,10 @@ fn an_installation_consists_of_these_objects() {
     found.sort();
     let operator = "demo-agent-tenancy.system-operator";
     let expected = [
-        format!("ClusterRole/demo-agent-tenancy.system-edit"),
+        "ClusterRole/demo-agent-tenancy.system-edit".to_owned(),
         format!("ClusterRole/{operator}"),
         format!("ClusterRole/{operator}-cluster-id"),
-        format!("ClusterRole/demo-agent-tenancy.system-view"),
+        "ClusterRole/demo-agent-tenancy.system-view".to_owned(),
         format!("ClusterRoleBinding/{operator}"),
         format!("ClusterRoleBinding/{operator}-cluster-id"),
         "ConfigMap/demo-agent-tenancy-agent-api".to_owned(),
