@@ -282,8 +282,10 @@ pub struct Claimant {
 /// Which life of an AgentConfig a name means, as the registry knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentLookup {
-    /// No such AgentConfig, or it is being deleted.
+    /// No such AgentConfig.
     Missing,
+    /// It is being deleted. Who runs it already keeps it, which holds the deletion up; nobody else may start to.
+    Leaving(Uid),
     /// It exists, but its entry is not in the registry yet.
     Unpublished(Uid),
     /// Its entry is in the registry.

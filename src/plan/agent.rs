@@ -27,28 +27,36 @@ pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation
     let revisions = match &observed.revisions {
         Seen::Ours(revisions) => revisions.as_slice(),
         Seen::Missing => &[],
-        Seen::Foreign(note) => return hold(accepted, Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note),
-        Seen::Unknown(unseen) => return hold(accepted, Stand::Unseen(unseen.class), Reason::Retrying, &unseen.note),
+        Seen::Foreign(note) => {
+            return hold(observed, accepted, Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note);
+        }
+        Seen::Unknown(unseen) => {
+            return hold(observed, accepted, Stand::Unseen(unseen.class), Reason::Retrying, &unseen.note);
+        }
     };
     if !accepted.lets_pass() {
-        return hold(accepted, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
+        return hold(observed, accepted, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
     }
     if !observed.finalizer {
         steps.insert(0, AgentStep::AddFinalizer);
     }
-    let current = plan_revision(desired, revisions, upstream, &mut steps);
+    let current = plan_revision(desired, observed, revisions, upstream, &mut steps);
+    let in_use = current.upstream.clone();
     let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
     let (served, awaits) = judge_served(version, None, observed.served, &observed.replicas);
-    if served.stand == Stand::Holds {
-        plan_unused(observed, &mut steps);
+    if served.stand == Stand::Holds && still_unaware(observed.last_reference, &observed.replicas).is_empty() {
+        plan_unused(observed, in_use.as_deref(), &mut steps);
     }
     Plan { steps, verdicts: vec![accepted, published, served], awaits, wake_at: None }
 }
 
-fn hold(accepted: Verdict, stand: Stand, reason: Reason, note: &str) -> Plan<AgentStep> {
+fn hold(observed: &ObservedAgent, accepted: Verdict, stand: Stand, reason: Reason, note: &str) -> Plan<AgentStep> {
     let published = Verdict::new(Part::Published, stand, reason, note);
     let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
-    Plan::nothing(vec![accepted, published, served])
+    // Put back where somebody took it off while there is something of ours.
+    let lost = !observed.finalizer && matches!(observed.entry, Seen::Ours(_));
+    let steps = if lost { vec![AgentStep::AddFinalizer] } else { Vec::new() };
+    Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None }
 }
 
 fn plan_credential(
@@ -77,18 +85,24 @@ fn plan_credential(
 
 fn plan_revision(
     desired: &DesiredAgent,
+    observed: &ObservedAgent,
     revisions: &[RevisionView],
     upstream: Option<String>,
     steps: &mut Vec<AgentStep>,
 ) -> AgentRevision {
     let hash = behaviour_hash(&desired.behaviour);
-    let newest = revisions.iter().max_by_key(|r| r.number);
+    // The entry counts as well: numbers go on where the revisions were deleted by hand.
+    let published = match &observed.entry {
+        Seen::Ours(AgentEntryView { entry: Some(entry), .. }) => Some((entry.current.number, &entry.current.hash)),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    };
+    let newest = revisions.iter().map(|r| (r.number, &r.hash)).chain(published).max_by_key(|(number, _)| *number);
     let number = match newest {
-        Some(newest) if newest.hash == hash => newest.number,
-        Some(newest) => newest.number.saturating_add(1),
+        Some((number, newest)) if *newest == hash => number,
+        Some((number, _)) => number.saturating_add(1),
         None => 1,
     };
-    let kept = newest.is_some_and(|n| n.number == number);
+    let kept = revisions.iter().any(|r| r.number == number && r.hash == hash);
     if !kept {
         let behaviour = Box::new(desired.behaviour.clone());
         steps.push(AgentStep::CreateRevision { number, hash: hash.clone(), behaviour });
@@ -132,12 +146,9 @@ fn plan_entry(
     (verdict(Stand::Doing, Reason::Published, &note), None)
 }
 
-/// Deletes credential entries that nothing refers to, once no running replica can still look for them.
-fn plan_unused(observed: &ObservedAgent, steps: &mut Vec<AgentStep>) {
-    if !still_unaware(observed.last_reference, &observed.replicas).is_empty() {
-        return;
-    }
-    let gone = observed.unused_upstreams.iter();
+/// Deletes credential entries that nothing refers to any more but what is `in_use`.
+fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>, steps: &mut Vec<AgentStep>) {
+    let gone = observed.unused_upstreams.iter().filter(|(hash, _)| Some(hash.as_str()) != in_use);
     steps.extend(gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }));
 }
 
@@ -176,7 +187,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
         Seen::Missing | Seen::Foreign(_) => {}
     }
     let mut steps = Vec::new();
-    plan_unused(observed, &mut steps);
+    plan_unused(observed, None, &mut steps);
     steps.push(AgentStep::RemoveFinalizer);
     let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the last parts are being removed");
     Plan { steps, verdicts: vec![working], awaits: None, wake_at: None }

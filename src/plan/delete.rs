@@ -6,8 +6,9 @@
 use super::{
     Plan,
     acks::still_unaware,
+    entry::withdrawn_entry,
     ledger::{Holding, judge},
-    observed::{EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen, Unseen},
+    observed::{DatabaseView, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen, Unseen},
     step::{CloseDatabase, TenantStep},
     tenant::unseen_reason,
     verdict::{Stand, Verdict},
@@ -15,7 +16,8 @@ use super::{
 use crate::{
     api::{ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason},
     domain::{
-        entry::{TenantEntry, TenantState},
+        class::ErrorClass,
+        entry::TenantState,
         ident::{ObjectId, TenantId},
     },
 };
@@ -39,10 +41,14 @@ pub fn plan_deletion(
     installation: &Installation,
     now: Timestamp,
 ) -> Plan<TenantStep> {
-    let Some(tenant_id) = departing.tenant_id.as_ref().filter(|_| observed.finalizer) else {
-        return finish(Vec::new(), observed);
+    let Some(tenant_id) = &departing.tenant_id else {
+        return finish(Vec::new(), Vec::new(), observed);
     };
-    match withdraw(observed, installation, now) {
+    // Without the finalizer nothing was made, or somebody took it off to be let go (also: the object is gone already).
+    // What is left is cleared away, and data is kept: nobody says any more that it may be dropped.
+    let kept = Departing { policy: DeletionPolicy::Retain, ..departing.clone() };
+    let departing = if observed.finalizer { departing } else { &kept };
+    match withdraw(tenant_id, departing, observed, installation, now) {
         Withdrawal::Step(entry_step) => {
             return Plan {
                 steps: vec![entry_step],
@@ -63,57 +69,65 @@ enum Withdrawal {
 }
 
 /// Takes the tenant out of service: entry state `deleting`, acknowledged by every running replica or timed out.
-fn withdraw(observed: &ObservedTenant, installation: &Installation, now: Timestamp) -> Withdrawal {
+fn withdraw(
+    tenant_id: &TenantId,
+    departing: &Departing,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> Withdrawal {
     let waits = |verdict, awaits, wake_at| Withdrawal::Waits {
         plan: Box::new(Plan { steps: Vec::new(), verdicts: vec![verdict], awaits, wake_at }),
     };
+    let rewritten = |view: Option<&EntryView>| {
+        let withdrawn = withdrawn_entry(tenant_id, departing, observed, view, installation, now);
+        withdrawn.map_or(Withdrawal::Done(Vec::new()), |entry| {
+            Withdrawal::Step(TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) })
+        })
+    };
     let view = match &observed.entry {
+        // Deleted by hand: replicas ignore that, and serve on until they read `deleting`.
+        Seen::Missing if was_served(departing, observed) => return rewritten(None),
         Seen::Missing | Seen::Foreign(_) => return Withdrawal::Done(Vec::new()),
         Seen::Unknown(unseen) => {
             return waits(blocked(Reason::Retrying, Stand::Unseen(unseen.class), unseen.note.clone()), None, None);
         }
         Seen::Ours(view) => view,
     };
-    // A damaged entry can't be rewritten as `deleting`; replicas quarantine it, so nobody serves it as written.
-    let Some(entry) = &view.entry else { return Withdrawal::Done(Vec::new()) };
-    match entry.state {
-        TenantState::Active | TenantState::Suspended => Withdrawal::Step(withdrawing(entry, view, installation, now)),
-        TenantState::Deleting => {
-            let unaware = still_unaware(view.version, &observed.replicas);
-            let deadline = entry
-                .state_since
-                .saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds))
-                .unwrap_or(now);
-            match (unaware.is_empty(), now >= deadline) {
-                (true, _) => Withdrawal::Done(Vec::new()),
-                (false, false) => {
-                    let note = format!("waiting for {} to stop serving the tenant", unaware.join(", "));
-                    waits(working(note), Some(view.version), Some(deadline))
-                }
-                (false, true) => Withdrawal::Done(vec![TenantStep::RecordEvent(Notice {
-                    kind: NoticeKind::Warning,
-                    reason: Reason::ReplicaPassedOver,
-                    note: format!("{} did not acknowledge the deletion in time", unaware.join(", ")),
-                })]),
-            }
+    let deleting = view.entry.as_ref().filter(|entry| entry.state == TenantState::Deleting);
+    let Some(entry) = deleting else { return rewritten(Some(view)) };
+    let unaware = still_unaware(view.version, &observed.replicas);
+    let deadline =
+        entry.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
+    match (unaware.is_empty(), now >= deadline) {
+        (true, _) => Withdrawal::Done(Vec::new()),
+        (false, false) => {
+            let note = format!("waiting for {} to stop serving the tenant", unaware.join(", "));
+            waits(working(note), Some(view.version), Some(deadline))
         }
+        (false, true) => Withdrawal::Done(vec![TenantStep::RecordEvent(Notice {
+            kind: NoticeKind::Warning,
+            reason: Reason::ReplicaPassedOver,
+            note: format!("{} did not acknowledge the deletion in time", unaware.join(", ")),
+        })]),
     }
 }
 
-fn withdrawing(entry: &TenantEntry, view: &EntryView, installation: &Installation, now: Timestamp) -> TenantStep {
-    let entry =
-        TenantEntry { state: TenantState::Deleting, state_since: now, epoch: installation.epoch, ..entry.clone() };
-    TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) }
+/// Whether replicas served the tenant and nothing of the deletion has been done yet.
+fn was_served(departing: &Departing, observed: &ObservedTenant) -> bool {
+    let active = |row: LedgerRow| row.uid == departing.object.uid && row.state == RowState::Active;
+    observed.recorded.served.is_some() && row_of(observed).is_some_and(active)
 }
 
-/// Ends the tenant in the database, then everything else.
+/// Ends the tenant in the database, then everything else. `notices` are told once, with the first effect that follows,
+/// and after it: where a namespace goes, events can't be written any more, and that must not hold up a deletion.
 fn close(
     tenant_id: &TenantId,
     departing: &Departing,
     observed: &ObservedTenant,
     installation: &Installation,
     now: Timestamp,
-    mut notices: Vec<TenantStep>,
+    notices: Vec<TenantStep>,
 ) -> Plan<TenantStep> {
     let close_now = |row: Option<LedgerRow>| {
         TenantStep::CloseDatabase(CloseDatabase {
@@ -123,45 +137,40 @@ fn close(
             row,
         })
     };
+    let row = row_of(observed);
     match judge(&departing.object.uid, observed) {
         Holding::Unknown(unseen) => stuck(unseen_reason(unseen.class), Stand::Unseen(unseen.class), unseen.note),
-        Holding::Changed(note) => {
-            stuck(Reason::DatabaseChanged, Stand::Refused(crate::domain::class::ErrorClass::Conflict), note)
+        Holding::Changed(note) => stuck(Reason::DatabaseChanged, Stand::Refused(ErrorClass::Conflict), note),
+        // Our row, but the objects it names carry another mark: not ours to drop, nor to leave open unsaid.
+        Holding::Foreign(note) if row.as_ref().is_some_and(|r| r.uid == departing.object.uid) => {
+            stuck(Reason::Conflict, Stand::Refused(ErrorClass::Conflict), note)
         }
         // Somebody else's data, or the tombstone of an earlier tenant: not ours to touch.
-        Holding::Foreign(_) | Holding::Retained(_) => finish(notices, observed),
-        // A tombstone also where nothing was made yet, so that a delayed step of ours finds the id closed. Where an
-        // older claimant waits for the id, it is his to open.
-        Holding::Nothing { replaces: Some(_), .. } => finish(notices, observed),
-        Holding::Nothing { replaces: None, .. } if observed.rival.is_some() => finish(notices, observed),
-        Holding::Nothing { replaces: None, .. } => {
-            notices.push(close_now(None));
-            finish(notices, observed)
+        Holding::Foreign(_) | Holding::Retained(_) => finish(Vec::new(), notices, observed),
+        // A tombstone of our own also where nothing was made yet, so that a delayed step of ours finds the id closed.
+        // Where an older claimant waits for the id, it is his to open.
+        Holding::Nothing { .. } if observed.rival.is_some() || !observed.finalizer => {
+            finish(Vec::new(), notices, observed)
         }
-        Holding::Lost(_) => {
-            notices.push(close_now(row_of(observed)));
-            finish(notices, observed)
-        }
+        Holding::Nothing { .. } => finish(vec![close_now(None)], notices, observed),
+        Holding::Lost(_) => finish(vec![close_now(row)], notices, observed),
         Holding::Ours { row, .. } => match row.state {
-            RowState::Active => {
-                notices.push(TenantStep::RevokeAccess { row });
-                Plan {
-                    steps: notices,
-                    verdicts: vec![working("access to the data is being revoked")],
-                    awaits: None,
-                    wake_at: Some(now),
-                }
-            }
-            RowState::Deleting => drain(row, observed, installation, now, notices, close_now),
-            RowState::Retained | RowState::Dropped => finish(notices, observed),
+            RowState::Active => Plan {
+                steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),
+                verdicts: vec![working("access to the data is being revoked")],
+                awaits: None,
+                wake_at: Some(now),
+            },
+            RowState::Deleting => drain(row, observed, installation, now, close_now),
+            RowState::Retained | RowState::Dropped => finish(Vec::new(), Vec::new(), observed),
         },
     }
 }
 
 fn row_of(observed: &ObservedTenant) -> Option<LedgerRow> {
     match &observed.database {
-        super::observed::DatabaseView::Facts(facts) => facts.row.clone(),
-        super::observed::DatabaseView::Unknown(_) | super::observed::DatabaseView::Changed { .. } => None,
+        DatabaseView::Facts(facts) => facts.row.clone(),
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
     }
 }
 
@@ -171,12 +180,11 @@ fn drain(
     observed: &ObservedTenant,
     installation: &Installation,
     now: Timestamp,
-    mut steps: Vec<TenantStep>,
     close_now: impl Fn(Option<LedgerRow>) -> TenantStep,
 ) -> Plan<TenantStep> {
     let open = match &observed.database {
-        super::observed::DatabaseView::Facts(facts) => facts.open_transactions,
-        super::observed::DatabaseView::Unknown(_) | super::observed::DatabaseView::Changed { .. } => 0,
+        DatabaseView::Facts(facts) => facts.open_transactions,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => 0,
     };
     let deadline =
         row.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
@@ -184,14 +192,13 @@ fn drain(
         let note = format!("waiting for {open} open transactions of the tenant");
         let verdict = blocked(Reason::DrainingTransactions, Stand::Waits, note);
         let poll = now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(deadline);
-        return Plan { steps, verdicts: vec![verdict], awaits: None, wake_at: Some(poll.min(deadline)) };
+        return Plan { steps: Vec::new(), verdicts: vec![verdict], awaits: None, wake_at: Some(poll.min(deadline)) };
     }
-    steps.push(close_now(Some(row)));
-    finish(steps, observed)
+    finish(vec![close_now(Some(row))], Vec::new(), observed)
 }
 
 /// Removes what is ours in Kubernetes, the finalizer last.
-fn finish(mut steps: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
+fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
     match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
             steps.push(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version });
@@ -209,6 +216,7 @@ fn finish(mut steps: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantS
     if observed.finalizer {
         steps.push(TenantStep::RemoveFinalizer);
     }
+    steps.extend(notices);
     Plan { steps, verdicts: vec![working("the last parts are being removed")], awaits: None, wake_at: None }
 }
 

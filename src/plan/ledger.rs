@@ -64,7 +64,13 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
                 "the database keeps schema '{}' of the deleted Tenant {}/{} (UID {}); choose another tenant id",
                 row.schema, row.namespace, row.name, row.uid
             )),
-            RowState::Dropped => Holding::Nothing { offer: facts.offer, replaces: Some(row.incarnation) },
+            RowState::Dropped if facts.role_mark.is_none() && facts.schema_mark.is_none() => {
+                Holding::Nothing { offer: facts.offer, replaces: Some(row.incarnation) }
+            }
+            RowState::Dropped => Holding::Foreign(format!(
+                "role or schema '{}' exists, though the ledger says that the Tenant {}/{} it belonged to was dropped",
+                row.schema, row.namespace, row.name
+            )),
         },
     }
 }

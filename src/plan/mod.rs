@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cells;
 pub mod delete;
 pub mod instance;
+mod entry;
 pub mod ledger;
 pub mod observed;
 pub mod progress;

@@ -5,7 +5,7 @@ use crate::domain::{
     class::ErrorClass,
     entry::{AgentEntry, TenantEntry},
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, Uid, Version},
-    keys::{KeyBytes, Keyring, Kid},
+    keys::{KeyBytes, Keyring, KeyringError, Kid},
     resolve::AgentLookup,
 };
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub struct ObservedTenant {
     pub recorded: Recorded,
     /// The database.
     pub database: DatabaseView,
-    /// The signing Secret in the Tenant's namespace. `Foreign` also when its content is damaged.
+    /// The signing Secret in the Tenant's namespace; whose it is says its label, not its content.
     pub keys: Seen<KeysView>,
     /// The registry entry.
     pub entry: Seen<EntryView>,
@@ -101,7 +101,7 @@ pub struct LedgerFacts {
     pub grants_ok: bool,
     /// Transactions that hold locks on the schema's relations; asked for only while deleting, else 0.
     pub open_transactions: i64,
-    /// Where a new tenant would go; present only if there is no row.
+    /// Where a new tenant would go; present if there is no row, or only the tombstone of a dropped tenant.
     pub offer: Option<CellOffer>,
 }
 
@@ -188,8 +188,8 @@ pub struct KeysView {
     pub uid: Uid,
     /// Its version.
     pub version: Version,
-    /// Its content.
-    pub ring: Keyring,
+    /// Its content, or how it is damaged.
+    pub ring: Result<Keyring, KeyringError>,
 }
 
 /// A tenant's registry entry.
@@ -236,16 +236,18 @@ pub struct ObservedAgent {
     pub entry: Seen<AgentEntryView>,
     /// The credential, if the spec names one.
     pub credential: Seen<Credential>,
-    /// Hashes of the credential entries in the registry that only this AgentConfig uses or used, or could use: every
-    /// hash that no other AgentConfig's entry refers to, with the version of its Secret.
+    /// Hashes of the credential entries in the registry to which no other AgentConfig's entry refers, with the version
+    /// of their Secrets. The one that this AgentConfig uses now is among them.
     pub unused_upstreams: BTreeMap<String, Version>,
     /// The credential entry for the current credential is in the registry.
     pub upstream_published: bool,
     /// Its revisions, newest last.
     pub revisions: Seen<Vec<RevisionView>>,
-    /// Tenants whose spec or entry refers to it, by name; at most 10, enough for a message.
+    /// Tenants whose entry refers to it, by name; at most 10, enough for a message. A Tenant that only names it in its
+    /// spec is not one: it is told that the AgentConfig is going, and two objects must not wait for each other.
     pub users: Vec<String>,
-    /// The highest version of a tenant entry that stopped referring to it, or of its own entry.
+    /// The highest version at which a tenant entry stopped referring to it, or its own entry was written or deleted.
+    /// Where that is not known (after a restart) the highest version of the registry.
     pub last_reference: Version,
     /// The replicas of the agent API.
     pub replicas: Replicas,

@@ -13,7 +13,7 @@ use crate::{
 /// One effect of a Tenant's pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TenantStep {
-    /// Puts the finalizer on the object.
+    /// Puts the finalizer on the object. Fails where the object (by UID) is gone or being deleted.
     AddFinalizer,
     /// Publishes the login of a cell (`cell-` entry), then makes the cell's roles with it. A login that is published
     /// already is used instead of `password`.
@@ -23,33 +23,39 @@ pub enum TenantStep {
         /// Password of the new login.
         password: KeyBytes,
     },
-    /// One transaction: ledger row, role, schema, tables, grants, membership, marks.
+    /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or
+    /// schema is there; does nothing if this very one is.
     Provision(Provision),
-    /// Makes right what drifted on an active tenant: grants and membership.
+    /// Makes right what drifted on an active tenant: grants and membership. Fails unless the row is still this one, and
+    /// active, and the marks are its own.
     RepairDatabase {
         /// The row of the tenant.
         row: LedgerRow,
     },
-    /// Creates the signing Secret.
+    /// Creates the signing Secret. One that exists is left alone: the step fails, and the next pass reads it.
     CreateKeys {
         /// Its content.
         ring: Keyring,
     },
-    /// Writes the registry entry.
+    /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of an
+    /// AgentConfig to which an active one refers is not there.
     PutEntry {
         /// Its content.
         entry: Box<TenantEntry>,
         /// The version to replace; `None` creates.
         replace: Option<Version>,
     },
-    /// One transaction: row state `deleting`, membership revoked. New transactions of the tenant can't start.
+    /// One transaction: row state `deleting`, membership revoked. New transactions of the tenant can't start. Fails
+    /// unless the row is still this one and active or already deleting.
     RevokeAccess {
         /// The row of the tenant.
         row: LedgerRow,
     },
-    /// One transaction: drops or keeps the objects, and leaves a tombstone.
+    /// One transaction: drops or keeps the objects, and leaves a tombstone. Revokes what access there still is, touches
+    /// only objects that carry the row's mark, and does nothing where the tombstone is there already. Without a row it
+    /// makes a tombstone, also in place of the one of an earlier, dropped tenant, and fails if there is any other row.
     CloseDatabase(CloseDatabase),
-    /// Deletes the registry entry.
+    /// Deletes the registry entry. One that is gone already is a success; one that changed is not.
     DeleteEntry {
         /// UID of the Secret.
         uid: Uid,
@@ -63,7 +69,8 @@ pub enum TenantStep {
         /// Version of the Secret.
         version: Version,
     },
-    /// Takes the finalizer off the object.
+    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while an entry or a signing Secret
+    /// with this Tenant's mark is there: after this step nobody would look for them.
     RemoveFinalizer,
     /// Writes the status.
     WriteStatus(Box<TenantStatus>),
@@ -106,7 +113,8 @@ pub struct CloseDatabase {
 pub enum AgentStep {
     /// Puts the finalizer on the object.
     AddFinalizer,
-    /// Keeps a revision as a ControllerRevision owned by the AgentConfig.
+    /// Keeps a revision as a ControllerRevision owned by the AgentConfig. One with this number and hash is a success;
+    /// one with another hash is not.
     CreateRevision {
         /// Its number.
         number: i64,
@@ -122,28 +130,29 @@ pub enum AgentStep {
     },
     /// Writes the entry of a credential; its content never changes, so an existing one is left alone.
     PutUpstream(UpstreamEntry),
-    /// Writes the registry entry.
+    /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of the
+    /// credential to which it refers is not there.
     PutEntry {
         /// Its content.
         entry: Box<AgentEntry>,
         /// The version to replace; `None` creates.
         replace: Option<Version>,
     },
-    /// Deletes the registry entry.
+    /// Deletes the registry entry. Under the lock of references: fails while a tenant's entry refers to it.
     DeleteEntry {
         /// UID of the Secret.
         uid: Uid,
         /// Version of the Secret.
         version: Version,
     },
-    /// Deletes the entry of a credential that nothing refers to.
+    /// Deletes the entry of a credential. Under the lock of references: fails while an AgentConfig's entry refers to it.
     DeleteUpstream {
         /// Hash that names it.
         hash: String,
         /// Version of the Secret.
         version: Version,
     },
-    /// Takes the finalizer off the object.
+    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while its entry is there.
     RemoveFinalizer,
     /// Writes the status.
     WriteStatus(Box<AgentConfigStatus>),
@@ -156,7 +165,7 @@ pub enum AgentStep {
 pub enum Done {
     /// Nothing more.
     Plain,
-    /// An object was written at this version.
+    /// A registry entry was written at this version (no other object's version is comparable with acknowledgements).
     At(Version),
 }
 

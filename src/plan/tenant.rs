@@ -3,6 +3,7 @@
 use super::{
     Plan,
     acks::judge_served,
+    entry::plan_entry,
     ledger::{Holding, judge},
     observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
     step::{Provision, TenantStep},
@@ -12,13 +13,12 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState, VerificationKey},
-        ident::{AgentName, Incarnation, Uid, Version},
+        entry::EntryDatabase,
+        ident::{Incarnation, Uid},
         keys::{Keyring, SigningKey},
         resolve::{AgentLookup, DesiredTenant},
     },
 };
-use std::collections::BTreeMap;
 
 /// Plans a Tenant that should exist.
 pub fn plan_tenant(
@@ -27,23 +27,22 @@ pub fn plan_tenant(
     installation: &Installation,
     now: jiff::Timestamp,
 ) -> Plan<TenantStep> {
-    let mut steps = Vec::new();
     let holding = judge(&desired.object.uid, observed);
     let accepted = judge_acceptance(desired, observed, &holding);
+    // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
+    let has_effects = has_effects(observed, &holding);
+    let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
     if !accepted.lets_pass() {
-        let mut plan = Plan::nothing(vec![accepted]);
-        plan.verdicts.extend(standing_parts(desired, observed, &holding));
-        return plan;
+        let mut verdicts = vec![accepted];
+        verdicts.extend(standing_parts(desired, observed, &holding));
+        return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
     }
-    if !observed.finalizer {
-        steps.push(TenantStep::AddFinalizer);
-    }
+    let mut steps = finalizer(true);
     let (database, home) = plan_database(desired, observed, installation, holding, &mut steps);
     let mut verdicts = vec![accepted, database];
     let Some(home) = home else {
         verdicts.extend(standing_tail(observed));
-        // Nothing outside the object is touched in this pass, so the finalizer can wait as well.
-        return Plan { steps: Vec::new(), verdicts, awaits: None, wake_at: None };
+        return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
     };
     let (keys, ring) = plan_keys(observed, &home, &mut steps);
     verdicts.push(keys);
@@ -58,16 +57,30 @@ pub fn plan_tenant(
     Plan { steps, verdicts, awaits, wake_at: None }
 }
 
+/// Whether there is, or was once, something of this Tenant outside the object.
+fn has_effects(observed: &ObservedTenant, holding: &Holding) -> bool {
+    matches!(holding, Holding::Ours { .. } | Holding::Lost(_))
+        || matches!(observed.entry, Seen::Ours(_))
+        || matches!(observed.keys, Seen::Ours(_))
+        || observed.recorded.incarnation.is_some()
+}
+
 /// Where the tenant's data is or will be.
-struct Home {
-    incarnation: Incarnation,
-    database: EntryDatabase,
-    ring_version: i32,
+pub(super) struct Home {
+    /// Identity of the data.
+    pub incarnation: Incarnation,
+    /// Where it is.
+    pub database: EntryDatabase,
+    /// Version of the keyring, as the ledger says.
+    pub ring_version: i32,
 }
 
 fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Verdict {
     let refuse = |reason, note: String, class| Verdict::new(Part::Accepted, Stand::Refused(class), reason, note);
-    let owned = matches!(holding, Holding::Ours { .. }) || matches!(observed.entry, Seen::Ours(_));
+    // The database may be out of reach, and the entry deleted by hand: then what we recorded says whose the id is.
+    let owned = matches!(holding, Holding::Ours { .. })
+        || matches!(observed.entry, Seen::Ours(_))
+        || observed.recorded.incarnation.is_some();
     if let (Some(rival), false) = (&observed.rival, owned) {
         let note =
             format!("tenant id '{}' is claimed by the older Tenant {rival} (UID {})", desired.tenant_id, rival.uid);
@@ -82,24 +95,42 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
         | Holding::Changed(_)
         | Holding::Unknown(_) => {}
     }
-    if let Seen::Foreign(note) = &observed.entry {
-        return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict);
+    match (&observed.entry, holding) {
+        (Seen::Foreign(note), _) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict),
+        // The entry may give the id to somebody else, or say that there was data: nothing is made before it is read.
+        (Seen::Unknown(unseen), Holding::Nothing { .. }) => {
+            let stand = Stand::Unseen(unseen.class);
+            return Verdict::new(Part::Accepted, stand, Reason::Retrying, unseen.note.clone());
+        }
+        (Seen::Unknown(_) | Seen::Missing | Seen::Ours(_), _) => {}
     }
     let missing: Vec<&str> = desired
         .agents
         .iter()
-        .filter(|(name, _)| matches!(observed.agents.get(*name), None | Some(AgentLookup::Missing)))
+        .filter(|(name, _)| match observed.agents.get(*name) {
+            None | Some(AgentLookup::Missing) => true,
+            Some(AgentLookup::Leaving(uid)) => !runs_already(observed, uid),
+            Some(AgentLookup::Unpublished(_) | AgentLookup::Published(_)) => false,
+        })
         .map(|(_, agent)| agent.config.as_str())
         .collect();
     if !missing.is_empty() {
         let note = format!(
-            "AgentConfig '{}' does not exist in namespace '{}'",
+            "AgentConfig '{}' does not exist in namespace '{}', or is being deleted",
             missing.join("', '"),
             desired.object.namespace
         );
         return refuse(Reason::AgentConfigMissing, note, ErrorClass::Waiting);
     }
     Verdict::new(Part::Accepted, Stand::Holds, Reason::Accepted, "the spec is valid")
+}
+
+/// Whether the registry lets this tenant run an AgentConfig.
+fn runs_already(observed: &ObservedTenant, config: &Uid) -> bool {
+    match &observed.entry {
+        Seen::Ours(EntryView { entry: Some(entry), .. }) => entry.agents.values().any(|a| a.config_uid == *config),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => false,
+    }
 }
 
 /// What a pass that must not change anything can still say about the later parts.
@@ -121,8 +152,8 @@ fn standing_parts(desired: &DesiredTenant, observed: &ObservedTenant, holding: &
 
 fn standing_tail(observed: &ObservedTenant) -> [Verdict; 3] {
     let keys = match &observed.keys {
-        Seen::Ours(view) => issued(&view.ring, Stand::Holds),
-        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => pending(Part::SigningKeysReady),
+        Seen::Ours(KeysView { ring: Ok(ring), .. }) => issued(ring, Stand::Holds),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => pending(Part::SigningKeysReady),
     };
     let (published, served) = match &observed.entry {
         Seen::Ours(EntryView { entry: Some(entry), version, .. }) => (
@@ -261,7 +292,16 @@ fn issued(ring: &Keyring, stand: Stand) -> Verdict {
 fn plan_keys(observed: &ObservedTenant, home: &Home, steps: &mut Vec<TenantStep>) -> (Verdict, Option<Keyring>) {
     let verdict = |stand, reason, note: String| Verdict::new(Part::SigningKeysReady, stand, reason, note);
     match &observed.keys {
-        Seen::Ours(KeysView { ring, .. }) => (issued(ring, Stand::Holds), Some(ring.clone())),
+        Seen::Ours(KeysView { ring: Ok(ring), .. }) => (issued(ring, Stand::Holds), Some(ring.clone())),
+        Seen::Ours(KeysView { ring: Err(e), .. }) => {
+            let note = format!("the signing Secret is damaged: {e}; delete it, and it is restored from the registry");
+            (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None)
+        }
+        Seen::Missing if matches!(observed.entry, Seen::Unknown(_)) => {
+            // The entry may hold the ring that was lost: no second key before it is read.
+            let note = "the signing Secret is gone, and the registry entry that may hold its keys can't be read";
+            (verdict(Stand::Unseen(ErrorClass::Transient), Reason::Retrying, note.to_owned()), None)
+        }
         Seen::Missing => {
             let ring = restored_ring(observed, home)
                 .map_or_else(|| Keyring::first(observed.fresh.kid.clone(), observed.fresh.key.clone()), Ok);
@@ -291,89 +331,4 @@ fn restored_ring(observed: &ObservedTenant, home: &Home) -> Option<Keyring> {
         key: k.key.clone(),
     });
     Keyring::new(home.ring_version, keys.collect()).ok()
-}
-
-fn published_agents(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
-    let mut agents = BTreeMap::new();
-    for (name, wanted) in &desired.agents {
-        let uid: Uid = match observed.agents.get(name) {
-            Some(AgentLookup::Published(uid)) => uid.clone(),
-            Some(AgentLookup::Unpublished(_) | AgentLookup::Missing) | None => return Err(wanted.config.clone()),
-        };
-        agents.insert(name.clone(), EntryAgent { config_uid: uid, overrides: wanted.overrides.clone() });
-    }
-    Ok(agents)
-}
-
-fn plan_entry(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    home: &Home,
-    ring: &Keyring,
-    now: jiff::Timestamp,
-    steps: &mut Vec<TenantStep>,
-) -> (Verdict, Option<Version>) {
-    let verdict = |stand, reason, note: String| Verdict::new(Part::Published, stand, reason, note);
-    let agents = match published_agents(desired, observed) {
-        Ok(agents) => agents,
-        Err(config) => {
-            let note = format!("AgentConfig '{config}' is not in the registry yet");
-            return (verdict(Stand::Waits, Reason::AgentConfigNotPublished, note), None);
-        }
-    };
-    let entry = TenantEntry {
-        format: FORMAT,
-        tenant_id: desired.tenant_id.clone(),
-        incarnation: home.incarnation,
-        uid: desired.object.uid.clone(),
-        namespace: desired.object.namespace.clone(),
-        name: desired.object.name.clone(),
-        generation: desired.generation,
-        epoch: installation.epoch,
-        state: TenantState::Active,
-        state_since: now,
-        database: home.database.clone(),
-        agents,
-        default_agent: desired.default_agent.clone(),
-        mutable: desired.mutable.clone(),
-        auth: EntryAuth {
-            issuer: desired.issuer.clone(),
-            audience: desired.audience.clone(),
-            max_token_seconds: desired.max_token_seconds,
-        },
-        keys: ring.keys().iter().map(verification_key).collect(),
-        revoked_kids: std::collections::BTreeSet::new(),
-    };
-    let written = || verdict(Stand::Doing, Reason::Published, "the registry entry equals the spec".to_owned());
-    match &observed.entry {
-        Seen::Missing => {
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
-            (written(), None)
-        }
-        Seen::Ours(view) if view.entry.as_ref().is_some_and(|old| says_the_same(old, &entry)) => {
-            let note = "the registry entry equals the spec".to_owned();
-            (verdict(Stand::Holds, Reason::Published, note), Some(view.version))
-        }
-        Seen::Ours(view) => {
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
-            (written(), None)
-        }
-        Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
-        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
-    }
-}
-
-fn verification_key(key: &SigningKey) -> VerificationKey {
-    VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, state: key.state, key: key.key.clone() }
-}
-
-/// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
-fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
-    let aligned =
-        TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
-    aligned == *old
 }

@@ -40,7 +40,7 @@ pub fn project_agent(
     let sources = Sources {
         parts: &PARTS,
         verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step, facts.deleting), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
@@ -57,13 +57,14 @@ pub fn project_agent(
     (status, notices)
 }
 
-fn part_of(step: &AgentStep) -> Part {
+fn part_of(step: &AgentStep, deleting: bool) -> Part {
     match step {
         AgentStep::AddFinalizer => Part::Accepted,
         AgentStep::CreateRevision { .. }
         | AgentStep::DeleteRevision { .. }
         | AgentStep::PutUpstream(_)
         | AgentStep::PutEntry { .. } => Part::Published,
+        AgentStep::DeleteUpstream { .. } if !deleting => Part::Published,
         AgentStep::DeleteUpstream { .. } | AgentStep::DeleteEntry { .. } | AgentStep::RemoveFinalizer => {
             Part::DeletionBlocked
         }

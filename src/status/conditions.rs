@@ -58,7 +58,7 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
                 passed_failure = true;
                 failed_part(part, failure)
             }
-            (_, Some(verdict)) if !(passed_failure && verdict.stand == Stand::Doing) => of_verdict(verdict),
+            (_, Some(verdict)) if !(passed_failure && counts_on_steps(verdict)) => of_verdict(verdict),
             (_, Some(_)) => unreached(part),
             (_, None) => match find(sources.previous, part) {
                 Some(kept) => keep(part, kept),
@@ -100,6 +100,11 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
     wanted.extend(blocked);
     let notices = notices(&wanted, sources.previous);
     (wanted.into_iter().map(|w| condition(w, sources, now)).collect(), notices)
+}
+
+/// Whether a verdict holds only if the steps before it went well.
+fn counts_on_steps(verdict: &Verdict) -> bool {
+    verdict.stand == Stand::Doing || (verdict.stand == Stand::Waits && verdict.part == ConditionType::Served)
 }
 
 fn of_verdict(verdict: &Verdict) -> Wanted {

@@ -78,7 +78,7 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
     was_ready
         && !facts.deleting
         && previous.observed_generation == Some(facts.generation)
-        && facts.plan.steps.is_empty()
+        && facts.plan.steps.iter().all(|step| *step == TenantStep::AddFinalizer)
         && facts.plan.verdicts.iter().any(outage)
         && facts.plan.verdicts.iter().all(|v| outage(v) || !matches!(v.stand, Stand::Refused(_)))
 }
@@ -165,7 +165,7 @@ fn keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
         _ => None,
     });
     let seen = facts.observed.and_then(|o| match &o.keys {
-        Seen::Ours(view) => Some(&view.ring),
+        Seen::Ours(view) => view.ring.as_ref().ok(),
         Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
     });
     let kid = created.or(seen).and_then(Keyring::current).map(|k| k.kid.to_string())?;

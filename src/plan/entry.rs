@@ -1,0 +1,159 @@
+//! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
+
+use super::{
+    delete::Departing,
+    observed::{DatabaseView, EntryView, Installation, KeysView, ObservedTenant, Seen},
+    step::TenantStep,
+    tenant::Home,
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState, VerificationKey},
+        ident::{AgentName, CellNumber, TenantId, Uid, Version},
+        keys::{Keyring, SigningKey},
+        resolve::{AgentLookup, DesiredTenant},
+    },
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn published_agents(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+    let mut agents = BTreeMap::new();
+    for (name, wanted) in &desired.agents {
+        let uid: Uid = match observed.agents.get(name) {
+            Some(AgentLookup::Published(uid) | AgentLookup::Leaving(uid)) => uid.clone(),
+            Some(AgentLookup::Unpublished(_) | AgentLookup::Missing) | None => return Err(wanted.config.clone()),
+        };
+        agents.insert(name.clone(), EntryAgent { config_uid: uid, overrides: wanted.overrides.clone() });
+    }
+    Ok(agents)
+}
+
+/// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
+pub(super) fn plan_entry(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    home: &Home,
+    ring: &Keyring,
+    now: Timestamp,
+    steps: &mut Vec<TenantStep>,
+) -> (Verdict, Option<Version>) {
+    let verdict = |stand, reason, note: String| Verdict::new(Part::Published, stand, reason, note);
+    let agents = match published_agents(desired, observed) {
+        Ok(agents) => agents,
+        Err(config) => {
+            let note = format!("AgentConfig '{config}' is not in the registry yet");
+            return (verdict(Stand::Waits, Reason::AgentConfigNotPublished, note), None);
+        }
+    };
+    let entry = TenantEntry {
+        format: FORMAT,
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: home.incarnation,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        generation: desired.generation,
+        epoch: installation.epoch,
+        state: TenantState::Active,
+        state_since: now,
+        database: home.database.clone(),
+        agents,
+        default_agent: desired.default_agent.clone(),
+        mutable: desired.mutable.clone(),
+        auth: EntryAuth {
+            issuer: desired.issuer.clone(),
+            audience: desired.audience.clone(),
+            max_token_seconds: desired.max_token_seconds,
+        },
+        keys: ring.keys().iter().map(verification_key).collect(),
+        revoked_kids: BTreeSet::new(),
+    };
+    let written = || verdict(Stand::Doing, Reason::Published, "the registry entry equals the spec".to_owned());
+    match &observed.entry {
+        Seen::Missing => {
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            (written(), None)
+        }
+        Seen::Ours(view) if view.entry.as_ref().is_some_and(|old| says_the_same(old, &entry)) => {
+            let note = "the registry entry equals the spec".to_owned();
+            (verdict(Stand::Holds, Reason::Published, note), Some(view.version))
+        }
+        Seen::Ours(view) => {
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            (written(), None)
+        }
+        Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
+        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
+    }
+}
+
+fn verification_key(key: &SigningKey) -> VerificationKey {
+    VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, state: key.state, key: key.key.clone() }
+}
+
+/// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
+fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
+    let aligned =
+        TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
+    aligned == *old
+}
+
+/// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is made up
+/// anew: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
+pub(super) fn withdrawn_entry(
+    tenant_id: &TenantId,
+    departing: &Departing,
+    observed: &ObservedTenant,
+    view: Option<&EntryView>,
+    installation: &Installation,
+    now: Timestamp,
+) -> Option<TenantEntry> {
+    if let Some(entry) = view.and_then(|v| v.entry.as_ref()) {
+        let (state, epoch) = (TenantState::Deleting, installation.epoch);
+        return Some(TenantEntry { state, state_since: now, epoch, ..entry.clone() });
+    }
+    let row = match &observed.database {
+        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == departing.object.uid),
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+    };
+    let name = tenant_id.database_name(&installation.prefix);
+    let keys = match &observed.keys {
+        Seen::Ours(KeysView { ring: Ok(ring), .. }) => ring.keys().iter().map(verification_key).collect(),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => Vec::new(),
+    };
+    Some(TenantEntry {
+        format: FORMAT,
+        tenant_id: tenant_id.clone(),
+        incarnation: row.map(|r| r.incarnation).or(observed.recorded.incarnation).unwrap_or(observed.fresh.incarnation),
+        uid: departing.object.uid.clone(),
+        namespace: departing.object.namespace.clone(),
+        name: departing.object.name.clone(),
+        generation: 0,
+        epoch: installation.epoch,
+        state: TenantState::Deleting,
+        state_since: now,
+        database: EntryDatabase {
+            instance: installation.instance.clone(),
+            cell: row.map_or(CellNumber(1), |r| r.cell),
+            schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
+            role: row.map_or(name, |r| r.role.clone()),
+            schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
+            max_concurrent_transactions: 1,
+            statement_timeout_seconds: 1,
+        },
+        agents: BTreeMap::new(),
+        default_agent: AgentName::parse("none").ok()?,
+        mutable: BTreeSet::new(),
+        auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
+        keys,
+        revoked_kids: BTreeSet::new(),
+    })
+}
