@@ -102,17 +102,9 @@ impl LiveWorld {
         }
     }
 
-    /// Tenants that refer to it: by their spec, or by what the replicas were told.
+    /// Tenants whose entry refers to it. One that only names it in its spec is told that it is going.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
         let told = self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
-        let mut users: BTreeSet<String> = told.collect();
-        for (key, watched) in self.tenants.cache.all() {
-            let Ok(tenant) = &watched.object else { continue };
-            let here = key.namespace == scope.object.namespace && tenant.metadata.deletion_timestamp.is_none();
-            if here && tenant.spec.agents.iter().any(|a| a.config_ref.name == scope.object.name) {
-                users.insert(key.to_string());
-            }
-        }
-        users.into_iter().take(NAMED_USERS).collect()
+        told.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
     }
 }

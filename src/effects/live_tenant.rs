@@ -83,7 +83,12 @@ impl World<TenantScope> for LiveWorld {
             TenantStep::DeleteKeys { uid, version } => {
                 self.keys.perform_delete(object, &scope.key_secret, uid, *version).await
             }
-            TenantStep::RemoveFinalizer => self.tenants.perform_remove_finalizer(object).await,
+            TenantStep::RemoveFinalizer => {
+                if let Some(id) = &scope.tenant_id {
+                    self.registry.check_gone(&id.entry_name(), &object.uid).await?;
+                }
+                self.tenants.perform_remove_finalizer(object).await
+            }
             TenantStep::WriteStatus(status) => self.tenants.perform_write_status(object, status).await,
             TenantStep::RecordEvent(notice) => self.tenants.perform_record(object, notice).await,
         }
@@ -130,12 +135,15 @@ impl LiveWorld {
     fn look_up(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
         let metadata = watched.metadata();
         match &metadata.uid {
-            Some(uid) if metadata.deletion_timestamp.is_none() => {
+            Some(uid) => {
                 let uid = Uid(uid.clone());
+                if metadata.deletion_timestamp.is_some() {
+                    return AgentLookup::Leaving(uid);
+                }
                 let published = self.registry.holds(&agent_entry_name(&uid));
                 if published { AgentLookup::Published(uid) } else { AgentLookup::Unpublished(uid) }
             }
-            _ => AgentLookup::Missing,
+            None => AgentLookup::Missing,
         }
     }
 

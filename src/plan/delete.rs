@@ -147,9 +147,9 @@ fn close(
         }
         // Somebody else's data, or the tombstone of an earlier tenant: not ours to touch.
         Holding::Foreign(_) | Holding::Retained(_) => finish(Vec::new(), notices, observed),
-        // A tombstone of our own also where nothing was made yet, so that a delayed step of ours finds the id closed.
-        // Where an older claimant waits for the id, it is his to open.
-        Holding::Nothing { .. } if observed.rival.is_some() || !observed.finalizer => {
+        // A tombstone also where nothing was made yet, so that a delayed step of ours finds the id closed. Where an
+        // older claimant waits for the id, it is his to open.
+        Holding::Nothing { replaces, .. } if replaces.is_some() || observed.rival.is_some() || !observed.finalizer => {
             finish(Vec::new(), notices, observed)
         }
         Holding::Nothing { .. } => finish(vec![close_now(None)], notices, observed),

@@ -237,7 +237,7 @@ pub struct ObservedAgent {
     /// The credential, if the spec names one.
     pub credential: Seen<Credential>,
     /// Hashes of the credential entries in the registry to which no other AgentConfig's entry refers, with the version
-    /// of their Secrets. The one that this AgentConfig uses now is among them.
+    /// of their Secrets. The one that this AgentConfig uses now may be among them.
     pub unused_upstreams: BTreeMap<String, Version>,
     /// The credential entry for the current credential is in the registry.
     pub upstream_published: bool,
@@ -247,7 +247,7 @@ pub struct ObservedAgent {
     /// spec is not one: it is told that the AgentConfig is going, and two objects must not wait for each other.
     pub users: Vec<String>,
     /// The highest version at which a tenant entry stopped referring to it, or its own entry was written or deleted.
-    /// Where that is not known (after a restart) the highest version of the registry.
+    /// 0 where that is not known (after a restart): replicas ignore the deletion of what a loaded entry refers to.
     pub last_reference: Version,
     /// The replicas of the agent API.
     pub replicas: Replicas,

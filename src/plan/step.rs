@@ -53,7 +53,7 @@ pub enum TenantStep {
     },
     /// One transaction: drops or keeps the objects, and leaves a tombstone. Revokes what access there still is, touches
     /// only objects that carry the row's mark, and does nothing where the tombstone is there already. Without a row it
-    /// makes a tombstone, also in place of the one of an earlier, dropped tenant, and fails if there is any other row.
+    /// makes a tombstone, and fails if there is any row.
     CloseDatabase(CloseDatabase),
     /// Deletes the registry entry. One that is gone already is a success; one that changed is not.
     DeleteEntry {
@@ -69,8 +69,8 @@ pub enum TenantStep {
         /// Version of the Secret.
         version: Version,
     },
-    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while an entry or a signing Secret
-    /// with this Tenant's mark is there: after this step nobody would look for them.
+    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while an entry with this Tenant's
+    /// mark is there: a new leader's cache may lag, and after this step nobody would look for it.
     RemoveFinalizer,
     /// Writes the status.
     WriteStatus(Box<TenantStatus>),
@@ -152,7 +152,7 @@ pub enum AgentStep {
         /// Version of the Secret.
         version: Version,
     },
-    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while its entry is there.
+    /// Takes the finalizer off the object.
     RemoveFinalizer,
     /// Writes the status.
     WriteStatus(Box<AgentConfigStatus>),

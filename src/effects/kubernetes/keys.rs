@@ -114,12 +114,9 @@ fn view(secret: &Secret, owner: &ObjectId, name: &str) -> Seen<KeysView> {
         ));
     }
     let data = secret.data.as_ref();
-    match Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())) {
-        Ok(ring) => Seen::Ours(KeysView {
-            uid: Uid(secret.metadata.uid.clone().unwrap_or_default()),
-            version: version_of(secret),
-            ring,
-        }),
-        Err(error) => Seen::Foreign(format!("Secret '{name}' was changed by hand: {error}")),
-    }
+    Seen::Ours(KeysView {
+        uid: Uid(secret.metadata.uid.clone().unwrap_or_default()),
+        version: version_of(secret),
+        ring: Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())),
+    })
 }

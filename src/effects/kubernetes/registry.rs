@@ -261,6 +261,19 @@ impl Registry {
         Ok(Done::Plain)
     }
 
+    /// Looks, not in the cache, that no entry of this name is marked as this owner's.
+    ///
+    /// # Errors
+    /// As any request; `Transient` if there is one.
+    pub async fn check_gone(&self, name: &str, owner: &Uid) -> Result<(), EffectError> {
+        let found = bounded(&format!("look for registry entry '{name}'"), self.api.get(name)).await?;
+        if found.is_some_and(|secret| Record::new(&secret).owner.as_ref() == Some(owner)) {
+            let what = format!("registry entry '{name}' is there, though it looked deleted");
+            return Err(EffectError::new(ErrorClass::Transient, what));
+        }
+        Ok(())
+    }
+
     /// Deletes the entry of a credential that nothing refers to.
     ///
     /// # Errors
