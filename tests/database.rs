@@ -3,5 +3,10 @@
 mod database {
     mod setup;
 
+    mod cost;
+    mod isolation;
     mod life;
+    mod preflight;
+    mod quoting;
+    mod races;
 }

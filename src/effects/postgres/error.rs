@@ -74,7 +74,10 @@ impl PgError {
                 let note = if code == sqlstate::SYNTAX_ERROR {
                     format!("the server refused a statement (SQLSTATE {code})")
                 } else {
-                    format!("{} (SQLSTATE {code})", refusal.message())
+                    // Which objects are in the way is in the detail; other details can quote rows.
+                    let detail = server.and_then(|s| s.detail()).filter(|_| code == sqlstate::STILL_NEEDED);
+                    let detail = detail.map(|d| format!(": {}", d.replace('\n', ", "))).unwrap_or_default();
+                    format!("{}{detail} (SQLSTATE {code})", refusal.message())
                 };
                 Self { class, kind, sqlstate: Some(code), step, note }
             }

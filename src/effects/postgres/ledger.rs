@@ -16,7 +16,7 @@ const STEP: &str = "looking at the tenant";
 /// `$transactions`: an expression.
 const FACTS: &str = "
 SELECT json_build_object(
-    'database_id', m.database_id,
+    'database_id', (SELECT m.database_id FROM agent_tenancy.meta m),
     'row', CASE WHEN t.tenant_id IS NOT NULL THEN json_build_object('incarnation', t.incarnation, 'uid', t.uid,
         'namespace', t.namespace, 'name', t.name, 'cluster_id', t.cluster_id, 'cell', coalesce(t.cell, 0),
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
@@ -27,17 +27,17 @@ SELECT json_build_object(
     'schema_mark', CASE WHEN o.schema_id IS NOT NULL
         THEN coalesce(obj_description(o.schema_id, 'pg_namespace'), '') END,
     -- Before 16 a membership has no SET option; it always lets the member become the role.
-    'membership', EXISTS (SELECT FROM pg_auth_members a WHERE a.roleid = o.role_id
-        AND a.member = to_regrole(quote_ident(c.access_role))
-        AND coalesce((to_jsonb(a) ->> 'set_option')::boolean, true)),
+    -- An aggregate rather than EXISTS, which would be answered by reading all memberships.
+    'membership', (SELECT coalesce(bool_or(coalesce((to_jsonb(a) ->> 'set_option')::boolean, true)), false)
+        FROM pg_auth_members a
+        WHERE a.roleid = o.role_id AND a.member = to_regrole(quote_ident(c.access_role))::oid),
     'grants_ok', coalesce(has_schema_privilege(o.role_id, o.schema_id, 'USAGE') AND (
         SELECT bool_and(coalesce(has_table_privilege(o.role_id, k.oid, g.privilege), false))
         FROM (VALUES $rights) g (table_name, privilege)
         LEFT JOIN pg_class k ON k.relname = g.table_name AND k.relnamespace = o.schema_id), false),
     'open_transactions', $transactions
 )::text
-FROM agent_tenancy.meta m
-CROSS JOIN (VALUES ($wanted)) w (tenant_id, derived)
+FROM (VALUES ($wanted)) w (tenant_id, derived)
 LEFT JOIN agent_tenancy.tenants t ON t.tenant_id = w.tenant_id
 LEFT JOIN agent_tenancy.cells c ON c.number = t.cell
 CROSS JOIN LATERAL (SELECT to_regrole(quote_ident(coalesce(t.role_name, w.derived)))::oid AS role_id,

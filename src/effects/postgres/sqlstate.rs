@@ -21,6 +21,8 @@ pub const DUPLICATE_SCHEMA: &str = "42P06";
 pub const UNIQUE_VIOLATION: &str = "23505";
 /// `syntax_error`: its message quotes the statement.
 pub const SYNTAX_ERROR: &str = "42601";
+/// `dependent_objects_still_exist`.
+pub const STILL_NEEDED: &str = "2BP01";
 /// `undefined_table`.
 pub const UNDEFINED_TABLE: &str = "42P01";
 /// `invalid_schema_name`.
@@ -37,8 +39,7 @@ pub fn classify(code: &str, routine: Option<&str>) -> ErrorClass {
         "42710" | DUPLICATE_SCHEMA | "42P07" | "42723" => ErrorClass::Conflict,
         // undefined_table, invalid_schema_name, undefined_object, undefined_function: taken away by somebody else.
         UNDEFINED_TABLE | UNDEFINED_SCHEMA | "42704" | "42883" => ErrorClass::Conflict,
-        // dependent_objects_still_exist.
-        "2BP01" => ErrorClass::Conflict,
+        STILL_NEEDED => ErrorClass::Conflict,
         // insufficient_privilege, invalid_grant_operation, invalid_catalog_name (no such database), and
         // invalid_parameter_value, which is what SET ROLE says of a role that does not exist.
         "42501" | "0LP01" | "3D000" | "22023" => ErrorClass::Denied,

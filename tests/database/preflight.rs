@@ -1,0 +1,164 @@
+//! A badly set-up database: each fault is named, with what mends it, and mended by it.
+
+use super::setup::{CLUSTER, Instance, OPERATOR_PASSWORD, bare, bootstrapped, in_use, on_both};
+use agent_tenancy::{
+    domain::{
+        class::ErrorClass,
+        ident::DatabaseId,
+        migrations::{bootstrap_login, render_bootstrap},
+    },
+    effects::postgres::PgErrorKind,
+    plan::instance::{InstancePlan, plan_instance},
+};
+use devkit::PgVersion;
+use uuid::Uuid;
+
+on_both!(each_fault_is_named, nobody_prepared_it, bootstrap_twice, changed_database, versions);
+
+async fn plan(instance: &Instance, expected: Option<DatabaseId>) -> InstancePlan {
+    let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
+    plan_instance(&facts, &instance.prefix, expected)
+}
+
+async fn each_fault_is_named(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (db, p) = (&instance.test.name, &instance.prefix);
+    let new = version != PgVersion::OLDEST;
+    let inherit = |yes: &str| {
+        if new {
+            format!("GRANT \"{p}_base\" TO \"{p}_operator_a\" WITH INHERIT {yes}")
+        } else {
+            format!("ALTER ROLE \"{p}_operator_a\" {}INHERIT", if yes == "TRUE" { "" } else { "NO" })
+        }
+    };
+    let (inherits, inherits_not) = (inherit("TRUE"), inherit("FALSE"));
+    for (harm, mend, named) in [
+        (
+            format!("GRANT CONNECT ON DATABASE \"{db}\" TO PUBLIC"),
+            format!("REVOKE CONNECT ON DATABASE \"{db}\" FROM PUBLIC"),
+            "every role has CONNECT",
+        ),
+        (
+            format!("GRANT TEMP ON DATABASE \"{db}\" TO PUBLIC"),
+            format!("REVOKE TEMPORARY ON DATABASE \"{db}\" FROM PUBLIC"),
+            "every role has TEMPORARY",
+        ),
+        (
+            format!("GRANT CREATE ON DATABASE \"{db}\" TO PUBLIC"),
+            format!("REVOKE CREATE ON DATABASE \"{db}\" FROM PUBLIC"),
+            "every role has CREATE",
+        ),
+        (
+            "GRANT USAGE ON SCHEMA public TO PUBLIC".into(),
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC".into(),
+            "schema public",
+        ),
+        (
+            format!("ALTER ROLE \"{p}_base\" NOCREATEROLE"),
+            format!("ALTER ROLE \"{p}_base\" CREATEROLE"),
+            "may not make roles",
+        ),
+        (
+            format!("ALTER ROLE \"{p}_base\" SUPERUSER"),
+            format!("ALTER ROLE \"{p}_base\" NOSUPERUSER"),
+            "is a superuser",
+        ),
+        (format!("ALTER ROLE \"{p}_base\" LOGIN"), format!("ALTER ROLE \"{p}_base\" NOLOGIN"), "may log in"),
+        (
+            format!("ALTER ROLE \"{p}_operator_a\" SUPERUSER"),
+            format!("ALTER ROLE \"{p}_operator_a\" NOSUPERUSER"),
+            "logs in as the superuser",
+        ),
+        (
+            format!("ALTER ROLE \"{p}_operator_a\" CREATEROLE"),
+            format!("ALTER ROLE \"{p}_operator_a\" NOCREATEROLE"),
+            "may make roles itself",
+        ),
+        (inherits, inherits_not, "without becoming it"),
+        (
+            format!("REVOKE GRANT OPTION FOR CONNECT ON DATABASE \"{db}\" FROM \"{p}_base\" CASCADE"),
+            format!("GRANT CONNECT ON DATABASE \"{db}\" TO \"{p}_base\" WITH GRANT OPTION"),
+            "may not grant CONNECT",
+        ),
+        (
+            format!("REVOKE CREATE ON DATABASE \"{db}\" FROM \"{p}_base\" CASCADE"),
+            format!("GRANT CREATE ON DATABASE \"{db}\" TO \"{p}_base\" WITH GRANT OPTION"),
+            "may not grant CREATE",
+        ),
+        (
+            "ALTER SCHEMA agent_tenancy OWNER TO postgres".into(),
+            format!("ALTER SCHEMA agent_tenancy OWNER TO \"{p}_base\""),
+            "belongs to postgres",
+        ),
+        (
+            "UPDATE agent_tenancy.migrations SET checksum = 'x'".into(),
+            format!(
+                "UPDATE agent_tenancy.migrations SET checksum = '{}'",
+                agent_tenancy::domain::migrations::CONTROL[0].checksum()
+            ),
+            "is not this program's",
+        ),
+        (
+            "INSERT INTO agent_tenancy.migrations VALUES (99, 'x')".into(),
+            "DELETE FROM agent_tenancy.migrations WHERE version = 99".into(),
+            "run a newer version",
+        ),
+    ] {
+        instance.as_admin(&harm).await;
+        let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!("not noticed: {harm}") };
+        assert!(findings.iter().any(|f| f.contains(named)), "{harm}: {findings:?}");
+        instance.as_admin(&mend).await;
+        assert!(matches!(plan(&instance, None).await, InstancePlan::Fit { .. }), "not mended: {mend}");
+    }
+    // Only a warning: managed services don't let anybody change it.
+    instance.as_admin("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC").await;
+    let InstancePlan::Fit { warnings, .. } = plan(&instance, None).await else { panic!() };
+    assert!(warnings.iter().any(|w| w.contains("large objects")), "{warnings:?}");
+    assert_eq!(warnings.iter().any(|w| w.contains("PostgreSQL 15")), version == PgVersion::OLDEST);
+}
+
+async fn nobody_prepared_it(version: PgVersion) {
+    let instance = bare(version).await;
+    let error = instance.database.observe_instance(CLUSTER).await.unwrap_err();
+    assert_eq!((error.class, error.kind), (ErrorClass::Denied, PgErrorKind::Unreachable), "{error:?}");
+    assert!(!error.to_string().contains(OPERATOR_PASSWORD));
+    // Somebody made the login and nothing else.
+    let login = bootstrap_login(&instance.prefix);
+    instance.as_admin(&format!("CREATE ROLE \"{login}\" LOGIN PASSWORD '{OPERATOR_PASSWORD}'")).await;
+    let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!() };
+    assert!(findings.iter().any(|f| f.contains("_base does not exist") && f.contains("bootstrap")), "{findings:?}");
+    // The bootstrap takes it from there.
+    instance.as_admin(&render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap()).await;
+    assert_eq!(plan(&instance, None).await, InstancePlan::CreateControlSchema);
+}
+
+async fn bootstrap_twice(version: PgVersion) {
+    let instance = in_use(version).await;
+    instance.tenant("acme").await;
+    let text = render_bootstrap(&instance.prefix, "it's \\ new").unwrap();
+    instance.as_admin(&text).await;
+    assert!(matches!(plan(&instance, Some(instance.id)).await, InstancePlan::Fit { .. }), "open connections go on");
+    for bad in ["A", "pgx", "1a", "abcdefghijk", "a_b"] {
+        let script = format!("SET agent_tenancy.prefix = '{bad}';{}", agent_tenancy::domain::migrations::BOOTSTRAP);
+        let mut admin = instance.admin().await;
+        assert!(sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut admin).await.is_err(), "{bad}");
+    }
+}
+
+async fn changed_database(version: PgVersion) {
+    let empty = bootstrapped(version).await;
+    let expected = DatabaseId(Uuid::new_v4());
+    assert_eq!(plan(&empty, Some(expected)).await, InstancePlan::Changed { expected, found: None });
+    let other = in_use(version).await;
+    assert_eq!(plan(&other, Some(expected)).await, InstancePlan::Changed { expected, found: Some(other.id) });
+    assert!(matches!(plan(&other, Some(other.id)).await, InstancePlan::Fit { .. }));
+}
+
+async fn versions(version: PgVersion) {
+    let instance = bootstrapped(version).await;
+    let mut facts = instance.database.observe_instance(CLUSTER).await.unwrap();
+    assert_eq!(facts.server_version / 10_000, version.major() as i32);
+    facts.server_version = 140_009;
+    let InstancePlan::Unfit { findings } = plan_instance(&facts, &instance.prefix, None) else { panic!() };
+    assert_eq!(findings, ["the server is PostgreSQL 14; 15 or later is needed"]);
+}
