@@ -95,7 +95,19 @@ fn the_agent_api_reads_the_settings_that_are_made_for_it() {
 
 #[test]
 fn the_operators_settings_follow_the_values() {
-    let args = ["--set", "scope.namespaces={a,b},operator.config.agentApi.replicaSource=Leases,operator.config.new=1"];
+    use agent_tenancy::settings::{operator::OperatorSettings, resolve};
+    for (variant, objects) in variants() {
+        let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
+        let settings: OperatorSettings = resolve(Some(("operator.yaml", &text)), []).unwrap();
+        assert_eq!(settings.watch_namespaces.len(), if variant == "scoped" { 2 } else { 0 });
+        let is_leases = settings.agent_api.replica_source == agent_tenancy::settings::operator::ReplicaSource::Leases;
+        assert_eq!(is_leases, variant == "without the agent API");
+        assert_eq!(settings.database.ssl_root_cert_file.is_some(), variant == "everything");
+    }
+    let args = [
+        "--set",
+        "scope.namespaces={a,b},operator.config.agentApi.replicaSource=Leases,operator.config.database.lockTimeoutSeconds=7",
+    ];
     let text = config(&render(&args), "demo-agent-tenancy-operator", "operator.yaml");
     let settings: Value = serde_yaml::from_str(&text).unwrap();
     assert_eq!(settings["watchNamespaces"], json!(["a", "b"]));
@@ -107,7 +119,8 @@ fn the_operators_settings_follow_the_values() {
                             app.kubernetes.io/name=agent-tenancy"
         })
     );
-    assert_eq!(settings["new"], 1, "what the chart doesn't know goes through");
+    assert_eq!(settings["database"]["lockTimeoutSeconds"], 7, "what the chart has no value for goes through");
+    assert_eq!(settings["database"]["host"], "postgres.example");
     assert_eq!(settings["leaderElection"]["name"], "demo-agent-tenancy-operator");
     let objects = render(&["--set", "agentApi.enabled=false"]);
     let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
