@@ -1,4 +1,6 @@
 //! The Postgres side against real servers, as the non-superuser operator login: oldest and newest supported version.
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod database {
     mod setup;
@@ -6,6 +8,7 @@ mod database {
     mod cost;
     mod isolation;
     mod life;
+    mod outage;
     mod preflight;
     mod quoting;
     mod races;

@@ -12,6 +12,7 @@ async fn three_hundred_tenants(version: PgVersion) {
     const TENANTS: usize = 300;
     let instance = in_use(version).await;
     let password = KeyBytes::new(super::setup::CELL_PASSWORD.into());
+    let (mut looks, mut changes) = (Vec::new(), Vec::new());
     let mut millis = Vec::with_capacity(TENANTS);
     let mut cells: BTreeMap<i32, usize> = BTreeMap::new();
     let (start, before) = (Instant::now(), instance.database.round_trips());
@@ -23,8 +24,12 @@ async fn three_hundred_tenants(version: PgVersion) {
             database.perform_create_cell(offer.cell, &password, &instance.fence).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
+        let changing = Instant::now();
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
+        changes.push(changing.elapsed().as_secs_f64() * 1000.0);
+        let looking = Instant::now();
         let facts = database.observe_tenant(&id, false).await.unwrap();
+        looks.push(looking.elapsed().as_secs_f64() * 1000.0);
         assert!(facts.membership && facts.grants_ok);
         millis.push(began.elapsed().as_secs_f64() * 1000.0);
         *cells.entry(offer.cell.0).or_default() += 1;
@@ -37,11 +42,13 @@ async fn three_hundred_tenants(version: PgVersion) {
     };
     let (first, last) = (typical(&millis[20..70]), typical(&millis[TENANTS - 50..]));
     println!(
-        "Postgres {}: {TENANTS} tenants one after the other, {:.0}/s; ms a tenant (10th percentile) of 20–70: {first:.1}, of the last 50: \
-         {last:.1}; {:.2} round trips a tenant; tenants by cell: {cells:?}",
+        "Postgres {}: {TENANTS} tenants one after the other, {:.0}/s, {:.2} round trips each; cells: {cells:?}\n  ms, 10th \
+         percentile: a tenant {first:.1} (20 to 70), {last:.1} (last 50); its change {:.1}, a look {:.1}",
         version.major(),
         TENANTS as f64 / start.elapsed().as_secs_f64(),
         (instance.database.round_trips() - before) as f64 / TENANTS as f64,
+        typical(&changes),
+        typical(&looks),
     );
     assert_eq!(cells.values().copied().collect::<Vec<_>>(), [50; 6]);
     // Other tests use the same machine and server: only growth beyond any noise fails.

@@ -6,7 +6,7 @@ use agent_tenancy::{
     domain::{
         cells::CellRoles,
         class::ErrorClass,
-        ident::{CellNumber, Epoch, Incarnation},
+        ident::{CellNumber, Epoch},
         keys::KeyBytes,
     },
     effects::postgres::{Fence, PgErrorKind},
@@ -43,6 +43,7 @@ fn drop_it(row: agent_tenancy::plan::observed::LedgerRow, name: &str) -> CloseDa
 async fn sixteen_at_once(version: PgVersion) {
     let instance = in_use(version).await;
     let ids: Vec<_> = (0..64).map(|n| tenant_id(&format!("t{n}"))).collect();
+    let start = std::time::Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(16));
     for id in &ids {
@@ -56,11 +57,12 @@ async fn sixteen_at_once(version: PgVersion) {
     while let Some(result) = tasks.join_next().await {
         result.unwrap().unwrap();
     }
+    println!("Postgres {}, 16 at once: {:.0} tenants/s", version.major(), 64.0 / start.elapsed().as_secs_f64());
     let prefix = &instance.prefix;
     assert_eq!(
         instance
             .count(&format!(
-                "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '{prefix}-%' OR nspname LIKE '{prefix}\\_t%'"
+                "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '{prefix}\\_t%'"
             ))
             .await,
         64
@@ -318,5 +320,4 @@ async fn other_database(version: PgVersion) {
     let wrong = agent_tenancy::domain::ident::DatabaseId(Uuid::new_v4());
     let refused = real.database.perform_close(&drop_it(row, "acme"), &owner, wrong, &real.fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"));
-    let _ = Incarnation(Uuid::nil());
 }

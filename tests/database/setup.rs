@@ -59,7 +59,11 @@ pub async fn bootstrapped(version: PgVersion) -> Instance {
 
 /// A database that nobody prepared: the operator can't even log in.
 pub async fn bare(version: PgVersion) -> Instance {
-    let server = Postgres::shared(version).await.unwrap();
+    bare_on(&Postgres::shared(version).await.unwrap()).await
+}
+
+/// The same on a given server.
+pub async fn bare_on(server: &Postgres) -> Instance {
     let test = server.create_database(&devkit::unique("database")).await.unwrap();
     let prefix = NamePrefix::parse(&format!("t{}", &Uuid::new_v4().simple().to_string()[..8])).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -79,7 +83,13 @@ pub async fn bare(version: PgVersion) -> Instance {
 
 /// A database in use: control schema, epoch 1, first cell.
 pub async fn in_use(version: PgVersion) -> Instance {
-    let mut instance = bootstrapped(version).await;
+    in_use_on(&Postgres::shared(version).await.unwrap()).await
+}
+
+/// The same on a given server.
+pub async fn in_use_on(server: &Postgres) -> Instance {
+    let mut instance = bare_on(server).await;
+    instance.as_admin(&render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap()).await;
     let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
     assert_eq!(plan_instance(&facts, &instance.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
     instance.database.perform_migrate_control().await.unwrap();

@@ -5,7 +5,10 @@
 //! its client. Each runs in a task of its own, so that a caller that is dropped cancels nothing. This is why sqlx's own
 //! pool, with its extra round trip for each release, is not needed.
 
-use super::error::{PgError, PgErrorKind};
+use super::{
+    error::{PgError, PgErrorKind},
+    sqlstate,
+};
 use crate::settings::database::{InstanceSettings, SslMode};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection,
@@ -136,6 +139,11 @@ impl Pool {
             Ok(Err(error)) => {
                 let error = PgError::from_sqlx(step, &error, true);
                 let used = held.used;
+                if error.code() == sqlstate::READ_ONLY {
+                    // The primary is somewhere else now; new connections may find it.
+                    self.idle().clear();
+                    return Err((error, used));
+                }
                 // A connection whose state is not certain is dropped, which ends it.
                 if error.kind != PgErrorKind::Interrupted && error.sqlstate.is_some() {
                     self.give_back(held);
