@@ -147,12 +147,12 @@ mod tests {
     #[test]
     fn a_reservation_that_nobody_comes_back_for_ends() {
         let cells = Allocator::new(1);
-        cells.load([]);
+        cells.load([(CellNumber(1), 0)]);
         cells.offer(&id(0));
-        cells.load([]);
+        cells.load([(CellNumber(1), 0)]);
         assert_eq!(cells.offer(&id(1)).cell, CellNumber(2), "still held after one load");
         cells.offer(&id(1));
-        cells.load([]);
+        cells.load([(CellNumber(1), 0)]);
         assert_eq!(cells.offer(&id(2)).cell, CellNumber(1), "given up after two");
     }
 }
