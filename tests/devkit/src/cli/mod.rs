@@ -31,6 +31,8 @@ enum Verb {
         #[command(flatten)]
         what: What,
     },
+    /// Show the main job: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
+    Demo,
     /// Find, fetch or build everything, then print paths and versions.
     Tools,
     /// Only find, fetch or build everything.
@@ -66,6 +68,7 @@ pub(crate) async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Run { what, command } => run::run(what.into(), &command).await,
         Verb::Up { what } => up(what.into()).await,
+        Verb::Demo => crate::demo::run(Options::default()).await,
         Verb::Tools => tokio::task::spawn_blocking(|| all_tools(true)).await?,
         Verb::Build => tokio::task::spawn_blocking(|| all_tools(false)).await?,
     }

@@ -1,0 +1,71 @@
+//! The programs of the demo: ours are built, the others found, fetched or built; all on one search path.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::Context as _;
+use devkit::{Places, tools};
+use serde_json::Value;
+
+/// The repository, where commands such as `kubectl apply -f config/samples` belong.
+pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Name and place of every program.
+pub(crate) struct Programs {
+    found: Vec<(&'static str, PathBuf)>,
+}
+
+impl Programs {
+    /// The place of one.
+    pub(crate) fn path(&self, name: &str) -> anyhow::Result<&Path> {
+        let found = self.found.iter().find(|(known, _)| *known == name);
+        found.map(|(_, path)| path.as_path()).with_context(|| format!("{name} was not looked for"))
+    }
+
+    /// A folder with a link to each.
+    pub(crate) fn link_into(&self, dir: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        for (name, path) in &self.found {
+            std::os::unix::fs::symlink(path, dir.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds ours, finds the others. Blocks, on a fresh machine for minutes; says what it is doing.
+pub(crate) fn build() -> anyhow::Result<Programs> {
+    let places = Places::from_env()?;
+    places.find("curl").context("curl is missing: the demo calls the agent API with it")?;
+    eprintln!("devkit: building the operator, the agent API and the kubectl plugin ...");
+    let mut found = cargo_build()?;
+    let control_plane = tools::control_plane(&places)?;
+    found.push(("kubectl", control_plane.kubectl));
+    found.push(("helm", control_plane.helm));
+    let psql = tools::postgres(&places, None)?.bin.join("psql");
+    let psql = if psql.is_file() { Some(psql) } else { places.find("psql") };
+    found.push(("psql", psql.context("psql is missing: the demo looks into the database with it")?));
+    Ok(Programs { found })
+}
+
+fn cargo_build() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    // Set by `cargo run`, and by rustup's proxies.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--package", "agent-tenancy", "--bins", "--message-format", "json-render-diagnostics"])
+        .current_dir(REPOSITORY)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo can't be run")?;
+    anyhow::ensure!(output.status.success(), "the programs can't be built; cargo's reason stands above");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let place = |name: &'static str| {
+        let message = messages.iter().find(|m| m["target"]["name"] == name && m["executable"].is_string());
+        let path = message.and_then(|m| m["executable"].as_str()).map(PathBuf::from);
+        Ok((name, path.with_context(|| format!("cargo did not say where it put {name}"))?))
+    };
+    ["tenant-operator", "agent-api", "kubectl-tenant"].into_iter().map(place).collect()
+}
