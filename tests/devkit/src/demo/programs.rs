@@ -18,12 +18,6 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The place of one.
-    pub(crate) fn path(&self, name: &str) -> anyhow::Result<&Path> {
-        let found = self.found.iter().find(|(known, _)| *known == name);
-        found.map(|(_, path)| path.as_path()).with_context(|| format!("{name} was not looked for"))
-    }
-
     /// A folder with a link to each.
     pub(crate) fn link_into(&self, dir: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(dir)?;
