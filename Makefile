@@ -19,7 +19,9 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## The main job on a local control plane and Postgres, from samples to chat answers
-	$(DEVKIT) demo
+	@# Everything at once: built package by package, the same dependencies would be built with other features again.
+	$(CARGO) build --workspace --bins
+	@"$${CARGO_TARGET_DIR:-target}/debug/devkit" demo
 
 .PHONY: test
 test: ## Every test, against a real control plane and real Postgres servers

@@ -37,11 +37,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(options: Options) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
     let programs = tokio::task::spawn_blocking(programs::build).await??;
+    let start = Instant::now();
     eprintln!("devkit: starting etcd, kube-apiserver, kube-controller-manager and Postgres ...");
     let env = Environment::start(options).await?;
-    eprintln!("devkit: they are up, {:.1} s after the start", start.elapsed().as_secs_f32());
+    eprintln!("devkit: they are up after {:.1} s", start.elapsed().as_secs_f32());
     let mut stage = Stage::new(&env, &programs)?;
     match perform(&env, &mut stage).await {
         Ok(installation) => {

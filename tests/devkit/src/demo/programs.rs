@@ -47,7 +47,8 @@ fn cargo_build() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     // Set by `cargo run`, and by rustup's proxies.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--package", "agent-tenancy", "--bins", "--message-format", "json-render-diagnostics"])
+        // The whole workspace, as `make demo` does: with fewer packages cargo would build dependencies once more.
+        .args(["build", "--workspace", "--bins", "--message-format", "json-render-diagnostics"])
         .current_dir(REPOSITORY)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
