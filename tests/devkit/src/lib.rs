@@ -29,12 +29,14 @@
 //! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
+//! | `demo` | what `devkit demo` shows |
 //! | `tools` | finding, fetching and building the programs |
 //! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
 
 mod commands;
 mod control_plane;
 mod credentials;
+pub mod demo;
 mod env_file;
 mod environment;
 mod names;

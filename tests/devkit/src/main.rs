@@ -1,7 +1,6 @@
 //! `devkit`: brings up a local environment for a command, or until Ctrl-C; finds and builds the programs.
 
 mod cli;
-mod demo;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The command line: one file for each verb that is more than a few lines.
 
+mod demo;
 mod run;
 
 use std::{io::Write as _, process::ExitCode};
@@ -68,7 +69,7 @@ pub(crate) async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Run { what, command } => run::run(what.into(), &command).await,
         Verb::Up { what } => up(what.into()).await,
-        Verb::Demo => crate::demo::run(Options::default()).await,
+        Verb::Demo => demo::run(Options::default()).await,
         Verb::Tools => tokio::task::spawn_blocking(|| all_tools(true)).await?,
         Verb::Build => tokio::task::spawn_blocking(|| all_tools(false)).await?,
     }

@@ -14,54 +14,69 @@ mod reload;
 mod stage;
 mod story;
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Instant,
-};
+use std::{io::Write, time::Instant};
 
-use devkit::{Environment, Options};
+use anyhow::Context as _;
+
+use crate::{Environment, Options};
 use install::Installation;
+pub use programs::Programs;
 use stage::Stage;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// Shows everything. With a terminal the environment stays up until Ctrl-C. Every process ends in any case.
-pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    // Before anything is started: Ctrl-C must end it at any time.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        code = play(options) => code,
-        _ = interrupt.recv() => Ok(ExitCode::from(130)),
-        _ = terminate.recv() => Ok(ExitCode::from(143)),
-    }
+/// A demo that has been shown and is still up. Every process ends with it, and with this process in any way.
+pub struct Demo {
+    // Dropped in this order: who uses something goes before what it uses.
+    installation: Installation,
+    stage: Stage,
+    env: Environment,
 }
 
-async fn play(options: Options) -> anyhow::Result<ExitCode> {
-    let programs = tokio::task::spawn_blocking(programs::build).await??;
-    let start = Instant::now();
-    eprintln!("devkit: starting etcd, kube-apiserver, kube-controller-manager and Postgres ...");
-    let env = Environment::start(options).await?;
-    eprintln!("devkit: they are up after {:.1} s", start.elapsed().as_secs_f32());
-    let mut stage = Stage::new(&env, &programs)?;
-    match perform(&env, &mut stage).await {
-        Ok(installation) => {
-            stage.say(&format!("\nEverything came out as it should, in {:.0} s.", start.elapsed().as_secs_f32()));
-            if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-                stay(&stage, &env, &installation).await?;
+impl Demo {
+    /// Shows everything, each command with its result, on `out`.
+    ///
+    /// The error of a step that came out wrong names the step and the logs, which are kept.
+    pub async fn play(options: Options, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Demo> {
+        let start = Instant::now();
+        eprintln!("devkit: starting etcd, kube-apiserver, kube-controller-manager and Postgres ...");
+        let env = Environment::start(options).await?;
+        eprintln!("devkit: they are up after {:.1} s", start.elapsed().as_secs_f32());
+        let mut stage = Stage::new(&env, programs, out)?;
+        match perform(&env, &mut stage).await {
+            Ok(installation) => {
+                stage.say(&format!("\nEverything came out as it should, in {:.0} s.", start.elapsed().as_secs_f32()));
+                Ok(Demo { installation, stage, env })
             }
-            drop(installation);
-            env.stop().await?;
-            Ok(ExitCode::SUCCESS)
+            Err(error) => {
+                env.keep_logs();
+                let logs = env.logs().display().to_string();
+                let scene = stage.scene().to_owned();
+                env.stop().await?;
+                Err(error).with_context(|| format!("\"{scene}\" (logs are kept in {logs})"))
+            }
         }
-        Err(error) => {
-            env.keep_logs();
-            // What was printed so far comes first.
-            let _ = std::io::stdout().flush();
-            eprintln!("\nThe demo failed at \"{}\": {error:#}", stage.scene());
-            eprintln!("Logs are kept in {}", env.logs().display());
-            env.stop().await?;
-            Ok(ExitCode::FAILURE)
-        }
+    }
+
+    /// Says how to go on in another terminal, and returns only when one of our processes ends by itself.
+    pub async fn stay(&self) -> anyhow::Result<()> {
+        let Demo { installation, stage, env } = self;
+        stage.say("It stays up until Ctrl-C. To go on in another terminal:\n");
+        stage.say(&stage.exports());
+        stage.say("kubectl tenant status globex");
+        stage.say(&format!("\n# logs: {}", env.logs().display()));
+        let [operator, a, b] = installation.processes();
+        let process = tokio::select! {
+            _ = operator.ended() => operator,
+            _ = a.ended() => a,
+            _ = b.ended() => b,
+        };
+        env.keep_logs();
+        anyhow::bail!("{} has ended by itself; see {}", process.name(), process.log_path().display())
+    }
+
+    /// Ends every process; returns when they are gone.
+    pub async fn end(self) -> anyhow::Result<()> {
+        drop(self.installation);
+        self.env.stop().await
     }
 }
 
@@ -71,17 +86,4 @@ async fn perform(env: &Environment, stage: &mut Stage) -> anyhow::Result<Install
     reload::tell(stage, &installation).await?;
     story::end(stage).await?;
     Ok(installation)
-}
-
-/// Until Ctrl-C, or until one of our processes ends by itself.
-async fn stay(stage: &Stage, env: &Environment, installation: &Installation) -> anyhow::Result<()> {
-    stage.say("It stays up until Ctrl-C. To go on in another terminal:\n");
-    stage.say(&stage.exports());
-    stage.say(&format!("# logs: {}", env.logs().display()));
-    let [operator, a, b] = installation.processes();
-    tokio::select! {
-        _ = operator.ended() => anyhow::bail!("the operator has ended; see {}", operator.log_path().display()),
-        _ = a.ended() => anyhow::bail!("replica A has ended; see {}", a.log_path().display()),
-        _ = b.ended() => anyhow::bail!("replica B has ended; see {}", b.log_path().display()),
-    }
 }

@@ -6,41 +6,48 @@ use std::{
 };
 
 use anyhow::Context as _;
-use devkit::{Places, tools};
 use serde_json::Value;
 
-/// The repository, where commands such as `kubectl apply -f config/samples` belong.
-pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+use crate::{Places, tools};
 
-/// Name and place of every program.
-pub(crate) struct Programs {
+/// The repository, where commands such as `kubectl apply -f config/samples` belong.
+pub(super) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Name and place of every program that the demo uses.
+pub struct Programs {
     found: Vec<(&'static str, PathBuf)>,
 }
 
 impl Programs {
+    /// Builds ours and finds the others. Blocks, on a fresh machine for minutes; says what it is doing.
+    pub fn build() -> anyhow::Result<Programs> {
+        eprintln!("devkit: building the operator, the agent API and the kubectl plugin ...");
+        Programs::find(cargo_build()?)
+    }
+
+    /// With ours, which are built already: `tenant-operator`, `agent-api`, `kubectl-tenant`. Blocks like
+    /// [`Programs::build`].
+    pub fn find(ours: Vec<(&'static str, PathBuf)>) -> anyhow::Result<Programs> {
+        let places = Places::from_env()?;
+        places.find("curl").context("curl is missing: the demo calls the agent API with it")?;
+        let mut found = ours;
+        let control_plane = tools::control_plane(&places)?;
+        found.push(("kubectl", control_plane.kubectl));
+        found.push(("helm", control_plane.helm));
+        let psql = tools::postgres(&places, None)?.bin.join("psql");
+        let psql = if psql.is_file() { Some(psql) } else { places.find("psql") };
+        found.push(("psql", psql.context("psql is missing: the demo looks into the database with it")?));
+        Ok(Programs { found })
+    }
+
     /// A folder with a link to each.
-    pub(crate) fn link_into(&self, dir: &Path) -> anyhow::Result<()> {
+    pub(super) fn link_into(&self, dir: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(dir)?;
         for (name, path) in &self.found {
             std::os::unix::fs::symlink(path, dir.join(name))?;
         }
         Ok(())
     }
-}
-
-/// Builds ours, finds the others. Blocks, on a fresh machine for minutes; says what it is doing.
-pub(crate) fn build() -> anyhow::Result<Programs> {
-    let places = Places::from_env()?;
-    places.find("curl").context("curl is missing: the demo calls the agent API with it")?;
-    eprintln!("devkit: building the operator, the agent API and the kubectl plugin ...");
-    let mut found = cargo_build()?;
-    let control_plane = tools::control_plane(&places)?;
-    found.push(("kubectl", control_plane.kubectl));
-    found.push(("helm", control_plane.helm));
-    let psql = tools::postgres(&places, None)?.bin.join("psql");
-    let psql = if psql.is_file() { Some(psql) } else { places.find("psql") };
-    found.push(("psql", psql.context("psql is missing: the demo looks into the database with it")?));
-    Ok(Programs { found })
 }
 
 fn cargo_build() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {

@@ -18,7 +18,7 @@ struct Seen {
 }
 
 /// Edits, and measures until each replica has answered with the new revision.
-pub(crate) async fn tell(stage: &mut Stage, installation: &Installation) -> anyhow::Result<()> {
+pub(super) async fn tell(stage: &mut Stage, installation: &Installation) -> anyhow::Result<()> {
     stage.open("An AgentConfig is edited and served by both replicas, without a restart");
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let ask = |replica: &str| ask(client.clone(), stage.get(replica).to_owned(), stage.get("ACME").to_owned());

@@ -3,25 +3,29 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::Write as _,
+    io::Write,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use devkit::Environment;
 use serde_json::Value;
 
 use super::programs::{Programs, REPOSITORY};
+use crate::Environment;
 
 /// No command of the demo takes so long; one that does hangs.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// See the file's description.
-pub(crate) struct Stage {
+pub(super) struct Stage {
+    out: Mutex<Box<dyn Write + Send>>,
     variables: BTreeMap<&'static str, String>,
+    /// Variables that are made by a command.
+    kept: BTreeMap<&'static str, String>,
     dir: PathBuf,
     scene: String,
     number: u32,
@@ -29,16 +33,16 @@ pub(crate) struct Stage {
 }
 
 /// The answer of the agent API.
-pub(crate) struct Answer {
+pub(super) struct Answer {
     /// HTTP status.
-    pub(crate) status: u16,
+    pub(super) status: u16,
     /// The body.
-    pub(crate) body: Value,
+    pub(super) body: Value,
 }
 
 impl Stage {
     /// A folder that goes with the environment, a search path with all programs, and a kubeconfig of its own.
-    pub(crate) fn new(env: &Environment, programs: &Programs) -> anyhow::Result<Stage> {
+    pub(super) fn new(env: &Environment, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Stage> {
         let (_, file) = env.file();
         let dir = file.parent().context("an environment has a folder")?.join("data/demo");
         std::fs::create_dir_all(&dir)?;
@@ -52,60 +56,69 @@ impl Stage {
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("PATH", format!("{}:{path}", links.display())),
         ]);
-        Ok(Stage { variables, dir, scene: "the beginning".to_owned(), number: 0, programs: links })
+        let (out, kept, scene) = (Mutex::new(out), BTreeMap::new(), "the beginning".to_owned());
+        Ok(Stage { out, variables, kept, dir, scene, number: 0, programs: links })
     }
 
     /// The folder that goes with the environment.
-    pub(crate) fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The place of a program.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
+    pub(super) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
 
     /// Sets a variable for all further commands; it is among [`Stage::exports`].
-    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(super) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.variables.insert(name, value.into());
     }
 
     /// The value of a variable.
-    pub(crate) fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.variables.get(name).map_or("", String::as_str)
     }
 
+    /// What is no longer of use to a reader is not among [`Stage::exports`].
+    pub(super) fn forget(&mut self, name: &'static str) {
+        self.variables.remove(name);
+        self.kept.remove(name);
+    }
+
     /// What to type to repeat a command elsewhere. Goes to a terminal: the demo's passwords guard nothing.
-    pub(crate) fn exports(&self) -> String {
+    pub(super) fn exports(&self) -> String {
         let export = |(name, value): (&&str, &String)| match *name {
             "PATH" => format!("export PATH={}:$PATH", self.programs.display()),
-            name => format!("export {name}='{value}'"),
+            name => format!("export {name}={value}"),
         };
         let mut lines = vec![format!("cd {}", Path::new(REPOSITORY).canonicalize().unwrap_or_default().display())];
-        lines.extend(self.variables.iter().map(export));
+        lines.extend(self.variables.iter().filter(|(name, _)| !self.kept.contains_key(*name)).map(export));
+        lines.extend(self.kept.iter().map(|(name, command)| format!("export {name}=$({command})")));
         lines.join("\n")
     }
 
     /// What is being shown, for error messages.
-    pub(crate) fn scene(&self) -> &str {
+    pub(super) fn scene(&self) -> &str {
         &self.scene
     }
 
     /// A new part of the demo.
-    pub(crate) fn open(&mut self, scene: &str) {
+    pub(super) fn open(&mut self, scene: &str) {
         self.number += 1;
         self.scene = scene.to_owned();
         self.say(&format!("\n== {}. {scene}", self.number));
     }
 
     /// A line for the reader.
-    pub(crate) fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         // Who closes the pipe (`| head`) has seen enough; the exit code still tells how it ended.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
     /// Runs a command and shows both; it has to succeed. Returns its standard output.
-    pub(crate) async fn run(&self, command: &str) -> anyhow::Result<String> {
+    pub(super) async fn run(&self, command: &str) -> anyhow::Result<String> {
         let (code, output, errors) = self.perform(command).await?;
         self.show(&output);
         self.show(&errors);
@@ -114,7 +127,7 @@ impl Stage {
     }
 
     /// Runs a command and shows both; it has to fail, and to say `expected`.
-    pub(crate) async fn run_refused(&self, command: &str, expected: &str) -> anyhow::Result<()> {
+    pub(super) async fn run_refused(&self, command: &str, expected: &str) -> anyhow::Result<()> {
         let (code, output, errors) = self.perform(command).await?;
         self.show(&output);
         self.show(&errors);
@@ -124,17 +137,18 @@ impl Stage {
     }
 
     /// Runs `command` as `NAME=$(command)` and keeps what it printed, without showing it.
-    pub(crate) async fn keep(&mut self, name: &'static str, command: &str) -> anyhow::Result<String> {
+    pub(super) async fn keep(&mut self, name: &'static str, command: &str) -> anyhow::Result<String> {
         self.say(&format!("$ export {name}=$({command})"));
         let (code, output, errors) = self.quietly(command).await?;
         self.show(&errors);
         anyhow::ensure!(code == 0, "`{command}` ended with {code}: {}", errors.trim());
         self.set(name, output.trim_end());
+        self.kept.insert(name, command.to_owned());
         Ok(output.trim_end().to_owned())
     }
 
     /// Runs a `curl` command with these arguments, shows it and the answer, and checks the status.
-    pub(crate) async fn call(&self, args: &str, expected: u16) -> anyhow::Result<Answer> {
+    pub(super) async fn call(&self, args: &str, expected: u16) -> anyhow::Result<Answer> {
         let command = format!("curl -sS -w '\\n%{{http_code}}\\n' {args}");
         let output = self.run(&command).await?;
         let (body, status) = output.trim_end().rsplit_once('\n').context("curl printed no status")?;
@@ -149,7 +163,7 @@ impl Stage {
     }
 
     /// Runs a command without showing anything.
-    pub(crate) async fn quietly(&self, command: &str) -> anyhow::Result<(i32, String, String)> {
+    pub(super) async fn quietly(&self, command: &str) -> anyhow::Result<(i32, String, String)> {
         let mut shell = tokio::process::Command::new("sh");
         shell.args(["-c", command]).current_dir(REPOSITORY).envs(&self.variables).stdin(Stdio::null());
         // Everything is on this machine, where a proxy has no business.

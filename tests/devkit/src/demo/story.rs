@@ -14,14 +14,18 @@ pub(super) fn chat(replica: &str, tenant: &str, token: &str, message: &str) -> S
     )
 }
 
-fn said<'a>(answer: &'a Answer, what: &str) -> anyhow::Result<&'a str> {
+/// Shows what the tenant got to read, which has to contain that.
+fn said(stage: &Stage, answer: &Answer, what: &str) -> anyhow::Result<()> {
     let text = answer.body["message"].as_str().context("the answer has no message")?;
     anyhow::ensure!(text.contains(what), "the answer does not show '{what}'");
-    Ok(text)
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        stage.say(&format!("  → {line}"));
+    }
+    Ok(())
 }
 
 /// From samples to isolation.
-pub(crate) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.open("Two AgentConfigs and two Tenants");
     stage.run("kubectl create namespace shop").await?;
     stage.run("kubectl config set-context --current --namespace shop").await?;
@@ -39,10 +43,9 @@ pub(crate) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
 
     stage.open("Both tenants chat; the built-in provider answers with how each is configured");
     let acme = stage.call(&chat("A", "acme", "$ACME", "How do I get a refund?"), 200).await?;
-    said(&acme, "support agent")?;
+    said(stage, &acme, "support agent")?;
     let globex = stage.call(&chat("B", "globex", "$GLOBEX", "Which plan fits me?"), 200).await?;
-    said(&globex, "sales agent")?;
-    said(&globex, "Offer the yearly plan first")?;
+    said(stage, &globex, "Offer the yearly plan first")?;
 
     stage.open("Nobody gets in without a token, with a forged one, or to another tenant");
     let unsigned = "-H 'Content-Type: application/json' -d '{\"message\":\"hi\"}' $A/api/v1/tenants/acme/chat";
@@ -72,7 +75,7 @@ async fn refused(stage: &Stage, args: &str, status: u16) -> anyhow::Result<()> {
 }
 
 /// A tenant goes.
-pub(crate) async fn end(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) async fn end(stage: &mut Stage) -> anyhow::Result<()> {
     stage.open("A Tenant is deleted; its deletion policy is Retain");
     stage.run("kubectl delete tenant acme --timeout=90s").await?;
     stage.run("kubectl tenant wait acme --for deleted").await?;
@@ -82,6 +85,7 @@ pub(crate) async fn end(stage: &mut Stage) -> anyhow::Result<()> {
     anyhow::ensure!(!entries.contains("tenant-acme") && entries.contains("tenant-globex"), "the registry is wrong");
     refused(stage, &chat("A", "acme", "$ACME", "hi"), 401).await?;
     refused(stage, &chat("B", "acme", "$ACME", "hi"), 401).await?;
+    stage.forget("ACME");
     stage.say("# stays: schema, role and data, for the database's administrator; and the ledger's row");
     let count = stage.run("psql \"$PG\" -At -c 'SELECT count(*) FROM at_acme.messages'").await?;
     anyhow::ensure!(count.trim().parse::<u32>().is_ok_and(|n| n >= 2), "acme's messages were not kept");

@@ -1,0 +1,57 @@
+//! `make demo` without a terminal: every step of it comes out as it should, and nothing secret is shown.
+
+use devkit::{
+    Options,
+    demo::{Demo, Programs},
+};
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+/// Takes what the demo prints.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_shows_the_main_job() -> anyhow::Result<()> {
+    let ours = vec![
+        ("tenant-operator", env!("CARGO_BIN_EXE_tenant-operator").into()),
+        ("agent-api", env!("CARGO_BIN_EXE_agent-api").into()),
+        ("kubectl-tenant", env!("CARGO_BIN_EXE_kubectl-tenant").into()),
+    ];
+    let programs = tokio::task::spawn_blocking(|| Programs::find(ours)).await??;
+    let page = Page::default();
+    let played = Demo::play(Options::default(), &programs, Box::new(page.clone())).await;
+    let text = String::from_utf8(page.0.lock().unwrap().clone())?;
+    let demo = match played {
+        Ok(demo) => demo,
+        Err(error) => panic!("{error:#}\n{text}"),
+    };
+    demo.end().await?;
+    for line in [
+        "tenant.agent-tenancy.dev/acme condition met",
+        "tenant.agent-tenancy.dev/globex condition met",
+        "→ 401: missing_token",
+        "→ 401: invalid_token",
+        "→ 403: tenant_mismatch",
+        "permission denied for schema at_globex",
+        "→ apply→served: replica B answered with revision 2",
+        "Everything came out as it should",
+    ] {
+        assert!(text.contains(line), "no '{line}' in\n{text}");
+    }
+    // A token's three parts, each of base64url, the first of which is always a JSON object.
+    assert!(!text.contains("eyJ"), "a token was shown");
+    Ok(())
+}
