@@ -60,11 +60,7 @@ async fn sixteen_at_once(version: PgVersion) {
     println!("Postgres {}, 16 at once: {:.0} tenants/s", version.major(), 64.0 / start.elapsed().as_secs_f64());
     let prefix = &instance.prefix;
     assert_eq!(
-        instance
-            .count(&format!(
-                "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '{prefix}\\_t%'"
-            ))
-            .await,
+        instance.count(&format!("SELECT count(*) FROM pg_namespace WHERE nspname LIKE '{prefix}\\_t%'")).await,
         64
     );
 }

@@ -12,26 +12,30 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // Before anything is started: Ctrl-C must end it at any time.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        code = play(options) => code,
-        _ = interrupt.recv() => Ok(ExitCode::from(130)),
-        _ = terminate.recv() => Ok(ExitCode::from(143)),
-    }
-}
-
-async fn play(options: Options) -> anyhow::Result<ExitCode> {
-    let programs = tokio::task::spawn_blocking(Programs::build).await??;
-    match Demo::play(options, &programs, Box::new(std::io::stdout())).await {
-        Ok(demo) => {
-            if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-                demo.stay().await?;
-            }
-            demo.end().await?;
-            Ok(ExitCode::SUCCESS)
-        }
+    let played = tokio::select! {
+        played = play(options) => played,
+        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+    };
+    let demo = match played {
+        Ok(demo) => demo,
         Err(error) => {
             eprintln!("\nThe demo failed at {error:#}");
-            Ok(ExitCode::FAILURE)
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        tokio::select! {
+            ended = demo.stay() => ended?,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
     }
+    demo.end().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn play(options: Options) -> anyhow::Result<Demo> {
+    let programs = tokio::task::spawn_blocking(Programs::build).await??;
+    Demo::play(options, &programs, Box::new(std::io::stdout())).await
 }
