@@ -54,8 +54,8 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: generate
-generate: ## Write what is generated and committed: CRDs, the chart's copy of them, its table of values
-	UPDATE=1 $(CARGO) test -q --test contract --test chart generated
+generate: ## Write what is generated and committed: CRDs, the chart's copy of them, tables of values and conditions
+	UPDATE=1 $(CARGO) test -q --test contract --test chart --test readme generated
 
 .PHONY: tools
 tools: ## Find, fetch or build the programs that tests and demo need, and print them

@@ -6,7 +6,7 @@ use devkit::{
 };
 use std::{
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Takes what the demo prints.
@@ -15,12 +15,27 @@ struct Page(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Page {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Runs what README.md says is executed here.
+async fn follow_the_readme(demo: &Demo) -> anyhow::Result<()> {
+    let readme = include_str!("../README.md");
+    let mut scripts = readme.split("<!-- executed by tests/demo.rs -->\n```sh\n").skip(1).peekable();
+    anyhow::ensure!(scripts.peek().is_some(), "README.md has no script to execute");
+    for rest in scripts {
+        let (script, _) = rest.split_once("```").unwrap_or((rest, ""));
+        let output = demo.script(script).await?.ok()?;
+        for part in ["tenant.agent-tenancy.dev/initech ready", "Tenant lab/initech", "echo: hello"] {
+            anyhow::ensure!(output.contains(part), "no '{part}' in\n{output}");
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,6 +53,7 @@ async fn the_demo_shows_the_main_job() -> anyhow::Result<()> {
         Ok(demo) => demo,
         Err(error) => panic!("{error:#}\n{text}"),
     };
+    follow_the_readme(&demo).await?;
     demo.end().await?;
     for line in [
         "tenant.agent-tenancy.dev/acme condition met",

@@ -18,7 +18,7 @@ use std::{io::Write, time::Instant};
 
 use anyhow::Context as _;
 
-use crate::{Environment, Options};
+use crate::{Environment, Options, Output};
 use install::Installation;
 pub use programs::Programs;
 use stage::Stage;
@@ -71,6 +71,12 @@ impl Demo {
         };
         env.keep_logs();
         anyhow::bail!("{} has ended by itself; see {}", process.name(), process.log_path().display())
+    }
+
+    /// Runs a script of the documentation as a reader of [`Demo::stay`] would.
+    pub async fn script(&self, script: &str) -> anyhow::Result<Output> {
+        let (status, stdout, stderr) = self.stage.quietly(&format!("set -eu\n{script}")).await?;
+        Ok(Output { command: script.to_owned(), status, stdout, stderr })
     }
 
     /// Ends every process; returns when they are gone.

@@ -1,0 +1,8 @@
+//! The documentation at the top of the repository says what the code says.
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod readme {
+    mod generated;
+    mod links;
+}
