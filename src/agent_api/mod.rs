@@ -9,6 +9,8 @@
 pub mod acknowledge;
 pub mod auth;
 pub mod database;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod layers;
 pub mod metrics;
