@@ -1,0 +1,18 @@
+//! The agent API on real Postgres, with tenants provisioned by the operator's own code, and on a real API server.
+
+#[path = "database/setup.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests of the database")]
+mod setup;
+
+mod agent_api {
+    mod stage;
+
+    mod answers;
+    mod chat;
+    mod cluster;
+    mod directory;
+    mod guard;
+    mod process;
+    mod provider;
+    mod settings;
+}

@@ -1,0 +1,100 @@
+//! The order of answers: 401, 403, scope, suspended, deleting, not served; and their form.
+
+use super::stage::{Stage, token, token_with};
+use axum::http::Method;
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_come_in_their_fixed_order() {
+    let mut stage = Stage::with_tenants(&["acme", "suspended", "deleting", "lost"], |_| {}).await;
+    for name in ["suspended", "deleting"] {
+        let mut entry = stage.tenant(name);
+        entry["state"] = json!(name);
+        stage.apply(&format!("tenant-{name}"), &entry).await;
+    }
+    let mut lost = stage.tenant("lost");
+    lost["agents"]["support"]["configUid"] = json!("nowhere");
+    stage.apply("tenant-lost", &lost).await;
+    stage.settled().await;
+    let read_only = |tenant: &str| token_with(tenant, "ann", |c| c["scope"] = json!("chat:write settings:read"));
+    let rows = [
+        ("acme", token("acme", "ann"), 200, ""),
+        ("acme", "x".into(), 401, "invalid_token"),
+        ("acme", token("nobody", "ann"), 401, "invalid_token"),
+        // 403 says the same whether or not the other tenant exists, and comes before scope and state.
+        ("beta", token("acme", "ann"), 403, "tenant_mismatch"),
+        ("nothing", token("acme", "ann"), 403, "tenant_mismatch"),
+        ("beta", read_only("acme"), 403, "tenant_mismatch"),
+        ("acme", token("suspended", "ann"), 403, "tenant_mismatch"),
+        ("acme", read_only("acme"), 403, "insufficient_scope"),
+        ("suspended", read_only("suspended"), 403, "insufficient_scope"),
+        ("suspended", token("suspended", "ann"), 403, "tenant_suspended"),
+        ("deleting", token("deleting", "ann"), 410, "tenant_deleting"),
+        // A new life of the tenant that can't be served: the data of its earlier life must not answer for it.
+        ("lost", token("lost", "ann"), 503, "tenant_not_served"),
+    ];
+    for (path, token, status, code) in rows {
+        let answer = stage.get(&format!("/api/v1/tenants/{path}/chat"), &token).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{path}: {}", answer.body);
+        assert_eq!(answer.headers.contains_key("retry-after"), status == 503);
+        assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401 || code == "insufficient_scope");
+        if status != 200 {
+            assert_eq!(answer.headers["content-type"], "application/problem+json");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_bad_tokens_look_the_same() {
+    let stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
+    let mut bodies = Vec::new();
+    let forged = forge("acme", &super::stage::key_bytes("beta"));
+    let foreign = token_with("beta", "ann", |c| c["tenant_id"] = json!("acme"));
+    let expired = token_with("acme", "ann", |c| {
+        c["iat"] = json!(1);
+        c["exp"] = json!(2);
+    });
+    for token in [forged, foreign, expired, "a.b.c".to_owned()] {
+        let mut request = stage.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
+        request.headers_mut().insert("x-request-id", "same".parse().unwrap());
+        let answer = stage.send(request).await;
+        assert_eq!((answer.status.as_u16(), &answer.headers["x-request-id"]), (401, &"same".parse().unwrap()));
+        bodies.push(answer.body);
+    }
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
+    assert_eq!(bodies[0]["requestId"], "same");
+    let none = stage.send(stage.request(Method::GET, "/api/v1/tenants/acme/chat", None, None)).await;
+    assert_eq!((none.status.as_u16(), none.code(), &none.headers["www-authenticate"]), (401, "missing_token", &"Bearer".parse().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_paths_methods_and_ids_are_problems_too() {
+    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let token = token("acme", "ann");
+    for (method, path, status, code) in [
+        (Method::GET, "/", 404, "not_found"),
+        (Method::GET, "/api/v1/tenants/acme/usage", 404, "not_found"),
+        (Method::DELETE, "/api/v1/tenants/acme/chat", 405, "method_not_allowed"),
+    ] {
+        let answer = stage.send(stage.request(method, path, Some(&token), None)).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{path}");
+        let made = answer.headers["x-request-id"].to_str().unwrap();
+        assert_eq!(answer.body["requestId"], Value::String(made.to_owned()));
+    }
+    let mut request = stage.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
+    request.headers_mut().insert("x-request-id", "two words".parse().unwrap());
+    assert_ne!(stage.send(request).await.headers["x-request-id"], "two words");
+    let text = axum::body::Body::from("message=hi");
+    let mut request = stage.request(Method::POST, "/api/v1/tenants/acme/chat", Some(&token), None);
+    *request.body_mut() = text;
+    assert_eq!(stage.send(request).await.code(), "unsupported_media_type");
+}
+
+/// A token for a tenant, signed with other bytes than its key's.
+fn forge(tenant: &str, bytes: &[u8]) -> String {
+    let good = token(tenant, "ann");
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let key = jsonwebtoken::EncodingKey::from_secret(bytes);
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}

@@ -1,0 +1,110 @@
+//! The provider `OpenAICompatible` against a real local server that notes what it got.
+
+use super::stage::{Stage, agent};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Redirect, Response},
+    routing::post,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const API_KEY: &str = "sk-canary-0123456789";
+
+type Notes = Arc<Mutex<Vec<(Option<String>, Value)>>>;
+
+async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    let bearer = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+    notes.lock().unwrap().push((bearer, body.clone()));
+    let message = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
+    match message.as_str() {
+        "fail" => (StatusCode::INTERNAL_SERVER_ERROR, "secret words of the provider").into_response(),
+        "refuse" => (StatusCode::UNAUTHORIZED, "bad key sk-canary").into_response(),
+        "limit" => StatusCode::TOO_MANY_REQUESTS.into_response(),
+        "redirect" => Redirect::temporary("http://169.254.169.254/").into_response(),
+        "nonsense" => "not json".into_response(),
+        "huge" => "x".repeat(2 << 20).into_response(),
+        "slow" => {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            StatusCode::OK.into_response()
+        }
+        "uncounted" => Json(json!({"choices": [{"message": {"content": "four words in here"}}]})).into_response(),
+        _ => Json(json!({
+            "model": "gpt-x-2026", "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+            "choices": [{"message": {"role": "assistant", "content": format!("you said {message}")}}],
+        }))
+        .into_response(),
+    }
+}
+
+async fn stage() -> (Stage, Notes) {
+    let notes = Notes::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&notes));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let mut stage = Stage::with_tenants(&["acme"], |s| s.limits.upstream_bytes = 1 << 20).await;
+    let key = BASE64_STANDARD.encode(API_KEY);
+    stage.apply("upstream-h1", &json!({"format": 1, "hash": "h1", "apiKey": key})).await;
+    let mut agent = agent("a1");
+    agent["current"]["upstream"] = json!("h1");
+    let behaviour = &mut agent["current"]["behaviour"];
+    behaviour["provider"] = json!({"type": "OpenAICompatible", "baseUrl": base_url});
+    behaviour["model"] = json!("gpt-x");
+    behaviour["temperature"] = json!("0.3");
+    behaviour["stop"] = json!(["END"]);
+    behaviour["seed"] = json!(42);
+    behaviour["totalTimeoutSeconds"] = json!(1);
+    stage.apply("agent-a1", &agent).await;
+    stage.settled().await;
+    (stage, notes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_provider_gets_the_configuration_and_the_conversation() {
+    let (stage, notes) = stage().await;
+    let first = stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    assert_eq!((&first["message"], &first["model"]), (&json!("you said hello"), &json!("gpt-x-2026")));
+    assert_eq!(first["usage"], json!({"inputTokens": 11, "outputTokens": 7}));
+    let next = json!({"message": "again", "conversationId": first["conversationId"]});
+    stage.chat("acme", "ann", &next).await.ok();
+    let (bearer, body) = notes.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(bearer, Some(format!("Bearer {API_KEY}")));
+    let wanted = json!({
+        "model": "gpt-x", "temperature": 0.3, "max_tokens": 1000, "stop": ["END"], "seed": 42, "stream": false,
+        "messages": [
+            {"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "you said hello"}, {"role": "user", "content": "again"},
+        ],
+    });
+    assert_eq!(body, wanted);
+    assert_eq!(stage.chat("acme", "ann", &json!({"message": "uncounted"})).await.ok()["usage"]["outputTokens"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_provider_is_told_without_its_words_and_counted() {
+    let (stage, _notes) = stage().await;
+    for (message, status, code) in [
+        ("fail", 502, "upstream_failed"),
+        ("refuse", 502, "upstream_failed"),
+        ("limit", 502, "upstream_failed"),
+        ("redirect", 502, "upstream_failed"),
+        ("nonsense", 502, "upstream_failed"),
+        ("huge", 502, "upstream_failed"),
+        ("slow", 504, "upstream_timeout"),
+    ] {
+        let answer = stage.chat("acme", "ann", &json!({"message": message})).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{message}");
+        let text = answer.body.to_string();
+        assert!(!text.contains("secret words") && !text.contains("canary"), "{text}");
+    }
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 7);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
+}

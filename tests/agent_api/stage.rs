@@ -1,0 +1,210 @@
+//! An agent API inside the test: a real database with provisioned tenants, a registry fed by hand, the real router.
+
+use crate::setup::{self, Instance};
+use agent_tenancy::{
+    agent_api::{
+        Context,
+        http::router,
+        registry::{Change, Document},
+        serve::start_follower,
+    },
+    clock::Clock,
+    domain::{
+        cells::CellRoles,
+        entry::{Entry, EntryKind},
+        ident::{CellNumber, Version},
+    },
+    settings::agent_api::AgentApiSettings,
+};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+pub struct Stage {
+    pub instance: Instance,
+    pub context: Arc<Context>,
+    changes: mpsc::Sender<Change>,
+    router: Router,
+    version: u64,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+/// The one key of a tenant.
+pub fn key_bytes(tenant: &str) -> Vec<u8> {
+    format!("key-of-{tenant:-<32}").into_bytes()
+}
+
+/// A token of a tenant's user, changed as wanted.
+pub fn token_with(tenant: &str, sub: &str, change: impl FnOnce(&mut Value)) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let mut claims = json!({
+        "iss": "https://issuer", "aud": "agents", "sub": sub, "tenant_id": tenant, "iat": now, "exp": now + 600,
+    });
+    change(&mut claims);
+    let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
+    header.kid = Some(format!("kid-{tenant}"));
+    encode(&header, &claims, &EncodingKey::from_secret(&key_bytes(tenant))).unwrap()
+}
+
+pub fn token(tenant: &str, sub: &str) -> String {
+    token_with(tenant, sub, |_| {})
+}
+
+/// An AgentConfig's entry with the Echo provider.
+pub fn agent(uid: &str) -> Value {
+    json!({
+        "format": 1, "uid": uid, "namespace": "team", "name": uid, "epoch": 1,
+        "current": {"number": 1, "hash": "00", "behaviour": {
+            "provider": {"type": "Echo"}, "model": "echo-1", "systemPrompt": "Be kind.",
+            "maxOutputTokens": 1000, "maxHistoryMessages": 10, "totalTimeoutSeconds": 30,
+        }},
+    })
+}
+
+impl Stage {
+    /// A database with these tenants, all served, with the agent `support` of AgentConfig `a1`.
+    pub async fn with_tenants(names: &[&str], configure: impl FnOnce(&mut AgentApiSettings)) -> Self {
+        let instance = setup::in_use(devkit::PgVersion::OLDEST).await;
+        let mut settings = AgentApiSettings::default();
+        configure(&mut settings);
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let context = Context::new(settings, Clock::system()).unwrap();
+        let (changes, received) = mpsc::channel(64);
+        start_follower(&context, received);
+        let router = router(Arc::clone(&context));
+        let mut stage = Self { instance, context, changes, router, version: 0 };
+        stage.apply("agent-a1", &agent("a1")).await;
+        let cell = stage.cell();
+        stage.apply("cell-main-1", &cell).await;
+        for name in names {
+            stage.instance.tenant(name).await;
+            let entry = stage.tenant(name);
+            stage.apply(&format!("tenant-{name}"), &entry).await;
+        }
+        stage.settled().await;
+        for name in names {
+            let status = stage.context.registry.status();
+            assert!(!status.quarantined.contains_key(&format!("tenant-{name}")), "{status:?}");
+        }
+        stage
+    }
+
+    pub fn cell(&self) -> Value {
+        let login = CellRoles::of(&self.instance.prefix, CellNumber(1)).logins[0].clone();
+        json!({
+            "format": 1, "instance": "main", "databaseId": self.instance.id.0, "cell": 1,
+            "host": self.instance.test.host, "port": self.instance.test.port, "database": self.instance.test.name,
+            "sslMode": "disable", "user": login, "password": BASE64_STANDARD.encode(setup::CELL_PASSWORD),
+        })
+    }
+
+    /// A tenant's entry.
+    pub fn tenant(&self, name: &str) -> Value {
+        let role = setup::tenant_id(name).database_name(&self.instance.prefix);
+        json!({
+            "format": 1, "tenantId": name, "incarnation": Uuid::new_v4(), "uid": name, "namespace": "team",
+            "name": name, "generation": 1, "epoch": 1, "state": "active", "stateSince": "2026-01-01T00:00:00Z",
+            "database": {
+                "instance": "main", "cell": 1, "schema": role, "role": role, "schemaVersion": 1,
+                "maxConcurrentTransactions": 4, "statementTimeoutSeconds": 10,
+            },
+            "agents": {"support": {"configUid": "a1"}}, "defaultAgent": "support", "mutable": [],
+            "auth": {"issuer": "https://issuer", "audience": "agents", "maxTokenSeconds": 3600},
+            "keys": [{
+                "kid": format!("kid-{name}"), "algorithm": "HS256", "state": "Current",
+                "key": BASE64_STANDARD.encode(key_bytes(name)),
+            }],
+        })
+    }
+
+    /// Delivers an entry; see [`Stage::settled`].
+    pub async fn apply(&mut self, name: &str, entry: &Value) {
+        self.version += 1;
+        let kind = EntryKind::parse(name.split('-').next().unwrap()).unwrap();
+        let content = entry.to_string().into_bytes();
+        Entry::parse(kind, &content).unwrap_or_else(|e| panic!("{name}: {e}: {entry}"));
+        let version = Version(self.version);
+        let document = Document { name: name.into(), kind, version, content: content.into() };
+        self.changes.send(Change::Applied(document)).await.unwrap();
+    }
+
+    /// Waits until everything delivered is applied.
+    pub async fn settled(&self) {
+        let mut progress = self.context.registry.progress();
+        let all = progress.wait_for(|p| p.version.0 >= self.version);
+        tokio::time::timeout(Duration::from_secs(10), all).await.unwrap().unwrap();
+    }
+
+    pub fn request(&self, method: Method, path: &str, token: Option<&str>, body: Option<&Value>) -> Request<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        match body {
+            None => request.body(Body::empty()).unwrap(),
+            Some(body) => {
+                request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
+            }
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(self.request(Method::GET, path, Some(token), None)).await
+    }
+
+    /// Sends a chat message as a user of a tenant.
+    pub async fn chat(&self, tenant: &str, sub: &str, body: &Value) -> Answer {
+        let path = format!("/api/v1/tenants/{tenant}/chat");
+        self.send(self.request(Method::POST, &path, Some(&token(tenant, sub)), Some(body))).await
+    }
+
+    /// The router's future for a request, to be dropped half-way.
+    pub fn pending(&self, request: Request<Body>) -> impl Future<Output = ()> + use<> {
+        let call = self.router.clone().oneshot(request);
+        async move {
+            call.await.unwrap();
+        }
+    }
+
+    /// A number, asked as the superuser; `{schema}` stands for the tenant's.
+    pub async fn count(&self, tenant: &str, sql: &str) -> i64 {
+        let schema = format!("\"{}\"", setup::tenant_id(tenant).database_name(&self.instance.prefix));
+        self.instance.count(&sql.replace("{schema}", &schema)).await
+    }
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+}
