@@ -1,4 +1,5 @@
 //! The agent API on real Postgres, with tenants provisioned by the operator's own code, and on a real API server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where something is wrong")]
 
 #[path = "database/setup.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests of the database")]

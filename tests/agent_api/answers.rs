@@ -64,7 +64,10 @@ async fn all_bad_tokens_look_the_same() {
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
     assert_eq!(bodies[0]["requestId"], "same");
     let none = stage.send(stage.request(Method::GET, "/api/v1/tenants/acme/chat", None, None)).await;
-    assert_eq!((none.status.as_u16(), none.code(), &none.headers["www-authenticate"]), (401, "missing_token", &"Bearer".parse().unwrap()));
+    assert_eq!(
+        (none.status.as_u16(), none.code(), &none.headers["www-authenticate"]),
+        (401, "missing_token", &"Bearer".parse().unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

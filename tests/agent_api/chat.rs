@@ -9,7 +9,10 @@ async fn every_tenant_has_its_own_messages_and_every_user_too() {
     let first = stage.chat("acme", "ann", &json!({"message": "one two three"})).await.ok();
     assert!(first["message"].as_str().unwrap().starts_with("echo: one two three\nmodel: echo-1\nrevision: 1\n"));
     assert!(first["message"].as_str().unwrap().ends_with("system: Be kind."));
-    assert_eq!((&first["agent"], &first["revision"], &first["model"]), (&json!("support"), &json!(1), &json!("echo-1")));
+    assert_eq!(
+        (&first["agent"], &first["revision"], &first["model"]),
+        (&json!("support"), &json!(1), &json!("echo-1"))
+    );
     assert_eq!(first["usage"]["inputTokens"], 5);
     let conversation = first["conversationId"].clone();
     let second = json!({"message": "four", "conversationId": conversation, "agent": "support"});
@@ -52,7 +55,8 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only() {
         let mut seen = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = stage.get(&format!("/api/v1/tenants/acme/chat?limit=3&order={order}{cursor}"), &token).await.ok();
+            let page =
+                stage.get(&format!("/api/v1/tenants/acme/chat?limit=3&order={order}{cursor}"), &token).await.ok();
             seen.extend(page["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()));
             assert_eq!(page["hasMore"], !page["next"].is_null());
             let Some(next) = page["next"].as_str() else { break };
@@ -81,7 +85,12 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only() {
         ("pages=2".into(), "pages"),
     ] {
         let answer = stage.get(&format!("/api/v1/tenants/acme/chat?{query}"), &token).await;
-        assert_eq!((answer.code(), &answer.body["field"]), ("invalid_field", &json!(field)), "{query}: {}", answer.body);
+        assert_eq!(
+            (answer.code(), &answer.body["field"]),
+            ("invalid_field", &json!(field)),
+            "{query}: {}",
+            answer.body
+        );
     }
 }
 

@@ -31,7 +31,10 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what() {
     assert_eq!(support["topP"], json!({"value": "0.9", "source": "Tenant", "locked": true}));
     assert_eq!(support["maxOutputTokens"], json!({"value": 100, "source": "Tenant", "locked": false}));
     assert_eq!(support["model"], json!({"value": "echo-1", "source": "AgentConfig", "locked": true}));
-    assert_eq!(before["agents"]["sales"]["temperature"], json!({"value": null, "source": "AgentConfig", "locked": false}));
+    assert_eq!(
+        before["agents"]["sales"]["temperature"],
+        json!({"value": null, "source": "AgentConfig", "locked": false})
+    );
 
     let change = json!({
         "defaultAgent": "sales", "temperature": 0.5, "maxOutputTokens": 500, "instructions": "Answer in rhymes.",

@@ -43,7 +43,7 @@ pub type TryLogin = Arc<dyn Fn(CellEntry) -> BoxFuture<'static, Result<(), Strin
 /// How far this replica is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether the first list is applied.
+    /// Whether all of the first list is applied and may be acknowledged: new cells have let us in, or refused.
     pub listed: bool,
     /// Everything up to here is applied and may be acknowledged.
     pub version: Version,
@@ -57,7 +57,7 @@ pub struct Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// Whether the first list is applied.
+    /// Whether all of the first list is applied and may be acknowledged: new cells have let us in, or refused.
     pub listed: bool,
     /// Everything up to here is applied and may be acknowledged.
     pub version: Version,
@@ -146,6 +146,8 @@ pub struct Follower {
     try_login: TryLogin,
     metrics: Arc<ApiMetrics>,
     clock: Clock,
+    /// Version of the first list, once it is applied.
+    first_list: Option<Version>,
     listed: bool,
     logins: HashMap<String, AbortHandle>,
     outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
@@ -161,7 +163,17 @@ impl Follower {
     /// A follower that publishes into `registry`.
     pub fn new(registry: Registry, book: Book, try_login: TryLogin, metrics: Arc<ApiMetrics>, clock: Clock) -> Self {
         let outcomes = mpsc::unbounded_channel();
-        Self { registry, book, try_login, metrics, clock, listed: false, logins: HashMap::new(), outcomes }
+        Self {
+            registry,
+            book,
+            try_login,
+            metrics,
+            clock,
+            first_list: None,
+            listed: false,
+            logins: HashMap::new(),
+            outcomes,
+        }
     }
 
     /// Runs until the source ends.
@@ -227,7 +239,7 @@ impl Follower {
                     self.delete(name, version);
                 }
                 self.book.progress(version);
-                self.listed = true;
+                self.first_list.get_or_insert(version);
                 tracing::info!(entries = total, changed, missing = gone.len(), %version, "applied a list of the registry");
             }
         }
@@ -245,6 +257,7 @@ impl Follower {
         for login in self.book.take_logins() {
             self.start_login(login);
         }
+        self.listed |= self.first_list.is_some_and(|first| self.book.acknowledgeable() >= first);
         let snapshot = self.book.snapshot().clone();
         let named = self.book.quarantined().iter().take(crate::domain::ack::MAX_QUARANTINED);
         let quarantined = named.map(|(name, q)| {
