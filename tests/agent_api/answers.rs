@@ -101,3 +101,18 @@ fn forge(tenant: &str, bytes: &[u8]) -> String {
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{signed}.{signature}")
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_silent_for_too_long_is_told_and_forgiven() {
+    let stage = Stage::with_tenants(&["acme"], |s| s.registry.max_staleness_seconds = 1).await;
+    let ask = async || stage.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await;
+    stage.context.registry.note_contact();
+    assert_eq!(ask().await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let stale = ask().await;
+    assert_eq!((stale.status.as_u16(), stale.code()), (503, "registry_stale"));
+    let bad = stage.get("/api/v1/tenants/acme/settings", "x").await;
+    assert_eq!(bad.status, 401, "a bad token stays a bad token");
+    stage.context.registry.note_contact();
+    assert_eq!(ask().await.status, 200);
+}
