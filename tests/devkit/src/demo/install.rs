@@ -24,10 +24,15 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Operator, replica A, replica B.
-    pub(super) fn processes(&self) -> [&Process; 3] {
+    /// Returns only when one of the processes ends by itself, and says which.
+    pub(super) async fn ended(&self) -> anyhow::Error {
         let [a, b] = &self.replicas;
-        [&self.operator, a, b]
+        let process = tokio::select! {
+            _ = self.operator.ended() => &self.operator,
+            _ = a.ended() => a,
+            _ = b.ended() => b,
+        };
+        anyhow::anyhow!("{} has ended by itself; see {}", process.name(), process.log_path().display())
     }
 
     /// The replicas' process ids.

@@ -63,14 +63,9 @@ impl Demo {
         stage.say(&stage.exports());
         stage.say("kubectl tenant status globex");
         stage.say(&format!("\n# logs: {}", env.logs().display()));
-        let [operator, a, b] = installation.processes();
-        let process = tokio::select! {
-            _ = operator.ended() => operator,
-            _ = a.ended() => a,
-            _ = b.ended() => b,
-        };
+        let ended = installation.ended().await;
         env.keep_logs();
-        anyhow::bail!("{} has ended by itself; see {}", process.name(), process.log_path().display())
+        Err(ended)
     }
 
     /// Runs a script of the documentation as a reader of [`Demo::stay`] would.
@@ -88,8 +83,15 @@ impl Demo {
 
 async fn perform(env: &Environment, stage: &mut Stage) -> anyhow::Result<Installation> {
     let installation = install::install(env, stage).await?;
-    story::tell(stage).await?;
-    reload::tell(stage, &installation).await?;
-    story::end(stage).await?;
+    let story = async {
+        story::tell(stage).await?;
+        reload::tell(stage, &installation).await?;
+        story::end(stage).await
+    };
+    tokio::select! {
+        told = story => told?,
+        // Sooner than the command that would wait for it in vain.
+        ended = installation.ended() => return Err(ended),
+    }
     Ok(installation)
 }
