@@ -14,7 +14,7 @@ use crate::{
         observed::{Installation, ObservedTenant, Recorded},
         progress::Progress,
         step::TenantStep,
-        tenant::plan_tenant,
+        tenant::{plan_rejected, plan_tenant},
         verdict::Verdict,
     },
     status::{TenantFacts, project_rejection, project_tenant, project_unreadable},
@@ -41,7 +41,10 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let scope = resolve_scope(tenant);
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let (plan, observed) = match resolve_intent(tenant, unreadable, &scope, deleting) {
-        Intent::Rejected(verdicts) => (Plan::nothing(verdicts), None),
+        Intent::Rejected(verdicts) => {
+            let finalizer = scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER);
+            (plan_rejected(verdicts, finalizer, &scope.recorded), None)
+        }
         Intent::Present(desired) => {
             let observed = world.observe(&scope).await;
             (plan_tenant(&desired, &observed, installation, now()), Some(observed))

@@ -34,13 +34,6 @@ impl World<AgentScope> for LiveWorld {
             Seen::Ours(c) => self.registry.holds(&upstream_entry_name(&c.hash)),
             Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => false,
         };
-        let wanted = match &credential {
-            Seen::Ours(c) => Some(&c.hash),
-            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-        };
-        // What this very AgentConfig is about to refer to is not unused.
-        let unused_upstreams: std::collections::BTreeMap<_, _> =
-            unused_upstreams.into_iter().filter(|(hash, _)| Some(hash) != wanted).collect();
         let dropped = unused_upstreams.keys().map(|hash| upstream_entry_name(hash));
         ObservedAgent {
             finalizer: scope.finalizers.iter().any(|f| f == names::AGENT_CONFIG_FINALIZER),

@@ -69,25 +69,26 @@ pub fn judge_served(
     replicas: &Replicas,
 ) -> (Verdict, Option<Version>) {
     let verdict = |stand, reason, note: String| Verdict::new(ConditionType::Served, stand, reason, note);
-    let Some(version) = version else {
-        return (verdict(Stand::Waits, Reason::WaitingForReplicas, "the entry was just written".to_owned()), None);
+    // What is being written in this pass nobody has: the words are those of the next look, so that it has nothing to say.
+    let proof = match version {
+        Some(version) if recorded == Some(version) => Proof::Served,
+        Some(version) => prove_served(version, incarnation, replicas),
+        None => prove_served(Version(u64::MAX), incarnation, replicas),
     };
-    let proof = if recorded == Some(version) { Proof::Served } else { prove_served(version, incarnation, replicas) };
     match proof {
         Proof::Served => {
+            let version = version.unwrap_or_default();
             (verdict(Stand::Holds, Reason::Served, format!("every ready replica serves entry version {version}")), None)
         }
-        Proof::Waiting(names) => (
-            verdict(Stand::Waits, Reason::WaitingForReplicas, format!("waiting for {}", names.join(", "))),
-            Some(version),
-        ),
+        Proof::Waiting(names) => {
+            (verdict(Stand::Waits, Reason::WaitingForReplicas, format!("waiting for {}", names.join(", "))), version)
+        }
         Proof::NoReplicas => {
-            let note = "no ready replica of the agent API".to_owned();
-            (verdict(Stand::Waits, Reason::NoReplicas, note), Some(version))
+            (verdict(Stand::Waits, Reason::NoReplicas, "no ready replica of the agent API".to_owned()), version)
         }
         Proof::Quarantined { replica, why } => {
             let note = format!("replica {replica} refuses the entry: {why}");
-            (verdict(Stand::Refused(ErrorClass::Transient), Reason::Quarantined, note), Some(version))
+            (verdict(Stand::Refused(ErrorClass::Transient), Reason::Quarantined, note), version)
         }
     }
 }

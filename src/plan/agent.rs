@@ -43,6 +43,10 @@ pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation
     let current = plan_revision(desired, observed, revisions, upstream, &mut steps);
     let in_use = current.upstream.clone();
     let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
+    if !published.lets_pass() {
+        let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
+        return Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None };
+    }
     let (served, awaits) = judge_served(version, None, observed.served, &observed.replicas);
     if served.stand == Stand::Holds && still_unaware(observed.last_reference, &observed.replicas).is_empty() {
         plan_unused(observed, in_use.as_deref(), &mut steps);

@@ -197,24 +197,26 @@ fn drain(
     finish(vec![close_now(Some(row))], Vec::new(), observed)
 }
 
-/// Removes what is ours in Kubernetes, the finalizer last.
+/// Removes what is ours in Kubernetes; last what brings us back here after a crash: the finalizer, else the entry.
 fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
-    match &observed.entry {
+    let entry = match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
-            steps.push(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version });
+            Some(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version })
         }
-        Seen::Missing | Seen::Foreign(_) => {}
+        Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(unseen) => return unseen_part(unseen),
-    }
-    match &observed.keys {
+    };
+    let keys = match &observed.keys {
         Seen::Ours(KeysView { uid, version, .. }) => {
-            steps.push(TenantStep::DeleteKeys { uid: uid.clone(), version: *version });
+            Some(TenantStep::DeleteKeys { uid: uid.clone(), version: *version })
         }
-        Seen::Missing | Seen::Foreign(_) => {}
+        Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(unseen) => return unseen_part(unseen),
-    }
+    };
     if observed.finalizer {
-        steps.push(TenantStep::RemoveFinalizer);
+        steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer]));
+    } else {
+        steps.extend(keys.into_iter().chain(entry));
     }
     steps.extend(notices);
     Plan { steps, verdicts: vec![working("the last parts are being removed")], awaits: None, wake_at: None }

@@ -5,7 +5,7 @@ use super::{
     acks::judge_served,
     entry::plan_entry,
     ledger::{Holding, judge},
-    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Recorded, RowState, Seen},
     step::{Provision, TenantStep},
     verdict::{Stand, Verdict},
 };
@@ -51,10 +51,20 @@ pub fn plan_tenant(
         return Plan { steps, verdicts, awaits: None, wake_at: None };
     };
     let (published, version) = plan_entry(desired, observed, installation, &home, &ring, now, &mut steps);
+    if !published.lets_pass() {
+        verdicts.extend([published, pending(Part::Served)]);
+        return Plan { steps, verdicts, awaits: None, wake_at: None };
+    }
     verdicts.push(published);
     let (served, awaits) = judge_served(version, Some(home.incarnation), observed.recorded.served, &observed.replicas);
     verdicts.push(served);
     Plan { steps, verdicts, awaits, wake_at: None }
+}
+
+/// Plans a Tenant whose spec can't be had: nothing, but that the finalizer stays where something was made.
+pub fn plan_rejected(verdicts: Vec<Verdict>, finalizer: bool, recorded: &Recorded) -> Plan<TenantStep> {
+    let steps = if recorded.incarnation.is_some() && !finalizer { vec![TenantStep::AddFinalizer] } else { Vec::new() };
+    Plan { steps, ..Plan::nothing(verdicts) }
 }
 
 /// Whether there is, or was once, something of this Tenant outside the object.

@@ -1,0 +1,217 @@
+//! The model's Postgres: each step is one transaction that checks fence, row and marks.
+
+use super::state::{CELL_SIZE, Database, State, transient};
+use agent_tenancy::{
+    api::DeletionPolicy,
+    domain::{
+        class::ErrorClass,
+        entry::{Entry, TenantState},
+        ident::{CellNumber, DatabaseId, ObjectId, TenantId, Uid},
+        keys::KeyBytes,
+    },
+    effects::error::EffectError,
+    plan::{
+        observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
+        step::{CloseDatabase, Done, Provision},
+    },
+};
+
+fn conflict(what: impl Into<String>) -> EffectError {
+    EffectError::new(ErrorClass::Conflict, what)
+}
+
+/// The database this installation was provisioned in, if another one answers.
+pub fn changed(state: &State) -> Option<(DatabaseId, Option<DatabaseId>)> {
+    let from_cells = state.registry.values().filter_map(|s| match &s.entry {
+        Some(Entry::Cell(cell)) => Some(cell.database_id),
+        _ => None,
+    });
+    let from_status = state.tenants.values().filter_map(|t| {
+        let id = &t.status.as_ref()?.database.as_ref()?.database_id;
+        id.parse().ok().map(DatabaseId)
+    });
+    let expected = from_cells.chain(from_status).find(|id| *id != state.database.id)?;
+    Some((expected, state.database.control.then_some(state.database.id)))
+}
+
+pub fn observe(state: &State, id: &TenantId, deleting: bool) -> DatabaseView {
+    if !state.database.up {
+        let note = "the database does not answer".to_owned();
+        return DatabaseView::Unknown(Unseen { class: ErrorClass::Transient, note });
+    }
+    if let Some((expected, found)) = changed(state) {
+        return DatabaseView::Changed { expected, found };
+    }
+    let database = &state.database;
+    let row = database.rows.get(id).cloned();
+    let name = row.as_ref().map_or_else(|| format!("{}_{id}", super::state::PREFIX), |r| r.schema.clone());
+    let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
+    DatabaseView::Facts(LedgerFacts {
+        database_id: database.id,
+        role_mark: database.roles.get(&name).cloned(),
+        schema_mark: database.schemas.get(&name).cloned(),
+        membership: database.members.contains(&name),
+        grants_ok: database.grants.contains(&name),
+        open_transactions: if deleting { database.open.get(&name).copied().unwrap_or_default() } else { 0 },
+        offer: (free && !deleting).then(|| offer(database)),
+        row,
+    })
+}
+
+fn offer(database: &Database) -> CellOffer {
+    let used = |cell: i32| {
+        database.rows.values().filter(|r| r.cell.0 == cell && r.state != RowState::Dropped).count() < CELL_SIZE
+    };
+    let cell = (1..).find(|n| used(*n)).unwrap_or(1);
+    CellOffer { cell: CellNumber(cell), exists: database.cells.contains_key(&cell) }
+}
+
+pub fn create_cell(state: &mut State, cell: CellNumber, password: &KeyBytes) -> Done {
+    if state.database.cells.get(&cell.0) != Some(password) {
+        state.database.cells.insert(cell.0, password.clone());
+        state.wrote();
+    }
+    Done::Plain
+}
+
+pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Result<Done, EffectError> {
+    let now = state.now;
+    let database = &mut state.database;
+    match (database.rows.get(&wanted.tenant_id), wanted.replaces) {
+        (None, None) => {}
+        (Some(row), _) if row.incarnation == wanted.incarnation && row.state == RowState::Active => {
+            return Ok(Done::Plain);
+        }
+        (Some(row), Some(old)) if row.incarnation == old && row.state == RowState::Dropped => {}
+        _ => return Err(conflict("the tenant id has another row")),
+    }
+    if database.roles.contains_key(&wanted.role) || database.schemas.contains_key(&wanted.schema) {
+        return Err(conflict("role or schema exists"));
+    }
+    if !database.cells.contains_key(&wanted.cell.0) {
+        return Err(EffectError::new(ErrorClass::Bug, "the cell does not exist"));
+    }
+    let mark = render_mark(database.id, wanted.incarnation);
+    database.roles.insert(wanted.role.clone(), mark.clone());
+    database.schemas.insert(wanted.schema.clone(), mark);
+    database.members.insert(wanted.role.clone());
+    database.grants.insert(wanted.role.clone());
+    let row = LedgerRow {
+        incarnation: wanted.incarnation,
+        uid: owner.uid.clone(),
+        namespace: owner.namespace.clone(),
+        name: owner.name.clone(),
+        cluster_id: "cluster".to_owned(),
+        cell: wanted.cell,
+        schema: wanted.schema.clone(),
+        role: wanted.role.clone(),
+        schema_version: 1,
+        ring_version: 1,
+        state: RowState::Active,
+        state_since: now,
+    };
+    database.rows.insert(wanted.tenant_id.clone(), row);
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+/// The row, if it is still this one and in one of these states.
+fn hold<'a>(
+    database: &'a mut Database,
+    row: &LedgerRow,
+    states: &[RowState],
+) -> Result<&'a mut LedgerRow, EffectError> {
+    let found = database.rows.values_mut().find(|r| r.incarnation == row.incarnation && r.uid == row.uid);
+    found.filter(|r| states.contains(&r.state)).ok_or_else(|| conflict("the row changed"))
+}
+
+fn marked(database: &Database, row: &LedgerRow) -> bool {
+    let mark = render_mark(database.id, row.incarnation);
+    [database.roles.get(&row.role), database.schemas.get(&row.schema)].iter().flatten().all(|m| **m == mark)
+}
+
+pub fn repair(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
+    hold(&mut state.database, row, &[RowState::Active])?;
+    let whole = state.database.roles.contains_key(&row.role) && state.database.schemas.contains_key(&row.schema);
+    if !whole || !marked(&state.database, row) {
+        return Err(conflict("role or schema is gone or carries another mark"));
+    }
+    state.database.members.insert(row.role.clone());
+    state.database.grants.insert(row.role.clone());
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+pub fn revoke(state: &mut State, tenant: &TenantId, row: &LedgerRow) -> Result<Done, EffectError> {
+    let now = state.now;
+    let held = hold(&mut state.database, row, &[RowState::Active, RowState::Deleting])?;
+    if held.state == RowState::Active {
+        held.state = RowState::Deleting;
+        held.state_since = now;
+    }
+    state.database.members.remove(&row.role);
+    let entry = state.tenant_entry(tenant).filter(|e| e.uid == row.uid);
+    let served = entry.is_some_and(|e| e.state != TenantState::Deleting);
+    if served && !state.stale {
+        state.violation(format!("access of {tenant} was revoked while its entry is still served"));
+    }
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<Done, EffectError> {
+    let Some(row) = &wanted.row else { return bury(state, wanted, owner) };
+    let drop = wanted.policy == DeletionPolicy::Delete;
+    let all = &[RowState::Active, RowState::Deleting, RowState::Retained, RowState::Dropped][..];
+    let (now, target) = (state.now, if drop { RowState::Dropped } else { RowState::Retained });
+    let before = hold(&mut state.database, row, if drop { all } else { &all[..3] })?.state;
+    if drop && !marked(&state.database, row) {
+        return Err(conflict("role or schema carries another mark"));
+    }
+    let open = state.database.open.get(&row.schema).copied().unwrap_or_default();
+    let waited = now.duration_since(row.state_since).as_secs() >= super::state::ACK_TIMEOUT;
+    if before == RowState::Deleting && open > 0 && !waited {
+        state.violation("closed over open transactions");
+    }
+    if before == target {
+        return Ok(Done::Plain);
+    }
+    if drop {
+        state.database.roles.remove(&row.role);
+        state.database.schemas.remove(&row.schema);
+        state.database.grants.remove(&row.role);
+        if !state.droppable.contains(&row.uid) {
+            state.violation(format!("the data of {} was dropped though it was to be kept", wanted.tenant_id));
+        }
+    }
+    state.database.members.remove(&row.role);
+    let held = hold(&mut state.database, row, all)?;
+    (held.state, held.state_since) = (target, now);
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<Done, EffectError> {
+    if let Some(row) = state.database.rows.get(&wanted.tenant_id) {
+        let ours = row.uid == owner.uid && row.state == RowState::Dropped;
+        return if ours { Ok(Done::Plain) } else { Err(transient("there is a row by now")) };
+    }
+    let name = format!("{}_{}", super::state::PREFIX, wanted.tenant_id);
+    let row = LedgerRow {
+        incarnation: wanted.incarnation,
+        uid: Uid(owner.uid.0.clone()),
+        namespace: owner.namespace.clone(),
+        name: owner.name.clone(),
+        cluster_id: "cluster".to_owned(),
+        cell: CellNumber(0),
+        schema: name.clone(),
+        role: name,
+        schema_version: 0,
+        ring_version: 0,
+        state: RowState::Dropped,
+        state_since: state.now,
+    };
+    state.database.rows.insert(wanted.tenant_id.clone(), row);
+    state.wrote();
+    Ok(Done::Plain)
+}

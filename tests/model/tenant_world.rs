@@ -1,0 +1,250 @@
+//! `World<TenantScope>` over the model.
+
+use super::{
+    database, objects,
+    operator::{Operator, Part},
+    registry,
+    state::{CANARY, INSTANCE, KeySecret, State, transient},
+};
+use agent_tenancy::{
+    api::names,
+    controller::tenant_pass::{resolve_claimant, tenant_id},
+    domain::{
+        entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
+        ident::{CellNumber, Incarnation, ObjectId, Uid},
+        keys::{HS256_KEY_BYTES, KeyBytes, Keyring, Kid},
+        resolve::{AgentLookup, resolve_claim},
+    },
+    effects::{
+        error::EffectError,
+        world::{TenantScope, World},
+    },
+    plan::{
+        observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Seen, Unseen},
+        step::{Done, TenantStep},
+    },
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+impl World<TenantScope> for Operator {
+    async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
+        let mut state = self.state();
+        let fresh = fresh(&mut state);
+        let now = &*state;
+        let old = Part::ALL.map(|part| (part, self.view(part)));
+        let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);
+        let view = match &scope.tenant_id {
+            Some(id) => database::observe(part(Part::Database), id, scope.claim.deleting),
+            None => DatabaseView::Unknown(Unseen {
+                class: agent_tenancy::domain::class::ErrorClass::Invalid,
+                note: "no valid id".to_owned(),
+            }),
+        };
+        let cell = match &view {
+            DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
+            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        };
+        ObservedTenant {
+            finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
+            rival: rival(part(Part::Claims), scope),
+            recorded: scope.recorded.clone(),
+            database: view,
+            keys: observe_keys(now, scope),
+            entry: observe_entry(part(Part::Entry), scope),
+            agents: scope.agents.iter().map(|(n, c)| (n.clone(), look_up(part(Part::Agents), scope, c))).collect(),
+            cell_entry: cell.is_some_and(|c| registry::holds(now, &cell_entry_name(INSTANCE, c))),
+            replicas: part(Part::Replicas).replicas(),
+            fresh,
+        }
+    }
+
+    async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        {
+            let mut state = self.state();
+            objects::check_canary(&mut state, step);
+            let outside = !matches!(
+                step,
+                TenantStep::AddFinalizer
+                    | TenantStep::RemoveFinalizer
+                    | TenantStep::WriteStatus(_)
+                    | TenantStep::RecordEvent(_)
+            );
+            if outside && state.leader == self.epoch && !self.is_dead() {
+                objects::check_finalizer(&mut state, object, step);
+            }
+        }
+        match step {
+            TenantStep::AddFinalizer => self.effect(|s| {
+                self.check_version(s, object)?;
+                objects::add_finalizer(s, object, objects::TENANT_FINALIZER)
+            }),
+            TenantStep::CreateCell { cell, password } => self.create_cell(*cell, password),
+            TenantStep::Provision(wanted) => self.database_effect(|s| database::provision(s, wanted, object)),
+            TenantStep::RepairDatabase { row } => self.database_effect(|s| database::repair(s, row)),
+            TenantStep::CreateKeys { ring } => self.effect(|s| create_keys(s, scope, ring)),
+            TenantStep::PutEntry { entry, replace } => {
+                self.effect(|s| registry::put(s, Entry::Tenant(entry.clone()), Some(object.uid.clone()), *replace))
+            }
+            TenantStep::RevokeAccess { row } => self.database_effect(|s| match &scope.tenant_id {
+                Some(id) => database::revoke(s, id, row),
+                None => Err(transient("no id")),
+            }),
+            TenantStep::CloseDatabase(wanted) => self.database_effect(|s| database::close(s, wanted, object)),
+            TenantStep::DeleteEntry { uid, version } => self.effect(|s| match &scope.tenant_id {
+                Some(id) => registry::delete(s, &id.entry_name(), Some(uid), *version),
+                None => Ok(Done::Plain),
+            }),
+            TenantStep::DeleteKeys { uid, version } => self.effect(|s| {
+                let name = (object.namespace.clone(), scope.key_secret.clone());
+                match s.secrets.get(&name) {
+                    Some(found) if found.uid == *uid && found.version == *version => {
+                        s.secrets.remove(&name);
+                        s.wrote();
+                        Ok(Done::Plain)
+                    }
+                    Some(_) => Err(transient("the Secret changed")),
+                    None => Ok(Done::Plain),
+                }
+            }),
+            TenantStep::RemoveFinalizer => self.effect(|s| {
+                let left = scope.tenant_id.as_ref().and_then(|id| s.registry.get(&id.entry_name()));
+                if left.is_some_and(|e| e.owner.as_ref() == Some(&object.uid)) {
+                    return Err(transient("the entry is there"));
+                }
+                self.check_version(s, object)?;
+                objects::remove_finalizer(s, object)
+            }),
+            TenantStep::WriteStatus(status) => self.effect(|s| {
+                self.check_version(s, object)?;
+                objects::check_canary(s, status);
+                let key = (object.namespace.clone(), object.name.clone());
+                let found = s.tenants.get(&key).filter(|t| t.metadata.uid.as_deref() == Some(&object.uid.0));
+                let Some(tenant) = found else { return Err(transient("the object is gone")) };
+                let before = tenant.status.clone().unwrap_or_default();
+                let generation = (status.observed_generation, tenant.metadata.generation);
+                let parts = ["Accepted", "DatabaseReady", "SigningKeysReady", "Published", "Served"];
+                objects::check_conditions(s, &object.uid, &parts, generation, &before.conditions, &status.conditions);
+                let version = s.bump().to_string();
+                if let Some(tenant) = s.tenants.get_mut(&key) {
+                    // As it comes back from the API server.
+                    tenant.status = serde_json::to_value(status).ok().and_then(|v| serde_json::from_value(v).ok());
+                    tenant.metadata.resource_version = Some(version);
+                }
+                s.wrote();
+                Ok(Done::Plain)
+            }),
+            TenantStep::RecordEvent(notice) => self.effect(|s| Ok(objects::record(s, object, notice))),
+        }
+    }
+}
+
+impl Operator {
+    /// Two effects: the login's entry, then the roles.
+    fn create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
+        let name = cell_entry_name(INSTANCE, cell);
+        let published = |s: &State| match s.registry.get(&name).and_then(|e| e.entry.clone()) {
+            Some(Entry::Cell(entry)) => Some(entry.password.clone()),
+            _ => None,
+        };
+        if published(&self.state()).is_none() {
+            self.effect(|s| {
+                if super::database::changed(s).is_some() {
+                    return Err(transient("it is another database"));
+                }
+                let entry = CellEntry {
+                    format: FORMAT,
+                    instance: INSTANCE.to_owned(),
+                    database_id: s.database.id,
+                    cell,
+                    host: "db.example".to_owned(),
+                    port: 5432,
+                    database: "agents".to_owned(),
+                    ssl_mode: "require".to_owned(),
+                    user: format!("login_{cell}"),
+                    password: password.clone(),
+                };
+                registry::put(s, Entry::Cell(entry), None, None)
+            })?;
+        }
+        self.database_effect(|s| {
+            let password = published(s).ok_or_else(|| transient("the cell's entry is gone"))?;
+            Ok(database::create_cell(s, cell, &password))
+        })
+    }
+}
+
+fn fresh(state: &mut State) -> Fresh {
+    let n = state.id();
+    let mut key = format!("{CANARY}-KEY-{n}-").into_bytes();
+    key.resize(HS256_KEY_BYTES, b'x');
+    Fresh {
+        incarnation: Incarnation(Uuid::from_u128(n)),
+        kid: Kid::parse(&format!("kid-{n}")).unwrap(),
+        key: KeyBytes::new(key),
+        password: KeyBytes::new(format!("{CANARY}-PW-{n}").into_bytes()),
+    }
+}
+
+fn rival(state: &State, scope: &TenantScope) -> Option<ObjectId> {
+    let id = scope.tenant_id.as_ref()?;
+    let claims = state.tenants.values().filter(|t| tenant_id(t).as_ref() == Some(id)).map(resolve_claimant);
+    resolve_claim(claims).map(|c| c.object).filter(|winner| *winner != scope.object)
+}
+
+fn look_up(state: &State, scope: &TenantScope, config: &str) -> AgentLookup {
+    let Some(agent) = state.agents.get(&(scope.object.namespace.clone(), config.to_owned())) else {
+        return AgentLookup::Missing;
+    };
+    let uid = Uid(agent.metadata.uid.clone().unwrap_or_default());
+    if agent.metadata.deletion_timestamp.is_some() {
+        return AgentLookup::Leaving(uid);
+    }
+    let published = registry::holds(state, &agent_entry_name(&uid));
+    if published { AgentLookup::Published(uid) } else { AgentLookup::Unpublished(uid) }
+}
+
+fn observe_keys(state: &State, scope: &TenantScope) -> Seen<KeysView> {
+    let name = (scope.object.namespace.clone(), scope.key_secret.clone());
+    match state.secrets.get(&name) {
+        None => Seen::Missing,
+        Some(secret) if secret.owner.as_ref() != Some(&scope.object.uid) => Seen::Foreign("not ours".to_owned()),
+        Some(secret) => Seen::Ours(KeysView {
+            uid: secret.uid.clone(),
+            version: secret.version,
+            ring: Keyring::parse_secret(|key| secret.data.get(key).map(Vec::as_slice)),
+        }),
+    }
+}
+
+fn observe_entry(state: &State, scope: &TenantScope) -> Seen<EntryView> {
+    let Some(id) = &scope.tenant_id else { return Seen::Missing };
+    let Some(secret) = state.registry.get(&id.entry_name()) else { return Seen::Missing };
+    let entry = match &secret.entry {
+        Some(Entry::Tenant(entry)) => Some(entry.as_ref().clone()),
+        _ => None,
+    };
+    let owner = entry.as_ref().map(|e| &e.uid).or(secret.owner.as_ref());
+    if owner != Some(&scope.object.uid) {
+        return Seen::Foreign("the registry gives this id to another Tenant".to_owned());
+    }
+    Seen::Ours(EntryView { secret_uid: secret.uid.clone(), version: secret.version, entry })
+}
+
+fn create_keys(state: &mut State, scope: &TenantScope, ring: &Keyring) -> Result<Done, EffectError> {
+    let name = (scope.object.namespace.clone(), scope.key_secret.clone());
+    if state.secrets.contains_key(&name) {
+        return Err(transient("the Secret exists"));
+    }
+    let kid = ring.current().unwrap().kid.clone();
+    let first = state.kids.entry(scope.object.uid.clone()).or_insert_with(|| kid.clone()).clone();
+    if first != kid && !state.stale {
+        state.violation(format!("a second key for {}: {first}, then {kid}", scope.object));
+    }
+    let (uid, version) = (state.uid("secret"), state.bump());
+    let data: BTreeMap<String, Vec<u8>> = ring.render_secret();
+    state.secrets.insert(name, KeySecret { uid, version, owner: Some(scope.object.uid.clone()), data });
+    state.wrote();
+    Ok(Done::Plain)
+}
