@@ -159,9 +159,11 @@ fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>, steps: &mut Vec<A
 /// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end.
 pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DeletionBlocked, stand, reason, note);
-    if !observed.finalizer {
+    // Without the finalizer nothing was made, or an entry is left of an object that is gone: that is cleared away.
+    if !observed.finalizer && matches!(observed.entry, Seen::Missing) {
         return Plan::nothing(Vec::new());
     }
+    let release = observed.finalizer.then_some(AgentStep::RemoveFinalizer);
     if !observed.users.is_empty() {
         let note = format!("used by Tenant {}", observed.users.join(", "));
         return Plan::nothing(vec![verdict(Stand::Waits, Reason::InUse, note)]);
@@ -178,11 +180,8 @@ pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
             let step = AgentStep::DeleteEntry { uid: view.secret_uid.clone(), version: view.version };
             let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the entry is being removed");
             // The credential goes in the next pass, when the replicas have let go of the entry.
-            let steps = if observed.unused_upstreams.is_empty() && !uses_upstream(view) {
-                vec![step, AgentStep::RemoveFinalizer]
-            } else {
-                vec![step]
-            };
+            let last = observed.unused_upstreams.is_empty() && !uses_upstream(view);
+            let steps = std::iter::once(step).chain(release.filter(|_| last)).collect();
             return Plan { steps, verdicts: vec![working], awaits: None, wake_at: Some(jiff::Timestamp::UNIX_EPOCH) };
         }
         Seen::Unknown(unseen) => {
@@ -192,7 +191,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
     }
     let mut steps = Vec::new();
     plan_unused(observed, None, &mut steps);
-    steps.push(AgentStep::RemoveFinalizer);
+    steps.extend(release);
     let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the last parts are being removed");
     Plan { steps, verdicts: vec![working], awaits: None, wake_at: None }
 }

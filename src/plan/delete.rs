@@ -49,46 +49,34 @@ pub fn plan_deletion(
     let kept = Departing { policy: DeletionPolicy::Retain, ..departing.clone() };
     let departing = if observed.finalizer { departing } else { &kept };
     match withdraw(tenant_id, departing, observed, installation, now) {
-        Withdrawal::Step(entry_step) => {
-            return Plan {
-                steps: vec![entry_step],
-                verdicts: vec![working("the replicas are told to stop serving")],
-                awaits: None,
-                wake_at: Some(now),
-            };
-        }
-        Withdrawal::Waits { plan } => return *plan,
-        Withdrawal::Done(notices) => close(tenant_id, departing, observed, installation, now, notices),
+        Ok(notices) => close(tenant_id, departing, observed, installation, now, notices),
+        Err(plan) => *plan,
     }
 }
 
-enum Withdrawal {
-    Step(TenantStep),
-    Waits { plan: Box<Plan<TenantStep>> },
-    Done(Vec<TenantStep>),
-}
-
-/// Takes the tenant out of service: entry state `deleting`, acknowledged by every running replica or timed out.
+/// Takes the tenant out of service: entry state `deleting`, acknowledged by every running replica or timed out. What is
+/// to be told once that is done, or the plan that comes before.
 fn withdraw(
     tenant_id: &TenantId,
     departing: &Departing,
     observed: &ObservedTenant,
     installation: &Installation,
     now: Timestamp,
-) -> Withdrawal {
-    let waits = |verdict, awaits, wake_at| Withdrawal::Waits {
-        plan: Box::new(Plan { steps: Vec::new(), verdicts: vec![verdict], awaits, wake_at }),
-    };
+) -> Result<Vec<TenantStep>, Box<Plan<TenantStep>>> {
+    let waits =
+        |verdict, awaits, wake_at| Err(Box::new(Plan { steps: Vec::new(), verdicts: vec![verdict], awaits, wake_at }));
     let rewritten = |view: Option<&EntryView>| {
-        let withdrawn = withdrawn_entry(tenant_id, departing, observed, view, installation, now);
-        withdrawn.map_or(Withdrawal::Done(Vec::new()), |entry| {
-            Withdrawal::Step(TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) })
-        })
+        let Some(entry) = withdrawn_entry(tenant_id, departing, observed, view, installation, now) else {
+            return Ok(Vec::new());
+        };
+        let step = TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) };
+        let verdicts = vec![working("the replicas are told to stop serving")];
+        Err(Box::new(Plan { steps: vec![step], verdicts, awaits: None, wake_at: Some(now) }))
     };
     let view = match &observed.entry {
         // Deleted by hand: replicas ignore that, and serve on until they read `deleting`.
         Seen::Missing if was_served(departing, observed) => return rewritten(None),
-        Seen::Missing | Seen::Foreign(_) => return Withdrawal::Done(Vec::new()),
+        Seen::Missing | Seen::Foreign(_) => return Ok(Vec::new()),
         Seen::Unknown(unseen) => {
             return waits(blocked(Reason::Retrying, Stand::Unseen(unseen.class), unseen.note.clone()), None, None);
         }
@@ -100,12 +88,12 @@ fn withdraw(
     let deadline =
         entry.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
     match (unaware.is_empty(), now >= deadline) {
-        (true, _) => Withdrawal::Done(Vec::new()),
+        (true, _) => Ok(Vec::new()),
         (false, false) => {
             let note = format!("waiting for {} to stop serving the tenant", unaware.join(", "));
             waits(working(note), Some(view.version), Some(deadline))
         }
-        (false, true) => Withdrawal::Done(vec![TenantStep::RecordEvent(Notice {
+        (false, true) => Ok(vec![TenantStep::RecordEvent(Notice {
             kind: NoticeKind::Warning,
             reason: Reason::ReplicaPassedOver,
             note: format!("{} did not acknowledge the deletion in time", unaware.join(", ")),
@@ -153,7 +141,11 @@ fn close(
             finish(Vec::new(), notices, observed)
         }
         Holding::Nothing { .. } => finish(vec![close_now(None)], notices, observed),
-        Holding::Lost(_) => finish(vec![close_now(row)], notices, observed),
+        Holding::Lost(_) => match row {
+            // The tombstone of an earlier tenant closes the id as well as our own would.
+            Some(row) if row.uid != departing.object.uid => finish(Vec::new(), notices, observed),
+            row => finish(vec![close_now(row)], notices, observed),
+        },
         Holding::Ours { row, .. } => match row.state {
             RowState::Active => Plan {
                 steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),

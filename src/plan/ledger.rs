@@ -64,6 +64,10 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
                 "the database keeps schema '{}' of the deleted Tenant {}/{} (UID {}); choose another tenant id",
                 row.schema, row.namespace, row.name, row.uid
             )),
+            // An older state of the database came back: it knows nothing of this Tenant yet.
+            RowState::Dropped if was_here(uid, observed) => {
+                Holding::Lost("the ledger knows only an earlier Tenant of this id".to_owned())
+            }
             RowState::Dropped if facts.role_mark.is_none() && facts.schema_mark.is_none() => {
                 Holding::Nothing { offer: facts.offer, replaces: Some(row.incarnation) }
             }
@@ -82,12 +86,17 @@ fn changed_note(expected: DatabaseId, found: Option<DatabaseId>) -> String {
     }
 }
 
-fn judge_without_row(uid: &Uid, observed: &ObservedTenant, facts: &LedgerFacts) -> Holding {
-    let ours_once = match &observed.entry {
+/// Whether status or entry tell that this Tenant's data was in this database.
+fn was_here(uid: &Uid, observed: &ObservedTenant) -> bool {
+    let served = match &observed.entry {
         Seen::Ours(EntryView { entry: Some(entry), .. }) => entry.uid == *uid,
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => false,
     };
-    if observed.recorded.incarnation.is_some() || ours_once {
+    served || observed.recorded.incarnation.is_some()
+}
+
+fn judge_without_row(uid: &Uid, observed: &ObservedTenant, facts: &LedgerFacts) -> Holding {
+    if was_here(uid, observed) {
         return Holding::Lost("the ledger row of this tenant is gone".to_owned());
     }
     match (&facts.role_mark, &facts.schema_mark) {

@@ -70,6 +70,7 @@ pub struct Recorded {
 
 /// The database of a tenant, as one pass saw it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one per pass, and nearly always it holds facts")]
 pub enum DatabaseView {
     /// It answered.
     Facts(LedgerFacts),

@@ -67,11 +67,9 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
         };
         parts.push(wanted);
     }
-    let blocked =
-        sources.verdicts.iter().find(|v| v.part == ConditionType::DeletionBlocked).map(|v| match of_verdict(v) {
-            // `True` is the bad news here.
-            wanted => Wanted { status: Status::True, ..wanted },
-        });
+    // `True` is the bad news here.
+    let blocked = sources.verdicts.iter().find(|v| v.part == ConditionType::DeletionBlocked);
+    let blocked = blocked.map(|v| Wanted { status: Status::True, ..of_verdict(v) });
     let blocked = match sources.failed {
         Some((ConditionType::DeletionBlocked, failure)) => {
             Some(Wanted { status: Status::True, ..failed_part(ConditionType::DeletionBlocked, failure) })

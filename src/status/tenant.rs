@@ -130,7 +130,7 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
     }
 }
 
-fn provisioned<'a>(progress: &'a Progress<TenantStep>) -> Option<&'a Provision> {
+fn provisioned(progress: &Progress<TenantStep>) -> Option<&Provision> {
     progress.done.iter().find_map(|(step, _)| match step {
         TenantStep::Provision(provision) => Some(provision),
         _ => None,

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 impl World<AgentScope> for Operator {
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
-        let mut state = self.state();
+        let state = self.state();
         let now = &*state;
         let old = Part::ALL.map(|part| (part, self.view(part)));
         let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);

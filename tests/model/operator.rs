@@ -261,7 +261,7 @@ impl Operator {
         outcome
     }
 
-    fn run_agent(&self, agent: &AgentConfig) -> Outcome {
+    pub fn run_agent(&self, agent: &AgentConfig) -> Outcome {
         let installation = self.installation();
         run_agent_pass(self, agent, None, &installation, || self.state().now).now_or_never().unwrap()
     }

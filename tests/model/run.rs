@@ -5,11 +5,12 @@ use super::{
     state::{Key, State},
 };
 use agent_tenancy::{
-    api::{DeletionPolicy, Tenant},
+    api::{AgentConfig, DeletionPolicy, Tenant},
     controller::pass::Outcome,
     domain::entry::Entry,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeSet;
 
 /// Tenants and AgentConfigs.
 pub fn keys(state: &State) -> (Vec<Key>, Vec<Key>) {
@@ -23,6 +24,9 @@ pub fn round(operator: &Operator) -> Vec<Outcome> {
     outcomes.extend(tenants.iter().map(|key| operator.pass_tenant(key)));
     let orphans = orphans(&operator.state());
     outcomes.extend(orphans.iter().map(|tenant| operator.run_tenant(tenant)));
+    let orphans = orphan_agents(&operator.state());
+    outcomes.extend(orphans.iter().map(|agent| operator.run_agent(agent)));
+    collect_garbage(&mut operator.state());
     outcomes
 }
 
@@ -43,6 +47,29 @@ fn orphans(state: &State) -> Vec<Tenant> {
             tenant
         })
         .collect()
+}
+
+/// The same for AgentConfigs (an operator with an old view wrote an entry after the end).
+fn orphan_agents(state: &State) -> Vec<AgentConfig> {
+    let entries = state.registry.values().filter_map(|secret| match &secret.entry {
+        Some(Entry::Agent(entry)) if state.live_agent(&entry.uid).is_none() => Some(entry),
+        _ => None,
+    });
+    entries
+        .map(|entry| {
+            let mut agent = AgentConfig::new(&entry.name, super::user::agent_spec("gone", false));
+            agent.metadata.namespace = Some(entry.namespace.clone());
+            agent.metadata.uid = Some(entry.uid.0.clone());
+            agent.metadata.deletion_timestamp = Some(Time(state.now));
+            agent
+        })
+        .collect()
+}
+
+/// What the cluster's garbage collector does: dependents go with their owner.
+fn collect_garbage(state: &mut State) {
+    let live: BTreeSet<String> = state.agents.values().filter_map(|a| a.metadata.uid.clone()).collect();
+    state.revisions.retain(|(owner, _), _| live.contains(&owner.0));
 }
 
 /// Runs passes, lets replicas acknowledge, and lets time pass where a plan waits for it, until nothing happens any more.

@@ -1,0 +1,11 @@
+//! Pure tables: what is observed → what is planned → what is said of it, and how kubectl, Flux, Helm and Argo CD read it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where something is wrong")]
+
+mod verdicts {
+    mod agents;
+    mod deletions;
+    mod everything;
+    mod readers;
+    mod stage;
+    mod tenants;
+}

@@ -1,0 +1,199 @@
+//! Tenants that go: observed → planned, row by row.
+
+use super::{
+    stage::{absent, converged, facts, facts_of, incarnation, object, replica, unseen, untouched, words},
+    tenants::{Tweak, damage_entry, edit_entry, stranger},
+};
+use agent_tenancy::{
+    api::DeletionPolicy,
+    domain::{entry::TenantState, ident::DatabaseId, keys::KeyringError},
+    plan::{
+        observed::{DatabaseView, ObservedTenant, RowState, Seen},
+        step::TenantStep,
+    },
+};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+/// Everything of the tenant, as its entry says `deleting` and every replica knows.
+fn withdrawn() -> ObservedTenant {
+    let mut observed = converged();
+    edit_entry(&mut observed, |e| (e.state, e.state_since) = (TenantState::Deleting, super::stage::now()));
+    observed
+}
+
+fn in_state(o: &mut ObservedTenant, state: RowState) {
+    facts_of(o).row.as_mut().unwrap().state = state;
+}
+
+const LATER: SignedDuration = SignedDuration::from_secs(61);
+
+/// Name, start, what is different, the steps that are planned.
+type Row = (&'static str, fn() -> ObservedTenant, Tweak, &'static str);
+
+#[test]
+fn a_tenant_that_should_be_gone() {
+    const END: &str = "CloseDatabase DeleteEntry DeleteKeys RemoveFinalizer";
+    let rows: &[Row] = &[
+        ("served", converged, |_| (), "PutEntry"),
+        ("served, no database", converged, |o| o.database = DatabaseView::Unknown(unseen()), "PutEntry"),
+        ("served, entry damaged", converged, damage_entry, "PutEntry"),
+        ("served, entry deleted by hand", converged, |o| o.entry = Seen::Missing, "PutEntry"),
+        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
+        ("a replica behind", withdrawn, |o| o.replicas.all.push(replica("r3", 3)), ""),
+        (
+            "a replica behind for long",
+            withdrawn,
+            |o| {
+                o.replicas.all.push(replica("r3", 3));
+                edit_entry(o, |e| e.state_since -= LATER)
+            },
+            "RevokeAccess RecordEvent",
+        ),
+        (
+            "a replica that does not run",
+            withdrawn,
+            |o| {
+                let mut r = replica("r3", 3);
+                r.running = false;
+                o.replicas.all.push(r)
+            },
+            "RevokeAccess",
+        ),
+        ("known everywhere", withdrawn, |_| (), "RevokeAccess"),
+        ("no database", withdrawn, |o| o.database = DatabaseView::Unknown(unseen()), ""),
+        (
+            "another database",
+            withdrawn,
+            |o| o.database = DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
+            "",
+        ),
+        ("another mark on our objects", withdrawn, |o| facts_of(o).role_mark = Some("mine".into()), ""),
+        ("access revoked", withdrawn, |o| in_state(o, RowState::Deleting), END),
+        (
+            "open transactions",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Deleting);
+                facts_of(o).open_transactions = 1
+            },
+            "",
+        ),
+        (
+            "open transactions, a passed over replica",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Deleting);
+                facts_of(o).open_transactions = 1;
+                o.replicas.all.push(replica("r3", 3));
+                edit_entry(o, |e| e.state_since -= LATER)
+            },
+            "",
+        ),
+        (
+            "open transactions for long",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Deleting);
+                facts_of(o).open_transactions = 1;
+                facts_of(o).row.as_mut().unwrap().state_since -= LATER
+            },
+            END,
+        ),
+        (
+            "data lost",
+            withdrawn,
+            |o| {
+                facts_of(o).role_mark = None;
+                facts_of(o).schema_mark = None
+            },
+            END,
+        ),
+        ("row lost", withdrawn, |o| facts_of(o).row = None, END),
+        ("closed", withdrawn, |o| in_state(o, RowState::Dropped), "DeleteEntry DeleteKeys RemoveFinalizer"),
+        (
+            "closed, entry gone",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Retained);
+                o.entry = Seen::Missing
+            },
+            "DeleteKeys RemoveFinalizer",
+        ),
+        (
+            "closed, keys unreadable",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Retained);
+                o.keys = Seen::Unknown(unseen())
+            },
+            "",
+        ),
+        (
+            "closed, keys damaged",
+            withdrawn,
+            |o| {
+                in_state(o, RowState::Retained);
+                if let Seen::Ours(k) = &mut o.keys {
+                    k.ring = Err(KeyringError::Mismatch)
+                }
+            },
+            "DeleteEntry DeleteKeys RemoveFinalizer",
+        ),
+        ("nothing made", untouched, |o| o.finalizer = true, "CloseDatabase RemoveFinalizer"),
+        (
+            "nothing made, an older claimant waits",
+            untouched,
+            |o| {
+                o.finalizer = true;
+                o.rival = Some(object())
+            },
+            "RemoveFinalizer",
+        ),
+        ("nothing made, no finalizer", untouched, |_| (), ""),
+        (
+            "a loser",
+            untouched,
+            |o| {
+                o.finalizer = true;
+                o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Active)), true));
+                o.entry = Seen::Foreign("not ours".into())
+            },
+            "RemoveFinalizer",
+        ),
+        ("finalizer taken off, served", converged, |o| o.finalizer = false, "PutEntry"),
+        (
+            "finalizer taken off, access revoked",
+            withdrawn,
+            |o| {
+                o.finalizer = false;
+                in_state(o, RowState::Deleting)
+            },
+            "CloseDatabase DeleteKeys DeleteEntry",
+        ),
+    ];
+    for (name, start, tweak, steps) in rows {
+        let mut observed = start();
+        tweak(&mut observed);
+        let plan = absent(&observed, DeletionPolicy::Delete);
+        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.verdicts);
+        let kept =
+            |step: &TenantStep| matches!(step, TenantStep::CloseDatabase(c) if c.policy == DeletionPolicy::Retain);
+        let policy_counts = observed.finalizer;
+        assert!(
+            policy_counts || plan.steps.iter().all(|s| !matches!(s, TenantStep::CloseDatabase(_)) || kept(s)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_entry_that_takes_a_damaged_one_out_of_service_names_the_same_data() {
+    let mut observed = converged();
+    damage_entry(&mut observed);
+    let [TenantStep::PutEntry { entry, .. }] = &absent(&observed, DeletionPolicy::Delete).steps[..] else {
+        panic!("one step")
+    };
+    assert_eq!((entry.state, entry.incarnation), (TenantState::Deleting, incarnation()));
+    assert_eq!((entry.database.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
+}

@@ -1,0 +1,179 @@
+//! Every combination of what can be seen: no plan does what it must not.
+
+use super::stage::{
+    absent, all_done, converged, facts, facts_of, object, present, project, row, unseen, untouched, word,
+};
+use agent_tenancy::{
+    api::{DeletionPolicy, TenantStatus},
+    domain::{
+        ident::{DatabaseId, Incarnation, Uid},
+        keys::KeyringError,
+    },
+    plan::{
+        Plan,
+        observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, Seen},
+        step::TenantStep,
+    },
+};
+use uuid::Uuid;
+
+fn databases() -> Vec<DatabaseView> {
+    let stranger = |state| {
+        let incarnation = Incarnation(Uuid::from_u128(7));
+        LedgerRow { uid: Uid("uid-other".to_owned()), incarnation, ..row(state) }
+    };
+    let mut all = vec![
+        DatabaseView::Unknown(unseen()),
+        DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
+        DatabaseView::Facts(facts(None, false)),
+        DatabaseView::Facts(facts(None, true)),
+    ];
+    for state in RowState::ALL {
+        for there in [true, false] {
+            all.push(DatabaseView::Facts(facts(Some(row(state)), there)));
+            all.push(DatabaseView::Facts(facts(Some(stranger(state)), there)));
+        }
+    }
+    let mut drifted = converged();
+    facts_of(&mut drifted).membership = false;
+    all.push(drifted.database);
+    all
+}
+
+fn worlds() -> Vec<ObservedTenant> {
+    let whole = converged();
+    let Seen::Ours(mut damaged_keys) = whole.keys.clone() else { unreachable!() };
+    damaged_keys.ring = Err(KeyringError::Mismatch);
+    let foreign = "not ours".to_owned();
+    let keys = [
+        whole.keys.clone(),
+        Seen::Ours(damaged_keys),
+        Seen::Missing,
+        Seen::Foreign(foreign.clone()),
+        Seen::Unknown(unseen()),
+    ];
+    let Seen::Ours(view) = whole.entry.clone() else { unreachable!() };
+    let mut damaged = view.clone();
+    damaged.entry = None;
+    let mut deleting = view;
+    deleting.entry.as_mut().unwrap().state = agent_tenancy::domain::entry::TenantState::Deleting;
+    let entries = [
+        whole.entry.clone(),
+        Seen::Ours(damaged),
+        Seen::Ours(deleting),
+        Seen::Missing,
+        Seen::Foreign(foreign),
+        Seen::Unknown(unseen()),
+    ];
+    let mut all = Vec::new();
+    for database in databases() {
+        for keys in &keys {
+            for entry in &entries {
+                for bits in 0..32u8 {
+                    let bit = |n: u8| bits & (1 << n) != 0;
+                    let mut world = untouched();
+                    (world.database, world.keys, world.entry) = (database.clone(), keys.clone(), entry.clone());
+                    world.finalizer = bit(0);
+                    world.rival = bit(1).then(object);
+                    if bit(2) {
+                        world.recorded = whole.recorded.clone();
+                    }
+                    if bit(3) {
+                        world.replicas.all.clear();
+                    }
+                    if bit(4) {
+                        world.agents.clear();
+                    }
+                    all.push(world);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn has(plan: &Plan<TenantStep>, kinds: &[&str]) -> bool {
+    plan.steps.iter().any(|s| kinds.contains(&word(s)))
+}
+
+const DESTRUCTIVE: [&str; 5] = ["RevokeAccess", "CloseDatabase", "DeleteEntry", "DeleteKeys", "RemoveFinalizer"];
+const DATABASE: [&str; 5] = ["CreateCell", "Provision", "RepairDatabase", "RevokeAccess", "CloseDatabase"];
+
+fn check_both(world: &ObservedTenant, plan: &Plan<TenantStep>) {
+    let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
+    let unknown_entry = matches!(world.entry, Seen::Unknown(_));
+    let unknown_keys = matches!(world.keys, Seen::Unknown(_));
+    if !matches!(world.database, DatabaseView::Facts(_)) {
+        refuse(has(plan, &DATABASE), "a database that was not read, or is another, is changed");
+    }
+    if matches!(world.entry, Seen::Foreign(_)) || unknown_entry {
+        refuse(has(plan, &["PutEntry", "DeleteEntry"]), "an entry that is not ours, or was not read, is changed");
+    }
+    if matches!(world.keys, Seen::Foreign(_)) || unknown_keys {
+        refuse(has(plan, &["CreateKeys", "DeleteKeys"]), "a Secret that is not ours, or was not read, is changed");
+    }
+    if unknown_entry {
+        refuse(
+            has(plan, &["CreateKeys", "Provision", "RemoveFinalizer"]),
+            "something hangs on an entry that was not read",
+        );
+    }
+    if unknown_keys {
+        refuse(has(plan, &["RemoveFinalizer"]), "the finalizer goes before the keys were read");
+    }
+    for step in &plan.steps {
+        let shown = format!("{step:?}");
+        assert!(!shown.contains("CANARY") && !shown.contains("Q0FOQV") && !shown.contains("67, 65, 78"), "{shown}");
+    }
+}
+
+#[test]
+fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
+    let worlds = worlds();
+    for world in &worlds {
+        let plan = present(world);
+        check_both(world, &plan);
+        let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
+        refuse(has(&plan, &DESTRUCTIVE), "a living tenant loses something");
+        let effects = plan.steps.iter().any(|s| *s != TenantStep::AddFinalizer);
+        refuse(effects && !world.finalizer && plan.steps[0] != TenantStep::AddFinalizer, "no finalizer first");
+        refuse(world.recorded.incarnation.is_some() && has(&plan, &["Provision"]), "lost data is papered over");
+        assert_eq!(plan.verdicts.len(), 5, "each part is judged once");
+        // The status of such a pass says something of every part, of this generation.
+        let status = project(Some(world), &plan, &all_done(&plan), &TenantStatus::default(), false);
+        assert!(status.conditions.len() >= 6 && status.conditions.iter().all(|c| c.observed_generation == Some(1)));
+        assert!(!format!("{status:?}").contains("CANARY"));
+    }
+    println!("{} views of the world", worlds.len());
+}
+
+#[test]
+fn no_view_of_the_world_makes_a_deletion_take_too_much() {
+    for world in &worlds() {
+        for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+            let plan = absent(world, policy);
+            check_both(world, &plan);
+            let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
+            refuse(has(&plan, &["AddFinalizer", "Provision", "CreateKeys", "CreateCell"]), "something is made");
+            let drops = plan
+                .steps
+                .iter()
+                .any(|s| matches!(s, TenantStep::CloseDatabase(c) if c.policy == DeletionPolicy::Delete));
+            refuse(drops && (policy == DeletionPolicy::Retain || !world.finalizer), "kept data is dropped");
+            if let DatabaseView::Facts(facts) = &world.database {
+                let other = facts.row.as_ref().is_some_and(|r| r.uid != object().uid);
+                refuse(other && has(&plan, &DATABASE), "another's data is touched");
+                let active = facts.row.as_ref().is_some_and(|r| r.uid == object().uid && r.state == RowState::Active);
+                let there = facts.schema_mark.is_some();
+                refuse(active && there && has(&plan, &["RemoveFinalizer"]), "the finalizer goes before the data");
+            } else {
+                refuse(
+                    has(&plan, &["DeleteEntry", "DeleteKeys", "RemoveFinalizer"]),
+                    "the end comes without the database",
+                );
+            }
+            let last = plan.steps.iter().rev().find(|s| !matches!(s, TenantStep::RecordEvent(_)));
+            refuse(has(&plan, &["RemoveFinalizer"]) && last != Some(&TenantStep::RemoveFinalizer), "not the last step");
+        }
+    }
+}

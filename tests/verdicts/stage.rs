@@ -1,0 +1,257 @@
+//! One valid Tenant and a converged view of its world, from which each row of a table departs.
+
+use agent_tenancy::{
+    api::{
+        AgentConfigRef, AgentOverrides, DeletionPolicy, TenantAgent, TenantAuth, TenantDatabase, TenantSpec,
+        TenantStatus,
+    },
+    domain::{
+        ack::{Acknowledgement, Replica},
+        class::ErrorClass,
+        ident::{
+            AgentName, CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, ProcessId, TenantId, Uid,
+            Version,
+        },
+        keys::{KeyBytes, Keyring, Kid},
+        resolve::{AgentLookup, DesiredTenant, resolve_tenant},
+    },
+    plan::{
+        Plan,
+        delete::{Departing, plan_deletion},
+        observed::{
+            CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
+            Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+        },
+        progress::Progress,
+        step::{Done, TenantStep},
+        tenant::plan_tenant,
+    },
+    status::{TenantFacts, project_tenant},
+};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+pub const SERVED: Version = Version(70);
+
+pub fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
+}
+
+pub fn object() -> ObjectId {
+    ObjectId { namespace: "a".to_owned(), name: "alpha".to_owned(), uid: Uid("uid-alpha".to_owned()) }
+}
+
+pub fn tenant_id() -> TenantId {
+    TenantId::parse("alpha").unwrap()
+}
+
+pub fn spec() -> TenantSpec {
+    TenantSpec {
+        tenant_id: None,
+        display_name: None,
+        agents: vec![TenantAgent {
+            name: "main".to_owned(),
+            config_ref: AgentConfigRef { name: "x".to_owned() },
+            overrides: AgentOverrides::default(),
+        }],
+        default_agent: None,
+        tenant_mutable: Vec::new(),
+        database: TenantDatabase::default(),
+        auth: TenantAuth::default(),
+    }
+}
+
+pub fn desired() -> DesiredTenant {
+    resolve_tenant(object(), 1, &spec()).unwrap()
+}
+
+pub fn installation() -> Installation {
+    Installation {
+        instance: "main".to_owned(),
+        prefix: NamePrefix::parse("at").unwrap(),
+        cluster_id: "cluster".to_owned(),
+        epoch: Epoch(1),
+        schema_version: 1,
+        ack_timeout_seconds: 60,
+    }
+}
+
+pub fn unseen() -> Unseen {
+    Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
+}
+
+pub fn database() -> DatabaseId {
+    DatabaseId(Uuid::from_u128(0xda7a))
+}
+
+pub fn incarnation() -> Incarnation {
+    Incarnation(Uuid::from_u128(1))
+}
+
+pub fn key(text: &str) -> KeyBytes {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(32, b'x');
+    KeyBytes::new(bytes)
+}
+
+pub fn row(state: RowState) -> LedgerRow {
+    LedgerRow {
+        incarnation: incarnation(),
+        uid: object().uid,
+        namespace: "a".to_owned(),
+        name: "alpha".to_owned(),
+        cluster_id: "cluster".to_owned(),
+        cell: CellNumber(1),
+        schema: "at_alpha".to_owned(),
+        role: "at_alpha".to_owned(),
+        schema_version: 1,
+        ring_version: 1,
+        state,
+        state_since: now(),
+    }
+}
+
+/// What the database says: this row, and role and schema with its mark where `there`.
+pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
+    let mark = there.then(|| render_mark(database(), incarnation()));
+    let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
+    LedgerFacts {
+        database_id: database(),
+        role_mark: mark.clone(),
+        schema_mark: mark,
+        membership: there,
+        grants_ok: there,
+        open_transactions: 0,
+        offer: free.then_some(CellOffer { cell: CellNumber(1), exists: true }),
+        row,
+    }
+}
+
+pub fn facts_of(observed: &mut ObservedTenant) -> &mut LedgerFacts {
+    match &mut observed.database {
+        DatabaseView::Facts(facts) => facts,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => panic!("the database was not read"),
+    }
+}
+
+pub fn replica(name: &str, version: u64) -> Replica {
+    Replica {
+        name: name.to_owned(),
+        ready: true,
+        running: true,
+        acknowledged: Some(Acknowledgement {
+            process: ProcessId(Uuid::from_u128(9)),
+            pod: None,
+            version: Version(version),
+            format: 1,
+            quarantined: BTreeMap::new(),
+            quarantine_overflow: false,
+        }),
+    }
+}
+
+/// A world in which nothing of the Tenant was made yet.
+pub fn untouched() -> ObservedTenant {
+    let agents = BTreeMap::from([(AgentName::parse("main").unwrap(), AgentLookup::Published(Uid("uid-x".to_owned())))]);
+    ObservedTenant {
+        finalizer: false,
+        rival: None,
+        recorded: Recorded::default(),
+        database: DatabaseView::Facts(facts(None, false)),
+        keys: Seen::Missing,
+        entry: Seen::Missing,
+        agents,
+        cell_entry: true,
+        replicas: Replicas { all: vec![replica("r1", 100), replica("r2", 100)], none_wanted: false },
+        fresh: Fresh {
+            incarnation: incarnation(),
+            kid: Kid::parse("kid-1").unwrap(),
+            key: key("CANARY-1"),
+            password: key("CANARY-2"),
+        },
+    }
+}
+
+/// A world in which the Tenant is served as its spec says.
+pub fn converged() -> ObservedTenant {
+    let mut observed = untouched();
+    let plan = plan_tenant(&desired(), &observed, &installation(), now());
+    let entry = plan.steps.iter().find_map(|step| match step {
+        TenantStep::PutEntry { entry, .. } => Some(entry.as_ref().clone()),
+        _ => None,
+    });
+    observed.finalizer = true;
+    observed.recorded =
+        Recorded { database_id: Some(database()), incarnation: Some(incarnation()), served: Some(SERVED) };
+    observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
+    observed.keys = Seen::Ours(KeysView {
+        uid: Uid("uid-keys".to_owned()),
+        version: Version(60),
+        ring: Keyring::first(Kid::parse("kid-1").unwrap(), key("CANARY-1")),
+    });
+    observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
+    // Later passes draw other random material.
+    observed.fresh.incarnation = Incarnation(Uuid::from_u128(2));
+    observed.fresh.kid = Kid::parse("kid-2").unwrap();
+    observed
+}
+
+/// The kind of a step, in one word.
+pub fn word(step: &TenantStep) -> &'static str {
+    match step {
+        TenantStep::AddFinalizer => "AddFinalizer",
+        TenantStep::CreateCell { .. } => "CreateCell",
+        TenantStep::Provision(_) => "Provision",
+        TenantStep::RepairDatabase { .. } => "RepairDatabase",
+        TenantStep::CreateKeys { .. } => "CreateKeys",
+        TenantStep::PutEntry { .. } => "PutEntry",
+        TenantStep::RevokeAccess { .. } => "RevokeAccess",
+        TenantStep::CloseDatabase(_) => "CloseDatabase",
+        TenantStep::DeleteEntry { .. } => "DeleteEntry",
+        TenantStep::DeleteKeys { .. } => "DeleteKeys",
+        TenantStep::RemoveFinalizer => "RemoveFinalizer",
+        TenantStep::WriteStatus(_) => "WriteStatus",
+        TenantStep::RecordEvent(_) => "RecordEvent",
+    }
+}
+
+pub fn words(plan: &Plan<TenantStep>) -> String {
+    plan.steps.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+pub fn present(observed: &ObservedTenant) -> Plan<TenantStep> {
+    plan_tenant(&desired(), observed, &installation(), now())
+}
+
+pub fn absent(observed: &ObservedTenant, policy: DeletionPolicy) -> Plan<TenantStep> {
+    let departing = Departing { object: object(), tenant_id: Some(tenant_id()), policy };
+    plan_deletion(&departing, observed, &installation(), now())
+}
+
+/// Every step of a plan done.
+pub fn all_done(plan: &Plan<TenantStep>) -> Progress<TenantStep> {
+    Progress { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
+}
+
+/// The status after a pass.
+pub fn project(
+    observed: Option<&ObservedTenant>,
+    plan: &Plan<TenantStep>,
+    progress: &Progress<TenantStep>,
+    previous: &TenantStatus,
+    deleting: bool,
+) -> TenantStatus {
+    let (installation, id) = (installation(), tenant_id());
+    let facts = TenantFacts {
+        generation: 1,
+        tenant_id: Some(&id),
+        key_secret: "alpha-signing-keys",
+        observed,
+        installation: &installation,
+        plan,
+        progress,
+        deleting,
+    };
+    project_tenant(&facts, previous, now()).0
+}

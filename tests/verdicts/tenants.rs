@@ -1,0 +1,356 @@
+//! Tenants: observed → planned, row by row.
+
+use super::stage::{converged, facts, facts_of, incarnation, object, present, replica, row, unseen, untouched, words};
+use agent_tenancy::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        entry::TenantState,
+        ident::{DatabaseId, Incarnation, ObjectId, Uid},
+        keys::KeyringError,
+        resolve::AgentLookup,
+    },
+    plan::{
+        observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+        step::TenantStep,
+        verdict::Stand,
+    },
+};
+use uuid::Uuid;
+
+pub type Tweak = fn(&mut ObservedTenant);
+
+pub fn stranger(state: RowState) -> LedgerRow {
+    LedgerRow { uid: Uid("uid-other".to_owned()), incarnation: Incarnation(Uuid::from_u128(7)), ..row(state) }
+}
+
+pub fn damage_entry(o: &mut ObservedTenant) {
+    if let Seen::Ours(view) = &mut o.entry {
+        view.entry = None;
+    }
+}
+
+pub fn edit_entry(o: &mut ObservedTenant, edit: impl FnOnce(&mut agent_tenancy::domain::entry::TenantEntry)) {
+    if let Seen::Ours(EntryView { entry: Some(entry), .. }) = &mut o.entry {
+        edit(entry);
+    }
+}
+
+const CONFLICT: Stand = Stand::Refused(ErrorClass::Conflict);
+const UNSEEN: Stand = Stand::Unseen(ErrorClass::Transient);
+
+/// Name, what is different, the steps that are planned, and one verdict.
+type Row = (&'static str, Tweak, &'static str, (Part, Stand, Reason));
+
+#[test]
+fn a_tenant_that_should_exist() {
+    let from_nothing: &[Row] = &[
+        (
+            "new",
+            |_| (),
+            "AddFinalizer Provision CreateKeys PutEntry",
+            (Part::Served, Stand::Waits, Reason::WaitingForReplicas),
+        ),
+        (
+            "no replica",
+            |o| o.replicas.all.clear(),
+            "AddFinalizer Provision CreateKeys PutEntry",
+            (Part::Served, Stand::Waits, Reason::NoReplicas),
+        ),
+        (
+            "no cell",
+            |o| facts_of(o).offer.as_mut().unwrap().exists = false,
+            "AddFinalizer CreateCell Provision CreateKeys PutEntry",
+            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+        ),
+        (
+            "cell not published",
+            |o| o.cell_entry = false,
+            "AddFinalizer CreateCell Provision CreateKeys PutEntry",
+            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+        ),
+        (
+            "an older claimant",
+            |o| o.rival = Some(ObjectId { uid: Uid("u".into()), ..object() }),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "another's row",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Active)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "another is going",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Deleting)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "another's data kept",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Retained)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Retained),
+        ),
+        (
+            "another's tombstone",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), false)),
+            "AddFinalizer Provision CreateKeys PutEntry",
+            (Part::Accepted, Stand::Holds, Reason::Accepted),
+        ),
+        (
+            "a tombstone, and yet a schema",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "a schema without a row",
+            |o| o.database = DatabaseView::Facts(facts(None, true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "another's entry",
+            |o| o.entry = Seen::Foreign("not ours".into()),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        ("entry unreadable", |o| o.entry = Seen::Unknown(unseen()), "", (Part::Accepted, UNSEEN, Reason::Retrying)),
+        (
+            "database unreadable",
+            |o| o.database = DatabaseView::Unknown(unseen()),
+            "",
+            (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
+        ),
+        (
+            "another database",
+            |o| o.database = DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::DatabaseChanged),
+        ),
+        (
+            "AgentConfig missing",
+            |o| o.agents.clear(),
+            "",
+            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+        ),
+        (
+            "AgentConfig leaving",
+            |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Leaving(Uid("uid-x".into()))),
+            "",
+            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+        ),
+        (
+            "AgentConfig not published",
+            |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Unpublished(Uid("uid-x".into()))),
+            "AddFinalizer Provision CreateKeys",
+            (Part::Published, Stand::Waits, Reason::AgentConfigNotPublished),
+        ),
+        (
+            "another's Secret",
+            |o| o.keys = Seen::Foreign("not ours".into()),
+            "AddFinalizer Provision",
+            (Part::SigningKeysReady, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "Secret unreadable",
+            |o| o.keys = Seen::Unknown(unseen()),
+            "AddFinalizer Provision",
+            (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
+        ),
+    ];
+    let from_converged: &[Row] = &[
+        ("at rest", |_| (), "", (Part::Served, Stand::Holds, Reason::Served)),
+        (
+            "an older claimant, but ours",
+            |o| o.rival = Some(ObjectId { uid: Uid("u".into()), ..object() }),
+            "",
+            (Part::Accepted, Stand::Holds, Reason::Accepted),
+        ),
+        ("finalizer taken off", |o| o.finalizer = false, "AddFinalizer", (Part::Served, Stand::Holds, Reason::Served)),
+        (
+            "finalizer taken off, no database",
+            |o| {
+                o.finalizer = false;
+                o.database = DatabaseView::Unknown(unseen())
+            },
+            "AddFinalizer",
+            (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
+        ),
+        (
+            "finalizer taken off, AgentConfig missing",
+            |o| {
+                o.finalizer = false;
+                o.agents.clear()
+            },
+            "AddFinalizer",
+            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+        ),
+        (
+            "membership lost",
+            |o| facts_of(o).membership = false,
+            "RepairDatabase",
+            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+        ),
+        (
+            "grants lost",
+            |o| facts_of(o).grants_ok = false,
+            "RepairDatabase",
+            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+        ),
+        (
+            "cell entry lost",
+            |o| o.cell_entry = false,
+            "CreateCell",
+            (Part::DatabaseReady, Stand::Holds, Reason::Provisioned),
+        ),
+        (
+            "row lost",
+            |o| o.database = DatabaseView::Facts(facts(None, true)),
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+        ),
+        (
+            "row lost, status too",
+            |o| {
+                o.database = DatabaseView::Facts(facts(None, false));
+                o.recorded = Default::default()
+            },
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+        ),
+        ("schema lost", |o| facts_of(o).schema_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::Lost)),
+        ("role lost", |o| facts_of(o).role_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::Lost)),
+        (
+            "another mark",
+            |o| facts_of(o).role_mark = Some("mine".into()),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "another database answers",
+            |o| facts_of(o).database_id = DatabaseId(Uuid::nil()),
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::DatabaseChanged),
+        ),
+        (
+            "an older database came back",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), false)),
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+        ),
+        (
+            "own tombstone",
+            |o| o.database = DatabaseView::Facts(facts(Some(row(RowState::Dropped)), false)),
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+        ),
+        ("entry deleted", |o| o.entry = Seen::Missing, "PutEntry", (Part::Published, Stand::Doing, Reason::Published)),
+        ("entry damaged", damage_entry, "PutEntry", (Part::Published, Stand::Doing, Reason::Published)),
+        (
+            "entry edited",
+            |o| edit_entry(o, |e| e.state = TenantState::Deleting),
+            "PutEntry",
+            (Part::Published, Stand::Doing, Reason::Published),
+        ),
+        (
+            "entry of another leader and time",
+            |o| {
+                edit_entry(o, |e| {
+                    e.epoch.0 += 1;
+                    e.generation = 9;
+                    e.state_since = jiff::Timestamp::UNIX_EPOCH
+                })
+            },
+            "",
+            (Part::Published, Stand::Holds, Reason::Published),
+        ),
+        ("entry unreadable", |o| o.entry = Seen::Unknown(unseen()), "", (Part::Published, UNSEEN, Reason::Retrying)),
+        (
+            "entry unreadable, keys lost",
+            |o| {
+                o.entry = Seen::Unknown(unseen());
+                o.keys = Seen::Missing
+            },
+            "",
+            (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
+        ),
+        ("keys lost", |o| o.keys = Seen::Missing, "CreateKeys", (Part::SigningKeysReady, Stand::Doing, Reason::Issued)),
+        (
+            "keys damaged",
+            |o| {
+                if let Seen::Ours(KeysView { ring, .. }) = &mut o.keys {
+                    *ring = Err(KeyringError::Mismatch)
+                }
+            },
+            "",
+            (Part::SigningKeysReady, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "AgentConfig leaving",
+            |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Leaving(Uid("uid-x".into()))),
+            "",
+            (Part::Accepted, Stand::Holds, Reason::Accepted),
+        ),
+        (
+            "AgentConfig made anew",
+            |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Published(Uid("uid-y".into()))),
+            "PutEntry",
+            (Part::Published, Stand::Doing, Reason::Published),
+        ),
+        (
+            "not proved, replica behind",
+            |o| {
+                o.recorded.served = None;
+                o.replicas.all.push(replica("r3", 3))
+            },
+            "",
+            (Part::Served, Stand::Waits, Reason::WaitingForReplicas),
+        ),
+        (
+            "proved, replica behind",
+            |o| o.replicas.all.push(replica("r3", 3)),
+            "",
+            (Part::Served, Stand::Holds, Reason::Served),
+        ),
+        (
+            "refused",
+            |o| {
+                o.recorded.served = None;
+                let a = o.replicas.all[0].acknowledged.as_mut();
+                a.unwrap().quarantined.insert(incarnation(), "no".into());
+            },
+            "",
+            (Part::Served, Stand::Refused(ErrorClass::Transient), Reason::Quarantined),
+        ),
+        (
+            "an overfull quarantine",
+            |o| {
+                o.recorded.served = None;
+                o.replicas.all[0].acknowledged.as_mut().unwrap().quarantine_overflow = true
+            },
+            "",
+            (Part::Served, Stand::Refused(ErrorClass::Transient), Reason::Quarantined),
+        ),
+    ];
+    for (start, rows) in [(untouched as fn() -> ObservedTenant, from_nothing), (converged, from_converged)] {
+        for (name, tweak, steps, verdict) in rows {
+            let mut observed = start();
+            tweak(&mut observed);
+            let plan = present(&observed);
+            assert_eq!(words(&plan), *steps, "{name}");
+            let found = plan.verdicts.iter().find(|v| v.part == verdict.0).unwrap();
+            assert_eq!((found.part, found.stand, found.reason), *verdict, "{name}: {}", found.note);
+        }
+    }
+}
+
+#[test]
+fn a_lost_key_comes_back_from_the_entry() {
+    let mut observed = converged();
+    observed.keys = Seen::Missing;
+    let [TenantStep::CreateKeys { ring }] = &present(&observed).steps[..] else { panic!("one step") };
+    assert_eq!(ring.current().unwrap().kid.as_str(), "kid-1");
+}
