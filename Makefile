@@ -33,10 +33,6 @@ test: ## Every test, against a real control plane and real Postgres servers
 	  wait $$build
 	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS) $(ARGS)
 
-.PHONY: bench
-bench: ## Counted and timed runs in a release build; writes target/bench/report.json
-	$(CARGO) run -q --release -p devkit -- bench
-
 .PHONY: lint
 lint: ## Format, clippy, docs and, where cargo-deny is installed, licences and sources
 	$(CARGO) fmt --all --check

@@ -35,7 +35,7 @@ pub struct AgentRevision {
     pub hash: String,
     /// What it does.
     pub behaviour: Behaviour,
-    /// Hash of the credential entry, if the provider needs one; see [`upstream_entry_name`].
+    /// Hash of the credential entry, if the provider needs one; see [`super::entry::upstream_entry_name`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
 }
