@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{ident::Epoch, migrations::TENANT_VERSION},
+    domain::{class::ErrorClass, ident::Epoch, migrations::TENANT_VERSION},
     effects::{
         error::EffectError,
         gate::{Gate, GateState},
@@ -294,15 +294,17 @@ async fn lead(
     Ok((Workers { stop, tasks }, fenced_receiver))
 }
 
-/// Lets everybody who waited for the database go on when it is back.
+/// Lets everybody who waited for the database look again when it is back, and when it is known that it is another one or
+/// refuses us: each of them has something new to tell.
 async fn announce_database(context: Arc<Context>, gate: Gate) {
     let mut state = gate.follow();
     loop {
-        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
-            return;
+        let outage =
+            matches!(&*state.borrow_and_update(), GateState::Closed(unseen) if unseen.class == ErrorClass::Transient);
+        if !outage {
+            context.scheduler.database_answered();
         }
-        context.scheduler.database_is_back();
-        if state.wait_for(|state| !matches!(state, GateState::Open(_))).await.is_err() {
+        if state.changed().await.is_err() {
             return;
         }
     }

@@ -20,6 +20,9 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// How often an object that waits for the database is looked at although the database has not answered.
+const RECHECK: Duration = Duration::from_secs(30);
+
 /// The scheduler.
 pub struct Scheduler {
     clock: Clock,
@@ -114,8 +117,8 @@ impl Scheduler {
         self.bell.notify_one();
     }
 
-    /// The database can be used again: whoever waited for it is looked at, the urgent first.
-    pub fn database_is_back(&self) {
+    /// The database answered: whoever waited for it is looked at, the urgent first.
+    pub fn database_answered(&self) {
         let mut state = self.state();
         let parked = std::mem::take(&mut state.parked);
         for (target, urgency) in parked {
@@ -161,11 +164,9 @@ impl Scheduler {
         let waits_for_database = outcome.trouble.is_some() && !matches!(self.gate.state(), GateState::Open(_));
         if waits_for_database && matches!(target, Target::Tenant(_)) {
             state.parked.insert(target.clone(), urgency);
-            // The gate may have opened between the pass and now.
-            if matches!(self.gate.state(), GateState::Open(_)) {
-                state.parked.remove(target);
-                state.queue.push(target.clone(), urgency);
-            }
+            // The gate may have changed between the pass and now; such a look asks the database nothing while it is out.
+            let pause = jitter(RECHECK, state.chance());
+            state.queue.push_at(target.clone(), Urgency::Retry, now + pause);
             return;
         }
         let attempts = if transient {

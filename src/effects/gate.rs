@@ -9,7 +9,7 @@ use crate::{
 use tokio::sync::watch;
 
 /// The state of the way.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateState {
     /// Not usable now.
     Closed(Unseen),
@@ -63,9 +63,13 @@ impl Gate {
         self.state.subscribe()
     }
 
-    /// Sets the state.
+    /// Sets the state. The same state again is no news to those who follow.
     pub fn set(&self, state: GateState) {
-        self.state.send_replace(state);
+        self.state.send_if_modified(|old| {
+            let news = *old != state;
+            *old = state;
+            news
+        });
     }
 
     /// Closes an open gate: somebody met an outage.

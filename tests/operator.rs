@@ -1,0 +1,7 @@
+//! The real operator and the real agent API on a real kube-apiserver and Postgres: what a tenant costs, that a converged
+//! fleet is silent, and that nothing is lost or made twice when things break.
+
+#[path = "operator/fleet.rs"]
+mod fleet;
+#[path = "operator/stories.rs"]
+mod stories;

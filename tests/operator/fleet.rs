@@ -1,0 +1,326 @@
+//! One installation with namespaces, a database and a name prefix of its own; its programs run beside the cluster.
+
+use agent_tenancy::{
+    api::{AgentConfig, Tenant, crd},
+    domain::{ident::NamePrefix, migrations::render_bootstrap},
+};
+use anyhow::Context as _;
+use devkit::{Environment, Postgres, Process, Spec, TestDatabase, eventually, free_port, unique};
+use k8s_openapi::{
+    api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Long enough for a debug build on a busy machine; nothing waits longer than it must.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// See the file's description.
+pub struct Fleet {
+    env: &'static Environment,
+    pub tenants: Api<Tenant>,
+    pub agents: Api<AgentConfig>,
+    pub secrets: Api<Secret>,
+    pub registry: Api<Secret>,
+    namespace: String,
+    system: String,
+    registry_namespace: String,
+    prefix: String,
+    host: String,
+    port: u16,
+    database: String,
+    superuser_url: String,
+    dir: tempfile::TempDir,
+    _database: Option<TestDatabase>,
+}
+
+/// A running operator, and where its metrics are.
+pub struct Operator {
+    pub process: Process,
+    address: String,
+}
+
+impl Fleet {
+    /// On the shared Postgres server.
+    pub async fn new() -> anyhow::Result<Self> {
+        let server = Postgres::shared(devkit::PgVersion::NEWEST).await?;
+        Self::on(Environment::shared().await?, &server).await
+    }
+
+    /// On this control plane and this Postgres server, whose administrator has done his part.
+    pub async fn on(env: &'static Environment, server: &Postgres) -> anyhow::Result<Self> {
+        let client = env.client().await?;
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for (_, crd) in crd::definitions() {
+            let name = crd.name_any();
+            crds.patch(&name, &PatchParams::apply("operator-test").force(), &Patch::Apply(&crd)).await?;
+        }
+        eventually(Duration::from_secs(30), "the CRDs are served", || async {
+            Api::<Tenant>::all(client.clone()).list_metadata(&ListParams::default()).await?;
+            Ok(Api::<AgentConfig>::all(client.clone()).list_metadata(&ListParams::default()).await.map(drop)?)
+        })
+        .await?;
+        let [namespace, system, registry_namespace] = [
+            env.create_namespace("tenants").await?,
+            env.create_namespace("system").await?,
+            env.create_namespace("registry").await?,
+        ];
+        let database = server.create_database(&unique("fleet")).await?;
+        let prefix: String =
+            format!("f{}", unique("").chars().filter(char::is_ascii_alphanumeric).rev().take(8).collect::<String>());
+        let fleet = Self {
+            env,
+            tenants: Api::namespaced(client.clone(), &namespace),
+            agents: Api::namespaced(client.clone(), &namespace),
+            secrets: Api::namespaced(client.clone(), &namespace),
+            registry: Api::namespaced(client.clone(), &registry_namespace),
+            namespace,
+            system,
+            registry_namespace,
+            prefix: prefix.to_ascii_lowercase(),
+            host: database.host.clone(),
+            port: database.port,
+            database: database.name.clone(),
+            superuser_url: database.superuser_url(),
+            dir: tempfile::tempdir()?,
+            _database: Some(database),
+        };
+        std::fs::write(fleet.dir.path().join("password"), "operator-canary")?;
+        fleet.prepare().await?;
+        Ok(fleet)
+    }
+
+    /// A database of the same name, as new, on a server that lost everything.
+    pub async fn make_database_again(&self, server: &Postgres) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&server.superuser_url("postgres")).await?;
+        let create = format!("CREATE DATABASE \"{}\"", self.database);
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
+        connection.close().await?;
+        self.prepare().await
+    }
+
+    /// What the database's administrator does.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        let prefix = NamePrefix::parse(&self.prefix)?;
+        let mut connection = PgConnection::connect(&self.superuser_url).await?;
+        sqlx::raw_sql(AssertSqlSafe(render_bootstrap(&prefix, "operator-canary")?)).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Starts an operator and waits until it leads. The same `identity` is the same operator started again.
+    pub async fn operator(&self, identity: &str) -> anyhow::Result<Operator> {
+        let operator = self.spawn_operator(identity)?;
+        operator.process.wait_http(&format!("http://{}/readyz", operator.address), LONG).await?;
+        Ok(operator)
+    }
+
+    /// Starts an operator.
+    pub fn spawn_operator(&self, identity: &str) -> anyhow::Result<Operator> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let settings = json!({
+            "watchNamespaces": [self.namespace],
+            "registryNamespace": self.registry_namespace,
+            "leaderElection": { "namespace": self.system, "identityFile": self.dir.path().join(identity) },
+            "agentApi": { "replicaSource": "Leases" },
+            "database": {
+                "host": self.host, "port": self.port, "database": self.database, "sslMode": "disable",
+                "user": format!("{}_operator_a", self.prefix), "namePrefix": self.prefix,
+                "passwordFile": self.dir.path().join("password"),
+            },
+            "httpAddress": address,
+            "ackTimeoutSeconds": 5,
+        });
+        let file = self.dir.path().join(format!("{identity}-{}.yaml", address.replace(':', "-")));
+        std::fs::write(&file, settings.to_string())?;
+        let spec = Spec::new("tenant-operator", env!("CARGO_BIN_EXE_tenant-operator"))
+            .arg("--config")
+            .arg(&file)
+            .env("KUBECONFIG", self.env.kubeconfig_path()?)
+            .log(format!("operator-{identity}-{}.log", self.prefix));
+        Ok(Operator { process: self.env.spawn(spec)?, address })
+    }
+
+    /// Starts a replica of the agent API and waits until it is ready.
+    pub async fn replica(&self) -> anyhow::Result<(Process, String)> {
+        let (listen, health) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
+        let spec = Spec::new("agent-api", env!("CARGO_BIN_EXE_agent-api"))
+            .env("KUBECONFIG", self.env.kubeconfig_path()?)
+            .env("AGENT_TENANCY__HTTP__LISTEN", &listen)
+            .env("AGENT_TENANCY__HEALTH__LISTEN", &health)
+            .env("AGENT_TENANCY__REGISTRY__NAMESPACE", &self.registry_namespace)
+            .env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &self.system)
+            .log(format!("agent-api-{}-{}.log", self.prefix, health.replace(':', "-")));
+        let process = self.env.spawn(spec)?;
+        process.wait_http(&format!("http://{health}/readyz"), LONG).await?;
+        Ok((process, format!("http://{listen}")))
+    }
+
+    /// Applies an AgentConfig with the built-in provider.
+    pub async fn agent(&self, name: &str, prompt: &str) -> anyhow::Result<AgentConfig> {
+        let object = json!({
+            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "AgentConfig", "metadata": { "name": name },
+            "spec": {
+                "provider": { "type": "Echo" }, "model": "echo-1", "systemPrompt": { "inline": prompt },
+                "parameters": { "maxOutputTokens": 64 },
+            },
+        });
+        let params = PatchParams::apply("operator-test").force();
+        Ok(self.agents.patch(name, &params, &Patch::Apply(&object)).await?)
+    }
+
+    /// Creates a Tenant that uses AgentConfig `support`.
+    pub async fn tenant(&self, name: &str, policy: &str) -> anyhow::Result<Tenant> {
+        let object: Tenant = serde_json::from_value(json!({
+            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name },
+            "spec": {
+                "agents": [{ "name": "main", "configRef": { "name": "support" } }],
+                "database": { "deletionPolicy": policy },
+            },
+        }))?;
+        Ok(self.tenants.create(&PostParams::default(), &object).await?)
+    }
+
+    /// Deletes a Tenant.
+    pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.tenants.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// A condition of a Tenant: its status and reason.
+    pub async fn condition(&self, name: &str, type_: &str) -> anyhow::Result<(String, String)> {
+        let tenant = self.tenants.get(name).await?;
+        let status = tenant.status.context("no status yet")?;
+        let condition = status.conditions.iter().find(|c| c.type_ == type_).context("no such condition yet")?;
+        Ok((condition.status.clone(), condition.reason.clone()))
+    }
+
+    /// Waits until a condition of a Tenant has this status and reason.
+    pub async fn wait_condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> anyhow::Result<()> {
+        let wanted = (status.to_owned(), reason.to_owned());
+        eventually(LONG, &format!("{name}: {type_}={status} ({reason})"), || async {
+            let now = self.condition(name, type_).await?;
+            anyhow::ensure!(now == wanted, "it is {now:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a Tenant is Ready.
+    pub async fn wait_ready(&self, name: &str) -> anyhow::Result<()> {
+        self.wait_condition(name, "Ready", "True", "Ready").await
+    }
+
+    /// Waits until no Tenant is left.
+    pub async fn wait_no_tenants(&self) -> anyhow::Result<()> {
+        eventually(LONG, "all Tenants are gone", || async {
+            let left = self.tenants.list(&ListParams::default()).await?.items.len();
+            anyhow::ensure!(left == 0, "{left} are left");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Names of the registry's entries of one kind.
+    pub async fn entries(&self, kind: &str) -> anyhow::Result<Vec<String>> {
+        let params = ListParams::default().labels(&format!("agent-tenancy.dev/entry={kind}"));
+        Ok(self.registry.list(&params).await?.items.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Names of the signing Secrets.
+    pub async fn key_secrets(&self) -> anyhow::Result<Vec<String>> {
+        let all = self.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?;
+        Ok(all.items.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// The first column of each row, as the superuser sees it.
+    pub async fn column(&self, query: String) -> anyhow::Result<Vec<String>> {
+        let mut connection = PgConnection::connect(&self.superuser_url).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
+    }
+
+    /// Tenant ids of the ledger in one state.
+    pub async fn ledger(&self, state: &str) -> anyhow::Result<Vec<String>> {
+        self.column(format!("SELECT tenant_id FROM agent_tenancy.tenants WHERE state = '{state}' ORDER BY 1")).await
+    }
+
+    /// Schemas of tenants.
+    pub async fn schemas(&self) -> anyhow::Result<Vec<String>> {
+        self.column(format!(
+            "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE '{}\\_%' ORDER BY 1",
+            self.prefix
+        ))
+        .await
+    }
+
+    /// A schema name.
+    pub fn schema(&self, tenant: &str) -> String {
+        format!("{}_{tenant}", self.prefix)
+    }
+
+    /// Versions of everything that the operator writes.
+    pub async fn version_of_all(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut versions = BTreeMap::new();
+        for tenant in self.tenants.list(&ListParams::default()).await?.items {
+            versions.insert(format!("tenant {}", tenant.name_any()), tenant.resource_version().unwrap_or_default());
+        }
+        for agent in self.agents.list(&ListParams::default()).await?.items {
+            versions.insert(format!("agent {}", agent.name_any()), agent.resource_version().unwrap_or_default());
+        }
+        for entry in self.registry.list(&ListParams::default()).await?.items {
+            versions.insert(format!("entry {}", entry.name_any()), entry.resource_version().unwrap_or_default());
+        }
+        for secret in self.secrets.list(&ListParams::default()).await?.items {
+            versions.insert(format!("secret {}", secret.name_any()), secret.resource_version().unwrap_or_default());
+        }
+        Ok(versions)
+    }
+}
+
+impl Operator {
+    /// The counters of its metrics: name with labels, and value.
+    pub async fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Ok(lines
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter_map(|(n, v)| Some((n.to_owned(), v.parse().ok()?)))
+            .collect())
+    }
+
+    /// Requests to the API server since `before`, by verb and resource; the leader's own Lease is left out.
+    pub async fn requests_since(&self, before: &BTreeMap<String, f64>) -> anyhow::Result<BTreeMap<String, u64>> {
+        let now = self.metrics().await?;
+        let mut requests = BTreeMap::new();
+        for (name, value) in now {
+            let Some(labels) = name.strip_prefix("tenant_operator_api_requests_total") else { continue };
+            let grown = (value - before.get(&name).copied().unwrap_or_default()) as u64;
+            if grown > 0 && !labels.contains("leases") && !labels.contains("watch") {
+                requests.insert(labels.to_owned(), grown);
+            }
+        }
+        Ok(requests)
+    }
+
+    /// Round trips to the database so far.
+    pub async fn round_trips(&self) -> anyhow::Result<u64> {
+        Ok(self.metrics().await?.get("tenant_operator_sql_round_trips").copied().unwrap_or_default() as u64)
+    }
+}
+
+/// Sums the requests of these verbs.
+pub fn sum(requests: &BTreeMap<String, u64>, verbs: &[&str]) -> u64 {
+    let counted = |labels: &str| verbs.iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")));
+    requests.iter().filter(|(labels, _)| counted(labels)).map(|(_, n)| n).sum()
+}
+
+/// Whether a JSON value or text holds a canary.
+pub fn holds_canary(text: &str) -> bool {
+    text.contains("operator-canary")
+}

@@ -1,0 +1,274 @@
+//! The stories.
+
+use super::fleet::{Fleet, LONG, holds_canary, sum};
+use devkit::{Environment, Options, PgVersion, Postgres, eventually};
+use kube::api::{ListParams, ResourceExt as _};
+use std::time::{Duration, Instant};
+
+const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
+const READS: [&str; 2] = ["get", "list"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_costs_little_and_a_converged_fleet_is_silent() -> anyhow::Result<()> {
+    let fleet = Fleet::new().await?;
+    let operator = fleet.operator("one").await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    // The first tenant makes the cell.
+    fleet.tenant("first", "Delete").await?;
+    fleet.wait_ready("first").await?;
+    settle(&fleet).await?;
+
+    let (before, trips) = (operator.metrics().await?, operator.round_trips().await?);
+    let applied = Instant::now();
+    fleet.tenant("second", "Delete").await?;
+    fleet.wait_ready("second").await?;
+    let took = applied.elapsed();
+    settle(&fleet).await?;
+    let requests = operator.requests_since(&before).await?;
+    let trips = operator.round_trips().await? - trips;
+    println!("one tenant: ready after {took:.0?}, {trips} SQL round trips, requests {requests:?}");
+    assert!(sum(&requests, &WRITES) <= 6, "{requests:?}");
+    assert!(sum(&requests, &READS) <= 2, "{requests:?}");
+    assert_eq!(trips, 3);
+
+    // An AgentConfig's change costs the same however many tenants use it, and touches none of them.
+    let versions = fleet.version_of_all().await?;
+    let before = operator.metrics().await?;
+    fleet.agent("support", "You help gladly.").await?;
+    eventually(LONG, "revision 2 is served", || async {
+        let agent = fleet.agents.get("support").await?;
+        let status = agent.status.unwrap_or_default();
+        let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        anyhow::ensure!(status.revision == Some(2) && ready, "{:?}", status.revision);
+        Ok(())
+    })
+    .await?;
+    settle(&fleet).await?;
+    let requests = operator.requests_since(&before).await?;
+    println!("one AgentConfig change: requests {requests:?}");
+    assert!(sum(&requests, &WRITES) <= 5, "{requests:?}");
+    let changed: Vec<_> = fleet
+        .version_of_all()
+        .await?
+        .into_iter()
+        .filter(|(name, v)| versions.get(name) != Some(v))
+        .map(|(n, _)| n)
+        .collect();
+    assert_eq!(changed.len(), 2, "the AgentConfig and its entry: {changed:?}");
+
+    // At rest, and after a restart: not one write.
+    let versions = fleet.version_of_all().await?;
+    let (before, trips) = (operator.metrics().await?, operator.round_trips().await?);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(operator.requests_since(&before).await?.len(), 0);
+    assert_eq!(operator.round_trips().await?, trips);
+    let log = operator.process.log();
+    operator.process.kill_9().await?;
+    let again = fleet.operator("one").await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let requests = again.requests_since(&Default::default()).await?;
+    assert_eq!(sum(&requests, &WRITES), 0, "{requests:?}");
+    assert_eq!(fleet.version_of_all().await?, versions);
+
+    let metrics = format!("{:?}", again.metrics().await?);
+    let statuses = format!(
+        "{:?}",
+        fleet.tenants.list(&ListParams::default()).await?.items.iter().map(|t| &t.status).collect::<Vec<_>>()
+    );
+    for text in [log, again.process.log(), metrics, statuses] {
+        assert!(!holds_canary(&text), "a password was shown");
+        for secret in fleet.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items {
+            let kid = secret.data.as_ref().and_then(|d| d.get("ring.json")).map(|b| b.0.clone()).unwrap_or_default();
+            let ring: serde_json::Value = serde_json::from_slice(&kid)?;
+            let key = ring["keys"][0]["key"].as_str().unwrap_or("no key").to_owned();
+            assert!(!text.contains(&key), "a signing key of {} was shown", secret.name_any());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until what was under way has ended.
+async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
+    let mut versions = fleet.version_of_all().await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let now = fleet.version_of_all().await?;
+        if now == versions {
+            return Ok(());
+        }
+        versions = now;
+    }
+}
+
+/// How often the operator is killed: 20 times in `KILLS=20 make test`, a few times otherwise.
+fn kills() -> u64 {
+    std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_twice() -> anyhow::Result<()> {
+    let fleet = Fleet::new().await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let names: Vec<String> = (0..20).map(|n| format!("t{n:02}")).collect();
+    let mut operator = fleet.operator("one").await?;
+    for name in &names {
+        fleet.tenant(name, if name.ends_with('5') { "Retain" } else { "Delete" }).await?;
+    }
+    for round in 0..kills() {
+        // Spread over the time that twenty tenants take, differently in each run.
+        let millis = 40 + (u64::from(std::process::id()) * 7919 + round * 104_729) % 700;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        operator.process.kill_9().await?;
+        operator = fleet.operator("one").await?;
+    }
+    for name in &names {
+        fleet.wait_ready(name).await?;
+    }
+    assert_eq!(fleet.ledger("active").await?, names);
+    assert_eq!(fleet.schemas().await?, names.iter().map(|n| fleet.schema(n)).collect::<Vec<_>>());
+    assert_eq!(fleet.entries("tenant").await?.len(), names.len());
+    assert_eq!(fleet.key_secrets().await?.len(), names.len());
+
+    for name in &names {
+        fleet.delete(name).await?;
+    }
+    for round in 0..kills() {
+        let millis = 40 + (u64::from(std::process::id()) * 104_729 + round * 7919) % 700;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        operator.process.kill_9().await?;
+        operator = fleet.operator("one").await?;
+    }
+    fleet.wait_no_tenants().await?;
+    let kept = vec!["t05".to_owned(), "t15".to_owned()];
+    assert_eq!(fleet.ledger("retained").await?, kept);
+    assert_eq!(fleet.ledger("dropped").await?.len(), names.len() - kept.len());
+    assert_eq!(fleet.schemas().await?, kept.iter().map(|n| fleet.schema(n)).collect::<Vec<_>>());
+    assert_eq!(fleet.entries("tenant").await?, Vec::<String>::new());
+    assert_eq!(fleet.key_secrets().await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_operators_one_acts_and_the_other_takes_over() -> anyhow::Result<()> {
+    let fleet = Fleet::new().await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let first = fleet.operator("one").await?;
+    fleet.tenant("early", "Delete").await?;
+    fleet.wait_ready("early").await?;
+    let second = fleet.operator("two").await?;
+    assert_eq!(second.metrics().await?.get("tenant_operator_leader"), Some(&0.0));
+    first.process.kill_9().await?;
+    fleet.tenant("late", "Delete").await?;
+    fleet.wait_ready("late").await?;
+    let metrics = second.metrics().await?;
+    assert_eq!(metrics.get("tenant_operator_leader"), Some(&1.0));
+    assert_eq!(metrics.get("tenant_operator_epoch"), Some(&2.0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_agent_a_foreign_claim_and_a_wrong_spec_are_said_and_mended() -> anyhow::Result<()> {
+    let fleet = Fleet::new().await?;
+    let (_replica, _) = fleet.replica().await?;
+    let _operator = fleet.operator("one").await?;
+    fleet.tenant("acme", "Delete").await?;
+    fleet.wait_condition("acme", "Accepted", "False", "AgentConfigMissing").await?;
+    assert_eq!(fleet.ledger("active").await?, Vec::<String>::new(), "nothing is made before the spec holds");
+    fleet.agent("support", "You help.").await?;
+    fleet.wait_ready("acme").await?;
+
+    let mut twin = fleet.tenants.get("acme").await?;
+    twin.metadata = kube::api::ObjectMeta { name: Some("twin".into()), ..Default::default() };
+    twin.spec.tenant_id = Some("acme".into());
+    twin.status = None;
+    fleet.tenants.create(&Default::default(), &twin).await?;
+    fleet.wait_condition("twin", "Accepted", "False", "Conflict").await?;
+    fleet.delete("twin").await?;
+    eventually(LONG, "the loser is gone", || async {
+        anyhow::ensure!(fleet.tenants.get_opt("twin").await?.is_none());
+        Ok(())
+    })
+    .await?;
+    assert_eq!(fleet.ledger("active").await?, ["acme"], "deleting the loser drops nothing");
+    fleet.wait_ready("acme").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_down_or_replaced_costs_nobody_his_data() -> anyhow::Result<()> {
+    let server = Postgres::start(PgVersion::OLDEST).await?;
+    let fleet = Fleet::on(Environment::shared().await?, &server).await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    server.stop_immediate().await?;
+    let _operator = fleet.operator("one").await?;
+    fleet.tenant("acme", "Delete").await?;
+    fleet.wait_condition("acme", "DatabaseReady", "Unknown", "DatabaseUnavailable").await?;
+    server.start_again().await?;
+    fleet.wait_ready("acme").await?;
+
+    // An outage changes no word about what was ready.
+    server.stop_immediate().await?;
+    fleet.tenant("later", "Delete").await?;
+    fleet.wait_condition("later", "DatabaseReady", "Unknown", "DatabaseUnavailable").await?;
+    assert_eq!(fleet.condition("acme", "Ready").await?.0, "True");
+    server.start_again().await?;
+    fleet.wait_ready("later").await?;
+    assert_eq!(fleet.ledger("active").await?, ["acme", "later"]);
+
+    // An empty database in place of the real one, perfectly prepared: nothing is made in it, for new Tenants neither.
+    server.replace_with_empty_cluster().await?;
+    fleet.make_database_again(&server).await?;
+    fleet.tenant("stray", "Delete").await?;
+    fleet.wait_condition("stray", "DatabaseReady", "False", "DatabaseChanged").await?;
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+    assert_eq!(
+        fleet.column("SELECT nspname::text FROM pg_namespace WHERE nspname = 'agent_tenancy'".into()).await?.len(),
+        0
+    );
+    server.put_back_cluster().await?;
+    fleet.wait_ready("stray").await?;
+    assert_eq!(fleet.ledger("active").await?, ["acme", "later", "stray"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_restarts_and_replicas_that_die_hold_nobody_up_for_good() -> anyhow::Result<()> {
+    let options = Options { postgres: vec![], ..Options::default() };
+    // Ends with this process, like everything else of the environment.
+    let env: &'static Environment = Box::leak(Box::new(Environment::start(options).await?));
+    let server = Postgres::shared(PgVersion::NEWEST).await?;
+    let fleet = Fleet::on(env, &server).await?;
+    let (steady, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let operator = fleet.operator("one").await?;
+    let names: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
+    for name in &names[..4] {
+        fleet.tenant(name, "Delete").await?;
+    }
+    env.apiserver()?.restart().await?;
+    for name in &names[..4] {
+        fleet.wait_ready(name).await?;
+    }
+    assert_eq!(operator.process.exit_status(), None, "a restart of the API server is shorter than the Lease");
+    assert_eq!(steady.exit_status(), None);
+
+    // A replica that is killed while it applies: once its Lease is stale, nobody waits for it.
+    let (doomed, _) = fleet.replica().await?;
+    for name in &names[4..] {
+        fleet.tenant(name, "Delete").await?;
+    }
+    doomed.kill_9().await?;
+    for name in &names[4..] {
+        fleet.wait_ready(name).await?;
+    }
+    assert_eq!(fleet.ledger("active").await?, names);
+    for name in &names {
+        fleet.delete(name).await?;
+    }
+    fleet.wait_no_tenants().await?;
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+    Ok(())
+}
