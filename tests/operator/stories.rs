@@ -176,7 +176,7 @@ async fn a_missing_agent_a_foreign_claim_and_a_wrong_spec_are_said_and_mended() 
     let _operator = fleet.operator("one").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_condition("acme", "Accepted", "False", "AgentConfigMissing").await?;
-    assert_eq!(fleet.ledger("active").await?, Vec::<String>::new(), "nothing is made before the spec holds");
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new(), "nothing is made before the spec holds");
     fleet.agent("support", "You help.").await?;
     fleet.wait_ready("acme").await?;
 
