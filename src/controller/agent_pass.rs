@@ -59,12 +59,7 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     }
     steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
     let (reported, error) = perform_steps(world, &scope, &steps).await;
-    outcome.steps += reported.done.len();
-    if let Some(error) = error {
-        outcome.settled = false;
-        outcome.trouble.get_or_insert(error.class);
-        outcome.error.get_or_insert(error);
-    }
+    outcome.add_report(reported.done.len(), error);
     outcome
 }
 

@@ -29,6 +29,18 @@ pub struct Outcome {
     pub gone: bool,
 }
 
+impl Outcome {
+    /// Adds how writing status and events went. A failure there is the pass's failure, unless an earlier step had one.
+    pub fn add_report(&mut self, done: usize, error: Option<EffectError>) {
+        self.steps += done;
+        if let Some(error) = error {
+            self.settled = false;
+            self.trouble.get_or_insert(error.class);
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
 /// Does the steps of a plan in order and stops at the first failure.
 pub async fn perform_steps<S: Scope, W: World<S>>(
     world: &W,

@@ -91,12 +91,7 @@ async fn report<W: World<TenantScope>>(
     }
     steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
     let (reported, error) = perform_steps(world, scope, &steps).await;
-    outcome.steps += reported.done.len();
-    if let Some(error) = error {
-        outcome.settled = false;
-        outcome.trouble.get_or_insert(error.class);
-        outcome.error.get_or_insert(error);
-    }
+    outcome.add_report(reported.done.len(), error);
 }
 
 fn resolve_intent(tenant: &Tenant, unreadable: Option<&str>, scope: &TenantScope, deleting: bool) -> Intent {

@@ -6,7 +6,7 @@ use super::{
     worker::{Context, tenant_target},
 };
 use crate::{
-    api::{AgentConfig, ConditionType, Tenant},
+    api::{AgentConfig, Condition, ConditionType, Tenant},
     domain::entry::{AgentEntry, Entry, TenantEntry},
     effects::kubernetes::{
         cache::{Change, Key},
@@ -15,15 +15,14 @@ use crate::{
     },
     status::find,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 
 /// Whether a change of an object is more than our own finalizer or status.
 fn is_news<K: Owned>(change: &Change<Watched<K>>) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     let (old, new) = (before.metadata(), after.metadata());
-    let ours = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER))
-    };
+    let ours = |meta: &ObjectMeta| meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER));
     old.uid != new.uid
         || old.generation != new.generation
         || old.deletion_timestamp.is_some() != new.deletion_timestamp.is_some()
@@ -159,18 +158,20 @@ trait HasConditions {
 
 impl HasConditions for Tenant {
     fn was_ready(&self) -> bool {
-        let status = self.status.as_ref();
-        self.metadata.deletion_timestamp.is_none()
-            && status.and_then(|s| s.observed_generation) == self.metadata.generation
-            && status.and_then(|s| find(&s.conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
+        let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
+        says_ready(&self.metadata, status)
     }
 }
 
 impl HasConditions for AgentConfig {
     fn was_ready(&self) -> bool {
-        let status = self.status.as_ref();
-        self.metadata.deletion_timestamp.is_none()
-            && status.and_then(|s| s.observed_generation) == self.metadata.generation
-            && status.and_then(|s| find(&s.conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
+        let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
+        says_ready(&self.metadata, status)
     }
+}
+
+fn says_ready(metadata: &ObjectMeta, status: Option<(Option<i64>, &[Condition])>) -> bool {
+    metadata.deletion_timestamp.is_none()
+        && status.and_then(|(generation, _)| generation) == metadata.generation
+        && status.and_then(|(_, conditions)| find(conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
 }
