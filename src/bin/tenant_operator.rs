@@ -1,22 +1,19 @@
 //! `tenant-operator`: reconciles Tenants and AgentConfigs.
 
 use agent_tenancy::{
-    api::crd,
     controller::{identity::Identity, run::run},
     effects::kubernetes::client::connect,
     settings::{self, operator::OperatorSettings},
     telemetry::{self, metrics::Metrics},
 };
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use std::path::PathBuf;
 
 /// Reconciles Tenants and AgentConfigs: Postgres schemas, signing keys and the tenant registry of the agent API.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
     /// Settings file (YAML). Variables AGENT_TENANCY__SECTION__KEY override it.
     #[arg(long, env = "AGENT_TENANCY_CONFIG")]
     config: Option<PathBuf>,
@@ -25,21 +22,8 @@ struct Arguments {
     print_config: bool,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Writes the generated files (the custom resource definitions).
-    Generate {
-        /// Root of the repository.
-        #[arg(long, default_value = ".")]
-        out: PathBuf,
-    },
-}
-
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::Generate { out }) = arguments.command {
-        return generate(&out);
-    }
     let settings: OperatorSettings = settings::load(arguments.config.as_deref(), std::env::vars())?;
     if arguments.print_config {
         print!("{}", settings::render(&settings)?);
@@ -58,15 +42,5 @@ async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
     let client = connect(config, &metrics).context("the client of the API server can't be made")?;
     let identity = Identity::resolve(std::env::var("POD_UID").ok(), settings.leader_election.identity_file.as_deref())?;
     run(settings, client, identity, metrics, agent_tenancy::telemetry::signals::stop()).await?;
-    Ok(())
-}
-
-fn generate(root: &std::path::Path) -> anyhow::Result<()> {
-    let folder = root.join("crds");
-    std::fs::create_dir_all(&folder).with_context(|| format!("{} can't be made", folder.display()))?;
-    for (name, text) in crd::render_crds()? {
-        let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
-    }
     Ok(())
 }
