@@ -23,6 +23,11 @@ demo: ## The main job on a local control plane and Postgres, from samples to cha
 	$(CARGO) build --workspace --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/devkit" demo
 
+.PHONY: bench
+bench: ## Counted and timed runs of the release build; ARGS='--only operator' and others: `devkit bench -h`
+	$(CARGO) build --release --workspace --bins
+	@"$${CARGO_TARGET_DIR:-target}/release/devkit" bench $(ARGS)
+
 .PHONY: test
 test: ## Every test, against a real control plane and real Postgres servers
 	@# The Go programs and the Rust tests are built beside each other: on a fresh machine both take minutes.

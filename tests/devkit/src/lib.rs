@@ -30,9 +30,11 @@
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
 //! | `demo` | what `devkit demo` shows |
+//! | `bench` | what `devkit bench` measures |
 //! | `tools` | finding, fetching and building the programs |
 //! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
 
+pub mod bench;
 mod commands;
 mod control_plane;
 mod credentials;

@@ -1,0 +1,86 @@
+//! `devkit bench`: counted and timed runs of the real programs on a real control plane and Postgres.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `report` | [`Measure`]s, the table and the JSON file |
+//! | `site` | a fresh installation by the chart; operator and replicas as processes beside it |
+//!
+//! Absolute times belong to the machine that the report names. What is asserted are ratios of one run.
+
+mod report;
+mod site;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+pub use report::{Measure, Report, percentile};
+pub use site::{Operator, Replica, Site};
+
+/// The programs that are measured.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `tenant-operator`.
+    pub operator: PathBuf,
+    /// `agent-api`.
+    pub agent_api: PathBuf,
+}
+
+impl Programs {
+    /// Those that were built together with this program.
+    pub fn beside_this() -> anyhow::Result<Programs> {
+        let this = std::env::current_exe().context("this program's place is not known")?;
+        let place = |name: &str| {
+            let path = this.with_file_name(name);
+            anyhow::ensure!(
+                crate::places::is_program(&path),
+                "there is no {}; build everything at once: cargo build --release --workspace --bins",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Programs { operator: place("tenant-operator")?, agent_api: place("agent-api")? })
+    }
+}
+
+/// What to measure, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The parts.
+    pub parts: Vec<Part>,
+    /// Tenants of the operator's main run, and of its floor.
+    pub tenants: usize,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// From apply to Ready.
+    Operator,
+    /// Chat, and how soon a change is served.
+    Serving,
+}
+
+/// Measures and reports: prints the table and writes `file`. A part that breaks off fails the run; what was measured
+/// before is reported all the same.
+pub async fn run(_programs: &Programs, plan: &Plan, file: &Path) -> anyhow::Result<Report> {
+    let mut report = Report::begin();
+    let mut broken = Vec::new();
+    for part in &plan.parts {
+        let measured: anyhow::Result<Vec<Measure>> = match part {
+            Part::Operator => Ok(Vec::new()),
+            // The one line where the serving part plugs in.
+            Part::Serving => Ok(Vec::new()),
+        };
+        match measured.with_context(|| format!("the benchmark of the part {part:?} broke off")) {
+            Ok(measures) => report.measures.extend(measures),
+            Err(error) => broken.push(error),
+        }
+    }
+    report.write(file)?;
+    println!("{}", report.render());
+    match broken.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(report),
+    }
+}

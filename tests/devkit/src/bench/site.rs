@@ -1,0 +1,166 @@
+//! A fresh installation: control plane, Postgres, the chart. Operator and replicas run beside the cluster as the chart's
+//! ServiceAccounts and with the chart's settings, so that their rights and the API server's fairness towards them are
+//! those of real Pods.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::{Api, Client, api::PostParams};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::Programs;
+use crate::{Environment, Options, Process, Spec, TestDatabase, free_port};
+
+const READY: Duration = Duration::from_secs(60);
+/// Namespace of the release.
+const NAMESPACE: &str = "agent-tenancy";
+/// The repository.
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// An installation whose programs are not started yet. Everything ends with it.
+pub struct Site {
+    env: Environment,
+    database: TestDatabase,
+    dir: PathBuf,
+}
+
+/// A running operator.
+pub struct Operator {
+    /// The process.
+    pub process: Process,
+    /// `http://…` of /metrics and health.
+    pub url: String,
+}
+
+/// A running replica of the agent API.
+pub struct Replica {
+    /// The process.
+    pub process: Process,
+    /// `http://…` of the API.
+    pub url: String,
+    /// `http://…` of /metrics and health.
+    pub health_url: String,
+}
+
+impl Site {
+    /// Namespace of the registry.
+    pub const REGISTRY: &str = "agent-tenancy-registry";
+
+    /// Brings everything up. `values` are more values for the chart, such as `operator.log.level=warn`.
+    pub async fn start(values: &[&str]) -> anyhow::Result<Site> {
+        let env = Environment::start(Options::default()).await?;
+        let database = env.postgres()?.create_database("agents").await?;
+        let password = crate::unique("operator");
+        prepare(&database, &password).await?;
+        let (_, file) = env.file();
+        let dir = file.parent().context("an environment has a folder")?.join("data/bench");
+        std::fs::create_dir_all(&dir)?;
+        crate::credentials::write_secret(&dir.join("operator-password"), &password)?;
+        let site = Site { env, database, dir };
+        site.install(values).await?;
+        Ok(site)
+    }
+
+    async fn install(&self, values: &[&str]) -> anyhow::Result<()> {
+        let client = self.client().await?;
+        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": NAMESPACE } }))?;
+        Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        // The chart names it in the Pod's template; nothing here reads it, because there are no Pods.
+        let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "operator-database" } }))?;
+        Api::namespaced(client, NAMESPACE).create(&PostParams::default(), &secret).await?;
+        let TestDatabase { name, host, port, .. } = &self.database;
+        let own = [
+            format!("database.host={host},database.port={port},database.database={name}"),
+            "database.sslMode=disable,database.passwordSecret.name=operator-database".to_owned(),
+            // No node: nothing runs as a Pod, and a replica is whoever acknowledges.
+            "operator.replicas=0,agentApi.replicas=0,operator.config.agentApi.replicaSource=Leases".to_owned(),
+        ];
+        let chart = Path::new(REPOSITORY).join("charts/agent-tenancy").display().to_string();
+        let mut args = vec!["install", "agent-tenancy", &chart, "-n", NAMESPACE, "--hide-notes"];
+        for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
+            args.extend(["--set", value]);
+        }
+        self.env.helm(&args).await?.ok().map(drop)
+    }
+
+    /// Control plane and Postgres.
+    pub fn env(&self) -> &Environment {
+        &self.env
+    }
+
+    /// The installation's database.
+    pub fn database(&self) -> &TestDatabase {
+        &self.database
+    }
+
+    /// A client of the cluster's administrator.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        self.env.client().await
+    }
+
+    /// A kubeconfig of the operator's ServiceAccount.
+    pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        self.env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-operator", &self.dir).await
+    }
+
+    /// Starts the operator and waits until it leads.
+    pub async fn operator(&self, programs: &Programs) -> anyhow::Result<Operator> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let spec = Spec::new("tenant-operator", &programs.operator)
+            .arg("--config")
+            .arg(self.settings("agent-tenancy-operator", "operator.yaml").await?)
+            .env("KUBECONFIG", self.operator_kubeconfig().await?)
+            .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.join("operator-password"))
+            .env("AGENT_TENANCY__HTTP_ADDRESS", &address);
+        let process = self.env.spawn(spec)?;
+        let url = format!("http://{address}");
+        process.wait_http(&format!("{url}/readyz"), READY).await?;
+        Ok(Operator { process, url })
+    }
+
+    /// Starts a replica of the agent API and waits until it is ready.
+    pub async fn replica(&self, programs: &Programs) -> anyhow::Result<Replica> {
+        let (listen, health) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
+        let account = self.env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-agent-api", &self.dir).await?;
+        let spec = Spec::new("agent-api", &programs.agent_api)
+            .arg("--config")
+            .arg(self.settings("agent-tenancy-agent-api", "agent-api.yaml").await?)
+            .env("KUBECONFIG", account)
+            .env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", NAMESPACE)
+            .env("AGENT_TENANCY__HTTP__LISTEN", &listen)
+            .env("AGENT_TENANCY__HEALTH__LISTEN", &health);
+        let process = self.env.spawn(spec)?;
+        let (url, health_url) = (format!("http://{listen}"), format!("http://{health}"));
+        process.wait_http(&format!("{health_url}/readyz"), READY).await?;
+        Ok(Replica { process, url, health_url })
+    }
+
+    /// Ends every process and removes the data.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.env.stop().await
+    }
+
+    /// The settings that the chart rendered for one program.
+    async fn settings(&self, config_map: &str, key: &str) -> anyhow::Result<PathBuf> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client().await?, NAMESPACE);
+        let map = maps.get(config_map).await?;
+        let text = map.data.as_ref().and_then(|data| data.get(key));
+        let path = self.dir.join(key);
+        std::fs::write(&path, text.with_context(|| format!("the chart rendered no {key}"))?)?;
+        Ok(path)
+    }
+}
+
+/// What the database's administrator does.
+async fn prepare(database: &TestDatabase, password: &str) -> anyhow::Result<()> {
+    let bootstrap = std::fs::read_to_string(Path::new(REPOSITORY).join("config/sql/bootstrap.sql"))?;
+    let text = format!("SET agent_tenancy.operator_password = '{password}';\n{bootstrap}");
+    let mut connection = PgConnection::connect(&database.superuser_url()).await?;
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}

@@ -1,0 +1,55 @@
+//! `devkit bench`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::ValueEnum;
+use devkit::bench::{self, Part, Plan, Programs};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What to measure, and how much of it.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Only one part.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// Tenants of the operator's main run, and of the floor beside it.
+    #[arg(long, default_value_t = 1000)]
+    tenants: usize,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/bench/report.json")]
+    report: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Only {
+    Operator,
+    Serving,
+}
+
+impl From<&Arguments> for Plan {
+    fn from(arguments: &Arguments) -> Plan {
+        let parts = match arguments.only {
+            None => vec![Part::Operator, Part::Serving],
+            Some(Only::Operator) => vec![Part::Operator],
+            Some(Only::Serving) => vec![Part::Serving],
+        };
+        Plan { parts, tenants: arguments.tenants }
+    }
+}
+
+/// Ends with 1 if an aim is missed; the report is written all the same.
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (programs, plan) = (Programs::beside_this()?, Plan::from(arguments));
+    let report = tokio::select! {
+        report = bench::run(&programs, &plan, &arguments.report) => report?,
+        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+        _ = terminate.recv() => return Ok(ExitCode::from(143)),
+    };
+    let failed: Vec<_> = report.failed().into_iter().map(|measure| measure.name.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("devkit: {} of the aims were missed: {}", failed.len(), failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
