@@ -31,6 +31,7 @@
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
 //! | `demo` | what `devkit demo` shows |
 //! | `bench` | what `devkit bench` measures |
+//! | `proxy` | [`Proxy`]: the API server as a program sees it on a bad day; [`Chaos`]: bad days by seed |
 //! | `tools` | finding, fetching and building the programs |
 //! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
 
@@ -47,6 +48,7 @@ mod ports;
 mod postgres;
 mod process;
 mod progress;
+mod proxy;
 mod supervisor;
 pub mod tools;
 mod wait;
@@ -60,5 +62,6 @@ pub use places::Places;
 pub use ports::{check_port, free_port};
 pub use postgres::{PgVersion, Postgres, TestDatabase};
 pub use process::{Process, Spec};
+pub use proxy::{Asked, Chaos, Fault, Proxy, WatchFault};
 pub use supervisor::Stage;
 pub use wait::eventually;
