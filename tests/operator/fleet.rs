@@ -1,11 +1,12 @@
-//! One installation with namespaces, a database and a name prefix of its own; its programs run beside the cluster.
+//! One installation with namespaces, a database and a name prefix of its own. Its programs run beside the cluster, as the
+//! chart's ServiceAccounts and with the chart's rights and settings.
 
 use agent_tenancy::{
     api::{AgentConfig, Tenant, crd},
     domain::{ident::NamePrefix, migrations::render_bootstrap},
 };
 use anyhow::Context as _;
-use devkit::{Environment, Postgres, Process, Spec, TestDatabase, eventually, free_port, unique};
+use devkit::{Component, Environment, Postgres, Process, Program, Release, TestDatabase, eventually, unique};
 use k8s_openapi::{
     api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -15,7 +16,7 @@ use kube::{
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 /// Long enough for a debug build on a busy machine; nothing waits longer than it must.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -27,12 +28,10 @@ pub struct Fleet {
     pub agents: Api<AgentConfig>,
     pub secrets: Api<Secret>,
     pub registry: Api<Secret>,
-    namespace: String,
-    system: String,
-    registry_namespace: String,
+    pub release: Release,
+    operator: Program,
+    agent_api: Program,
     prefix: String,
-    host: String,
-    port: u16,
     database: String,
     superuser_url: String,
     dir: tempfile::TempDir,
@@ -73,24 +72,42 @@ impl Fleet {
         let database = server.create_database(&unique("fleet")).await?;
         let prefix: String =
             format!("f{}", unique("").chars().filter(char::is_ascii_alphanumeric).rev().take(8).collect::<String>());
+        let prefix = prefix.to_ascii_lowercase();
+        let values = json!({
+            "crds": { "install": false },
+            "scope": { "namespaces": [namespace] },
+            "registry": { "namespace": registry_namespace, "createNamespace": false },
+            // The cluster's own roles are everybody's.
+            "rbac": { "aggregate": false },
+            "database": {
+                "host": database.host, "port": database.port, "database": database.name, "sslMode": "disable",
+                "user": format!("{prefix}_operator_a"), "namePrefix": prefix,
+                "passwordSecret": { "name": "operator-database" },
+            },
+            "operator": { "ackTimeoutSeconds": 5, "config": { "agentApi": { "replicaSource": "Leases" } } },
+        });
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/agent-tenancy");
+        let release = Release::render(env, &chart, "fleet", &system, &values).await?;
+        release.grant(env).await?;
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("password"), "operator-canary")?;
+        let operator = Path::new(env!("CARGO_BIN_EXE_tenant-operator"));
+        let agent_api = Path::new(env!("CARGO_BIN_EXE_agent-api"));
         let fleet = Self {
             env,
             tenants: Api::namespaced(client.clone(), &namespace),
             agents: Api::namespaced(client.clone(), &namespace),
             secrets: Api::namespaced(client.clone(), &namespace),
             registry: Api::namespaced(client.clone(), &registry_namespace),
-            namespace,
-            system,
-            registry_namespace,
-            prefix: prefix.to_ascii_lowercase(),
-            host: database.host.clone(),
-            port: database.port,
+            operator: release.program(env, Component::Operator, operator, dir.path()).await?,
+            agent_api: release.program(env, Component::AgentApi, agent_api, dir.path()).await?,
+            release,
+            prefix,
             database: database.name.clone(),
             superuser_url: database.superuser_url(),
-            dir: tempfile::tempdir()?,
+            dir,
             _database: Some(database),
         };
-        std::fs::write(fleet.dir.path().join("password"), "operator-canary")?;
         fleet.prepare().await?;
         Ok(fleet)
     }
@@ -121,43 +138,24 @@ impl Fleet {
 
     /// Starts an operator.
     pub fn spawn_operator(&self, identity: &str) -> anyhow::Result<Operator> {
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let settings = json!({
-            "watchNamespaces": [self.namespace],
-            "registryNamespace": self.registry_namespace,
-            "leaderElection": { "namespace": self.system, "identityFile": self.dir.path().join(identity) },
-            "agentApi": { "replicaSource": "Leases" },
-            "database": {
-                "host": self.host, "port": self.port, "database": self.database, "sslMode": "disable",
-                "user": format!("{}_operator_a", self.prefix), "namePrefix": self.prefix,
-                "passwordFile": self.dir.path().join("password"),
-            },
-            "httpAddress": address,
-            "ackTimeoutSeconds": 5,
-        });
-        let file = self.dir.path().join(format!("{identity}-{}.yaml", address.replace(':', "-")));
-        std::fs::write(&file, settings.to_string())?;
-        let spec = Spec::new("tenant-operator", env!("CARGO_BIN_EXE_tenant-operator"))
-            .arg("--config")
-            .arg(&file)
-            .env("KUBECONFIG", self.env.kubeconfig_path()?)
-            .log(format!("operator-{identity}-{}.log", self.prefix));
+        let program = self
+            .operator
+            .clone()
+            .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.path().join("password"))
+            .env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.path().join(identity));
+        let (program, address, _) = program.on_free_ports()?;
+        let spec = program.spec("tenant-operator").log(format!("operator-{identity}-{}.log", self.prefix));
         Ok(Operator { process: self.env.spawn(spec)?, address })
     }
 
     /// Starts a replica of the agent API and waits until it is ready.
     pub async fn replica(&self) -> anyhow::Result<(Process, String)> {
-        let (listen, health) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let spec = Spec::new("agent-api", env!("CARGO_BIN_EXE_agent-api"))
-            .env("KUBECONFIG", self.env.kubeconfig_path()?)
-            .env("AGENT_TENANCY__HTTP__LISTEN", &listen)
-            .env("AGENT_TENANCY__HEALTH__LISTEN", &health)
-            .env("AGENT_TENANCY__REGISTRY__NAMESPACE", &self.registry_namespace)
-            .env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &self.system)
-            .log(format!("agent-api-{}-{}.log", self.prefix, health.replace(':', "-")));
+        let program = self.agent_api.clone().env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", self.release.namespace());
+        let (program, address, health) = program.on_free_ports()?;
+        let spec = program.spec("agent-api").log(format!("agent-api-{}-{}.log", self.prefix, health.replace(':', "-")));
         let process = self.env.spawn(spec)?;
         process.wait_http(&format!("http://{health}/readyz"), LONG).await?;
-        Ok((process, format!("http://{listen}")))
+        Ok((process, format!("http://{address}")))
     }
 
     /// Applies an AgentConfig with the built-in provider.

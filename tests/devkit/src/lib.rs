@@ -29,6 +29,7 @@
 //! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
+//! | `release` | [`Release`]: the chart's rights, accounts and settings for programs beside the cluster |
 //! | `demo` | what `devkit demo` shows |
 //! | `bench` | what `devkit bench` measures |
 //! | `proxy` | [`Proxy`]: the API server as a program sees it on a bad day; [`Chaos`]: bad days by seed |
@@ -49,6 +50,7 @@ mod postgres;
 mod process;
 mod progress;
 mod proxy;
+mod release;
 mod supervisor;
 pub mod tools;
 mod wait;
@@ -63,5 +65,6 @@ pub use ports::{check_port, free_port};
 pub use postgres::{PgVersion, Postgres, TestDatabase};
 pub use process::{Process, Spec};
 pub use proxy::{Asked, Chaos, Fault, Proxy, WatchFault};
+pub use release::{Component, Program, Release};
 pub use supervisor::Stage;
 pub use wait::eventually;

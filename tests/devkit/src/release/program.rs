@@ -1,0 +1,65 @@
+//! One of our programs with what it has beside the cluster instead of a Pod.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::Component;
+use crate::{Spec, free_port};
+
+/// See the file's description.
+#[derive(Clone, Debug)]
+pub struct Program {
+    component: Component,
+    binary: PathBuf,
+    config: PathBuf,
+    variables: Vec<(String, OsString)>,
+}
+
+impl Program {
+    pub(super) fn new(component: Component, binary: &Path, kubeconfig: &Path, config: &Path) -> Program {
+        let variables = vec![("KUBECONFIG".to_owned(), kubeconfig.as_os_str().to_owned())];
+        Program { component, binary: binary.to_owned(), config: config.to_owned(), variables }
+    }
+
+    /// Sets a variable; `AGENT_TENANCY__…` overrides a setting.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Program {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// On free ports of this machine: the program and its address, and that of its health, where /readyz is.
+    pub fn on_free_ports(self) -> anyhow::Result<(Program, String, String)> {
+        let address = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
+        match self.component {
+            Component::Operator => {
+                let health = address()?;
+                Ok((self.env("AGENT_TENANCY__HTTP_ADDRESS", &health), health.clone(), health))
+            }
+            Component::AgentApi => {
+                let (listen, health) = (address()?, address()?);
+                let program =
+                    self.env("AGENT_TENANCY__HTTP__LISTEN", &listen).env("AGENT_TENANCY__HEALTH__LISTEN", &health);
+                Ok((program, listen, health))
+            }
+        }
+    }
+
+    /// The command, one word or variable a line, as one would type it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> =
+            self.variables.iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy())).collect();
+        let name = self.binary.file_name().unwrap_or_default().to_string_lossy();
+        words.push(format!("{name} --config {}", self.config.display()));
+        words
+    }
+
+    /// What to start; `name` is for messages.
+    pub fn spec(&self, name: impl Into<String>) -> Spec {
+        let spec = Spec::new(name, &self.binary).arg("--config").arg(&self.config);
+        self.variables.iter().fold(spec, |spec, (name, value)| spec.env(name, value))
+    }
+}
