@@ -30,13 +30,11 @@ fn classify_status(status: &kube::core::Status) -> ErrorClass {
     }
 }
 
-/// Whether the object of a request does not exist.
-pub fn is_not_found(error: &kube::Error) -> bool {
+fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether an object of that name exists already, or its version is another.
-pub fn is_conflict(error: &kube::Error) -> bool {
+fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
@@ -62,4 +60,22 @@ pub async fn bounded<T>(
 /// Every failure, with its class.
 pub async fn required<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, EffectError> {
     bounded(what, request).await?.ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{what}: it is gone")))
+}
+
+/// [`required`] for requests that create an object or replace the version that was seen. `Ok(None)`: one of that name is
+/// there already, or its version is another; nothing was written.
+///
+/// # Errors
+/// Every other failure, with its class.
+pub async fn unless_taken<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Option<T>, EffectError> {
+    let request = async {
+        match request.await {
+            Err(error) if is_conflict(&error) => Ok(None),
+            answer => answer.map(Some),
+        }
+    };
+    required(what, request).await
 }

@@ -1,7 +1,7 @@
 //! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator lists no Secrets there.
 
 use super::{
-    error::{bounded, is_conflict},
+    error::{bounded, unless_taken},
     fence::Fence,
     watch::version_of,
 };
@@ -68,15 +68,9 @@ impl KeySecrets {
             ..Secret::default()
         };
         let api = self.api(&owner.namespace);
-        match tokio::time::timeout(super::error::REQUEST_TIMEOUT, api.create(&PostParams::default(), &secret)).await {
-            Ok(Err(error)) if is_conflict(&error) => {
-                Err(EffectError::new(ErrorClass::Transient, format!("Secret '{name}' appeared meanwhile")))
-            }
-            answer => {
-                let request =
-                    async { answer.unwrap_or_else(|_| Err(kube::Error::Service("the request timed out".into()))) };
-                super::error::required("create the signing Secret", request).await.map(|_| Done::Plain)
-            }
+        match unless_taken("create the signing Secret", api.create(&PostParams::default(), &secret)).await? {
+            Some(_) => Ok(Done::Plain),
+            None => Err(EffectError::new(ErrorClass::Transient, format!("Secret '{name}' appeared meanwhile"))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The leader's Lease (coordination.k8s.io/v1): reading it, and replacing exactly the version that was read.
 
-use super::error::{REQUEST_TIMEOUT, bounded, is_conflict, required};
+use super::error::{bounded, unless_taken};
 use crate::effects::error::EffectError;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -88,13 +88,7 @@ impl LeaderLease {
                 Some(_) => self.api.replace(&self.name, &params, &lease).await,
             }
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-            Ok(Err(error)) if is_conflict(&error) => Ok(None),
-            answer => {
-                let answer = answer.unwrap_or_else(|_| Err(kube::Error::Service("the request timed out".into())));
-                required("write the leader Lease", async { answer }).await.map(|lease| Some(record(&lease)))
-            }
-        }
+        Ok(unless_taken("write the leader Lease", request).await?.as_ref().map(record))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{
     cache::{Cache, Change, Key},
     entries::{Record, render_secret},
-    error::{REQUEST_TIMEOUT, bounded, is_conflict, required},
+    error::{bounded, unless_taken},
     fence::Fence,
     keys::preconditions,
     watch::version_of,
@@ -231,15 +231,10 @@ impl Registry {
                 Some(_) => self.api.replace(name, &params, &secret).await,
             }
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-            Ok(Err(error)) if is_conflict(&error) => {
-                Err(EffectError::new(ErrorClass::Transient, format!("registry entry '{name}' changed meanwhile")))
-            }
-            Ok(answer) => required(&format!("write registry entry '{name}'"), async { answer }).await,
-            Err(elapsed) => {
-                Err(EffectError::from_source(ErrorClass::Transient, format!("write registry entry '{name}'"), elapsed))
-            }
-        }
+        let written = unless_taken(&format!("write registry entry '{name}'"), request).await?;
+        written.ok_or_else(|| {
+            EffectError::new(ErrorClass::Transient, format!("registry entry '{name}' changed meanwhile"))
+        })
     }
 
     /// Deletes exactly the entry that was seen, unless something refers to it by now. One that is gone counts as done.

@@ -2,7 +2,7 @@
 //! always be derived again.
 
 use super::{
-    error::{bounded, is_conflict, required},
+    error::{bounded, required, unless_taken},
     fence::Fence,
 };
 use crate::{
@@ -98,23 +98,16 @@ impl Revisions {
         };
         let api = self.api(&owner.namespace);
         let what = format!("keep revision {number} of {owner}");
-        let created = async { api.create(&PostParams::default(), &revision).await };
-        match tokio::time::timeout(super::error::REQUEST_TIMEOUT, created).await {
-            Ok(Err(error)) if is_conflict(&error) => {
-                let there = required(&what, api.get(&name)).await?;
-                if view(&there).hash == hash
-                    && there.metadata.labels.is_some_and(|l| l.get(names::AGENT_UID_LABEL) == Some(&owner.uid.0))
-                {
-                    return Ok(Done::Plain);
-                }
-                Err(EffectError::new(
-                    ErrorClass::Transient,
-                    format!("ControllerRevision '{name}' is in use; the next pass looks again"),
-                ))
-            }
-            Ok(answer) => required(&what, async { answer }).await.map(|_| Done::Plain),
-            Err(elapsed) => Err(EffectError::from_source(ErrorClass::Transient, what, elapsed)),
+        if unless_taken(&what, api.create(&PostParams::default(), &revision)).await?.is_some() {
+            return Ok(Done::Plain);
         }
+        let there = required(&what, api.get(&name)).await?;
+        let ours = there.metadata.labels.as_ref().and_then(|l| l.get(names::AGENT_UID_LABEL)) == Some(&owner.uid.0);
+        if ours && view(&there).hash == hash {
+            return Ok(Done::Plain);
+        }
+        let what = format!("ControllerRevision '{name}' is in use; the next pass looks again");
+        Err(EffectError::new(ErrorClass::Transient, what))
     }
 
     /// Deletes an old revision. One that is gone counts as done.
