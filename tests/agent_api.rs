@@ -12,6 +12,7 @@ mod agent_api {
     mod chat;
     mod cluster;
     mod directory;
+    mod faults;
     mod guard;
     mod process;
     mod provider;

@@ -121,7 +121,8 @@ pub async fn run(
         }
         tracing::info!(%process, lease = acknowledger.name(), "following the registry of the cluster");
         let (registry, of) = (context.registry.clone(), settings.registry.namespace.clone());
-        tokio::spawn(async move { kube::follow(client, &of, registry, changes).await });
+        let seconds = settings.registry.watch_seconds;
+        tokio::spawn(async move { kube::follow(client, &of, seconds, registry, changes).await });
         Some(acknowledger)
     } else {
         let path = PathBuf::from(&settings.registry.directory);

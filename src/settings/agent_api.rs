@@ -54,6 +54,9 @@ pub struct RegistrySettings {
     pub directory: String,
     /// How often the directory is read again even if nothing told of a change, in seconds.
     pub directory_poll_seconds: u64,
+    /// After how long the API server is to end a watch, in seconds. One from which nothing came for 5 s longer has lost
+    /// its peer, and is begun anew.
+    pub watch_seconds: u32,
     /// How long to serve on without word from the API server, in seconds; 0: for ever.
     pub max_staleness_seconds: u64,
 }
@@ -126,6 +129,7 @@ impl Default for RegistrySettings {
             namespace: "agent-tenancy-registry".to_owned(),
             directory: String::new(),
             directory_poll_seconds: 5,
+            watch_seconds: 55,
             max_staleness_seconds: 900,
         }
     }
@@ -169,10 +173,11 @@ impl Settings for AgentApiSettings {
         if registry.namespace.is_empty() && registry.directory.is_empty() {
             return Err("registry: one of 'namespace' and 'directory' must be set".to_owned());
         }
-        let bounds: [(&str, u64, u64, u64); 14] = [
+        let bounds: [(&str, u64, u64, u64); 15] = [
             ("http.drainSeconds", http.drain_seconds, 0, 3600),
             ("http.drainDelaySeconds", http.drain_delay_seconds, 0, 300),
             ("registry.directoryPollSeconds", registry.directory_poll_seconds, 1, 3600),
+            ("registry.watchSeconds", registry.watch_seconds.into(), 1, 290),
             ("registry.maxStalenessSeconds", registry.max_staleness_seconds, 0, 604_800),
             ("acknowledgement.intervalMillis", acknowledgement.interval_millis, 10, 10_000),
             ("acknowledgement.heartbeatSeconds", acknowledgement.heartbeat_seconds, 1, 300),

@@ -21,12 +21,25 @@ use kube::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Instant};
 
-struct Cluster {
-    secrets: Api<Secret>,
-    leases: Api<Lease>,
+/// A registry of one test's own.
+pub struct Cluster {
+    pub secrets: Api<Secret>,
+    pub leases: Api<Lease>,
+    /// Namespace of the registry.
+    pub registry: String,
+    /// Namespace of the Leases.
+    pub home: String,
 }
 
 impl Cluster {
+    pub async fn new(environment: &Environment) -> Self {
+        let client = environment.client().await.unwrap();
+        let registry = environment.create_namespace("registry").await.unwrap();
+        let home = environment.create_namespace("home").await.unwrap();
+        let (secrets, leases) = (Api::namespaced(client.clone(), &registry), Api::namespaced(client, &home));
+        Self { secrets, leases, registry, home }
+    }
+
     fn secret(name: &str, entry: &Value) -> Secret {
         let kind = name.split('-').next().unwrap().to_owned();
         Secret {
@@ -42,7 +55,7 @@ impl Cluster {
     }
 
     /// Writes an entry; returns its version.
-    async fn put(&self, name: &str, entry: &Value) -> u64 {
+    pub async fn put(&self, name: &str, entry: &Value) -> u64 {
         let secret = Self::secret(name, entry);
         let written = match self.secrets.create(&PostParams::default(), &secret).await {
             Ok(written) => written,
@@ -51,13 +64,20 @@ impl Cluster {
         written.metadata.resource_version.unwrap().parse().unwrap()
     }
 
-    async fn acknowledged(&self) -> Option<Acknowledgement> {
+    pub async fn acknowledged(&self) -> Option<Acknowledgement> {
         let leases = self.leases.list(&ListParams::default().labels(ACK_LABEL)).await.unwrap();
         let lease = leases.items.into_iter().next()?;
         Some(serde_json::from_str(&lease.metadata.annotations?[ACK_ANNOTATION]).unwrap())
     }
 
-    async fn wait_for_version(&self, version: u64) -> Acknowledgement {
+    /// Name of the one Lease.
+    pub async fn lease_name(&self) -> String {
+        let leases = self.leases.list(&ListParams::default().labels(ACK_LABEL)).await.unwrap().items;
+        assert_eq!(leases.len(), 1);
+        leases[0].metadata.name.clone().unwrap()
+    }
+
+    pub async fn wait_for_version(&self, version: u64) -> Acknowledgement {
         eventually("the version is acknowledged", async || {
             self.acknowledged().await.is_some_and(|a| a.version.0 >= version)
         })
@@ -70,11 +90,7 @@ impl Cluster {
 async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     let environment = Environment::shared().await.unwrap();
     let stage = Stage::with_tenants(&["acme"], |_| {}).await;
-    let client = environment.client().await.unwrap();
-    let registry = environment.create_namespace("registry").await.unwrap();
-    let home = environment.create_namespace("home").await.unwrap();
-    let cluster =
-        Cluster { secrets: Api::namespaced(client.clone(), &registry), leases: Api::namespaced(client, &home) };
+    let cluster = Cluster::new(environment).await;
     cluster.put("agent-a1", &agent("a1")).await;
     cluster.put("cell-main-1", &stage.cell()).await;
     let entry = stage.tenant("acme");
@@ -83,8 +99,8 @@ async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     let log = folder.path().join("log");
     let variables = [
         ("KUBECONFIG", environment.kubeconfig_path().unwrap().to_str().unwrap()),
-        ("AGENT_TENANCY__REGISTRY__NAMESPACE", &registry),
-        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &home),
+        ("AGENT_TENANCY__REGISTRY__NAMESPACE", &cluster.registry),
+        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.home),
     ];
     let mut process = Process::start(&variables, &log);
     process.wait_until_ready().await;

@@ -17,24 +17,34 @@ use kube::{
     core::WatchEvent,
 };
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use zeroize::Zeroizing;
 
 /// Entries per page of a list.
 const PAGE: u32 = 500;
-/// The server ends a watch after this many seconds: a silent connection is found out soon.
-const WATCH_SECONDS: u32 = 55;
+/// How long a watch may be silent after the server should have ended it.
+const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Follows the entries of one namespace until the receiver is gone.
-pub async fn follow(client: Client, namespace: &str, registry: Registry, changes: mpsc::Sender<Change>) {
-    let source = Source { secrets: Api::namespaced(client, namespace), registry, changes };
-    let mut wait = RETRY.0;
+/// Follows the entries of one namespace until the receiver is gone. The server ends each watch after `watch_seconds`,
+/// so that a connection that fell silent is found out.
+pub async fn follow(
+    client: Client,
+    namespace: &str,
+    watch_seconds: u32,
+    registry: Registry,
+    changes: mpsc::Sender<Change>,
+) {
+    let secrets = Api::namespaced(client, namespace);
+    let mut source = Source { secrets, watch_seconds, registry, changes, wait: RETRY.0 };
     let mut from: Option<String> = None;
     loop {
-        match source.list_and_watch(&mut from).await {
-            Ok(()) => wait = RETRY.0,
+        let began = Instant::now();
+        let stop = source.list_and_watch(&mut from).await;
+        let failed = matches!(stop, Err(Stop::Failed(_)));
+        match stop {
+            Ok(()) => tracing::debug!("the registry's watch ended"),
             Err(Stop::Closed) => return,
             Err(Stop::Expired) => {
                 tracing::info!("the registry's watch is too old; listing again");
@@ -43,13 +53,21 @@ pub async fn follow(client: Client, namespace: &str, registry: Registry, changes
             Err(Stop::Failed(error)) => {
                 let silent = source.registry.staleness().as_secs();
                 tracing::warn!(error = %Chain(&error), silent_seconds = silent, "cut off from the API server; serving on");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY.1);
             }
             Err(Stop::Silent) => tracing::warn!("the registry's watch was silent; watching again"),
         }
         if source.changes.is_closed() {
             return;
+        }
+        // What lasted was good, and the next one may begin at once; but a server that ends every watch early, or calls
+        // every version too old, is asked no oftener than one that fails.
+        let lasted = began.elapsed() > source.wait;
+        if lasted {
+            source.wait = RETRY.0;
+        }
+        if failed || !lasted {
+            tokio::time::sleep(source.wait).await;
+            source.wait = (source.wait * 2).min(RETRY.1);
         }
     }
 }
@@ -75,8 +93,11 @@ impl From<kube::Error> for Stop {
 
 struct Source {
     secrets: Api<Secret>,
+    watch_seconds: u32,
     registry: Registry,
     changes: mpsc::Sender<Change>,
+    /// The next wait; short again as soon as a watch has told of something.
+    wait: Duration,
 }
 
 impl Source {
@@ -85,7 +106,7 @@ impl Source {
     }
 
     /// One list, unless there is a version to watch from, then one watch.
-    async fn list_and_watch(&self, from: &mut Option<String>) -> Result<(), Stop> {
+    async fn list_and_watch(&mut self, from: &mut Option<String>) -> Result<(), Stop> {
         let version = match from.take() {
             Some(version) => version,
             None => {
@@ -96,8 +117,8 @@ impl Source {
         };
         // Whatever goes wrong later, the next watch starts where this one got to.
         *from = Some(version);
-        let parameters = WatchParams::default().labels(ENTRY_LABEL).timeout(WATCH_SECONDS);
-        let deadline = Duration::from_secs(u64::from(WATCH_SECONDS) + 10);
+        let parameters = WatchParams::default().labels(ENTRY_LABEL).timeout(self.watch_seconds);
+        let deadline = Duration::from_secs(self.watch_seconds.into()) + WATCH_MARGIN;
         let start = from.clone().unwrap_or_default();
         let watch = tokio::time::timeout(deadline, self.secrets.watch(&parameters, &start));
         let mut events = watch.await.map_err(|_| Stop::Silent)??.boxed();
@@ -106,6 +127,9 @@ impl Source {
             let next = tokio::time::timeout(deadline, events.try_next()).await.map_err(|_| Stop::Silent)?;
             let Some(event) = next? else { return Ok(()) };
             self.registry.note_contact();
+            if !matches!(event, WatchEvent::Error(_)) {
+                self.wait = RETRY.0;
+            }
             match event {
                 WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
                     let version = secret.metadata.resource_version.clone();
