@@ -3,11 +3,13 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `report` | [`Measure`]s, the table and the JSON file |
+//! | `serving` | chat under load, and how soon a change is served |
 //! | `site` | a fresh installation by the chart; operator and replicas as processes beside it |
 //!
 //! Absolute times belong to the machine that the report names. What is asserted are ratios of one run.
 
 mod report;
+mod serving;
 mod site;
 
 use std::path::{Path, PathBuf};
@@ -63,14 +65,13 @@ pub enum Part {
 
 /// Measures and reports: prints the table and writes `file`. A part that breaks off fails the run; what was measured
 /// before is reported all the same.
-pub async fn run(_programs: &Programs, plan: &Plan, file: &Path) -> anyhow::Result<Report> {
+pub async fn run(programs: &Programs, plan: &Plan, file: &Path) -> anyhow::Result<Report> {
     let mut report = Report::begin();
     let mut broken = Vec::new();
     for part in &plan.parts {
         let measured: anyhow::Result<Vec<Measure>> = match part {
             Part::Operator => Ok(Vec::new()),
-            // The one line where the serving part plugs in.
-            Part::Serving => Ok(Vec::new()),
+            Part::Serving => serving::measure(programs).await,
         };
         match measured.with_context(|| format!("the benchmark of the part {part:?} broke off")) {
             Ok(measures) => report.measures.extend(measures),

@@ -1,0 +1,110 @@
+//! A tenant's users: they chat with a token that the tenant's own key has signed, five questions to a conversation.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context as _;
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::{
+    Client,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+/// Questions of one conversation: later ones make the replica read the history.
+const QUESTIONS: u32 = 5;
+
+/// The users of one tenant.
+#[derive(Debug)]
+pub(super) struct User {
+    tenant: String,
+    authorization: HeaderValue,
+    /// Conversations that go on, with the questions asked so far.
+    conversations: Mutex<Vec<(String, u32)>>,
+}
+
+/// What an answer shows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer {
+    conversation_id: String,
+    message: String,
+    /// The model that answered, so the revision of the AgentConfig.
+    pub(super) model: String,
+}
+
+/// The tenant's key that signs, as its Secret has it.
+pub(super) struct Key {
+    pub(super) kid: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl User {
+    /// Users of a tenant, with a token that is good for the hour that Tenants allow by default.
+    pub(super) fn new(tenant: &str, key: &Key) -> anyhow::Result<User> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+        let header = json!({ "alg": "HS256", "typ": "JWT", "kid": key.kid });
+        let claims = json!({
+            "iss": "agent-tenancy", "aud": "agent-api", "sub": "bench", "iat": now, "exp": now + 3600,
+            "tenant_id": tenant,
+        });
+        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&header), part(&claims));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.bytes), signed.as_bytes());
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {signed}.{}", URL_SAFE_NO_PAD.encode(tag)))?;
+        authorization.set_sensitive(true);
+        Ok(User { tenant: tenant.to_owned(), authorization, conversations: Mutex::default() })
+    }
+
+    /// The tenant.
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// Asks one question, in a conversation that goes on or a new one. The error says what came instead of an answer.
+    pub(super) async fn chat(&self, client: &Client, replica: &str) -> Result<Answer, String> {
+        let conversation = self.conversations.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let asked = conversation.as_ref().map_or(0, |(_, asked)| *asked);
+        let question = match &conversation {
+            Some((id, _)) => json!({ "message": "And what about the fee?", "conversationId": id }),
+            None => json!({ "message": "How do I get a refund?" }),
+        };
+        let answer = self.ask(client, replica, question.to_string()).await?;
+        if !answer.message.starts_with("echo: ") {
+            return Err("an answer that is none".to_owned());
+        }
+        if asked + 1 < QUESTIONS {
+            let goes_on = (answer.conversation_id.clone(), asked + 1);
+            self.conversations.lock().unwrap_or_else(PoisonError::into_inner).push(goes_on);
+        }
+        Ok(answer)
+    }
+
+    async fn ask(&self, client: &Client, replica: &str, question: String) -> Result<Answer, String> {
+        let request = client
+            .post(format!("{replica}/api/v1/tenants/{}/chat", self.tenant))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(question);
+        let broken = |error: reqwest::Error| format!("{:#}", anyhow::Error::from(error.without_url()));
+        let response = request.send().await.map_err(broken)?;
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map_err(broken)?;
+        if status == 200 {
+            return serde_json::from_slice(&body).map_err(|error| format!("an answer that can't be read: {error}"));
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        Err(format!("{status} {}", problem["code"].as_str().unwrap_or("without a code")))
+    }
+}
+
+impl Key {
+    /// Out of the Secret that the Tenant's status names.
+    pub(super) fn of(secret: &k8s_openapi::api::core::v1::Secret) -> anyhow::Result<Key> {
+        let data = secret.data.as_ref();
+        let field = |name: &str| data.and_then(|data| data.get(name)).map(|bytes| bytes.0.clone());
+        let kid = String::from_utf8(field("current.kid").context("the signing Secret has no current.kid")?)?;
+        Ok(Key { kid, bytes: field("current.key").context("the signing Secret has no current.key")? })
+    }
+}
