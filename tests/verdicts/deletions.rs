@@ -5,14 +5,20 @@ use super::{
     tenants::{Tweak, damage_entry, edit_entry, stranger},
 };
 use agent_tenancy::{
+    agent_api::registry::{Document, book::Book},
     api::DeletionPolicy,
-    domain::{entry::TenantState, ident::DatabaseId, keys::KeyringError},
+    domain::{
+        entry::{Entry, EntryKind, TenantState},
+        ident::{DatabaseId, Version},
+        keys::KeyringError,
+    },
     plan::{
         observed::{DatabaseView, ObservedTenant, RowState, Seen},
         step::TenantStep,
     },
 };
 use jiff::SignedDuration;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Everything of the tenant, as its entry says `deleting` and every replica knows.
@@ -196,4 +202,47 @@ fn the_entry_that_takes_a_damaged_one_out_of_service_names_the_same_data() {
     };
     assert_eq!((entry.state, entry.incarnation), (TenantState::Deleting, incarnation()));
     assert_eq!((entry.database.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
+}
+
+#[test]
+fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() {
+    let nothing: Tweak = |o| {
+        damage_entry(o);
+        o.keys = Seen::Missing;
+        o.database = DatabaseView::Unknown(unseen());
+        o.recorded.incarnation = None;
+    };
+    let rows: [(&str, Tweak); 4] = [
+        ("the entry", |_| ()),
+        ("the row and the keys", damage_entry),
+        ("nothing", nothing),
+        ("no entry", |o| {
+            o.entry = Seen::Missing;
+            o.keys = Seen::Missing
+        }),
+    ];
+    for (left, tweak) in rows {
+        let mut observed = converged();
+        let Seen::Ours(view) = &observed.entry else { panic!("it is there") };
+        let active = Entry::Tenant(Box::new(view.entry.clone().unwrap()));
+        tweak(&mut observed);
+        let plan = absent(&observed, DeletionPolicy::Delete);
+        let Some(TenantStep::PutEntry { entry, .. }) = plan.steps.first() else { panic!("{left}: {plan:?}") };
+        let deleting = Entry::Tenant(entry.clone());
+
+        let mut book = Book::new(Duration::from_secs(10));
+        let document = |entry: &Entry, version| Document {
+            name: entry.name(),
+            kind: EntryKind::Tenant,
+            version: Version(version),
+            content: entry.render().into(),
+        };
+        book.apply(&document(&active, 1));
+        book.apply(&document(&deleting, 2));
+        let loaded = book.snapshot().tenants.get(&super::stage::tenant_id()).map(|t| t.state);
+        assert_eq!(loaded, Some(TenantState::Deleting), "{left}: {:?}", book.quarantined());
+        assert!(book.quarantined().is_empty() && book.acknowledgeable() == Version(2), "{left}");
+        book.delete(&deleting.name(), Version(3));
+        assert!(book.names().is_empty() && book.ignored().is_empty(), "{left}");
+    }
 }

@@ -4,8 +4,8 @@ use super::tenant::Service;
 use crate::{
     agent_api::fixtures::{Desk, agent, cell, document, tenant, upstream},
     domain::{
-        entry::{Entry, EntryKind, TenantEntry, TenantState},
-        ident::{TenantId, Uid, Version},
+        entry::{Entry, EntryAuth, EntryKind, TenantEntry, TenantState},
+        ident::{AgentName, TenantId, Uid, Version},
         keys::{KeyBytes, Kid},
     },
 };
@@ -153,6 +153,36 @@ fn only_a_tenant_that_is_being_deleted_can_disappear() {
     assert!(verifies(&desk, "acme-current"), "410 needs a token that verifies");
     desk.delete("tenant-acme");
     assert!(loaded(&desk, "acme").is_none() && !verifies(&desk, "acme-current"));
+}
+
+#[test]
+fn a_tenant_goes_also_where_its_last_entry_holds_next_to_nothing() {
+    let mut desk = Desk::new();
+    desk.apply_tenant(&tenant("acme"));
+    desk.apply_tenant(&tenant("beta"));
+    // As the operator writes it where nothing of the tenant could be read any more (plan/entry.rs).
+    let mut minimal = with_state(tenant("acme"), TenantState::Deleting);
+    minimal.agents = [].into();
+    minimal.default_agent = AgentName::parse("none").unwrap();
+    minimal.auth = EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 };
+    minimal.keys = vec![];
+    let version = desk.apply_tenant(&minimal);
+    assert_eq!((desk.reason("acme"), desk.book.acknowledgeable()), (None, Version(version)));
+    assert_eq!(loaded(&desk, "acme").unwrap().state, TenantState::Deleting);
+    assert!(!verifies(&desk, "acme-current") && served(&desk, "beta"));
+    desk.delete("tenant-acme");
+    assert!(loaded(&desk, "acme").is_none() && desk.book.ignored().is_empty());
+
+    // What another tenant has stays with that one, and holds up no deletion.
+    let mut clashing = with_state(tenant("gamma"), TenantState::Deleting);
+    clashing.database = tenant("beta").database;
+    clashing.keys.extend(tenant("beta").keys);
+    desk.apply_tenant(&tenant("gamma"));
+    desk.apply_tenant(&clashing);
+    assert_eq!((desk.reason("gamma"), loaded(&desk, "gamma").unwrap().state), (None, TenantState::Deleting));
+    assert!(served(&desk, "beta") && verifies(&desk, "beta-current") && !verifies(&desk, "gamma-current"));
+    desk.delete("tenant-gamma");
+    assert!(served(&desk, "beta") && verifies(&desk, "beta-current"));
 }
 
 #[test]

@@ -76,6 +76,9 @@ impl Book {
 
     /// Loads an entry as far as possible; returns why the tenant is quarantined, if it is.
     fn evaluate_entry(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
+        if entry.state == TenantState::Deleting {
+            return self.evaluate_departure(name, entry);
+        }
         if !entry.agents.contains_key(&entry.default_agent) {
             return Some("its default agent is not among its agents".to_owned());
         }
@@ -89,7 +92,7 @@ impl Book {
         }
         let standing = match entry.state {
             TenantState::Active => references(entry).iter().map(|n| self.shared.standing(n)).max_by_key(severity),
-            // Nothing of it is used, so nothing about it can be wrong.
+            // Nothing of it is used, so nothing about it can be wrong. One that is being deleted doesn't come here.
             TenantState::Suspended | TenantState::Deleting => None,
         };
         let (service, trouble) = match standing.unwrap_or(Standing::Good) {
@@ -104,6 +107,21 @@ impl Book {
             return trouble;
         }
         self.load(name, entry, service, claims).err().or(trouble)
+    }
+
+    /// Takes a tenant out of service. The entry may have been made up of what was left of it, and nothing of it is used:
+    /// agents are not asked for, and what another tenant claims as well is left to that one.
+    fn evaluate_departure(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
+        let claims =
+            resolve_claims(entry).and_then(|claims| self.claims.check(&entry.tenant_id, &claims).map(|()| claims));
+        let loaded = match claims {
+            Ok(claims) => self.load(name, entry, Service::Served, claims),
+            Err(_) => {
+                let without_keys = TenantEntry { keys: Vec::new(), ..entry.as_ref().clone() };
+                self.load(name, &Arc::new(without_keys), Service::Served, BTreeSet::new())
+            }
+        };
+        loaded.err()
     }
 
     fn load(
