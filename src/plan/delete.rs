@@ -18,7 +18,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::TenantState,
-        ident::{ObjectId, TenantId},
+        ident::{Incarnation, ObjectId, TenantId},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -117,11 +117,12 @@ fn close(
     now: Timestamp,
     notices: Vec<TenantStep>,
 ) -> Plan<TenantStep> {
-    let close_now = |row: Option<LedgerRow>| {
+    let close_now = |row: Option<LedgerRow>, replaces| {
         TenantStep::CloseDatabase(CloseDatabase {
             tenant_id: tenant_id.clone(),
             policy: departing.policy,
             incarnation: row.as_ref().map_or(observed.fresh.incarnation, |r| r.incarnation),
+            replaces,
             row,
         })
     };
@@ -133,18 +134,18 @@ fn close(
         Holding::Foreign(note) if row.as_ref().is_some_and(|r| r.uid == departing.object.uid) => {
             stuck(Reason::Conflict, Stand::Refused(ErrorClass::Conflict), note)
         }
-        // Somebody else's data, or the tombstone of an earlier tenant: not ours to touch.
+        // Somebody else's data: not ours to touch.
         Holding::Foreign(_) | Holding::Retained(_) => finish(Vec::new(), notices, observed),
-        // A tombstone also where nothing was made yet, so that a delayed step of ours finds the id closed. Where an
-        // older claimant waits for the id, it is his to open.
-        Holding::Nothing { replaces, .. } if replaces.is_some() || observed.rival.is_some() || !observed.finalizer => {
-            finish(Vec::new(), notices, observed)
-        }
-        Holding::Nothing { .. } => finish(vec![close_now(None)], notices, observed),
+        // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
+        Holding::Nothing { .. } if !observed.finalizer => finish(Vec::new(), notices, observed),
+        // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an
+        // earlier pass that arrives late checks the row it looked at, and finds the id closed.
+        Holding::Nothing { replaces, .. } => finish(vec![close_now(None, replaces)], notices, observed),
         Holding::Lost(_) => match row {
-            // The tombstone of an earlier tenant closes the id as well as our own would.
-            Some(row) if row.uid != departing.object.uid => finish(Vec::new(), notices, observed),
-            row => finish(vec![close_now(row)], notices, observed),
+            Some(row) if row.uid != departing.object.uid => {
+                finish(vec![close_now(None, Some(row.incarnation))], notices, observed)
+            }
+            row => finish(vec![close_now(row, None)], notices, observed),
         },
         Holding::Ours { row, .. } => match row.state {
             RowState::Active => Plan {
@@ -172,7 +173,7 @@ fn drain(
     observed: &ObservedTenant,
     installation: &Installation,
     now: Timestamp,
-    close_now: impl Fn(Option<LedgerRow>) -> TenantStep,
+    close_now: impl Fn(Option<LedgerRow>, Option<Incarnation>) -> TenantStep,
 ) -> Plan<TenantStep> {
     let open = match &observed.database {
         DatabaseView::Facts(facts) => facts.open_transactions,
@@ -186,7 +187,7 @@ fn drain(
         let poll = now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(deadline);
         return Plan { steps: Vec::new(), verdicts: vec![verdict], awaits: None, wake_at: Some(poll.min(deadline)) };
     }
-    finish(vec![close_now(Some(row))], Vec::new(), observed)
+    finish(vec![close_now(Some(row), None)], Vec::new(), observed)
 }
 
 /// Removes what is ours in Kubernetes; last what brings us back here after a crash: the finalizer, else the entry.

@@ -53,7 +53,7 @@ pub enum TenantStep {
     },
     /// One transaction: drops or keeps the objects, and leaves a tombstone. Revokes what access there still is, touches
     /// only objects that carry the row's mark, and does nothing where the tombstone is there already. Without a row it
-    /// makes a tombstone, and fails if there is any row.
+    /// makes a tombstone, and fails if there is any row but the tombstone that it replaces.
     CloseDatabase(CloseDatabase),
     /// Deletes the registry entry. One that is gone already is a success; one that changed is not.
     DeleteEntry {
@@ -106,6 +106,8 @@ pub struct CloseDatabase {
     pub row: Option<LedgerRow>,
     /// Incarnation of the tombstone where there is no row.
     pub incarnation: Incarnation,
+    /// The earlier tenant's tombstone, by its incarnation, in whose place it goes; only where there is no row of ours.
+    pub replaces: Option<Incarnation>,
 }
 
 /// One effect of an AgentConfig's pass.

@@ -3,7 +3,10 @@
 use super::setup::{Instance, in_use, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
-    domain::ident::{Incarnation, ObjectId, TenantId},
+    domain::{
+        class::ErrorClass,
+        ident::{Incarnation, ObjectId, TenantId},
+    },
     plan::{
         observed::{LedgerRow, RowState, render_mark},
         step::{CloseDatabase, Provision},
@@ -12,11 +15,11 @@ use agent_tenancy::{
 use devkit::PgVersion;
 use uuid::Uuid;
 
-on_both!(create_to_drop, create_to_retain, nothing_made, recreate, repair, round_trips);
+on_both!(create_to_drop, create_to_retain, nothing_made, nothing_made_over_a_tombstone, recreate, repair, round_trips);
 
 fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
     let incarnation = row.as_ref().map_or(Incarnation(Uuid::new_v4()), |r| r.incarnation);
-    CloseDatabase { tenant_id: id.clone(), policy, row, incarnation }
+    CloseDatabase { tenant_id: id.clone(), policy, row, incarnation, replaces: None }
 }
 
 async fn write_a_message(instance: &Instance, id: &TenantId) -> Result<(), String> {
@@ -103,8 +106,43 @@ async fn nothing_made(version: PgVersion) {
     // A delayed step of the same Tenant finds the id closed.
     let late =
         instance.database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await;
-    assert_eq!(late.unwrap_err().sqlstate.as_deref(), Some("ATC01"));
+    assert_eq!(late.unwrap_err().sqlstate.as_deref(), Some("ATR01"));
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
+}
+
+/// An id that was used before: what a pass of the second Tenant sent may arrive when that Tenant is long gone, and its
+/// successor too.
+async fn nothing_made_over_a_tombstone(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, first, row) = instance.tenant("acme").await;
+    let step = close(&id, Some(row.clone()), DeletionPolicy::Delete);
+    database.perform_close(&step, &first, instance.id, &instance.fence).await.unwrap();
+
+    let (second, delayed) = (object("acme"), instance.provision(&id));
+    let delayed = Provision { replaces: Some(row.incarnation), ..delayed };
+    let bury = CloseDatabase { replaces: Some(row.incarnation), ..close(&id, None, DeletionPolicy::Delete) };
+    for _ in 0..2 {
+        database.perform_close(&bury, &second, instance.id, &instance.fence).await.unwrap();
+        let late = database.perform_provision(&delayed, &second, instance.id, &instance.fence).await.unwrap_err();
+        assert_eq!((late.class, late.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")));
+        let facts = database.observe_tenant(&id, false).await.unwrap();
+        assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
+        let tombstone = facts.row.unwrap();
+        assert_eq!((tombstone.uid, tombstone.incarnation), (second.uid.clone(), bury.incarnation));
+    }
+
+    // A third one takes the id, and goes: still nothing of the second can be made, nor buried.
+    let third = object("acme");
+    let wanted = Provision { replaces: Some(bury.incarnation), ..instance.provision(&id) };
+    database.perform_provision(&wanted, &third, instance.id, &instance.fence).await.unwrap();
+    let refused = database.perform_close(&bury, &second, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
+    let step = close(&id, Some(instance.row(&id).await), DeletionPolicy::Delete);
+    database.perform_close(&step, &third, instance.id, &instance.fence).await.unwrap();
+    let late = database.perform_provision(&delayed, &second, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(late.sqlstate.as_deref(), Some("ATR01"));
+    assert_eq!(instance.row(&id).await.incarnation, wanted.incarnation);
 }
 
 async fn recreate(version: PgVersion) {
@@ -118,7 +156,7 @@ async fn recreate(version: PgVersion) {
     let over = |replaces| Provision { replaces, ..instance.provision(&id) };
     let wrong = over(Some(Incarnation(Uuid::new_v4())));
     let refused = database.perform_provision(&wrong, &successor, instance.id, &instance.fence).await.unwrap_err();
-    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATR01"));
     let right = over(Some(row.incarnation));
     for _ in 0..2 {
         database.perform_provision(&right, &successor, instance.id, &instance.fence).await.unwrap();

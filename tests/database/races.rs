@@ -37,7 +37,13 @@ async fn hold(connection: &mut PgConnection, sql: &str) {
 
 fn drop_it(row: agent_tenancy::plan::observed::LedgerRow, name: &str) -> CloseDatabase {
     let incarnation = row.incarnation;
-    CloseDatabase { tenant_id: tenant_id(name), policy: DeletionPolicy::Delete, row: Some(row), incarnation }
+    CloseDatabase {
+        tenant_id: tenant_id(name),
+        policy: DeletionPolicy::Delete,
+        row: Some(row),
+        incarnation,
+        replaces: None,
+    }
 }
 
 async fn sixteen_at_once(version: PgVersion) {

@@ -83,7 +83,11 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
             return Ok(Done::Plain);
         }
         (Some(row), Some(old)) if row.incarnation == old && row.state == RowState::Dropped => {}
-        _ => return Err(conflict("the tenant id has another row")),
+        (Some(row), _) if row.state != RowState::Dropped && row.uid != owner.uid => {
+            return Err(conflict("the tenant id has another row"));
+        }
+        (None, Some(_)) => return Err(conflict("the tombstone is gone")),
+        (Some(_), _) => return Err(transient("the row is another one by now")),
     }
     if database.roles.contains_key(&wanted.role) || database.schemas.contains_key(&wanted.schema) {
         return Err(conflict("role or schema exists"));
@@ -193,8 +197,13 @@ pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Res
 
 fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<Done, EffectError> {
     if let Some(row) = state.database.rows.get(&wanted.tenant_id) {
-        let ours = row.uid == owner.uid && row.state == RowState::Dropped;
-        return if ours { Ok(Done::Plain) } else { Err(transient("there is a row by now")) };
+        let dropped = row.state == RowState::Dropped;
+        if dropped && row.uid == owner.uid {
+            return Ok(Done::Plain);
+        }
+        if !dropped || wanted.replaces != Some(row.incarnation) {
+            return Err(transient("there is another row by now"));
+        }
     }
     let name = format!("{}_{}", super::state::PREFIX, wanted.tenant_id);
     let row = LedgerRow {

@@ -1,6 +1,7 @@
 //! What must be true once the world rests, computed from the specs alone.
 
 use super::{
+    database,
     operator::Operator,
     state::{Key, State},
 };
@@ -38,6 +39,7 @@ pub fn assert_converged(operator: &Operator) {
         check_agent(state, key, agent);
     }
     check_leftovers(state);
+    check_late_arrivals(state);
     assert!(state.violations.is_empty(), "{:#?}", state.violations);
 }
 
@@ -199,6 +201,18 @@ fn check_leftovers(state: &State) {
     let foreign = |mark: &String| mark == "foreign";
     for (name, mark) in state.database.schemas.iter().chain(&state.database.roles) {
         assert!(named(name) || foreign(mark), "{name} has no row");
+    }
+}
+
+/// What was sent for a Tenant that is gone makes nothing, however late it arrives.
+fn check_late_arrivals(state: &State) {
+    let gone = |uid: &Uid| state.live_tenant(uid).is_none() && !state.stripped.contains(uid);
+    for (wanted, owner) in state.sent.iter().filter(|(_, owner)| gone(&owner.uid)) {
+        let mut copy = state.clone();
+        // Refused, or done before.
+        let _ = database::provision(&mut copy, wanted, owner);
+        let made = copy.database.rows.get(&wanted.tenant_id) != state.database.rows.get(&wanted.tenant_id);
+        assert!(!made, "a late step of {owner} (UID {}) makes {} again", owner.uid, wanted.tenant_id);
     }
 }
 

@@ -6,11 +6,14 @@ use agent_tenancy::{
         ack::{Acknowledgement, Replica},
         class::ErrorClass,
         entry::{Entry, TenantEntry},
-        ident::{DatabaseId, Incarnation, ProcessId, TenantId, Uid, Version},
+        ident::{DatabaseId, Incarnation, ObjectId, ProcessId, TenantId, Uid, Version},
         keys::{KeyBytes, Kid},
     },
     effects::error::EffectError,
-    plan::observed::{LedgerRow, Replicas},
+    plan::{
+        observed::{LedgerRow, Replicas},
+        step::Provision,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +128,8 @@ pub struct State {
     pub stale: bool,
     /// Tenants whose finalizer was taken off by hand: they may vanish before it is back.
     pub stripped: BTreeSet<Uid>,
+    /// Every request for a new tenant in the database that was ever sent: it may arrive late.
+    pub sent: Vec<(Provision, ObjectId)>,
     /// Whether what is written is searched for secrets (in the runs where nothing goes wrong; it takes time).
     pub grep: bool,
 }
@@ -158,6 +163,7 @@ impl State {
             droppable: BTreeSet::new(),
             stale: false,
             stripped: BTreeSet::new(),
+            sent: Vec::new(),
             grep: true,
         }
     }

@@ -81,7 +81,12 @@ impl World<TenantScope> for Operator {
                 objects::add_finalizer(s, object, objects::TENANT_FINALIZER)
             }),
             TenantStep::CreateCell { cell, password } => self.create_cell(*cell, password),
-            TenantStep::Provision(wanted) => self.database_effect(|s| database::provision(s, wanted, object)),
+            TenantStep::Provision(wanted) => {
+                if !self.is_dead() {
+                    self.state().sent.push((wanted.clone(), object.clone()));
+                }
+                self.database_effect(|s| database::provision(s, wanted, object))
+            }
             TenantStep::RepairDatabase { row } => self.database_effect(|s| database::repair(s, row)),
             TenantStep::CreateKeys { ring } => self.effect(|s| create_keys(s, scope, ring)),
             TenantStep::PutEntry { entry, replace } => {

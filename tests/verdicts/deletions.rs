@@ -154,7 +154,16 @@ fn a_tenant_that_should_be_gone() {
                 o.finalizer = true;
                 o.rival = Some(object())
             },
-            "RemoveFinalizer",
+            "CloseDatabase RemoveFinalizer",
+        ),
+        (
+            "nothing made, an earlier tenant's tombstone",
+            untouched,
+            |o| {
+                o.finalizer = true;
+                o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), false))
+            },
+            "CloseDatabase RemoveFinalizer",
         ),
         ("nothing made, no finalizer", untouched, |_| (), ""),
         (

@@ -3,7 +3,7 @@
 --
 -- SQLSTATEs of our own: ATF01 fenced (a newer leader exists) · ATC01 the row belongs to another owner · ATC02 a role or
 -- schema carries a foreign mark · ATC03 something outside the schema depends on it · ATC04 a role or schema that was
--- there is gone · ATD01 already done.
+-- there is gone · ATD01 already done · ATR01 the row is not the one that was looked at: look again.
 
 REVOKE ALL ON SCHEMA agent_tenancy FROM PUBLIC;
 
@@ -80,6 +80,21 @@ CREATE FUNCTION agent_tenancy.lock_tenant(p_tenant_id text) RETURNS void LANGUAG
     SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(p_tenant_id, 4711))
 $lock$;
 
+-- Says why a row can't be entered: it is somebody else's, or it became another one since it was looked at.
+CREATE FUNCTION agent_tenancy.refuse(found_row agent_tenancy.tenants, p_uid text) RETURNS void
+LANGUAGE plpgsql AS $refuse$
+BEGIN
+    IF found_row.tenant_id IS NULL THEN
+        RAISE EXCEPTION 'schema, role or incarnation is entered for another tenant id' USING ERRCODE = 'ATC01';
+    END IF;
+    IF found_row.uid = p_uid OR found_row.state = 'dropped' THEN
+        RAISE EXCEPTION 'the row of tenant id % is another one by now', found_row.tenant_id USING ERRCODE = 'ATR01';
+    END IF;
+    RAISE EXCEPTION 'the tenant id belongs to Tenant %/% (UID %), state %',
+        found_row.namespace, found_row.name, found_row.uid, found_row.state USING ERRCODE = 'ATC01';
+END
+$refuse$;
+
 -- Enters a new tenant, or puts it in place of a tombstone. Fails with ATD01 if this very tenant is there already.
 CREATE FUNCTION agent_tenancy.claim(
     p_tenant_id text, p_incarnation uuid, p_replaces uuid, p_uid text, p_namespace text, p_name text,
@@ -109,28 +124,32 @@ BEGIN
     IF found_row.incarnation = p_incarnation AND found_row.uid = p_uid AND found_row.state = 'active' THEN
         RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
     END IF;
-    IF found_row.tenant_id IS NULL THEN
-        RAISE EXCEPTION 'schema, role or incarnation is entered for another tenant id' USING ERRCODE = 'ATC01';
-    END IF;
-    RAISE EXCEPTION 'the tenant id belongs to Tenant %/% (UID %), state %',
-        found_row.namespace, found_row.name, found_row.uid, found_row.state USING ERRCODE = 'ATC01';
+    PERFORM agent_tenancy.refuse(found_row, p_uid);
 END
 $claim$;
 
--- Leaves a tombstone for a tenant for which nothing was made. Fails with ATD01 if this very one is there already.
+-- Leaves a tombstone for a tenant for which nothing was made, also in place of an earlier tenant's tombstone: a claim
+-- that was sent before and arrives late finds another incarnation, and fails. ATD01 if this very one is there already.
 CREATE FUNCTION agent_tenancy.bury(
-    p_tenant_id text, p_incarnation uuid, p_uid text, p_namespace text, p_name text, p_cluster_id text,
-    p_epoch integer, p_database_name text
+    p_tenant_id text, p_incarnation uuid, p_replaces uuid, p_uid text, p_namespace text, p_name text,
+    p_cluster_id text, p_epoch integer, p_database_name text
 ) RETURNS void LANGUAGE plpgsql AS $bury$
 DECLARE
     found_row agent_tenancy.tenants;
 BEGIN
     PERFORM agent_tenancy.lock_tenant(p_tenant_id);
-    INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell,
-        schema_name, role_name, schema_version, ring_version, state)
-    VALUES (p_tenant_id, p_incarnation, p_uid, p_namespace, p_name, p_cluster_id, p_epoch, NULL,
-        p_database_name, p_database_name, 0, 0, 'dropped')
-    ON CONFLICT DO NOTHING;
+    IF p_replaces IS NULL THEN
+        INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell,
+            schema_name, role_name, schema_version, ring_version, state)
+        VALUES (p_tenant_id, p_incarnation, p_uid, p_namespace, p_name, p_cluster_id, p_epoch, NULL,
+            p_database_name, p_database_name, 0, 0, 'dropped')
+        ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE agent_tenancy.tenants t SET incarnation = p_incarnation, uid = p_uid, namespace = p_namespace,
+            name = p_name, cluster_id = p_cluster_id, epoch = p_epoch, cell = NULL, schema_name = p_database_name,
+            role_name = p_database_name, schema_version = 0, ring_version = 0, state_since = now(), created_at = now()
+        WHERE t.tenant_id = p_tenant_id AND t.incarnation = p_replaces AND t.state = 'dropped';
+    END IF;
     IF FOUND THEN
         RETURN;
     END IF;
@@ -138,8 +157,7 @@ BEGIN
     IF found_row.uid = p_uid AND found_row.state = 'dropped' THEN
         RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
     END IF;
-    RAISE EXCEPTION 'the tenant id belongs to Tenant %/% (UID %), state %',
-        found_row.namespace, found_row.name, found_row.uid, found_row.state USING ERRCODE = 'ATC01';
+    PERFORM agent_tenancy.refuse(found_row, p_uid);
 END
 $bury$;
 

@@ -3,7 +3,7 @@
 use super::{
     Database, Fence, PgError, Script, done_before,
     script::literals,
-    tenant::{check_marks, hold, revoke_membership, set_state, write_if},
+    tenant::{check_marks, hold, optional, revoke_membership, set_state, write_if},
 };
 use crate::{
     api::DeletionPolicy,
@@ -20,13 +20,14 @@ use crate::{
 
 impl Database {
     /// Closes a tenant. `Retain` keeps its objects without access; `Delete` drops schema and role; without a row only a
-    /// tombstone is left, so that a delayed step of ours finds the id closed. All or nothing.
+    /// tombstone is left, in place of an earlier one too, so that a delayed step of ours finds the id closed. All or
+    /// nothing.
     ///
     /// Idempotent: what is gone already is no error. Waits for open transactions no longer than the lock timeout.
     ///
     /// # Errors
     /// `Conflict` if the row changed hands, a role or schema carries a foreign mark, or something outside the schema
-    /// depends on it; then nothing was changed.
+    /// depends on it; `Transient` if there is another tombstone by now. Then nothing was changed.
     pub async fn perform_close(
         &self,
         close: &CloseDatabase,
@@ -62,8 +63,10 @@ fn write_tombstone(
 ) -> Result<(), PgError> {
     let name = wanted.tenant_id.database_name(script.prefix());
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
+    let replaces = optional(wanted.replaces)?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
-    script.add(&format!("SELECT agent_tenancy.bury({id}, {object}, {}, {});", fence.epoch, literals([&name])?));
+    let (epoch, name) = (fence.epoch, literals([&name])?);
+    script.add(&format!("SELECT agent_tenancy.bury({id}, {replaces}, {object}, {epoch}, {name});"));
     Ok(())
 }
 

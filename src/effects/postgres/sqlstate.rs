@@ -15,6 +15,8 @@ pub const FOREIGN_MARK: &str = "ATC02";
 pub const DEPENDENTS: &str = "ATC03";
 /// A role or schema that was there is gone.
 pub const LOST: &str = "ATC04";
+/// The ledger row became another one since it was looked at.
+pub const MOVED_ON: &str = "ATR01";
 /// `duplicate_schema`.
 pub const DUPLICATE_SCHEMA: &str = "42P06";
 /// `unique_violation`.
@@ -34,7 +36,7 @@ pub const UNDEFINED_SCHEMA: &str = "3F000";
 /// translated.
 pub fn classify(code: &str, routine: Option<&str>) -> ErrorClass {
     match code {
-        FENCED => ErrorClass::Transient,
+        FENCED | MOVED_ON => ErrorClass::Transient,
         ALREADY_DONE => ErrorClass::Bug,
         FOREIGN_ROW | FOREIGN_MARK | DEPENDENTS | LOST => ErrorClass::Conflict,
         // duplicate_object, duplicate_schema, duplicate_table, duplicate_function: made by somebody else.
@@ -67,7 +69,9 @@ mod tests {
 
     #[test]
     fn what_goes_away_by_itself_is_retried() {
-        for code in ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "58030", FENCED] {
+        for code in
+            ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "58030", FENCED, MOVED_ON]
+        {
             assert_eq!(classify(code, None), ErrorClass::Transient, "{code}");
         }
         assert_eq!(classify("XX000", Some("simple_heap_update")), ErrorClass::Transient);

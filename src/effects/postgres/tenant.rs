@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         cells::CellRoles,
-        ident::{DatabaseId, ObjectId},
+        ident::{DatabaseId, Incarnation, ObjectId},
         migrations::{TENANT, TENANT_VERSION, tenant_grants},
         sql::{quote_ident, quote_literal},
     },
@@ -24,7 +24,8 @@ impl Database {
     /// All or nothing. If this very tenant is there already it succeeds, so a lost reply only means to call it again.
     ///
     /// # Errors
-    /// `Conflict` if the tenant id, the schema or the role is somebody else's; then nothing was changed.
+    /// `Conflict` if the tenant id, the schema or the role is somebody else's; `Transient` if the row became another one
+    /// since it was looked at. Then nothing was changed.
     pub async fn perform_provision(
         &self,
         provision: &Provision,
@@ -95,10 +96,7 @@ fn write_provision(
     fence: &Fence,
 ) -> Result<(), PgError> {
     script.fenced(fence)?;
-    let replaces = match wanted.replaces {
-        Some(incarnation) => quote_literal(&incarnation.to_string())?,
-        None => "NULL".to_owned(),
-    };
+    let replaces = optional(wanted.replaces)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
     let names = literals([&wanted.schema, &wanted.role])?;
@@ -119,6 +117,11 @@ fn write_provision(
     let only_set = script.server().only_set();
     script.add(&format!("GRANT {role} TO {access}{only_set};"));
     write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
+}
+
+/// A literal, or NULL.
+pub(super) fn optional(incarnation: Option<Incarnation>) -> Result<String, PgError> {
+    Ok(incarnation.map(|i| quote_literal(&i.to_string())).transpose()?.unwrap_or_else(|| "NULL".to_owned()))
 }
 
 /// Locks the row, if it is still this owner's and in one of these states.
