@@ -58,7 +58,7 @@ pub struct ApiServer {
 pub(crate) struct ControlPlane {
     pub(crate) apiserver: ApiServer,
     pub(crate) kubeconfig: PathBuf,
-    _etcd: Process,
+    pub(crate) etcd: Process,
     _controllers: Process,
 }
 
@@ -126,7 +126,7 @@ impl ControlPlane {
             supervisor.keep_logs();
             return Err(error);
         }
-        Ok(ControlPlane { apiserver, kubeconfig, _etcd: etcd, _controllers: controllers })
+        Ok(ControlPlane { apiserver, kubeconfig, etcd, _controllers: controllers })
     }
 }
 
@@ -202,6 +202,11 @@ impl ApiServer {
         if let Some(process) = &*self.process.lock().await {
             process.resume();
         }
+    }
+
+    /// Its process id, while it runs.
+    pub(crate) async fn pid(&self) -> Option<u32> {
+        self.process.lock().await.as_ref().map(Process::pid)
     }
 
     /// What the server has written since its last start.

@@ -1,6 +1,7 @@
 //! An environment as a whole: started by this process, or attached to.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -181,6 +182,16 @@ impl Environment {
         Ok(&own
             .context("this API server belongs to the whole test run; start an environment of your own to stop it")?
             .apiserver)
+    }
+
+    /// Process ids of etcd, the API server and the default Postgres server; only in an environment of one's own.
+    pub async fn server_pids(&self) -> anyhow::Result<BTreeMap<&'static str, u32>> {
+        let plane = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
+        let plane = plane.context("these processes belong to the whole test run; start an environment of your own")?;
+        let mut pids = BTreeMap::from([("etcd", plane.etcd.pid())]);
+        pids.extend(plane.apiserver.pid().await.map(|pid| ("kube-apiserver", pid)));
+        pids.extend(self.postgres()?.pid().await?.map(|pid| ("postgres", pid)));
+        Ok(pids)
     }
 
     /// The default Postgres server.

@@ -5,12 +5,21 @@
 //! | `report` | [`Measure`]s, the table and the JSON file |
 //! | `serving` | chat under load, and how soon a change is served |
 //! | `site` | a fresh installation by the chart; operator and replicas as processes beside it |
+//! | `operator` | the operator's half: from apply to Ready, and what it costs |
+//! | `load` | a parallel client and a watch |
+//! | `floor`, `sample` | the same writes and SQL by a bare program; taken from what the operator wrote |
+//! | `usage` | processor time, memory, counters |
 //!
 //! Absolute times belong to the machine that the report names. What is asserted are ratios of one run.
 
+mod floor;
+mod load;
+pub mod operator;
 mod report;
+mod sample;
 mod serving;
 mod site;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -50,8 +59,8 @@ impl Programs {
 pub struct Plan {
     /// The parts.
     pub parts: Vec<Part>,
-    /// Tenants of the operator's main run, and of its floor.
-    pub tenants: usize,
+    /// Of the operator's part.
+    pub operator: operator::Sizes,
 }
 
 /// A part of the benchmark.
@@ -70,7 +79,7 @@ pub async fn run(programs: &Programs, plan: &Plan, file: &Path) -> anyhow::Resul
     let mut broken = Vec::new();
     for part in &plan.parts {
         let measured: anyhow::Result<Vec<Measure>> = match part {
-            Part::Operator => Ok(Vec::new()),
+            Part::Operator => operator::measure(programs, plan.operator).await,
             Part::Serving => serving::measure(programs).await,
         };
         match measured.with_context(|| format!("the benchmark of the part {part:?} broke off")) {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{Api, Client, api::PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::Programs;
@@ -106,6 +106,26 @@ impl Site {
     /// A kubeconfig of the operator's ServiceAccount.
     pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         self.env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-operator", &self.dir).await
+    }
+
+    /// Creates a namespace for Tenants.
+    pub async fn create_namespace(&self, name: &str) -> anyhow::Result<()> {
+        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
+        let client = self.client().await?;
+        Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        crate::control_plane::namespace_ready(client, name).await
+    }
+
+    /// The settings that the chart rendered for the operator.
+    pub async fn operator_settings(&self) -> anyhow::Result<Value> {
+        let path = self.settings("agent-tenancy-operator", "operator.yaml").await?;
+        Ok(serde_yaml::from_str(&std::fs::read_to_string(path)?)?)
+    }
+
+    /// Where the operator connects to the database, with its password.
+    pub fn operator_database_url(&self) -> anyhow::Result<String> {
+        let password = std::fs::read_to_string(self.dir.join("operator-password"))?;
+        Ok(self.database.url("at_operator_a", &password))
     }
 
     /// Starts the operator and waits until it leads.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
-use devkit::bench::{self, Part, Plan, Programs};
+use devkit::bench::{self, Part, Plan, Programs, operator::Sizes};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What to measure, and how much of it.
@@ -15,6 +15,12 @@ pub(super) struct Arguments {
     /// Tenants of the operator's main run, and of the floor beside it.
     #[arg(long, default_value_t = 1000)]
     tenants: usize,
+    /// Tenants of the wave into an empty installation, whose cost is compared.
+    #[arg(long, default_value_t = 500)]
+    few: usize,
+    /// Tenants that are there at the end of the last wave, which is of the same size.
+    #[arg(long, default_value_t = 5000)]
+    many: usize,
     /// Where the report goes.
     #[arg(long, default_value = "target/bench/report.json")]
     report: PathBuf,
@@ -33,7 +39,8 @@ impl From<&Arguments> for Plan {
             Some(Only::Operator) => vec![Part::Operator],
             Some(Only::Serving) => vec![Part::Serving],
         };
-        Plan { parts, tenants: arguments.tenants }
+        let Arguments { tenants, few, many, .. } = *arguments;
+        Plan { parts, operator: Sizes { tenants, few, many, together: false } }
     }
 }
 

@@ -182,6 +182,16 @@ impl Postgres {
         self.start_again().await
     }
 
+    /// Process id of the server, while it runs.
+    pub(crate) async fn pid(&self) -> anyhow::Result<Option<u32>> {
+        Ok(self.own()?.process.lock().await.as_ref().map(Process::pid))
+    }
+
+    /// What the server has logged since its last start.
+    pub async fn log_text(&self) -> anyhow::Result<String> {
+        Ok(self.own()?.process.lock().await.as_ref().map(Process::log).unwrap_or_default())
+    }
+
     pub(crate) fn entry(&self) -> PostgresEntry {
         self.entry.clone()
     }

@@ -1,0 +1,190 @@
+//! The operator's half: many Tenants at once, what each costs, and whether that stays so when there are many.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+
+use super::{
+    Measure, Operator, Programs, Replica, Site, floor, load,
+    load::Timeline,
+    percentile,
+    usage::{self, Usage},
+};
+
+/// How much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tenants of the main run, and of the floor.
+    pub tenants: usize,
+    /// Tenants of the wave into an empty installation, whose cost is compared.
+    pub few: usize,
+    /// Tenants that are there at the end of the last wave, which is of the same size.
+    pub many: usize,
+    /// All runs at the same time, where no time is judged.
+    pub together: bool,
+}
+
+/// The namespace of the Tenants.
+const NAMESPACE: &str = "fleet";
+/// Nothing was requested for so long: everything has been done.
+const QUIET: Duration = Duration::from_millis(1500);
+
+/// Measures.
+///
+/// # Errors
+/// When something does not come up, or Tenants don't become Ready.
+pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+    let Sizes { tenants, together, .. } = sizes;
+    let (mut measures, floor, growth) = if together {
+        tokio::try_join!(main_run(programs, tenants), floor::measure(programs, tenants), growth(programs, sizes))?
+    } else {
+        let main = main_run(programs, tenants).await?;
+        (main, floor::measure(programs, tenants).await?, growth(programs, sizes).await?)
+    };
+    let rate = measures.iter().find(|measure| measure.name == RATE).map_or(f64::NAN, |measure| measure.value);
+    measures.extend([
+        Measure::new("operator.floor.rate", floor.rate, "1/s").note(floor.note),
+        Measure::new("operator.rate_to_floor", rate / floor.rate, "ratio").at_least(0.5),
+    ]);
+    measures.extend(growth);
+    Ok(measures)
+}
+
+const RATE: &str = "operator.rate";
+
+/// An installation with everything running and AgentConfigs that are Ready.
+struct Stage {
+    // Dropped in this order: who uses something goes before what it uses.
+    operator: Operator,
+    _replicas: [Replica; 2],
+    client: Client,
+    pids: BTreeMap<&'static str, u32>,
+    site: Site,
+}
+
+impl Stage {
+    async fn start(programs: &Programs) -> anyhow::Result<Stage> {
+        let site = Site::start(&[]).await?;
+        let client = site.client().await?;
+        site.create_namespace(NAMESPACE).await?;
+        let operator = site.operator(programs).await?;
+        let replicas = [site.replica(programs).await?, site.replica(programs).await?];
+        load::create_agents(&client, NAMESPACE).await?;
+        let mut pids = site.env().server_pids().await?;
+        pids.insert("operator", operator.process.pid());
+        pids.insert("agent-api 1", replicas[0].process.pid());
+        pids.insert("agent-api 2", replicas[1].process.pid());
+        let stage = Stage { operator, _replicas: replicas, client, pids, site };
+        stage.settle().await?;
+        Ok(stage)
+    }
+
+    async fn usage(&self) -> anyhow::Result<Usage> {
+        let counters = usage::counters(&self.operator.url).await?;
+        let (writes, reads) = usage::requests(&counters);
+        let trips = counters.get("tenant_operator_sql_round_trips").copied().unwrap_or(f64::NAN);
+        let cpu = self.pids.iter().map(|(name, pid)| Ok((*name, usage::cpu_seconds(*pid)?)));
+        Ok(Usage { cpu: cpu.collect::<anyhow::Result<_>>()?, writes, reads, trips })
+    }
+
+    /// Waits until the operator has done everything, events included.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let (mut last, mut since) = ((0.0, 0.0), Instant::now());
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = usage::requests(&usage::counters(&self.operator.url).await?);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates `count` Tenants and waits until everything is done for them.
+    async fn wave(&self, prefix: &str, count: usize) -> anyhow::Result<(Timeline, Usage)> {
+        let before = self.usage().await?;
+        let names = (0..count).map(|number| format!("{prefix}{number:05}")).collect();
+        let timeline = Timeline::run(&self.client, NAMESPACE, names).await?;
+        self.settle().await?;
+        Ok((timeline, self.usage().await?.since(&before)))
+    }
+
+    fn peak_mib(&self) -> anyhow::Result<f64> {
+        usage::peak_mib(self.operator.process.pid())
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        let Stage { operator, _replicas, site, .. } = self;
+        drop((operator, _replicas));
+        site.stop().await
+    }
+}
+
+/// `count` Tenants into an empty installation.
+async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measure>> {
+    eprintln!("devkit: {count} Tenants into an empty installation ...");
+    let stage = Stage::start(programs).await?;
+    let (timeline, used) = stage.wave("t", count).await?;
+    let peak = stage.peak_mib()?;
+    stage.stop().await?;
+    let each = |total: f64| total / count as f64;
+    let makespan = timeline.makespan();
+    let latencies = timeline.latencies();
+    let tenths = timeline.tenths();
+    let late = (1..=9).map(|k| tenths[k - 1] / ((k + 1) as f64 / 10.0)).fold(0.0, f64::max);
+    let shares: Vec<String> = tenths.iter().map(|share| format!("{share:.2}")).collect();
+    let last_sent = timeline.last_sent();
+    Ok(vec![
+        Measure::new("operator.tenants", count as f64, "")
+            .note(format!("created by {} requests at a time; the last was sent after {last_sent:.1} s", load::AT_ONCE)),
+        Measure::new("operator.makespan", makespan, "s").note("first create sent → last Ready seen by a watch"),
+        Measure::new(RATE, count as f64 / makespan, "1/s"),
+        Measure::new("operator.apply_to_ready.p50", percentile(&latencies, 0.5), "s")
+            .note("all are applied at once: mostly the time in the queue"),
+        Measure::new("operator.apply_to_ready.p99", percentile(&latencies, 0.99), "s"),
+        Measure::new("operator.first_tenth_ready", timeline.first_tenth(), "s"),
+        Measure::new("operator.fairness", late, "ratio").at_most(1.0).note(format!(
+            "worst of: last Ready of the k-th tenth by creation ÷ (k+1)/10 of the makespan; the tenths were Ready at {}",
+            shares.join(" ")
+        )),
+        Measure::new("operator.cpu", used.cpu.get("operator").copied().unwrap_or(f64::NAN), "s")
+            .note(format!("CPU ms per tenant: {}", used.render(count))),
+        Measure::new("operator.peak_memory", peak, "MiB").at_most(60.0).note("VmHWM"),
+        Measure::new("operator.api_writes", each(used.writes), "per tenant").at_most(6.1),
+        Measure::new("operator.api_reads", each(used.reads), "per tenant").at_most(2.1),
+        Measure::new("operator.sql_round_trips", each(used.trips), "per tenant").at_most(3.1),
+    ])
+}
+
+/// Whether a tenant costs more when there are many.
+async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+    let Sizes { few, many, .. } = sizes;
+    eprintln!("devkit: {few} Tenants, and {few} more where there are {} already ...", many - few);
+    let stage = Stage::start(programs).await?;
+    let (first, cost_first) = stage.wave("a", few).await?;
+    stage.wave("b", many - 2 * few).await?;
+    let (last, cost_last) = stage.wave("c", few).await?;
+    let peak = stage.peak_mib()?;
+    stage.stop().await?;
+    let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
+    let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
+    Ok(vec![
+        Measure::new("operator.cost_at_few", each(&cost_first), "ms").note(format!(
+            "CPU per tenant, {few} into an empty installation: {}{}",
+            cost_first.render(few),
+            made(&first)
+        )),
+        Measure::new("operator.cost_at_many", each(&cost_last), "ms").note(format!(
+            "the same for the last {few} of {many}: {}{}",
+            cost_last.render(few),
+            made(&last)
+        )),
+        Measure::new("operator.cost_growth", each(&cost_last) / each(&cost_first), "ratio")
+            .at_most(1.2)
+            .note("cost: CPU of operator, replicas, Postgres, API server and etcd together"),
+        Measure::new("operator.peak_memory_at_many", peak, "MiB").at_most(60.0).note(format!("VmHWM, {many} Tenants")),
+    ])
+}

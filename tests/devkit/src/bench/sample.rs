@@ -1,0 +1,220 @@
+//! What a real operator wrote for one Tenant: statuses as a watch saw them, objects as they stand in the API server,
+//! and the messages of SQL as the server logged them. Repeated for others by exchanging what names the Tenant.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams, WatchEvent, WatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+
+use super::{Programs, Site, load, usage};
+
+/// Longest time until a sample is Ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The samples and what repeats them have names of the same length.
+pub(super) fn name(prefix: &str, number: usize) -> String {
+    format!("{prefix}{number:05}")
+}
+
+/// Everything that was written for one Tenant.
+pub(super) struct Sample {
+    name: String,
+    uid: String,
+    incarnation: String,
+    /// As they were put on it.
+    pub(super) finalizers: Vec<String>,
+    /// Both that were written.
+    pub(super) statuses: [String; 2],
+    /// The signing Secret.
+    pub(super) keys: String,
+    /// The registry entry.
+    pub(super) entry: String,
+    /// The event about it.
+    pub(super) event: String,
+    /// The messages: observe, change, confirm.
+    pub(super) statements: [String; 3],
+}
+
+/// A sample with the name of another Tenant in it.
+pub(super) struct Renamed<'a> {
+    exchange: [(&'a str, String); 3],
+}
+
+impl Sample {
+    /// For a Tenant of this name and UID, and of a new incarnation.
+    pub(super) fn rename(&self, name: &str, uid: &str) -> Renamed<'_> {
+        let incarnation = uuid::Uuid::new_v4().to_string();
+        let exchange =
+            [(self.name.as_str(), name.to_owned()), (&self.uid, uid.to_owned()), (&self.incarnation, incarnation)];
+        Renamed { exchange }
+    }
+}
+
+impl Renamed<'_> {
+    /// A text of the sample, for this Tenant.
+    pub(super) fn text(&self, sample: &str) -> String {
+        self.exchange.iter().fold(sample.to_owned(), |text, (from, to)| text.replace(from, to))
+    }
+
+    /// An object of the sample, for this Tenant.
+    pub(super) fn object<T: DeserializeOwned>(&self, sample: &str) -> anyhow::Result<T> {
+        Ok(serde_json::from_str(&self.text(sample))?)
+    }
+}
+
+/// Lets a real operator provision `count` Tenants, one after the other, and tells what it wrote. Checks that each cost
+/// what a test of the operator promises: otherwise the floor would no longer be one.
+pub(super) async fn take(
+    site: &Site,
+    programs: &Programs,
+    namespace: &str,
+    count: usize,
+) -> anyhow::Result<Vec<Sample>> {
+    // Only a superuser may say what is logged, and before the operator connects.
+    let mut superuser = PgConnection::connect(&site.database().superuser_url()).await?;
+    sqlx::raw_sql("ALTER ROLE at_operator_a SET log_statement = 'all'").execute(&mut superuser).await?;
+    let operator = site.operator(programs).await?;
+    let _replica = site.replica(programs).await?;
+    let client = site.client().await?;
+    load::create_agents(&client, namespace).await?;
+    let mut samples = Vec::new();
+    for number in 0..count {
+        let made = provision(&client, namespace, &name("s", number), number).await?;
+        // Its own event comes after the last status.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        samples.push(collect(site, &client, namespace, made).await?);
+    }
+    let counters = usage::counters(&operator.url).await?;
+    let writes = |verb: &str, resource: &str| {
+        let name = format!("tenant_operator_api_requests_total{{verb=\"{verb}\",resource=\"{resource}\"}}");
+        counters.get(&name).copied().unwrap_or_default()
+    };
+    anyhow::ensure!(
+        writes("patch", "tenants") == 3.0 * count as f64,
+        "the operator writes a Tenant {} times, not three times: the floor has to be written anew",
+        writes("patch", "tenants") / count as f64
+    );
+    sqlx::raw_sql("ALTER ROLE at_operator_a RESET log_statement").execute(&mut superuser).await?;
+    superuser.close().await?;
+    Ok(samples)
+}
+
+/// A Tenant's versions, from its creation to Ready.
+struct Made {
+    name: String,
+    versions: Vec<Value>,
+}
+
+async fn provision(client: &Client, namespace: &str, name: &str, number: usize) -> anyhow::Result<Made> {
+    let tenants = load::kind(client, namespace, "Tenant");
+    let created = tenants.create(&PostParams::default(), &load::tenant(name, number)?).await?;
+    let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let version = created.resource_version().context("a Tenant has no version")?;
+    let mut events = tenants.watch(&params, &version).await?.boxed();
+    let mut versions = vec![serde_json::to_value(&created)?];
+    let watching = async {
+        while let Some(event) = events.try_next().await? {
+            if let WatchEvent::Modified(object) = event {
+                let ready = load::is_ready(&object.data);
+                versions.push(serde_json::to_value(&object)?);
+                if ready {
+                    return Ok(());
+                }
+            }
+        }
+        anyhow::bail!("the watch has ended")
+    };
+    tokio::time::timeout(PATIENCE, watching).await.with_context(|| format!("the sample {name} is not Ready"))??;
+    Ok(Made { name: name.to_owned(), versions })
+}
+
+async fn collect(site: &Site, client: &Client, namespace: &str, made: Made) -> anyhow::Result<Sample> {
+    let Made { name, versions } = made;
+    let last = versions.last().context("a Tenant has no versions")?;
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("a Tenant lacks a field");
+    let incarnation = text(&last["status"]["database"]["incarnation"])?;
+    let mut statuses: Vec<String> = versions.iter().map(|version| version["status"].to_string()).collect();
+    statuses.dedup();
+    let [_, first, second] = <[String; 3]>::try_from(statuses)
+        .map_err(|all| anyhow::anyhow!("the operator wrote the status {} times, not twice", all.len() - 1))?;
+    let finalizers = serde_json::from_value(last["metadata"]["finalizers"].clone())?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let registry: Api<Secret> = Api::namespaced(client.clone(), Site::REGISTRY);
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let regarding = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name.as_str());
+    let mut about: Vec<Event> =
+        events.list(&ListParams::default()).await?.items.into_iter().filter(regarding).collect();
+    anyhow::ensure!(about.len() == 1, "there are {} events about {name}, not one", about.len());
+    let logged = statements(&site.env().postgres()?.log_text().await?, &name);
+    let count = logged.len();
+    let statements = <[String; 3]>::try_from(logged)
+        .map_err(|_| anyhow::anyhow!("the operator sent {count} messages to the database for {name}, not three"))?;
+    Ok(Sample {
+        uid: text(&last["metadata"]["uid"])?,
+        incarnation,
+        finalizers,
+        statuses: [first, second],
+        keys: render(secrets.get(&format!("{name}-signing-keys")).await?)?,
+        entry: render(registry.get(&format!("tenant-{name}")).await?)?,
+        event: render(about.remove(0))?,
+        statements,
+        name,
+    })
+}
+
+/// As it was sent: without what the API server has added.
+fn render<K: kube::Resource + Serialize>(mut object: K) -> anyhow::Result<String> {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.resource_version = None;
+    meta.uid = None;
+    meta.creation_timestamp = None;
+    Ok(serde_json::to_string(&object)?)
+}
+
+/// The operator's messages that hold this name, from the server's log.
+fn statements(log: &str, name: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut ours = false;
+    for line in log.lines() {
+        // What goes on after a line break is indented.
+        if let Some(rest) = line.strip_prefix('\t') {
+            if let (true, Some(last)) = (ours, all.last_mut()) {
+                last.push('\n');
+                last.push_str(rest);
+            }
+            continue;
+        }
+        let statement = line.split_once("LOG:  statement: ").filter(|(head, _)| head.contains(" at_operator_a ["));
+        ours = statement.is_some();
+        all.extend(statement.map(|(_, text)| text.to_owned()));
+    }
+    all.into_iter().filter(|statement| statement.contains(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_taken_from_the_log_as_they_were_sent() {
+        let log = "\
+2025-01-01 00:00:00.001 UTC agents at_operator_a [7] LOG:  statement: SET LOCAL x = 1;
+\tSELECT 's00000'
+\t  , 2;
+2025-01-01 00:00:00.002 UTC agents at_operator_a [7] ERROR:  no
+\tnot ours
+2025-01-01 00:00:00.003 UTC agents postgres [8] LOG:  statement: SELECT 's00000'
+2025-01-01 00:00:00.003 UTC agents at_operator_a [8] LOG:  statement: SELECT 's00001'
+";
+        assert_eq!(statements(log, "s00000"), ["SET LOCAL x = 1;\nSELECT 's00000'\n  , 2;"]);
+    }
+}
