@@ -70,6 +70,8 @@ pub struct Queue {
     slots: HashMap<Target, Slot>,
     alarms: BTreeMap<(Duration, u64), Target>,
     counter: u64,
+    /// How many slots are queued: counting them at each look would cost more with every object.
+    waiting: usize,
 }
 
 impl Queue {
@@ -84,6 +86,7 @@ impl Queue {
             return;
         }
         // A less urgent place further back is left behind and skipped when it is met.
+        self.waiting += usize::from(slot.queued.is_none());
         slot.queued = Some(urgency);
         self.lanes[urgency as usize].push_back(target);
     }
@@ -112,6 +115,7 @@ impl Queue {
                     continue;
                 }
                 slot.queued = None;
+                self.waiting -= 1;
                 slot.running = true;
                 if let Some((when, number, _)) = slot.alarm.take() {
                     self.alarms.remove(&(when, number));
@@ -155,8 +159,8 @@ impl Queue {
     }
 
     /// How many objects wait for a worker.
-    pub fn waiting(&self) -> usize {
-        self.slots.values().filter(|slot| slot.queued.is_some()).count()
+    pub const fn waiting(&self) -> usize {
+        self.waiting
     }
 }
 
@@ -180,7 +184,9 @@ mod tests {
         }
         queue.push(tenant("old"), Urgency::Confirm);
         queue.push(tenant("a"), Urgency::Change);
+        assert_eq!(queue.waiting(), 4);
         assert_eq!(drain(&mut queue, Duration::ZERO), ["old", "c", "a", "b"]);
+        assert_eq!(queue.waiting(), 0);
     }
 
     #[test]

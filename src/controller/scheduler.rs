@@ -108,10 +108,10 @@ impl Scheduler {
         self.state().waiters.changes()
     }
 
-    /// The replicas changed.
-    pub fn replicas_changed(&self, floors: Floors) {
+    /// The replicas changed. They are observed here, so that of two changes at once the later view stays.
+    pub fn replicas_changed(&self, observe: impl FnOnce() -> Floors) {
         let mut state = self.state();
-        for target in state.waiters.changed(floors) {
+        for target in state.waiters.changed(observe()) {
             state.queue.push(target, Urgency::Confirm);
         }
         self.bell.notify_one();

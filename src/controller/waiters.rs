@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub struct Waiters {
     /// Counts the changes of the replicas: whoever looked before the last one has to look again.
     changes: u64,
+    /// What the last change left.
+    floors: Floors,
     waiting: HashMap<Target, Version>,
 }
 
@@ -19,9 +21,10 @@ impl Waiters {
         self.changes
     }
 
-    /// Waits for `version`. Returns false if the replicas changed since `looked`: look again at once.
+    /// Waits for `version`. Returns false if a change since `looked` would have woken it: look again at once. Many other
+    /// changes come while many new tenants are served, and are worth no look.
     pub fn wait(&mut self, target: Target, version: Version, looked: u64) -> bool {
-        if self.changes != looked {
+        if self.changes != looked && self.floors.wakes(version) {
             return false;
         }
         self.waiting.insert(target, version);
@@ -37,11 +40,11 @@ impl Waiters {
     /// reached, and everybody if there is no replica left to wait for.
     pub fn changed(&mut self, floors: Floors) -> Vec<Target> {
         self.changes += 1;
-        let reached = |floor: Option<Version>, version: Version| floor.is_none_or(|floor| floor >= version);
+        self.floors = floors;
         let woken: Vec<Target> = self
             .waiting
             .iter()
-            .filter(|(_, version)| reached(floors.ready, **version) || reached(floors.running, **version))
+            .filter(|(_, version)| floors.wakes(**version))
             .map(|(target, _)| target.clone())
             .collect();
         for target in &woken {
@@ -80,5 +83,24 @@ mod tests {
         let looked = waiters.changes();
         assert_eq!(waiters.changed(both(9)), []);
         assert!(!waiters.wait(tenant("a"), Version(5), looked));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_others_between_the_look_and_the_wait_is_worth_no_look() {
+        let mut waiters = Waiters::default();
+        let looked = waiters.changes();
+        assert_eq!(waiters.changed(both(4)), []);
+        assert!(waiters.wait(tenant("a"), Version(5), looked));
+        assert_eq!(waiters.changed(both(5)), [tenant("a")]);
+    }
+
+    #[test]
+    fn the_end_of_the_last_replica_between_the_look_and_the_wait_is_looked_at_once() {
+        let mut waiters = Waiters::default();
+        let looked = waiters.changes();
+        assert_eq!(waiters.changed(Floors::default()), []);
+        assert!(!waiters.wait(tenant("a"), Version(5), looked));
+        let looked = waiters.changes();
+        assert!(waiters.wait(tenant("a"), Version(5), looked), "nothing has happened since");
     }
 }

@@ -151,7 +151,7 @@ async fn notice_silence(context: Arc<Context>) {
         let now = floors(&context.world.board.observe());
         if now != last {
             last = now;
-            context.scheduler.replicas_changed(now);
+            context.replicas_changed();
         }
     }
 }
@@ -175,6 +175,6 @@ async fn clean(context: Arc<Context>, client: Client, namespace: String) {
 
 impl Context {
     fn replicas_changed(&self) {
-        self.scheduler.replicas_changed(floors(&self.world.board.observe()));
+        self.scheduler.replicas_changed(|| floors(&self.world.board.observe()));
     }
 }

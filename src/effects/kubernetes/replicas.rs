@@ -182,12 +182,19 @@ impl Board {
 }
 
 /// Up to which entry version the replicas have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Floors {
     /// Every ready replica has applied this much; `None` without a ready replica.
     pub ready: Option<Version>,
     /// Every running replica has; `None` without a running replica.
     pub running: Option<Version>,
+}
+
+impl Floors {
+    /// Whether who waits for this version has something new to see: it was reached, or nobody is left to wait for.
+    pub fn wakes(&self, version: Version) -> bool {
+        [self.ready, self.running].iter().any(|floor| floor.is_none_or(|floor| floor >= version))
+    }
 }
 
 /// Computes the floors.
