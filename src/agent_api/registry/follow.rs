@@ -23,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -36,6 +36,9 @@ const BATCH: usize = 256;
 const CHUNK: usize = 64;
 /// First and longest wait before a cell's login is tried again.
 const LOGIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// First wait, and how long failures are kept to oneself: the operator publishes a login a moment before it makes it, so
+/// that no password is ever lost, and a tenant of a new cell is no case for quarantine.
+const LOGIN_EARLY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How to try a cell's login: bounded in time; the error says why in words without secrets.
 pub type TryLogin = Arc<dyn Fn(CellEntry) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -297,20 +300,75 @@ impl Follower {
     fn start_login(&mut self, login: Login) {
         let Login { name, version, entry } = login;
         let (try_login, outcomes, key) = (Arc::clone(&self.try_login), self.outcomes.0.clone(), name.clone());
-        let task = tokio::spawn(async move {
-            let mut wait = LOGIN_RETRY.0;
-            loop {
-                let result = try_login(entry.clone()).await;
-                let done = result.is_ok();
-                if outcomes.send(Outcome { name: name.clone(), version, result }).is_err() || done {
-                    return;
-                }
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LOGIN_RETRY.1);
-            }
-        });
+        let tell = move |result| outcomes.send(Outcome { name: name.clone(), version, result }).is_ok();
+        let task = tokio::spawn(try_until_success(try_login, entry, tell));
         if let Some(old) = self.logins.insert(key, task.abort_handle()) {
             old.abort();
         }
+    }
+}
+
+/// Tells every outcome but early failures. Ends with a success, or when nobody listens any more.
+async fn try_until_success(
+    try_login: TryLogin,
+    entry: CellEntry,
+    tell: impl Fn(Result<(), String>) -> bool + Send + 'static,
+) {
+    let began = Instant::now();
+    let (mut early, mut late) = (LOGIN_EARLY.0, LOGIN_RETRY.0);
+    loop {
+        let result = try_login(entry.clone()).await;
+        if result.is_err() && began.elapsed() < LOGIN_EARLY.1 {
+            tokio::time::sleep(early).await;
+            early *= 2;
+            continue;
+        }
+        let done = result.is_ok();
+        if !tell(result) || done {
+            return;
+        }
+        tokio::time::sleep(late).await;
+        late = (late * 2).min(LOGIN_RETRY.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{agent_api::fixtures::cell, domain::entry::Entry};
+    use std::sync::{Mutex, atomic::AtomicUsize};
+
+    /// What is told, and after how long, of a login that fails so many times.
+    async fn told(failures: usize) -> (Vec<Result<(), String>>, Duration) {
+        let tried = Arc::new(AtomicUsize::new(0));
+        let try_login: TryLogin = Arc::new(move |_| {
+            let failed = tried.fetch_add(1, Ordering::Relaxed) < failures;
+            Box::pin(async move { if failed { Err("no such role".to_owned()) } else { Ok(()) } })
+        });
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let (heard, began) = (Arc::clone(&outcomes), Instant::now());
+        let Entry::Cell(entry) = cell(1, "p") else { unreachable!() };
+        // The listener goes after the first outcome.
+        let tell = move |outcome| {
+            heard.lock().unwrap().push(outcome);
+            false
+        };
+        try_until_success(try_login, entry, tell).await;
+        let all = outcomes.lock().unwrap().clone();
+        (all, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_made_a_moment_later_never_failed() {
+        let (told, took) = told(2).await;
+        assert_eq!(told, [Ok(())]);
+        assert!(took < LOGIN_EARLY.1, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_login_that_goes_on_failing_is_told() {
+        let (told, took) = told(usize::MAX).await;
+        assert_eq!(told, [Err("no such role".to_owned())]);
+        assert!(took >= LOGIN_EARLY.1 && took < LOGIN_EARLY.1 * 3, "{took:?}");
     }
 }
