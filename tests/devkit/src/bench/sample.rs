@@ -144,7 +144,7 @@ async fn collect(site: &Site, client: &Client, namespace: &str, made: Made) -> a
     let mut statuses: Vec<String> = versions.iter().map(|version| version["status"].to_string()).collect();
     statuses.dedup();
     let [_, first, second] = <[String; 3]>::try_from(statuses)
-        .map_err(|all| anyhow::anyhow!("the operator wrote the status {} times, not twice", all.len() - 1))?;
+        .map_err(|all| anyhow::anyhow!("the operator wrote the status not twice but like this:\n{}", all.join("\n")))?;
     let finalizers = serde_json::from_value(last["metadata"]["finalizers"].clone())?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let registry: Api<Secret> = Api::namespaced(client.clone(), Site::REGISTRY);
