@@ -34,9 +34,11 @@ pub fn start(
     pods: Option<Cache<ApiPod>>,
     news: mpsc::UnboundedReceiver<News>,
 ) -> Vec<watch::Receiver<bool>> {
-    let mut synced = vec![registry(context), leases(context, client, namespace)];
+    let seconds = settings.watch_seconds;
+    let mut synced = vec![registry(context, seconds), leases(context, client, namespace, seconds)];
     if let (Some(pods), ReplicaSource::Pods) = (pods, settings.agent_api.replica_source) {
-        synced.push(api_pods(context, client, namespace, &settings.agent_api.pod_selector, pods));
+        let config = watching(seconds).labels(&settings.agent_api.pod_selector);
+        synced.push(api_pods(context, client, namespace, config, pods));
     }
     tokio::spawn(follow_registry(Arc::clone(context), news));
     tokio::spawn(notice_silence(Arc::clone(context)));
@@ -49,21 +51,29 @@ pub fn start(
     for scope in &scopes {
         let changed = Arc::clone(context);
         let cache = context.world.agents.cache.clone();
-        synced.push(owned::<AgentConfig>(client, scope.clone(), cache, move |key, change| {
+        synced.push(owned::<AgentConfig>(client, scope.clone(), seconds, cache, move |key, change| {
             changed.agent_changed(key, &change)
         }));
     }
     for scope in scopes {
         let changed = Arc::clone(context);
         let cache = context.world.tenants.cache.clone();
-        synced.push(owned::<Tenant>(client, scope, cache, move |key, change| changed.tenant_changed(key, &change)));
+        synced.push(owned::<Tenant>(client, scope, seconds, cache, move |key, change| {
+            changed.tenant_changed(key, &change)
+        }));
     }
     synced
+}
+
+/// The server ends each watch after this time, so that a connection that fell silent is found out.
+fn watching(seconds: u32) -> watcher::Config {
+    watcher::Config::default().timeout(seconds)
 }
 
 fn owned<K: Owned>(
     client: &Client,
     namespace: Option<String>,
+    seconds: u32,
     cache: Cache<Watched<K>>,
     changed: impl Fn(&Key, Change<Watched<K>>) + Send + 'static,
 ) -> watch::Receiver<bool> {
@@ -72,13 +82,13 @@ fn owned<K: Owned>(
         None => Api::all(client.clone()),
     };
     let (synced, receiver) = watch::channel(false);
-    tokio::spawn(watch_into(api, namespace, watcher::Config::default(), cache, Watched::new, changed, synced));
+    tokio::spawn(watch_into(api, namespace, watching(seconds), cache, Watched::new, changed, synced));
     receiver
 }
 
-fn registry(context: &Arc<Context>) -> watch::Receiver<bool> {
+fn registry(context: &Arc<Context>, seconds: u32) -> watch::Receiver<bool> {
     let registry = context.world.registry.clone();
-    let config = watcher::Config::default().labels(names::ENTRY_LABEL);
+    let config = watching(seconds).labels(names::ENTRY_LABEL);
     let (synced, receiver) = watch::channel(false);
     let cache = registry.cache.clone();
     let api = registry.api();
@@ -95,9 +105,9 @@ fn registry(context: &Arc<Context>) -> watch::Receiver<bool> {
     receiver
 }
 
-fn leases(context: &Arc<Context>, client: &Client, namespace: &str) -> watch::Receiver<bool> {
+fn leases(context: &Arc<Context>, client: &Client, namespace: &str, seconds: u32) -> watch::Receiver<bool> {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
+    let config = watching(seconds).labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
     let (synced, receiver) = watch::channel(false);
     let clock = context.clock.clone();
     let view = move |lease| AckLease::new(lease, &clock);
@@ -125,13 +135,12 @@ fn api_pods(
     context: &Arc<Context>,
     client: &Client,
     namespace: &str,
-    selector: &str,
+    config: watcher::Config,
     cache: Cache<ApiPod>,
 ) -> watch::Receiver<bool> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let (synced, receiver) = watch::channel(false);
     let context = Arc::clone(context);
-    let config = watcher::Config::default().labels(selector);
     let view = |pod| ApiPod::new(&pod);
     tokio::spawn(watch_into(api, None, config, cache, view, move |_, _| context.replicas_changed(), synced));
     receiver

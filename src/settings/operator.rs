@@ -28,6 +28,9 @@ pub struct OperatorSettings {
     pub concurrency: usize,
     /// How often an object is looked at although nothing happened, in seconds (±10 %).
     pub resync_seconds: u64,
+    /// After how long the API server is to end a watch, in seconds. One from which nothing came for 5 s longer has lost
+    /// its peer, and is begun anew.
+    pub watch_seconds: u32,
     /// How long a deletion waits for a replica that does not answer, and for open transactions, in seconds.
     pub ack_timeout_seconds: u64,
     /// Address of health and metrics.
@@ -117,6 +120,7 @@ impl Default for OperatorSettings {
             },
             concurrency: 8,
             resync_seconds: 600,
+            watch_seconds: 55,
             ack_timeout_seconds: 60,
             http_address: SocketAddr::from(([0, 0, 0, 0], 8081)),
             log: LogSettings::default(),
@@ -132,6 +136,7 @@ impl Settings for OperatorSettings {
         let leader = &self.leader_election;
         within("concurrency", self.concurrency as u64, 1, 256)?;
         within("resyncSeconds", self.resync_seconds, 10, 86_400)?;
+        within("watchSeconds", self.watch_seconds.into(), 1, 290)?;
         within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
@@ -149,6 +154,11 @@ impl Settings for OperatorSettings {
 }
 
 impl OperatorSettings {
+    /// After how long without a byte a connection to the API server is given up. Longer than a watch is quiet.
+    pub fn silence(&self) -> Duration {
+        Duration::from_secs(u64::from(self.watch_seconds) + 15)
+    }
+
     /// How long a silent leader is believed.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.leader_election.lease_seconds)

@@ -6,7 +6,7 @@ use agent_tenancy::{
     domain::{ident::NamePrefix, migrations::render_bootstrap},
 };
 use anyhow::Context as _;
-use devkit::{Component, Environment, Postgres, Process, Program, Release, TestDatabase, eventually, unique};
+use devkit::{Component, Environment, Postgres, Process, Program, Proxy, Release, TestDatabase, eventually, unique};
 use k8s_openapi::{
     api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, path::Path, time::Duration};
 
 /// Long enough for a debug build on a busy machine; nothing waits longer than it must.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -41,7 +41,7 @@ pub struct Fleet {
 /// A running operator, and where its metrics are.
 pub struct Operator {
     pub process: Process,
-    address: String,
+    pub address: String,
 }
 
 impl Fleet {
@@ -110,6 +110,29 @@ impl Fleet {
         };
         fleet.prepare().await?;
         Ok(fleet)
+    }
+
+    /// The programs started from now on get this variable too; `AGENT_TENANCY__…` overrides a setting.
+    pub fn set(&mut self, component: Component, name: &str, value: impl Into<OsString>) {
+        let program = match component {
+            Component::Operator => &mut self.operator,
+            Component::AgentApi => &mut self.agent_api,
+        };
+        *program = program.clone().env(name, value);
+    }
+
+    /// The programs started from now on reach the API server through a proxy; their watches are short.
+    pub async fn through_proxy(&mut self) -> anyhow::Result<Proxy> {
+        let proxy = Proxy::start(self.env.kubeconfig_path()?).await?;
+        for component in [Component::Operator, Component::AgentApi] {
+            let program = if component == Component::Operator { &self.operator } else { &self.agent_api };
+            let own = program.variable("KUBECONFIG").context("a program without a kubeconfig")?;
+            let through = proxy.kubeconfig(Path::new(own))?;
+            self.set(component, "KUBECONFIG", through);
+        }
+        self.set(Component::Operator, "AGENT_TENANCY__WATCH_SECONDS", "2");
+        self.set(Component::AgentApi, "AGENT_TENANCY__REGISTRY__WATCH_SECONDS", "2");
+        Ok(proxy)
     }
 
     /// A database of the same name, as new, on a server that lost everything.
@@ -284,7 +307,12 @@ impl Fleet {
 impl Operator {
     /// The counters of its metrics: name with labels, and value.
     pub async fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
-        let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
+        Self::metrics_at(&self.address).await
+    }
+
+    /// The counters of the operator at this address.
+    pub async fn metrics_at(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+        let text = reqwest::get(format!("http://{address}/metrics")).await?.text().await?;
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Ok(lines
             .filter_map(|line| line.rsplit_once(' '))

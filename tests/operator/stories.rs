@@ -89,7 +89,7 @@ async fn a_tenant_costs_little_and_a_converged_fleet_is_silent() -> anyhow::Resu
 }
 
 /// Waits until what was under way has ended.
-async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
+pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
     let mut versions = fleet.version_of_all().await?;
     loop {
         tokio::time::sleep(Duration::from_millis(700)).await;

@@ -7,6 +7,7 @@ use kube::{
     client::{Body, ClientBuilder},
 };
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family};
+use std::time::Duration;
 use tower::{Layer, Service};
 
 /// Labels of a counted request. Both come from closed lists: Kubernetes verbs, and the resources we use.
@@ -16,11 +17,15 @@ pub struct RequestLabels {
     resource: &'static str,
 }
 
-/// Makes the client.
+/// Makes the client. A connection from which nothing came for `silence` is given up: the lists of watches have no other
+/// bound.
 ///
 /// # Errors
 /// When the configuration can't be used (certificates, proxy).
-pub fn connect(config: Config, metrics: &Metrics) -> Result<Client, kube::Error> {
+pub fn connect(mut config: Config, silence: Duration, metrics: &Metrics) -> Result<Client, kube::Error> {
+    config.read_timeout = Some(silence);
+    // Or the time that a pooled connection lay idle would count.
+    config.reset_reader_on_write = true;
     let requests = metrics.counters("api_requests", "Requests to the API server, by verb and resource");
     Ok(ClientBuilder::try_from(config)?.with_layer(&CountLayer { requests }).build())
 }

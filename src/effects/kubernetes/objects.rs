@@ -151,14 +151,15 @@ impl<K: Owned> Objects<K> {
     /// Puts our finalizer on the object. Done already counts as done.
     ///
     /// # Errors
-    /// As any request; `Transient` when the object moved on since it was seen.
+    /// As any request; `Transient` when the object moved on since it was seen, or is gone: nothing may be made for it.
     pub async fn perform_add_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
-        self.set_finalizers(id, |finalizers| {
+        let add = |finalizers: &mut Vec<String>| {
             if !finalizers.iter().any(|f| f == K::FINALIZER) {
                 finalizers.push(K::FINALIZER.to_owned());
             }
-        })
-        .await
+        };
+        let gone = || EffectError::new(ErrorClass::Transient, format!("{id} went before its finalizer was on"));
+        self.set_finalizers(id, add).await?.ok_or_else(gone)
     }
 
     /// Takes our finalizer off the object. An object that is gone counts as done.
@@ -166,26 +167,30 @@ impl<K: Owned> Objects<K> {
     /// # Errors
     /// As any request; `Transient` when the object moved on since it was seen.
     pub async fn perform_remove_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
-        self.set_finalizers(id, |finalizers| finalizers.retain(|f| f != K::FINALIZER)).await
+        let done = self.set_finalizers(id, |finalizers| finalizers.retain(|f| f != K::FINALIZER)).await?;
+        Ok(done.unwrap_or(Done::Plain))
     }
 
-    async fn set_finalizers(&self, id: &ObjectId, change: impl FnOnce(&mut Vec<String>)) -> Result<Done, EffectError> {
+    /// `None`: the object is gone.
+    async fn set_finalizers(
+        &self,
+        id: &ObjectId,
+        change: impl FnOnce(&mut Vec<String>),
+    ) -> Result<Option<Done>, EffectError> {
         let current = self.current(id)?;
         let before = current.metadata().finalizers.clone().unwrap_or_default();
         let mut after = before.clone();
         change(&mut after);
         if after == before {
-            return Ok(Done::Plain);
+            return Ok(Some(Done::Plain));
         }
         self.fence.check()?;
         let patch = json!({ "metadata": { "resourceVersion": current.version.to_string(), "uid": id.uid, "finalizers": after } });
         let what = format!("change the finalizers of {id}");
         let api = self.api(&id.namespace);
         let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        Ok(match bounded(&what, api.patch(&id.name, &params, &Patch::Merge(patch))).await? {
-            Some(object) => self.keep(object),
-            None => Done::Plain,
-        })
+        let patched = bounded(&what, api.patch(&id.name, &params, &Patch::Merge(patch))).await?;
+        Ok(patched.map(|object| self.keep(object)))
     }
 
     /// Writes the status.

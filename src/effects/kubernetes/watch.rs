@@ -4,10 +4,46 @@ use super::cache::{Cache, Change, Key, Versioned};
 use crate::{domain::ident::Version, telemetry::Chain};
 use futures::{StreamExt, TryStreamExt};
 use kube::{Api, Resource};
-use kube_runtime::{WatchStreamExt, watcher};
+use kube_runtime::{WatchStreamExt, utils::Backoff, watcher};
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeSet, fmt::Debug};
-use tokio::sync::watch;
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// First and longest wait after a watch or its list has failed. kube-runtime's own would go up to a minute, and what
+/// happens meanwhile is not seen.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// After so long without a failure the next wait is the first one again. A list that succeeds is no sign: a server that
+/// calls every version too old would be asked for whole lists all the time.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// The waits of one watch.
+struct Waits {
+    next: Duration,
+    until: Instant,
+}
+
+impl Waits {
+    fn at(&mut self, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.until) > STEADY {
+            self.next = RETRY.0;
+        }
+        let wait = self.next;
+        self.next = (wait * 2).min(RETRY.1);
+        self.until = now + wait;
+        wait
+    }
+}
+
+impl Iterator for Waits {
+    type Item = Duration;
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.at(Instant::now()))
+    }
+}
+
+impl Backoff for Waits {
+    fn reset(&mut self) {}
+}
 
 /// Namespace and name of an object.
 pub fn key_of<K: Resource>(object: &K) -> Key {
@@ -36,7 +72,8 @@ pub async fn watch_into<K, V>(
     K::DynamicType: Default,
     V: Versioned,
 {
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let waits = Waits { next: RETRY.0, until: Instant::now() };
+    let mut events = watcher(api, config).backoff(waits).boxed();
     // Keys of a list that is being received.
     let mut listed: BTreeSet<Key> = BTreeSet::new();
     let mut at_start: Vec<(Key, Version)> = Vec::new();
@@ -82,5 +119,28 @@ pub async fn watch_into<K, V>(
             // The watcher backs off and starts again by itself.
             Err(error) => tracing::debug!(error = %Chain(&error), "a watch was interrupted"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_few_seconds_and_are_short_again_after_a_steady_time() {
+        let mut now = Instant::now();
+        let mut waits = Waits { next: RETRY.0, until: now };
+        let mut take = |pause: u64, n: usize| -> Vec<u128> {
+            now += Duration::from_secs(pause);
+            let mut next = || {
+                let wait = waits.at(now);
+                now += wait;
+                wait.as_millis()
+            };
+            (0..n).map(|_| next()).collect()
+        };
+        assert_eq!(take(0, 7), [200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(take(25, 1), [5000]);
+        assert_eq!(take(31, 2), [200, 400]);
     }
 }

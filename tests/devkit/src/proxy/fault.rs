@@ -24,6 +24,8 @@ pub enum Fault {
     Cut,
     /// Executed; the connection ends in place of the answer.
     LostReply,
+    /// Held back for so long before it is passed on.
+    Held(Duration),
     /// Executed at once; the answer comes so much later.
     Late(Duration),
     /// A watch that starts well, and after this time goes wrong.
@@ -51,6 +53,7 @@ impl Fault {
             Fault::Rival => "a rival's write before".into(),
             Fault::Cut => "cut".into(),
             Fault::LostReply => "reply lost".into(),
+            Fault::Held(_) => "held back".into(),
             Fault::Late(_) => "reply late".into(),
             Fault::Watch(_, WatchFault::Cut) => "watch cut".into(),
             Fault::Watch(_, WatchFault::Expired) => "watch expired".into(),

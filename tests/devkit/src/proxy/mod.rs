@@ -167,6 +167,10 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
             shared.forward(&request).await?.into_body().collect().await?;
             Err("cut instead of the reply".into())
         }
+        Some(Fault::Held(pause)) => {
+            tokio::time::sleep(pause).await;
+            shared.forward(&request).await
+        }
         Some(Fault::Late(pause)) => {
             let (parts, body) = shared.forward(&request).await?.into_parts();
             let body = body.collect().await?.to_bytes();

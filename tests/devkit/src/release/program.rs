@@ -1,7 +1,7 @@
 //! One of our programs with what it has beside the cluster instead of a Pod.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +29,11 @@ impl Program {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// The value of a variable that is set.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
     }
 
     /// On free ports of this machine: the program and its address, and that of its health, where /readyz is.

@@ -1,0 +1,188 @@
+//! Objects that an older or laxer CRD let in and that don't decode: each is reported on itself, blocks nobody, can be
+//! mended, and can be deleted as it is.
+
+use super::fleet::{Fleet, LONG};
+use anyhow::Context as _;
+use devkit::{Environment, Options, PgVersion, Postgres, eventually};
+use k8s_openapi::{
+    api::events::v1::Event, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Tenants and AgentConfigs as the API server stores them.
+struct Raw {
+    tenants: Api<DynamicObject>,
+    agents: Api<DynamicObject>,
+    events: Api<Event>,
+}
+
+impl Raw {
+    fn of(fleet: &Fleet) -> anyhow::Result<Raw> {
+        let client = fleet.tenants.clone().into_client();
+        let namespace = fleet.tenants.namespace().context("a namespace")?;
+        let (tenant, agent) = (
+            ApiResource::erase::<agent_tenancy::api::Tenant>(&()),
+            ApiResource::erase::<agent_tenancy::api::AgentConfig>(&()),
+        );
+        Ok(Raw {
+            tenants: Api::namespaced_with(client.clone(), namespace, &tenant),
+            agents: Api::namespaced_with(client.clone(), namespace, &agent),
+            events: Api::namespaced(client, namespace),
+        })
+    }
+
+    async fn patch(api: &Api<DynamicObject>, name: &str, spec: Value) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        Ok(api.patch(name, &PatchParams::default(), &patch).await.map(drop)?)
+    }
+
+    /// Waits until a condition of an object has this reason, for its present generation; returns its message.
+    async fn reason(api: &Api<DynamicObject>, name: &str, type_: &str, reason: &str) -> anyhow::Result<String> {
+        eventually(LONG, &format!("{name}: {type_} for {reason}"), || async {
+            let object = api.get(name).await?;
+            let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let condition = conditions.into_iter().find(|c| c["type"] == type_).unwrap_or_default();
+            let current = condition["observedGeneration"].as_i64() == object.metadata.generation;
+            anyhow::ensure!(condition["reason"] == reason && current, "{condition}");
+            Ok(condition["message"].as_str().unwrap_or_default().to_owned())
+        })
+        .await
+    }
+
+    async fn gone(api: &Api<DynamicObject>, name: &str) -> anyhow::Result<()> {
+        eventually(LONG, &format!("{name} is gone"), || async {
+            let left = api.get_opt(name).await?;
+            anyhow::ensure!(left.is_none(), "{:?}", left.map(|object| object.data));
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A Tenant with any spec.
+fn unreadable(name: &str, spec: Value) -> anyhow::Result<DynamicObject> {
+    let head = json!({ "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name } });
+    let mut object: DynamicObject = serde_json::from_value(head)?;
+    object.data = json!({ "spec": spec });
+    Ok(object)
+}
+
+/// Makes the CRD of a kind accept anything in its spec.
+async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(fleet.tenants.clone().into_client());
+    let mut crd = serde_json::to_value(crds.get(name).await?)?;
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let version = &mut crd["spec"]["versions"][0];
+    version["schema"]["openAPIV3Schema"] =
+        json!({ "type": "object", "properties": { "spec": anything, "status": anything } });
+    version.as_object_mut().context("a version")?.remove("selectableFields");
+    let crd: CustomResourceDefinition = serde_json::from_value(crd)?;
+    crds.replace(name, &PostParams::default(), &crd).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyhow::Result<()> {
+    // CRDs belong to the whole cluster. Ends with this process, like everything else of the environment.
+    let options = Options { postgres: vec![], ..Options::default() };
+    let env: &'static Environment = Box::leak(Box::new(Environment::start(options).await?));
+    let fleet = Fleet::on(env, &Postgres::shared(PgVersion::NEWEST).await?).await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    for name in ["acme", "kept"] {
+        fleet.tenant(name, "Delete").await?;
+    }
+    let operator = fleet.operator("one").await?;
+    for name in ["acme", "kept"] {
+        fleet.wait_ready(name).await?;
+    }
+    for name in ["tenants.agent-tenancy.dev", "agentconfigs.agent-tenancy.dev"] {
+        relax(&fleet, name).await?;
+    }
+    let raw = Raw::of(&fleet)?;
+    let entry = fleet.registry.get("tenant-acme").await?.metadata.resource_version;
+
+    // One that was served becomes unreadable, one is so from the beginning. The new schema takes a moment.
+    eventually(LONG, "the laxer CRD is in force", || Raw::patch(&raw.tenants, "acme", json!({ "agents": "all" })))
+        .await?;
+    let spec = json!({ "agents": [{ "name": 7 }], "database": { "deletionPolicy": "Shred" } });
+    let born = unreadable("born", spec)?;
+    raw.tenants.create(&PostParams::default(), &born).await?;
+    for name in ["acme", "born"] {
+        let message = Raw::reason(&raw.tenants, name, "Accepted", "UnreadableSpec").await?;
+        println!("{name}: {message}");
+        assert!(message.contains("invalid type"), "{message}");
+        Raw::reason(&raw.tenants, name, "Ready", "UnreadableSpec").await?;
+        Raw::reason(&raw.tenants, name, "Stalled", "UnreadableSpec").await?;
+        eventually(LONG, &format!("an event about {name}"), || async {
+            let events = raw.events.list(&ListParams::default()).await?.items;
+            let about = |e: &Event| {
+                e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
+                    && e.reason.as_deref() == Some("UnreadableSpec")
+                    && e.type_.as_deref() == Some("Warning")
+            };
+            anyhow::ensure!(events.iter().any(about), "{} events", events.len());
+            Ok(())
+        })
+        .await?;
+    }
+    assert_eq!(fleet.registry.get("tenant-acme").await?.metadata.resource_version, entry, "it is served on as it was");
+    assert_eq!(fleet.ledger("active").await?, ["acme", "kept"], "nothing is made for what can't be read");
+
+    // Nobody else notices: a change and a new Tenant go through; so they do after a restart, when the lists hold them.
+    Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": 128 } })).await?;
+    operator.process.kill_9().await?;
+    let operator = fleet.operator("one").await?;
+    fleet.tenant("later", "Delete").await?;
+    for name in ["kept", "later"] {
+        fleet.wait_ready(name).await?;
+    }
+    assert_eq!(operator.process.exit_status(), None);
+
+    // An AgentConfig that can't be read any more: its tenants keep what they have.
+    Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": "many" } })).await?;
+    Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
+    fleet.wait_ready("kept").await?;
+    Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": 256 } })).await?;
+    Raw::reason(&raw.agents, "support", "Ready", "Ready").await?;
+
+    // Mended objects converge.
+    let agents = json!([{ "name": "main", "configRef": { "name": "support" } }]);
+    Raw::patch(&raw.tenants, "acme", json!({ "agents": agents })).await?;
+    fleet.wait_ready("acme").await?;
+    Raw::patch(&raw.tenants, "born", json!({ "agents": agents, "database": { "deletionPolicy": "Retain" } })).await?;
+    Raw::reason(&raw.tenants, "born", "Ready", "Ready").await?;
+
+    // Deleting needs the id and the policy only; a policy that can't be read keeps the data.
+    Raw::patch(&raw.tenants, "acme", json!({ "agents": 5 })).await?;
+    Raw::patch(&raw.tenants, "kept", json!({ "agents": 5, "database": { "deletionPolicy": ["Delete"] } })).await?;
+    Raw::patch(&raw.tenants, "born", json!({ "agents": true, "auth": 5 })).await?;
+    let never = unreadable("never", json!({ "agents": 1 }))?;
+    raw.tenants.create(&PostParams::default(), &never).await?;
+    Raw::reason(&raw.tenants, "never", "Accepted", "UnreadableSpec").await?;
+    for name in ["acme", "kept", "born", "never"] {
+        raw.tenants.delete(name, &DeleteParams::default()).await?;
+        Raw::gone(&raw.tenants, name).await?;
+    }
+    assert_eq!(fleet.ledger("dropped").await?, ["acme"]);
+    assert_eq!(fleet.ledger("retained").await?, ["born", "kept"]);
+    assert_eq!(fleet.ledger("active").await?, ["later"]);
+    assert_eq!(fleet.entries("tenant").await?, ["tenant-later"]);
+    assert_eq!(fleet.key_secrets().await?, ["later-signing-keys"]);
+    fleet.wait_ready("later").await?;
+
+    Raw::patch(&raw.agents, "support", json!({ "model": 5 })).await?;
+    Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
+    fleet.delete("later").await?;
+    raw.agents.delete("support", &DeleteParams::default()).await?;
+    Raw::gone(&raw.agents, "support").await?;
+    fleet.wait_no_tenants().await?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fleet.entries("agent").await?, Vec::<String>::new());
+    Ok(())
+}
