@@ -15,6 +15,17 @@ fn part<T: DeserializeOwned>(raw: &Value, path: &str) -> Option<T> {
     raw.pointer(path).and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
+/// What is wrong, beginning with the field: `spec.agents: …`. kube's own words name no field.
+pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
+    match raw.get("spec").map(serde_path_to_error::deserialize::<_, T>) {
+        Some(Err(error)) if error.path().iter().next().is_some() => {
+            format!("spec.{}: {}", error.path(), error.inner())
+        }
+        Some(Err(error)) => format!("spec: {}", error.inner()),
+        Some(Ok(_)) | None => broken.error.clone(),
+    }
+}
+
 /// What can be saved of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
 pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     let database = TenantDatabase {
@@ -55,7 +66,7 @@ pub fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::DeletionPolicy;
+    use crate::api::{AgentConfigSpec, DeletionPolicy, TenantSpec};
 
     #[test]
     fn an_unreadable_policy_counts_as_retain_and_a_readable_one_is_kept() {
@@ -69,5 +80,15 @@ mod tests {
             serde_json::json!({"spec": {"agents": 5, "tenantId": "acme", "database": {"deletionPolicy": "Delete"}}});
         assert_eq!(policy(raw.clone()), DeletionPolicy::Delete);
         assert_eq!(salvage_tenant(&broken, &raw).spec.tenant_id.as_deref(), Some("acme"));
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_is_named() {
+        let broken = Broken { metadata: Default::default(), error: "Invalid type".to_owned() };
+        let tenant = |spec: Value| locate::<TenantSpec>(&broken, &serde_json::json!({ "spec": spec }));
+        let wrong = serde_json::json!({ "agents": [{ "name": "a", "configRef": { "name": 7 } }] });
+        assert!(tenant(wrong).starts_with("spec.agents[0].configRef.name: invalid type"));
+        assert!(tenant(serde_json::json!(5)).starts_with("spec: invalid type"));
+        assert_eq!(locate::<AgentConfigSpec>(&broken, &serde_json::json!({})), "Invalid type");
     }
 }

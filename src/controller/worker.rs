@@ -3,7 +3,7 @@
 
 use super::{
     agent_pass::run_agent_pass,
-    broken::{salvage_agent, salvage_tenant},
+    broken::{locate, salvage_agent, salvage_tenant},
     pass::Outcome,
     queue::{Target, Urgency},
     scheduler::Scheduler,
@@ -11,7 +11,7 @@ use super::{
     tenant_pass::run_tenant_pass,
 };
 use crate::{
-    api::names,
+    api::{AgentConfigSpec, TenantSpec, names},
     clock::Clock,
     domain::{class::ErrorClass, ident::Epoch},
     effects::{
@@ -113,8 +113,8 @@ async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
                 Ok(tenant) => run_tenant_pass(&context.world, tenant, None, &installation, now).await,
                 Err(broken) => match context.world.tenants.observe_raw(key).await {
                     Ok(Some(raw)) => {
-                        let saved = salvage_tenant(broken, &raw);
-                        run_tenant_pass(&context.world, &saved, Some(&broken.error), &installation, now).await
+                        let (saved, wrong) = (salvage_tenant(broken, &raw), locate::<TenantSpec>(broken, &raw));
+                        run_tenant_pass(&context.world, &saved, Some(&wrong), &installation, now).await
                     }
                     Ok(None) => return gone(),
                     Err(error) => trouble(error),
@@ -129,8 +129,8 @@ async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
                 Ok(agent) => run_agent_pass(&context.world, agent, None, &installation, now).await,
                 Err(broken) => match context.world.agents.observe_raw(key).await {
                     Ok(Some(raw)) => {
-                        let saved = salvage_agent(broken, &raw);
-                        run_agent_pass(&context.world, &saved, Some(&broken.error), &installation, now).await
+                        let (saved, wrong) = (salvage_agent(broken, &raw), locate::<AgentConfigSpec>(broken, &raw));
+                        run_agent_pass(&context.world, &saved, Some(&wrong), &installation, now).await
                     }
                     Ok(None) => return gone(),
                     Err(error) => trouble(error),

@@ -163,18 +163,32 @@ async fn wait_current(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
 
 async fn wait_agent(fleet: &Fleet) -> anyhow::Result<()> {
     eventually(LONG, "the AgentConfig is Ready in its newest form", || async {
-        let status = fleet.agents.get("support").await?.status.unwrap_or_default();
+        let agent = fleet.agents.get("support").await?;
+        let (generation, status) = (agent.metadata.generation, agent.status.unwrap_or_default());
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-        anyhow::ensure!(ready && status.revision == Some(2), "{status:?}");
+        anyhow::ensure!(ready && status.observed_generation == generation, "{status:?}");
         Ok(())
     })
-    .await
+    .await?;
+    let entry = entry(fleet, &fleet.entries("agent").await?[0]).await?;
+    assert_eq!(entry["current"]["behaviour"]["systemPrompt"], "You help gladly.");
+    Ok(())
+}
+
+/// The content of a registry entry.
+async fn entry(fleet: &Fleet, name: &str) -> anyhow::Result<Value> {
+    let secret = fleet.registry.get(name).await?;
+    Ok(serde_json::from_slice(&secret.data.unwrap_or_default()["entry.json"].0)?)
 }
 
 /// Each tenant has exactly one of everything, with the newest content; the deleted have nothing.
-pub async fn whole(fleet: &Fleet, kept: &[String], deleted: &[String]) -> anyhow::Result<()> {
+async fn whole(fleet: &Fleet, kept: &[String], deleted: &[String]) -> anyhow::Result<()> {
     assert_eq!(fleet.ledger("active").await?, kept);
-    assert_eq!(fleet.ledger("dropped").await?, deleted);
+    // One that went before anything was made for it leaves no tombstone.
+    let all = fleet.column("SELECT tenant_id FROM agent_tenancy.tenants ORDER BY 1".into()).await?;
+    let dropped = fleet.ledger("dropped").await?;
+    assert!(dropped.iter().all(|name| deleted.contains(name)), "{dropped:?}");
+    assert_eq!(all.len(), kept.len() + dropped.len(), "{all:?}");
     let objects: Vec<String> = kept.iter().map(|name| fleet.schema(name)).collect();
     assert_eq!(fleet.schemas().await?, objects);
     let pattern = fleet.schema("t__");
@@ -198,8 +212,7 @@ pub async fn whole(fleet: &Fleet, kept: &[String], deleted: &[String]) -> anyhow
         assert_eq!(current.len(), 1, "{}: {} keys", secret.name_any(), keys.len());
         // What signs is what the replicas verify.
         let name = secret.name_any().replace("-signing-keys", "");
-        let entry = fleet.registry.get(&format!("tenant-{name}")).await?;
-        let entry: Value = serde_json::from_slice(&entry.data.unwrap_or_default()["entry.json"].0)?;
+        let entry = entry(fleet, &format!("tenant-{name}")).await?;
         assert_eq!(entry["keys"][0]["kid"], current[0]["kid"], "{name}");
         assert_eq!(entry["keys"].as_array().map(Vec::len), Some(keys.len()), "{name}");
         assert_eq!(entry["mutable"], json!(["Temperature"]), "{name}");
