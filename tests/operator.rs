@@ -1,6 +1,8 @@
 //! The real operator and the real agent API on a real kube-apiserver and Postgres: what a tenant costs, that a converged
 //! fleet is silent, and that nothing is lost or made twice when things break.
 
+#[path = "operator/blocked.rs"]
+mod blocked;
 #[path = "operator/broken.rs"]
 mod broken;
 #[path = "operator/chaos.rs"]

@@ -15,12 +15,17 @@ pub struct LogError {
     level: String,
 }
 
+/// Not even by the settings: where a reply of the API server does not decode, kube logs the whole reply, and it may hold
+/// Secrets. We get the error all the same.
+const SILENCED: &str = "kube_client::client=off";
+
 /// Starts the log of this process, on standard error. A second call in one process changes nothing.
 ///
 /// # Errors
 /// When the level doesn't parse.
 pub fn start_log(settings: &LogSettings) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|_| LogError { level: settings.level.clone() })?;
+    let filter = EnvFilter::try_new(format!("{},{SILENCED}", settings.level));
+    let filter = filter.map_err(|_| LogError { level: settings.level.clone() })?;
     let started = match settings.format {
         LogFormat::Json => tracing_subscriber::registry()
             .with(filter)

@@ -266,6 +266,13 @@ impl Fleet {
         rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
     }
 
+    /// Runs a statement as the superuser.
+    pub async fn execute(&self, statement: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.superuser_url).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
     /// Tenant ids of the ledger in one state.
     pub async fn ledger(&self, state: &str) -> anyhow::Result<Vec<String>> {
         self.column(format!("SELECT tenant_id FROM agent_tenancy.tenants WHERE state = '{state}' ORDER BY 1")).await

@@ -11,6 +11,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 pub fn classify(error: &kube::Error) -> ErrorClass {
     match error {
         kube::Error::Api(status) => classify_status(status),
+        // A reply that is no JSON, or only the beginning of it, says nothing of the object.
+        kube::Error::SerdeError(error) if !error.is_data() => ErrorClass::Transient,
         kube::Error::BuildRequest(_) | kube::Error::SerdeError(_) => ErrorClass::Bug,
         // Everything else is the way to the API server: connection, TLS, HTTP, authentication plug-ins.
         _ => ErrorClass::Transient,

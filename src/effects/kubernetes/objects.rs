@@ -119,7 +119,8 @@ impl<K: Owned> Objects<K> {
         Self { client, fence, recorder, cache: Cache::default() }
     }
 
-    fn api(&self, namespace: &str) -> Api<K> {
+    /// Guarded, because the reply to a write is the whole object, and that may be one that does not decode.
+    fn api(&self, namespace: &str) -> Api<DeserializeGuard<K>> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
@@ -141,9 +142,9 @@ impl<K: Owned> Objects<K> {
         Ok(bounded("read the object as it is stored", api.get(&key.name)).await?.map(|object| object.data))
     }
 
-    fn keep(&self, object: K) -> Done {
+    fn keep(&self, object: DeserializeGuard<K>) -> Done {
         let (key, version) = (key_of(&object), version_of(&object));
-        self.cache.apply(key, Watched::decoded(object));
+        self.cache.apply(key, Watched::new(object));
         tracing::trace!(%version, "took in our own write");
         Done::Plain
     }

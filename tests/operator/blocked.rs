@@ -1,0 +1,112 @@
+//! Deletions that something outside holds up: it is said what, and once it is out of the way they finish.
+
+use super::fleet::{Fleet, LONG};
+use anyhow::Context as _;
+use devkit::{Environment, PgVersion, Postgres, eventually};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+/// Waits until a deletion is blocked for this reason; returns the message.
+async fn wait_blocked(fleet: &Fleet, name: &str, reason: &str) -> anyhow::Result<String> {
+    fleet.wait_condition(name, "DeletionBlocked", "True", reason).await?;
+    let status = fleet.tenants.get(name).await?.status.unwrap_or_default();
+    let condition = status.conditions.into_iter().find(|c| c.type_ == "DeletionBlocked").context("the condition")?;
+    println!("{name}: {}", condition.message);
+    let events: Api<Event> =
+        Api::namespaced(fleet.tenants.clone().into_client(), fleet.tenants.namespace().unwrap_or_default());
+    eventually(LONG, "an event tells it", || async {
+        let about = |e: &Event| {
+            e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
+                && e.reason.as_deref() == Some(reason)
+                && e.type_.as_deref() == Some("Warning")
+        };
+        anyhow::ensure!(events.list(&ListParams::default()).await?.items.iter().any(about));
+        Ok(())
+    })
+    .await?;
+    Ok(condition.message)
+}
+
+async fn wait_gone(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
+    eventually(LONG, &format!("{name} is gone"), || async {
+        let left = fleet.tenants.get_opt(name).await?;
+        anyhow::ensure!(left.is_none(), "{:?}", left.and_then(|t| t.status).map(|s| s.conditions));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead() -> anyhow::Result<()> {
+    let server = Postgres::start(PgVersion::OLDEST).await?;
+    let fleet = Fleet::on(Environment::shared().await?, &server).await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let operator = fleet.operator("one").await?;
+    for name in ["acme", "kept", "stays"] {
+        fleet.tenant(name, if name == "kept" { "Retain" } else { "Delete" }).await?;
+    }
+    for name in ["acme", "kept", "stays"] {
+        fleet.wait_ready(name).await?;
+    }
+    server.stop_immediate().await?;
+    for name in ["acme", "kept"] {
+        fleet.delete(name).await?;
+    }
+    for name in ["acme", "kept"] {
+        wait_blocked(&fleet, name, "DatabaseUnavailable").await?;
+    }
+    // Out of service it is all the same; its keys and its entry stay until the data is dealt with.
+    let mut entries = fleet.entries("tenant").await?;
+    entries.sort();
+    assert_eq!(entries, ["tenant-acme", "tenant-kept", "tenant-stays"]);
+    assert_eq!(fleet.condition("stays", "Ready").await?.0, "True", "an outage changes no word about what was ready");
+    // Nor does a new operator find a way round.
+    operator.process.kill_9().await?;
+    let _operator = fleet.operator("one").await?;
+    wait_blocked(&fleet, "acme", "DatabaseUnavailable").await?;
+    server.start_again().await?;
+    for name in ["acme", "kept"] {
+        wait_gone(&fleet, name).await?;
+    }
+    assert_eq!(fleet.ledger("dropped").await?, ["acme"]);
+    assert_eq!(fleet.ledger("retained").await?, ["kept"]);
+    assert_eq!(fleet.schemas().await?, [fleet.schema("kept"), fleet.schema("stays")]);
+    assert_eq!(fleet.entries("tenant").await?, ["tenant-stays"]);
+    assert_eq!(fleet.key_secrets().await?, ["stays-signing-keys"]);
+    fleet.wait_ready("stays").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_depends_on_a_tenants_data_blocks_its_drop_and_is_named() -> anyhow::Result<()> {
+    let fleet = Fleet::new().await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let _operator = fleet.operator("one").await?;
+    fleet.tenant("acme", "Delete").await?;
+    fleet.wait_ready("acme").await?;
+    // A report that somebody built on the tenant's messages.
+    let schema = fleet.schema("acme");
+    fleet.execute("CREATE SCHEMA reporting").await?;
+    fleet.execute(&format!("CREATE VIEW reporting.daily AS SELECT id FROM {schema}.messages")).await?;
+    fleet.delete("acme").await?;
+    let message = wait_blocked(&fleet, "acme", "Conflict").await?;
+    assert!(message.contains("reporting.daily"), "{message}");
+    assert_eq!(fleet.schemas().await?, [schema.as_str()], "nothing was dropped");
+    assert_eq!(fleet.column("SELECT id::text FROM reporting.daily".into()).await?.len(), 0);
+
+    fleet.execute("DROP VIEW reporting.daily").await?;
+    // A conflict is looked at again every five minutes; a change of the object is looked at now.
+    let patch = json!({ "spec": { "displayName": "mended" } });
+    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    wait_gone(&fleet, "acme").await?;
+    assert_eq!(fleet.ledger("dropped").await?, ["acme"]);
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+    assert_eq!(fleet.entries("tenant").await?, Vec::<String>::new());
+    assert_eq!(fleet.key_secrets().await?, Vec::<String>::new());
+    Ok(())
+}
