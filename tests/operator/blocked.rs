@@ -64,6 +64,9 @@ async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead
     let mut entries = fleet.entries("tenant").await?;
     entries.sort();
     assert_eq!(entries, ["tenant-acme", "tenant-kept", "tenant-stays"]);
+    for (name, state) in [("acme", "deleting"), ("kept", "deleting"), ("stays", "active")] {
+        assert_eq!(fleet.entry(&format!("tenant-{name}")).await?["state"], state);
+    }
     assert_eq!(fleet.condition("stays", "Ready").await?.0, "True", "an outage changes no word about what was ready");
     // Nor does a new operator find a way round.
     operator.process.kill_9().await?;

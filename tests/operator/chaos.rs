@@ -170,15 +170,9 @@ async fn wait_agent(fleet: &Fleet) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    let entry = entry(fleet, &fleet.entries("agent").await?[0]).await?;
+    let entry = fleet.entry(&fleet.entries("agent").await?[0]).await?;
     assert_eq!(entry["current"]["behaviour"]["systemPrompt"], "You help gladly.");
     Ok(())
-}
-
-/// The content of a registry entry.
-async fn entry(fleet: &Fleet, name: &str) -> anyhow::Result<Value> {
-    let secret = fleet.registry.get(name).await?;
-    Ok(serde_json::from_slice(&secret.data.unwrap_or_default()["entry.json"].0)?)
 }
 
 /// Each tenant has exactly one of everything, with the newest content; the deleted have nothing.
@@ -212,7 +206,7 @@ async fn whole(fleet: &Fleet, kept: &[String], deleted: &[String]) -> anyhow::Re
         assert_eq!(current.len(), 1, "{}: {} keys", secret.name_any(), keys.len());
         // What signs is what the replicas verify.
         let name = secret.name_any().replace("-signing-keys", "");
-        let entry = entry(fleet, &format!("tenant-{name}")).await?;
+        let entry = fleet.entry(&format!("tenant-{name}")).await?;
         assert_eq!(entry["keys"][0]["kid"], current[0]["kid"], "{name}");
         assert_eq!(entry["keys"].as_array().map(Vec::len), Some(keys.len()), "{name}");
         assert_eq!(entry["mutable"], json!(["Temperature"]), "{name}");

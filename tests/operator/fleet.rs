@@ -14,7 +14,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::{collections::BTreeMap, ffi::OsString, path::Path, time::Duration};
 
@@ -250,6 +250,12 @@ impl Fleet {
     pub async fn entries(&self, kind: &str) -> anyhow::Result<Vec<String>> {
         let params = ListParams::default().labels(&format!("agent-tenancy.dev/entry={kind}"));
         Ok(self.registry.list(&params).await?.items.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// The content of a registry entry.
+    pub async fn entry(&self, name: &str) -> anyhow::Result<Value> {
+        let data = self.registry.get(name).await?.data.unwrap_or_default();
+        Ok(serde_json::from_slice(&data.get("entry.json").context("no content")?.0)?)
     }
 
     /// Names of the signing Secrets.
