@@ -14,6 +14,7 @@ mod agent_api {
     mod directory;
     mod faults;
     mod guard;
+    mod kills;
     mod process;
     mod provider;
     mod settings;

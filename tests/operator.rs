@@ -9,5 +9,7 @@ mod broken;
 mod chaos;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/secrecy.rs"]
+mod secrecy;
 #[path = "operator/stories.rs"]
 mod stories;

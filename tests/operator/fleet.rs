@@ -21,6 +21,9 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path, time::Duration};
 /// Long enough for a debug build on a busy machine; nothing waits longer than it must.
 pub const LONG: Duration = Duration::from_secs(120);
 
+/// The operator's password.
+pub const PASSWORD: &str = "operator-canary";
+
 /// See the file's description.
 pub struct Fleet {
     env: &'static Environment,
@@ -90,7 +93,6 @@ impl Fleet {
         let release = Release::render(env, &chart, "fleet", &system, &values).await?;
         release.grant(env).await?;
         let dir = tempfile::tempdir()?;
-        std::fs::write(dir.path().join("password"), "operator-canary")?;
         let operator = Path::new(env!("CARGO_BIN_EXE_tenant-operator"));
         let agent_api = Path::new(env!("CARGO_BIN_EXE_agent-api"));
         let fleet = Self {
@@ -108,6 +110,7 @@ impl Fleet {
             dir,
             _database: Some(database),
         };
+        fleet.write_password(PASSWORD)?;
         fleet.prepare().await?;
         Ok(fleet)
     }
@@ -148,8 +151,13 @@ impl Fleet {
     pub async fn prepare(&self) -> anyhow::Result<()> {
         let prefix = NamePrefix::parse(&self.prefix)?;
         let mut connection = PgConnection::connect(&self.superuser_url).await?;
-        sqlx::raw_sql(AssertSqlSafe(render_bootstrap(&prefix, "operator-canary")?)).execute(&mut connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(render_bootstrap(&prefix, PASSWORD)?)).execute(&mut connection).await?;
         Ok(connection.close().await?)
+    }
+
+    /// What the operator uses as its password.
+    pub fn write_password(&self, password: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.dir.path().join("password"), password)?)
     }
 
     /// Starts an operator and waits until it leads. The same `identity` is the same operator started again.
@@ -173,12 +181,17 @@ impl Fleet {
 
     /// Starts a replica of the agent API and waits until it is ready.
     pub async fn replica(&self) -> anyhow::Result<(Process, String)> {
+        self.replica_with_health().await.map(|(process, url, _)| (process, url))
+    }
+
+    /// The same, and the URL of its health.
+    pub async fn replica_with_health(&self) -> anyhow::Result<(Process, String, String)> {
         let program = self.agent_api.clone().env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", self.release.namespace());
         let (program, address, health) = program.on_free_ports()?;
         let spec = program.spec("agent-api").log(format!("agent-api-{}-{}.log", self.prefix, health.replace(':', "-")));
         let process = self.env.spawn(spec)?;
         process.wait_http(&format!("http://{health}/readyz"), LONG).await?;
-        Ok((process, format!("http://{address}")))
+        Ok((process, format!("http://{address}"), format!("http://{health}")))
     }
 
     /// Applies an AgentConfig with the built-in provider.
@@ -320,12 +333,7 @@ impl Fleet {
 impl Operator {
     /// The counters of its metrics: name with labels, and value.
     pub async fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
-        Self::metrics_at(&self.address).await
-    }
-
-    /// The counters of the operator at this address.
-    pub async fn metrics_at(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-        let text = reqwest::get(format!("http://{address}/metrics")).await?.text().await?;
+        let text = reqwest::get(format!("http://{}/metrics", self.address)).await?.text().await?;
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Ok(lines
             .filter_map(|line| line.rsplit_once(' '))
@@ -357,9 +365,4 @@ impl Operator {
 pub fn sum(requests: &BTreeMap<String, u64>, verbs: &[&str]) -> u64 {
     let counted = |labels: &str| verbs.iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")));
     requests.iter().filter(|(labels, _)| counted(labels)).map(|(_, n)| n).sum()
-}
-
-/// Whether a JSON value or text holds a canary.
-pub fn holds_canary(text: &str) -> bool {
-    text.contains("operator-canary")
 }

@@ -1,8 +1,7 @@
 //! The stories.
 
-use super::fleet::{Fleet, LONG, holds_canary, sum};
+use super::fleet::{Fleet, LONG, sum};
 use devkit::{Environment, Options, PgVersion, Postgres, eventually};
-use kube::api::{ListParams, ResourceExt as _};
 use std::time::{Duration, Instant};
 
 const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
@@ -63,7 +62,6 @@ async fn a_tenant_costs_little_and_a_converged_fleet_is_silent() -> anyhow::Resu
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(operator.requests_since(&before).await?.len(), 0);
     assert_eq!(operator.round_trips().await?, trips);
-    let log = operator.process.log();
     operator.process.kill_9().await?;
     let again = fleet.operator("one").await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -71,20 +69,6 @@ async fn a_tenant_costs_little_and_a_converged_fleet_is_silent() -> anyhow::Resu
     assert_eq!(sum(&requests, &WRITES), 0, "{requests:?}");
     assert_eq!(fleet.version_of_all().await?, versions);
 
-    let metrics = format!("{:?}", again.metrics().await?);
-    let statuses = format!(
-        "{:?}",
-        fleet.tenants.list(&ListParams::default()).await?.items.iter().map(|t| &t.status).collect::<Vec<_>>()
-    );
-    for text in [log, again.process.log(), metrics, statuses] {
-        assert!(!holds_canary(&text), "a password was shown");
-        for secret in fleet.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items {
-            let kid = secret.data.as_ref().and_then(|d| d.get("ring.json")).map(|b| b.0.clone()).unwrap_or_default();
-            let ring: serde_json::Value = serde_json::from_slice(&kid)?;
-            let key = ring["keys"][0]["key"].as_str().unwrap_or("no key").to_owned();
-            assert!(!text.contains(&key), "a signing key of {} was shown", secret.name_any());
-        }
-    }
     Ok(())
 }
 

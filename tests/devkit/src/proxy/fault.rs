@@ -26,8 +26,8 @@ pub enum Fault {
     LostReply,
     /// Held back for so long before it is passed on.
     Held(Duration),
-    /// Executed; of the answer's body only the first half arrives, as if it were all.
-    Halved,
+    /// Executed; the end of the answer's body is missing, as if it were all.
+    Clipped,
     /// Executed at once; the answer comes so much later.
     Late(Duration),
     /// A watch that starts well, and after this time goes wrong.
@@ -56,7 +56,7 @@ impl Fault {
             Fault::Cut => "cut".into(),
             Fault::LostReply => "reply lost".into(),
             Fault::Held(_) => "held back".into(),
-            Fault::Halved => "half a reply".into(),
+            Fault::Clipped => "reply clipped".into(),
             Fault::Late(_) => "reply late".into(),
             Fault::Watch(_, WatchFault::Cut) => "watch cut".into(),
             Fault::Watch(_, WatchFault::Expired) => "watch expired".into(),
@@ -114,8 +114,8 @@ impl Chaos {
         let late = Fault::Late(self.late);
         match asked.verb {
             "watch" => of(&[cut, expired, silent, expired_list, overload, broken, Fault::Cut]),
-            "list" => of(&[overload, broken, expired_list, Fault::Cut, Fault::Halved, late]),
-            "get" => of(&[overload, broken, Fault::Masked(504), Fault::Cut, Fault::Halved, late]),
+            "list" => of(&[overload, broken, expired_list, Fault::Cut, Fault::Clipped, late]),
+            "get" => of(&[overload, broken, Fault::Masked(504), Fault::Cut, Fault::Clipped, late]),
             "create" => of(&[overload, broken, Fault::Masked(504), Fault::Cut, Fault::LostReply, Fault::Twice, late]),
             "delete" => {
                 of(&[overload, Fault::Masked(504), Fault::Cut, Fault::LostReply, Fault::Twice, Fault::Rival, late])
@@ -129,7 +129,7 @@ impl Chaos {
                 Fault::LostReply,
                 Fault::Twice,
                 Fault::Rival,
-                Fault::Halved,
+                Fault::Clipped,
                 late,
             ]),
         }

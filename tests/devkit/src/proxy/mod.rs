@@ -171,11 +171,11 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
             tokio::time::sleep(pause).await;
             shared.forward(&request).await
         }
-        Some(Fault::Halved) => {
+        Some(Fault::Clipped) => {
             let (mut parts, body) = shared.forward(&request).await?.into_parts();
             let body = body.collect().await?.to_bytes();
             parts.headers.remove(header::CONTENT_LENGTH);
-            Ok(Response::from_parts(parts, whole(body.slice(..body.len() / 2))))
+            Ok(Response::from_parts(parts, whole(body.slice(..body.len().saturating_sub(8)))))
         }
         Some(Fault::Late(pause)) => {
             let (parts, body) = shared.forward(&request).await?.into_parts();
