@@ -13,9 +13,12 @@ mod model {
     pub mod registry;
     pub mod run;
     pub mod scenarios;
+    pub mod scenarios_keys;
+    pub mod secrets;
     pub mod state;
     pub mod tenant_world;
     pub mod user;
+    pub mod user_keys;
 }
 
 use model::random::{TRANSITIONS, action, run_history};

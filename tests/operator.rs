@@ -9,6 +9,8 @@ mod broken;
 mod chaos;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/rotation.rs"]
+mod rotation;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
 #[path = "operator/stories.rs"]

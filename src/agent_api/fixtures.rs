@@ -4,10 +4,10 @@ use super::registry::{Document, book::Book};
 use crate::domain::{
     entry::{
         AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryAuth, EntryDatabase, FORMAT,
-        Overrides, Provider, TenantEntry, TenantState, UpstreamEntry, VerificationKey,
+        Overrides, Provider, TenantEntry, TenantState, UpstreamEntry,
     },
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid, Version},
-    keys::{Algorithm, KeyBytes, KeyState, Kid},
+    keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey},
 };
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -23,6 +23,9 @@ pub fn key(kid: &str, state: KeyState) -> VerificationKey {
         kid: Kid::parse(kid).unwrap(),
         algorithm: Algorithm::HS256,
         state,
+        since: jiff::Timestamp::UNIX_EPOCH,
+        longest_token_seconds: 3600,
+        verifies_until: None,
         key: KeyBytes::new(secret(kid)),
     }
 }
@@ -60,6 +63,8 @@ pub fn tenant(id: &str) -> TenantEntry {
             key(&format!("{id}-previous"), KeyState::Previous),
         ],
         revoked_kids: [].into(),
+        ring_version: 1,
+        ring_request: None,
     }
 }
 

@@ -113,6 +113,16 @@ closed_words! {
         Retained,
         /// The signing keys exist.
         Issued,
+        /// A new key is published; it signs as soon as every replica knows it.
+        Rotating,
+        /// A rotation waits; the message says for which replica, or until the ring has room.
+        RotationHeld,
+        /// The key that signs was replaced.
+        KeysRotated,
+        /// Keys were revoked: they verify nothing any more.
+        KeysRevoked,
+        /// Keys were revoked, and a replica has not confirmed it yet; the message names it.
+        RevocationPending,
         /// The registry entry is written.
         Published,
         /// Every ready replica serves the entry.

@@ -83,13 +83,15 @@ fn strip(schema: &mut Value) {
     }
 }
 
-/// An object in which everything has a default defaults to `{}`, else its members' defaults hold only where it is given.
+/// An object that needs nothing and in which something has a default defaults to `{}`, else its members' defaults hold only where it is given.
 fn default_whole_objects(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for property in properties.values_mut() {
         default_whole_objects(property);
         let members = property.get("properties").and_then(Value::as_object);
-        if members.is_some_and(|m| !m.is_empty() && m.values().all(|member| member.get("default").is_some()))
+        let complete = property.get("required").is_none();
+        if complete
+            && members.is_some_and(|m| m.values().any(|member| member.get("default").is_some()))
             && let Some(map) = property.as_object_mut()
         {
             map.entry("default").or_insert_with(|| serde_json::json!({}));
@@ -135,6 +137,33 @@ pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
 /// Schema of a point in time.
 pub fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}
+
+/// Schema of a signing algorithm.
+pub fn algorithm_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 8, "enum": ["HS256", "EdDSA", "ES256"], "default": "HS256" })
+}
+
+/// Schema of the algorithm of an existing key.
+pub fn status_algorithm_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 8, "enum": ["HS256", "EdDSA", "ES256"] })
+}
+
+/// Schema of `status.keys.ring`: a list-map by kid, with room for every key of a full ring.
+pub fn key_ring_schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<super::TenantKeyStatus>();
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["kid"],
+        "items": item
+    })
+}
+
+/// Schema of `status.keys.ring[].state`.
+pub fn key_state_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 16, "enum": ["Standby", "Current", "Previous", "Revoked"] })
 }
 
 /// Schema of `spec.agents`: a list-map by name, at most 16.

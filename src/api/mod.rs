@@ -8,6 +8,7 @@ pub mod crd;
 pub mod names;
 mod notice;
 mod tenant;
+mod tenant_status;
 
 pub use agent_config::{
     AgentConfig, AgentConfigSpec, AgentConfigStatus, AgentContext, AgentParameters, AgentProvider, AgentTimeouts,
@@ -16,6 +17,9 @@ pub use agent_config::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use notice::{Notice, NoticeKind};
 pub use tenant::{
-    AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, Tenant, TenantAgent, TenantAuth, TenantDatabase,
-    TenantDatabaseStatus, TenantKeysStatus, TenantServedStatus, TenantSpec, TenantStatus,
+    AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, SigningAlgorithm, Tenant, TenantAgent, TenantAuth,
+    TenantDatabase, TenantSpec,
+};
+pub use tenant_status::{
+    KeyStatusState, TenantDatabaseStatus, TenantKeyStatus, TenantKeysStatus, TenantServedStatus, TenantStatus,
 };

@@ -34,7 +34,15 @@ pub const TENANT_UID_LABEL: &str = "agent-tenancy.dev/tenant-uid";
 pub const AGENT_UID_LABEL: &str = "agent-tenancy.dev/agent-config-uid";
 /// Key of a signing Secret: the kid to put into new tokens' headers.
 pub const CURRENT_KID: &str = "current.kid";
-/// Key of a signing Secret: the raw key bytes to sign new tokens with.
+/// Key of a signing Secret: what to sign new tokens with, raw bytes (HS256) or a private key as PEM.
 pub const CURRENT_KEY: &str = "current.key";
+/// Key of a signing Secret: the algorithm of the current key, as in a token's header.
+pub const CURRENT_ALG: &str = "current.alg";
 /// Key of a signing Secret: every key with its state, as JSON.
 pub const RING: &str = "ring.json";
+
+/// Annotation on a Tenant that asks for a rotation of its keys: each new value (1 to 64 characters) asks once.
+pub const ROTATE_ANNOTATION: &str = "agent-tenancy.dev/rotate-keys";
+/// Annotation on a Tenant that revokes keys at once: their kids, separated by commas. Kids that the ring does not hold
+/// are ignored, so it may stay.
+pub const REVOKE_ANNOTATION: &str = "agent-tenancy.dev/revoke-keys";

@@ -1,7 +1,7 @@
 //! The `Tenant` resource: one customer of the shared agent API.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
-use super::{Condition, crd};
+use super::{TenantStatus, crd};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -180,10 +180,52 @@ pub enum DeletionPolicy {
     Delete,
 }
 
-/// What the tenant's tokens have to look like.
+/// How a tenant's tokens are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SigningAlgorithm {
+    /// HMAC with SHA-256: one secret signs and verifies.
+    #[default]
+    HS256,
+    /// Ed25519: the agent API holds public keys only.
+    EdDSA,
+    /// ECDSA with P-256 and SHA-256: the agent API holds public keys only.
+    ES256,
+}
+
+impl SigningAlgorithm {
+    /// The word in a token's header and in the signing Secret.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::EdDSA => "EdDSA",
+            Self::ES256 => "ES256",
+        }
+    }
+
+    /// Whether those who verify hold the very key that signs.
+    pub const fn is_symmetric(self) -> bool {
+        match self {
+            Self::HS256 => true,
+            Self::EdDSA | Self::ES256 => false,
+        }
+    }
+}
+
+/// What the tenant's tokens have to look like, and how its keys live.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAuth {
+    /// How tokens are signed. `HS256`: one secret signs and verifies. `EdDSA`, `ES256`: the agent API holds public keys
+    /// only. A change is a rotation: the new key signs once every replica knows it, the old one verifies until its last
+    /// token has expired.
+    #[serde(default)]
+    #[schemars(schema_with = "crd::algorithm_schema")]
+    pub algorithm: SigningAlgorithm,
+    /// A new key replaces the one that signs after this time, in seconds (from one hour to ten years). Without it, keys
+    /// are rotated only on request. Those who sign have to read the Secret again at least every five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3_600, max = 315_360_000))]
+    pub rotation_period_seconds: Option<i32>,
     /// What the `iss` claim of a token must be.
     #[serde(default = "default_issuer")]
     #[schemars(length(min = 1, max = 256))]
@@ -212,81 +254,12 @@ const fn default_token_seconds() -> i32 {
 
 impl Default for TenantAuth {
     fn default() -> Self {
-        Self { issuer: default_issuer(), audience: default_audience(), max_token_seconds: default_token_seconds() }
+        Self {
+            algorithm: SigningAlgorithm::default(),
+            rotation_period_seconds: None,
+            issuer: default_issuer(),
+            audience: default_audience(),
+            max_token_seconds: default_token_seconds(),
+        }
     }
-}
-
-/// What the operator observed about the Tenant. `observedGeneration` is -1 until the operator looked for the first time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantStatus {
-    /// Generation of the spec that this status speaks of; -1 before the first look.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
-    pub observed_generation: Option<i64>,
-    /// The tenant's id, whether given or taken from the object's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 40))]
-    pub tenant_id: Option<String>,
-    /// Where the tenant's data is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub database: Option<TenantDatabaseStatus>,
-    /// The tenant's signing keys; never the keys themselves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<TenantKeysStatus>,
-    /// The last proof that every ready replica serves the tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub served: Option<TenantServedStatus>,
-    /// The state of the tenant, by aspect.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::conditions_schema")]
-    pub conditions: Vec<Condition>,
-}
-
-/// Where a tenant's data is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantDatabaseStatus {
-    /// Name of the database in the operator's settings.
-    #[schemars(length(max = 63))]
-    pub instance: String,
-    /// Identity of that database, from its control schema; another one there is `DatabaseChanged`.
-    #[schemars(length(max = 36))]
-    pub database_id: String,
-    /// Identity of the tenant's data: survives adoption, changes with re-creation.
-    #[schemars(length(max = 36))]
-    pub incarnation: String,
-    /// Schema with the tenant's tables.
-    #[schemars(length(max = 63))]
-    pub schema: String,
-    /// Postgres role that the agent API takes on for this tenant; it may use these tables and nothing else.
-    #[schemars(length(max = 63))]
-    pub role: String,
-    /// Version of the tenant's tables: the number of the last migration that was applied.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub schema_version: i32,
-}
-
-/// What is known of a tenant's signing keys.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantKeysStatus {
-    /// Secret in the Tenant's namespace: `current.kid`, `current.key`, `ring.json`.
-    #[schemars(length(max = 253))]
-    pub secret_name: String,
-    /// Id of the key that signs.
-    #[schemars(length(max = 64))]
-    pub current_kid: String,
-}
-
-/// Proof that a tenant is served.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantServedStatus {
-    /// `resourceVersion` of the registry entry that every ready replica acknowledged.
-    #[schemars(length(max = 20))]
-    pub entry_version: String,
-    /// When the operator saw the last of these acknowledgements.
-    #[schemars(schema_with = "crd::time_schema")]
-    pub served_time: jiff::Timestamp,
 }

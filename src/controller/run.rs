@@ -237,7 +237,7 @@ async fn lead(
     let grace = Duration::from_secs(settings.ack_timeout_seconds);
     let pods = Cache::default();
     let source = match settings.agent_api.replica_source {
-        ReplicaSource::Pods => Source::Pods(pods.clone()),
+        ReplicaSource::Pods => Source::Pods(pods.clone(), settings.agent_api.pod_selector.clone()),
         ReplicaSource::Leases => Source::Leases,
     };
     let (news, news_receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -246,7 +246,7 @@ async fn lead(
         fence: fence.clone(),
         instance: std::env::var("POD_NAME").ok(),
         registry_namespace: settings.registry_namespace.clone(),
-        board: Board::new(source, clock.clone(), grace, settings.agent_api.none_wanted),
+        board: Board::new(source, api_namespace.to_owned(), clock.clone(), grace, settings.agent_api.none_wanted),
         gate: gate.clone(),
         cluster_id: cluster_id.clone(),
         news,
@@ -265,6 +265,7 @@ async fn lead(
             cluster_id: cluster_id.clone(),
             epoch: Epoch(fence.epoch()),
             schema_version: TENANT_VERSION,
+            signer_grace_seconds: i64::try_from(settings.signer_grace_seconds).unwrap_or(i64::MAX),
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
         },
         world,

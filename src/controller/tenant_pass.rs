@@ -2,7 +2,7 @@
 
 use super::pass::{Outcome, perform_steps, resolve_outcome};
 use crate::{
-    api::{Tenant, TenantStatus, names},
+    api::{Tenant, TenantServedStatus, TenantStatus, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
         resolve::{Claimant, DesiredTenant, resolve_tenant, resolve_tenant_id},
@@ -11,7 +11,7 @@ use crate::{
     plan::{
         Plan,
         delete::{Departing, plan_deletion},
-        observed::{Installation, ObservedTenant, Recorded},
+        observed::{Installation, ObservedTenant, Proof, Recorded},
         progress::Progress,
         step::TenantStep,
         tenant::{plan_rejected, plan_tenant},
@@ -105,7 +105,8 @@ fn resolve_intent(tenant: &Tenant, unreadable: Option<&str>, scope: &TenantScope
     if let Some(error) = unreadable {
         return Intent::Rejected(project_unreadable(error));
     }
-    match resolve_tenant(scope.object.clone(), tenant.metadata.generation.unwrap_or_default(), &tenant.spec) {
+    let generation = tenant.metadata.generation.unwrap_or_default();
+    match resolve_tenant(scope.object.clone(), generation, tenant.annotations(), &tenant.spec) {
         Ok(desired) => Intent::Present(Box::new(desired)),
         Err(violations) => Intent::Rejected(project_rejection(&violations)),
     }
@@ -131,6 +132,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         finalizers: tenant.finalizers().to_vec(),
         recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
         key_secret: key_secret_name(&object.name),
+        algorithm: tenant.spec.auth.algorithm,
         object,
     }
 }
@@ -163,6 +165,11 @@ fn resolve_recorded(status: &TenantStatus) -> Recorded {
     Recorded {
         database_id: database.and_then(|d| d.database_id.parse().ok()).map(DatabaseId),
         incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
-        served: status.served.as_ref().and_then(|s| Version::parse(&s.entry_version)),
+        served: status.served.as_ref().and_then(resolve_proof),
     }
+}
+
+fn resolve_proof(served: &TenantServedStatus) -> Option<Proof> {
+    let version = Version::parse(&served.entry_version)?;
+    Some(Proof { version, generation: served.generation })
 }

@@ -6,7 +6,7 @@ use super::{
     worker::{Context, tenant_target},
 };
 use crate::{
-    api::{AgentConfig, Condition, ConditionType, Tenant},
+    api::{AgentConfig, Condition, ConditionType, Tenant, names},
     domain::entry::{AgentEntry, Entry, TenantEntry},
     effects::kubernetes::{
         cache::{Change, Key},
@@ -25,9 +25,16 @@ fn is_news<K: Owned>(change: &Change<Watched<K>>) -> bool {
     let ours = |meta: &ObjectMeta| meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER));
     old.uid != new.uid
         || old.generation != new.generation
+        || requests(old) != requests(new)
         || old.deletion_timestamp.is_some() != new.deletion_timestamp.is_some()
         || (ours(old) && !ours(new))
         || before.object.is_ok() != after.object.is_ok()
+}
+
+/// What is asked for by annotation.
+fn requests(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
+    let ours = |key: &str| key.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
+    metadata.annotations.iter().flatten().filter(|(key, _)| ours(key)).collect()
 }
 
 impl Context {

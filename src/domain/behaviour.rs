@@ -81,7 +81,8 @@ pub fn credential_hash(namespace: &str, api_key: &KeyBytes) -> String {
     short_hash(&[b"upstream\0", namespace.as_bytes(), b"\0", api_key.expose()])
 }
 
-fn short_hash(parts: &[&[u8]]) -> String {
+/// The first half of a SHA-256 over these parts, in hexadecimal.
+pub(super) fn short_hash(parts: &[&[u8]]) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     parts.iter().for_each(|p| context.update(p));
     context.finish().as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()

@@ -4,7 +4,8 @@
 use super::{
     decimal::Decimal,
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid},
-    keys::{Algorithm, KeyBytes, KeyState, Kid},
+    keyring::PublishedRing,
+    keys::{KeyBytes, Kid, VerificationKey},
 };
 use crate::api::MutableSetting;
 use serde::{Deserialize, Serialize};
@@ -199,9 +200,27 @@ pub struct TenantEntry {
     pub auth: EntryAuth,
     /// The keys that verify its tokens.
     pub keys: Vec<VerificationKey>,
-    /// Kids that must not verify anything, whatever else is loaded.
+    /// Kids that must not verify anything, whatever else is loaded, and when each was revoked.
     #[serde(default)]
-    pub revoked_kids: BTreeSet<Kid>,
+    pub revoked_kids: BTreeMap<Kid, jiff::Timestamp>,
+    /// Version of the keyring these keys are from.
+    #[serde(default)]
+    pub ring_version: i32,
+    /// The last rotation request that the ring fulfilled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_request: Option<String>,
+}
+
+impl TenantEntry {
+    /// What it holds of the tenant's keyring.
+    pub fn ring(&self) -> PublishedRing<'_> {
+        PublishedRing {
+            version: self.ring_version,
+            request: self.ring_request.as_deref(),
+            revoked: &self.revoked_kids,
+            keys: &self.keys,
+        }
+    }
 }
 
 /// Where a tenant's data is and how it may be used.
@@ -263,20 +282,6 @@ pub struct EntryAuth {
     pub audience: String,
     /// Longest `exp - iat`, in seconds.
     pub max_token_seconds: i32,
-}
-
-/// A key that verifies a tenant's tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VerificationKey {
-    /// Its id.
-    pub kid: Kid,
-    /// The one algorithm it verifies.
-    pub algorithm: Algorithm,
-    /// Where in its life it is.
-    pub state: KeyState,
-    /// The key.
-    pub key: KeyBytes,
 }
 
 /// A provider credential, shared by every AgentConfig with the same key.

@@ -1,11 +1,10 @@
-//! Signing keys: a tenant's keyring, and how it lies in its Secret.
-//!
-//! The Secret's layout is API: `current.kid` and `current.key` for those who sign, `ring.json` for the operator.
+//! The words of signing keys: id, bytes, algorithm, state, and the part of a key that verifies.
 
-use crate::api::names;
+/// How a key signs. Pinned per key, never taken from a token.
+pub use crate::api::SigningAlgorithm as Algorithm;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Fewest bytes of an HS256 key (RFC 7518, 3.2), and what we make.
@@ -95,11 +94,15 @@ impl<'de> Deserialize<'de> for KeyBytes {
     }
 }
 
-/// How a key signs. Pinned per key, never taken from a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    HS256,
+/// Whether these bytes can verify: a secret of at least 32 bytes, a raw Ed25519 public key (RFC 8032), an uncompressed
+/// P-256 point (SEC 1, 2.3.3).
+pub fn can_verify(algorithm: Algorithm, verifying: &KeyBytes) -> bool {
+    let bytes = verifying.expose();
+    match algorithm {
+        Algorithm::HS256 => bytes.len() >= HS256_KEY_BYTES,
+        Algorithm::EdDSA => bytes.len() == 32,
+        Algorithm::ES256 => bytes.len() == 65 && bytes.first() == Some(&4),
+    }
 }
 
 /// Where in its life a key is.
@@ -113,150 +116,42 @@ pub enum KeyState {
     Previous,
 }
 
-/// One key of a ring.
+/// The part of a key that verifies a tenant's tokens, as the registry carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SigningKey {
+pub struct VerificationKey {
     /// Its id.
     pub kid: Kid,
-    /// How it signs.
+    /// The one algorithm it verifies.
     pub algorithm: Algorithm,
     /// Where in its life it is.
     pub state: KeyState,
-    /// The key itself.
+    /// When it entered that state.
+    pub since: jiff::Timestamp,
+    /// Longest `exp - iat`, in seconds, of tokens it may have signed; 0 while it never signed.
+    #[serde(default)]
+    pub longest_token_seconds: i32,
+    /// Until when a `Previous` one verifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifies_until: Option<jiff::Timestamp>,
+    /// The secret (HS256) or the public key.
     pub key: KeyBytes,
-}
-
-/// A tenant's keys. Exactly one is `Current`; kids differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Keyring {
-    /// Counts changes of the ring; the ledger repeats it.
-    version: i32,
-    keys: Vec<SigningKey>,
-}
-
-/// Why the content of a signing Secret is not a keyring. Never quotes the content.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyringError {
-    /// A key of the Secret is missing.
-    #[error("'{0}' is missing")]
-    Missing(&'static str),
-    /// A value does not parse.
-    #[error("'{0}' is damaged")]
-    Damaged(&'static str),
-    /// The keys contradict each other.
-    #[error("'ring.json' must hold exactly one Current key, distinct kids, and keys of at least 32 bytes")]
-    Inconsistent,
-    /// `current.*` is not the ring's current key.
-    #[error("'current.kid' or 'current.key' is not the ring's Current key")]
-    Mismatch,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawRing {
-    version: i32,
-    keys: Vec<SigningKey>,
-}
-
-impl Keyring {
-    /// A ring of these keys.
-    ///
-    /// # Errors
-    /// When there is not exactly one current key, kids repeat, or a key is too short.
-    pub fn new(version: i32, keys: Vec<SigningKey>) -> Result<Self, KeyringError> {
-        let current = keys.iter().filter(|k| k.state == KeyState::Current).count();
-        let kids: std::collections::BTreeSet<_> = keys.iter().map(|k| &k.kid).collect();
-        let long_enough = keys.iter().all(|k| k.key.expose().len() >= HS256_KEY_BYTES);
-        if current != 1 || kids.len() != keys.len() || !long_enough || version < 1 {
-            return Err(KeyringError::Inconsistent);
-        }
-        Ok(Self { version, keys })
-    }
-
-    /// The ring of a new tenant. Its first key is current at once: nobody signs before the tenant is served.
-    ///
-    /// # Errors
-    /// When the key is too short.
-    pub fn first(kid: Kid, key: KeyBytes) -> Result<Self, KeyringError> {
-        Self::new(1, vec![SigningKey { kid, algorithm: Algorithm::HS256, state: KeyState::Current, key }])
-    }
-
-    /// Counts changes of the ring.
-    pub fn version(&self) -> i32 {
-        self.version
-    }
-
-    /// All keys.
-    pub fn keys(&self) -> &[SigningKey] {
-        &self.keys
-    }
-
-    /// The key that signs.
-    pub fn current(&self) -> Option<&SigningKey> {
-        self.keys.iter().find(|k| k.state == KeyState::Current)
-    }
-
-    /// Renders the Secret's data.
-    pub fn render_secret(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut data = BTreeMap::new();
-        if let Some(current) = self.current() {
-            data.insert(names::CURRENT_KID.to_owned(), current.kid.as_str().as_bytes().to_vec());
-            data.insert(names::CURRENT_KEY.to_owned(), current.key.expose().to_vec());
-        }
-        data.insert(names::RING.to_owned(), serde_json::to_vec(self).unwrap_or_default());
-        data
-    }
-
-    /// Parses the Secret's data.
-    ///
-    /// # Errors
-    /// When a part is missing, damaged or contradicts another.
-    pub fn parse_secret<'a>(read: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, KeyringError> {
-        let ring = read(names::RING).ok_or(KeyringError::Missing(names::RING))?;
-        let raw: RawRing = serde_json::from_slice(ring).map_err(|_| KeyringError::Damaged(names::RING))?;
-        let ring = Self::new(raw.version, raw.keys)?;
-        let kid = read(names::CURRENT_KID).ok_or(KeyringError::Missing(names::CURRENT_KID))?;
-        let key = read(names::CURRENT_KEY).ok_or(KeyringError::Missing(names::CURRENT_KEY))?;
-        match ring.current() {
-            Some(current) if current.kid.as_str().as_bytes() == kid && current.key.expose() == key => Ok(ring),
-            _ => Err(KeyringError::Mismatch),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ring() -> Keyring {
-        Keyring::first(Kid::parse("k1").unwrap(), KeyBytes::new(vec![7; 32])).unwrap()
-    }
-
-    #[test]
-    fn a_ring_survives_its_secret() {
-        let data = ring().render_secret();
-        let read = Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice)).unwrap();
-        assert_eq!(read, ring());
-    }
-
-    #[test]
-    fn an_edited_secret_is_named_but_never_quoted() {
-        let mut data = ring().render_secret();
-        data.insert("current.key".into(), b"swapped-by-hand-swapped-by-hand-".to_vec());
-        let error = Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice)).unwrap_err();
-        assert_eq!(error, KeyringError::Mismatch);
-        data.insert(
-            "ring.json".into(),
-            br#"{"version":1,"keys":[{"kid":"x","algorithm":"HS256","state":"Current","key":"!!canary!!"}]}"#.to_vec(),
-        );
-        let error = Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice)).unwrap_err();
-        assert!(!error.to_string().contains("canary"));
-    }
-
     #[test]
     fn key_bytes_are_never_shown() {
-        assert!(!format!("{:?}", ring()).contains('7'));
+        assert!(!format!("{:?}", KeyBytes::new(vec![7; 32])).contains('7'));
+    }
+
+    #[test]
+    fn an_algorithm_knows_the_shape_of_its_keys() {
+        let bytes = |n: usize, first: u8| KeyBytes::new(std::iter::once(first).chain(vec![1; n - 1]).collect());
+        assert!(can_verify(Algorithm::HS256, &bytes(32, 1)) && !can_verify(Algorithm::HS256, &bytes(31, 1)));
+        assert!(can_verify(Algorithm::EdDSA, &bytes(32, 1)) && !can_verify(Algorithm::EdDSA, &bytes(33, 1)));
+        assert!(can_verify(Algorithm::ES256, &bytes(65, 4)) && !can_verify(Algorithm::ES256, &bytes(65, 2)));
     }
 }

@@ -9,6 +9,7 @@ pub mod class;
 pub mod decimal;
 pub mod entry;
 pub mod ident;
+pub mod keyring;
 pub mod keys;
 pub mod migrations;
 pub mod resolve;

@@ -4,9 +4,10 @@ use super::{
     decimal::Decimal,
     entry::{Behaviour, Overrides, Provider},
     ident::{AgentName, ObjectId, TenantId, Uid},
+    keys::{Algorithm, Kid},
 };
 use crate::api::{
-    AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec,
+    AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec, names,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,21 @@ pub struct DesiredTenant {
     pub audience: String,
     /// Longest token, seconds.
     pub max_token_seconds: i32,
+    /// How its keys live.
+    pub keys: DesiredKeys,
+}
+
+/// How a tenant's keys live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredKeys {
+    /// How tokens are signed.
+    pub algorithm: Algorithm,
+    /// How long a key signs, if that is bounded.
+    pub period: Option<jiff::SignedDuration>,
+    /// The rotation that is asked for; each new text asks once.
+    pub rotate: Option<String>,
+    /// Keys that must not verify anything.
+    pub revoke: BTreeSet<Kid>,
 }
 
 /// One agent of a valid Tenant.
@@ -93,7 +109,12 @@ pub fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, 
 ///
 /// # Errors
 /// Every broken rule of the spec.
-pub fn resolve_tenant(object: ObjectId, generation: i64, spec: &TenantSpec) -> Result<DesiredTenant, Vec<Violation>> {
+pub fn resolve_tenant(
+    object: ObjectId,
+    generation: i64,
+    annotations: &BTreeMap<String, String>,
+    spec: &TenantSpec,
+) -> Result<DesiredTenant, Vec<Violation>> {
     let mut wrong = Vec::new();
     let tenant_id = resolve_tenant_id(spec.tenant_id.as_deref(), &object.name).map_err(|v| wrong.push(v)).ok();
 
@@ -136,6 +157,7 @@ pub fn resolve_tenant(object: ObjectId, generation: i64, spec: &TenantSpec) -> R
             wrong.push(violation(field, "must have 1 to 256 characters"));
         }
     }
+    let keys = resolve_keys(spec, annotations, &mut wrong);
     match (tenant_id, default_agent) {
         (Some(tenant_id), Some(default_agent)) if wrong.is_empty() => Ok(DesiredTenant {
             object,
@@ -150,9 +172,33 @@ pub fn resolve_tenant(object: ObjectId, generation: i64, spec: &TenantSpec) -> R
             issuer: spec.auth.issuer.clone(),
             audience: spec.auth.audience.clone(),
             max_token_seconds: spec.auth.max_token_seconds,
+            keys,
         }),
         _ => Err(wrong),
     }
+}
+
+/// Most kids that one annotation revokes: more than a ring holds.
+const MAX_REVOKED: usize = 16;
+
+fn resolve_keys(spec: &TenantSpec, annotations: &BTreeMap<String, String>, wrong: &mut Vec<Violation>) -> DesiredKeys {
+    let path = |annotation: &str| format!("metadata.annotations[{annotation}]");
+    let rotate = annotations.get(names::ROTATE_ANNOTATION).cloned();
+    if rotate.as_ref().is_some_and(|text| text.is_empty() || text.len() > 64) {
+        wrong.push(violation(path(names::ROTATE_ANNOTATION), "must have 1 to 64 characters"));
+    }
+    let listed = annotations.get(names::REVOKE_ANNOTATION).map_or("", String::as_str);
+    let listed: Vec<&str> = listed.split(',').map(str::trim).filter(|kid| !kid.is_empty()).collect();
+    let revoke: BTreeSet<Kid> = listed.iter().filter_map(|kid| Kid::parse(kid)).collect();
+    if revoke.len() != listed.len() || listed.len() > MAX_REVOKED {
+        let rule = format!("must be at most {MAX_REVOKED} different key ids, separated by commas");
+        wrong.push(violation(path(names::REVOKE_ANNOTATION), rule));
+    }
+    if spec.auth.rotation_period_seconds.is_some_and(|s| !(3_600..=315_360_000).contains(&s)) {
+        wrong.push(violation("spec.auth.rotationPeriodSeconds", "must be from 3600 to 315360000"));
+    }
+    let period = spec.auth.rotation_period_seconds.map(|s| jiff::SignedDuration::from_secs(s.into()));
+    DesiredKeys { algorithm: spec.auth.algorithm, period, rotate, revoke }
 }
 
 fn resolve_overrides(raw: &AgentOverrides, path: &str, wrong: &mut Vec<Violation>) -> Overrides {

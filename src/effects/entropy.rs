@@ -4,28 +4,59 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::Incarnation,
-        keys::{HS256_KEY_BYTES, KeyBytes, Kid},
+        keyring::NewKey,
+        keys::{Algorithm, HS256_KEY_BYTES, KeyBytes, Kid},
     },
     effects::error::EffectError,
     plan::observed::Fresh,
 };
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroize;
 
-/// Draws material for one pass from the operating system's generator. With an error it is all zeros and must not be
-/// used.
-pub fn draw_or_nothing() -> (Fresh, Option<EffectError>) {
+/// Draws material for one pass from the operating system's generator, with a key for `algorithm`. With an error it is
+/// all zeros and must not be used.
+pub fn draw_or_nothing(algorithm: Algorithm) -> (Fresh, Option<EffectError>) {
     let mut raw = Raw::default();
-    let error = raw.fill().err();
-    let kid = BASE64_URL_SAFE_NO_PAD.encode(raw.kid);
+    let drawn = raw.fill().and_then(|()| draw_pair(algorithm, &raw));
+    let (pair, error) = match drawn {
+        Ok(pair) => (pair, None),
+        Err(error) => (Pair { verifying: KeyBytes::new(Vec::new()), private: None }, Some(error)),
+    };
+    let kid = Kid::of_base64url(&BASE64_URL_SAFE_NO_PAD.encode(raw.kid));
     let fresh = Fresh {
         incarnation: Incarnation(uuid::Builder::from_random_bytes(raw.incarnation).into_uuid()),
-        kid: Kid::of_base64url(&kid),
-        key: KeyBytes::new(raw.key.to_vec()),
+        key: NewKey { kid, algorithm, verifying: pair.verifying, private: pair.private },
         password: KeyBytes::new(BASE64_URL_SAFE_NO_PAD.encode(raw.password).into_bytes()),
     };
     raw.zeroize();
     (fresh, error)
+}
+
+struct Pair {
+    verifying: KeyBytes,
+    private: Option<KeyBytes>,
+}
+
+fn draw_pair(algorithm: Algorithm, raw: &Raw) -> Result<Pair, EffectError> {
+    let failed = |e| EffectError::from_source(ErrorClass::Transient, "no key pair could be made", e);
+    match algorithm {
+        Algorithm::HS256 => Ok(Pair { verifying: KeyBytes::new(raw.key.to_vec()), private: None }),
+        Algorithm::EdDSA => {
+            let pair = Ed25519KeyPair::generate().map_err(failed)?;
+            let private = pair.to_pkcs8v1().map_err(failed)?;
+            Ok(of(pair.public_key().as_ref(), private.as_ref()))
+        }
+        Algorithm::ES256 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+            let private = pair.to_pkcs8v1().map_err(failed)?;
+            Ok(of(pair.public_key().as_ref(), private.as_ref()))
+        }
+    }
+}
+
+fn of(public: &[u8], private: &[u8]) -> Pair {
+    Pair { verifying: KeyBytes::new(public.to_vec()), private: Some(KeyBytes::new(private.to_vec())) }
 }
 
 #[derive(Default, Zeroize)]

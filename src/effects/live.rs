@@ -15,6 +15,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{DatabaseId, Epoch},
+        keys::Algorithm,
     },
     plan::observed::{DatabaseView, Fresh, Unseen},
 };
@@ -116,8 +117,8 @@ impl LiveWorld {
     }
 
     /// Draws material; without it the database is left alone in this pass, and the status says why.
-    pub(super) fn draw(&self, database: &mut DatabaseView) -> Fresh {
-        let (fresh, error) = entropy::draw_or_nothing();
+    pub(super) fn draw(&self, database: &mut DatabaseView, algorithm: Algorithm) -> Fresh {
+        let (fresh, error) = entropy::draw_or_nothing(algorithm);
         if let Some(error) = error {
             *database = DatabaseView::Unknown(Unseen { class: error.class, note: error.chain() });
         }

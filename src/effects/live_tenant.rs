@@ -12,11 +12,12 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
-        ident::{AgentName, CellNumber, DatabaseId, Uid},
+        ident::{AgentName, CellNumber, DatabaseId, Uid, Version},
         keys::KeyBytes,
         resolve::AgentLookup,
     },
     plan::{
+        acks::unaware_speakers,
         observed::{DatabaseView, ObservedTenant, Seen, Unseen},
         step::{Done, TenantStep},
     },
@@ -27,7 +28,7 @@ impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
         let (mut database, keys) =
             tokio::join!(self.observe_database(scope), self.keys.observe(&scope.object, &scope.key_secret));
-        let fresh = self.draw(&mut database);
+        let fresh = self.draw(&mut database, scope.algorithm);
         let cell = match &database {
             DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
@@ -65,6 +66,16 @@ impl World<TenantScope> for LiveWorld {
                 self.changed(self.gate.database.perform_repair(row, id, &self.database_fence()).await)
             }
             TenantStep::CreateKeys { ring } => self.keys.perform_create(object, &scope.key_secret, ring).await,
+            TenantStep::ReplaceKeys { ring, uid, version, change: _, acknowledged } => {
+                if let Some(entry) = acknowledged {
+                    self.check_acknowledged(*entry).await?;
+                }
+                self.keys.perform_replace(object, &scope.key_secret, ring, (uid, *version)).await
+            }
+            TenantStep::RecordRing { row, mark } => {
+                self.open_database()?;
+                self.changed(self.gate.database.perform_record_ring(row, mark, &self.database_fence()).await)
+            }
             TenantStep::PutEntry { entry, replace } => {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
@@ -98,6 +109,19 @@ impl World<TenantScope> for LiveWorld {
 impl LiveWorld {
     fn changed(&self, done: Result<(), super::postgres::PgError>) -> Result<Done, EffectError> {
         done.map(|()| Done::Plain).map_err(|e| self.database_error(e))
+    }
+
+    /// Looks at the replicas once more, in the API server itself: whoever came since the cache was filled may not know a
+    /// key that is about to sign.
+    async fn check_acknowledged(&self, version: Version) -> Result<(), EffectError> {
+        let replicas = self.board.observe_live(&self.client).await?;
+        let missing = unaware_speakers(version, &replicas);
+        match missing.first() {
+            None => Ok(()),
+            Some(name) => {
+                Err(EffectError::new(ErrorClass::Transient, format!("replica {name} does not know the new key yet")))
+            }
+        }
     }
 
     async fn observe_database(&self, scope: &TenantScope) -> DatabaseView {

@@ -6,6 +6,7 @@ use crate::api::SecretKeyRef;
 use crate::{
     domain::{
         ident::{AgentName, ObjectId, TenantId, Version},
+        keys::Algorithm,
         resolve::Claimant,
     },
     plan::{
@@ -50,6 +51,8 @@ pub struct TenantScope {
     pub recorded: Recorded,
     /// Name of the Secret with its keys.
     pub key_secret: String,
+    /// How a new key would sign.
+    pub algorithm: Algorithm,
 }
 
 impl Scope for TenantScope {

@@ -6,6 +6,7 @@ use super::{
     error::PluginError,
     observe::{observe_existing, observe_facts, observe_ring},
     report::project_report,
+    rotate::{RotateArgs, rotate},
     token::{TokenArgs, project_claims, project_token},
     tree::render_tree,
     verdict::Goal,
@@ -55,6 +56,16 @@ enum Verb {
         name: String,
         #[command(flatten)]
         token: TokenArgs,
+    },
+    /// Replace the key that signs a Tenant's tokens, or revoke keys in an emergency (needs to change the Tenant)
+    Rotate {
+        /// Name of the Tenant
+        name: String,
+        #[command(flatten)]
+        rotate: RotateArgs,
+        /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+        #[arg(long, default_value = "60s", value_parser = parse_duration)]
+        timeout: Duration,
     },
     /// Wait until a Tenant is ready or deleted
     Wait {
@@ -141,6 +152,9 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
                 eprintln!("note: valid for {} s, the longest that this Tenant accepts", claims.seconds());
             }
             project_token(&ring, &claims).map(|token| token + "\n")
+        }
+        Verb::Rotate { name, rotate: args, timeout } => {
+            rotate(&cluster, &name, &args, timeout, Clock::system().now()).await
         }
         Verb::Wait { name, goal, timeout } => match wait(&cluster, &name, goal, timeout).await {
             Ok(word) => Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP)),

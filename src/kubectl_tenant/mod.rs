@@ -7,6 +7,7 @@
 //! | `observe` | every read; what may not be read is named, the rest is still shown |
 //! | `report` | what was read, as one document (`-o json`, `-o yaml`) |
 //! | `tree` | the document as text |
+//! | `rotate` | rotating and revoking keys: an annotation, and waiting for what it asks |
 //! | `token` | a short-lived token from the tenant's own key |
 //! | `verdict` | what `wait` makes of one state of a Tenant |
 //! | `wait` | waiting until a Tenant is ready or gone |
@@ -17,6 +18,7 @@ mod cluster;
 mod error;
 mod observe;
 mod report;
+mod rotate;
 mod token;
 mod tree;
 mod verdict;

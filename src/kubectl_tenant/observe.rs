@@ -3,7 +3,7 @@
 use super::{cluster::Cluster, error::PluginError, report::Facts};
 use crate::{
     api::{AgentConfig, Tenant, names},
-    domain::{class::ErrorClass, keys::Keyring},
+    domain::{class::ErrorClass, keyring::Keyring},
 };
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
@@ -97,12 +97,8 @@ async fn read_ring(client: &Client, tenant: &Tenant, name: &str) -> Result<Keyri
 
 /// Everything about a Tenant. `agent_api` is the namespace to look for replicas in; `None`: all.
 pub async fn observe_facts(client: &Client, tenant: Tenant, agent_api: Option<&str>) -> Facts {
-    let (ring, agents, leases) = futures::join!(
-        observe_ring(client, &tenant),
-        observe_agents(client, &tenant),
-        observe_leases(client, agent_api)
-    );
-    Facts { tenant, ring, agents, leases }
+    let (agents, leases) = futures::join!(observe_agents(client, &tenant), observe_leases(client, agent_api));
+    Facts { tenant, agents, leases }
 }
 
 async fn observe_agents(client: &Client, tenant: &Tenant) -> Vec<Result<Option<AgentConfig>, PluginError>> {

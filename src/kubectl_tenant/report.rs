@@ -3,11 +3,10 @@
 
 use super::error::PluginError;
 use crate::{
-    api::{AgentConfig, Condition, ConditionType, Tenant, names},
+    api::{AgentConfig, Condition, ConditionType, Tenant, TenantKeyStatus, names},
     domain::{
         ack::Acknowledgement,
         ident::{Incarnation, Version},
-        keys::{Algorithm, KeyState, Keyring, Kid},
     },
 };
 use jiff::Timestamp;
@@ -20,8 +19,6 @@ use uuid::Uuid;
 pub struct Facts {
     /// The Tenant.
     pub tenant: Tenant,
-    /// Its keyring; `None` while no keys are issued.
-    pub ring: Option<Result<Keyring, PluginError>>,
     /// The AgentConfigs, in the order of `spec.agents`; `Ok(None)`: does not exist.
     pub agents: Vec<Result<Option<AgentConfig>, PluginError>>,
     /// The acknowledgement Leases that were found.
@@ -94,23 +91,11 @@ pub struct DatabaseReport {
 pub struct KeysReport {
     /// The Secret that holds them.
     pub secret_name: String,
-    /// The key that signs, as the status has it.
-    pub current_kid: String,
-    /// Every key of the ring; absent if the Secret can't be read.
+    /// The key that signs; absent while its successor is not known everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ring: Option<Vec<KeyReport>>,
-}
-
-/// One key.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyReport {
-    /// Its id.
-    pub kid: Kid,
-    /// How it signs.
-    pub algorithm: Algorithm,
-    /// Where in its life it is.
-    pub state: KeyState,
+    pub current_kid: Option<String>,
+    /// Every key of the ring.
+    pub ring: Vec<TenantKeyStatus>,
 }
 
 /// One agent.
@@ -188,14 +173,7 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
     let keys = status.keys.as_ref().map(|keys| KeysReport {
         secret_name: keys.secret_name.clone(),
         current_kid: keys.current_kid.clone(),
-        ring: match &facts.ring {
-            Some(Ok(ring)) => Some(project_ring(ring)),
-            Some(Err(error)) => {
-                unreadable.push(format!("keys: {error}"));
-                None
-            }
-            None => None,
-        },
+        ring: keys.ring.clone(),
     });
     let default = tenant.spec.default_agent.as_deref().or(tenant.spec.agents.first().map(|a| a.name.as_str()));
     let agents = tenant.spec.agents.iter().zip(&facts.agents).map(|(agent, read)| {
@@ -255,16 +233,6 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
         replicas,
         unreadable,
     }
-}
-
-fn project_ring(ring: &Keyring) -> Vec<KeyReport> {
-    let mut keys: Vec<_> = ring
-        .keys()
-        .iter()
-        .map(|key| KeyReport { kid: key.kid.clone(), algorithm: key.algorithm, state: key.state })
-        .collect();
-    keys.sort_by(|a, b| (a.state, &a.kid).cmp(&(b.state, &b.kid)));
-    keys
 }
 
 /// The condition of a type, if it is there.

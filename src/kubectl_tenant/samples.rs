@@ -3,7 +3,10 @@
 use super::report::Facts;
 use crate::{
     api::{AgentConfig, Tenant, names},
-    domain::keys::{Algorithm, KeyBytes, KeyState, Keyring, Kid, SigningKey},
+    domain::{
+        keyring::{Keyring, NewKey},
+        keys::{Algorithm, KeyBytes, Kid},
+    },
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
@@ -31,7 +34,9 @@ pub fn ready_tenant() -> Tenant {
             "database": { "instance": "main", "databaseId": "00000000-0000-0000-0000-000000000001",
                           "incarnation": "00000000-0000-0000-0000-000000000002",
                           "schema": "at_acme", "role": "at_acme", "schemaVersion": 1 },
-            "keys": { "secretName": "acme-signing-keys", "currentKid": "kid-now" },
+            "keys": { "secretName": "acme-signing-keys", "currentKid": "kid-now", "ring": [
+                { "kid": "kid-now", "state": "Current", "algorithm": "HS256", "lastTransitionTime": "1969-12-31T23:57:00Z" },
+                { "kid": "kid-new", "state": "Standby", "algorithm": "HS256", "lastTransitionTime": "1969-12-31T23:57:00Z" }] },
             "served": { "entryVersion": "40", "servedTime": "1969-12-31T23:57:00Z" },
             "conditions": [
                 condition("Ready", "True", "Ready", "everything holds"),
@@ -73,13 +78,14 @@ pub fn agent() -> AgentConfig {
 
 /// A keyring of two keys.
 pub fn ring() -> Keyring {
-    let key = |kid: &str, state| SigningKey {
+    let key = |kid: &str| NewKey {
         kid: Kid::parse(kid).unwrap(),
         algorithm: Algorithm::HS256,
-        state,
-        key: KeyBytes::new(CANARY.to_vec()),
+        verifying: KeyBytes::new(CANARY.to_vec()),
+        private: None,
     };
-    Keyring::new(2, vec![key("kid-now", KeyState::Current), key("kid-new", KeyState::Standby)]).unwrap()
+    let first = Keyring::first(1, key("kid-now"), 3600, None, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    first.with_standby(key("kid-new"), jiff::Timestamp::UNIX_EPOCH).unwrap()
 }
 
 /// A replica's Lease, renewed that many seconds ago, good for 30.
@@ -99,7 +105,6 @@ pub fn acknowledgement(name: &str, version: u64, seconds_ago: i64) -> Lease {
 pub fn facts(tenant: Tenant) -> Facts {
     Facts {
         tenant,
-        ring: Some(Ok(ring())),
         agents: vec![Ok(Some(agent()))],
         leases: Ok(vec![acknowledgement("agent-api-a", 41, 2), acknowledgement("agent-api-b", 40, 3)]),
     }

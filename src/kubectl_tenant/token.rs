@@ -3,10 +3,7 @@
 use super::error::PluginError;
 use crate::{
     api::Tenant,
-    domain::{
-        class::ErrorClass,
-        keys::{Algorithm, Keyring},
-    },
+    domain::{class::ErrorClass, keyring::Keyring, keys::Algorithm},
 };
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -78,15 +75,19 @@ pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Resu
 /// Signs the claims with the ring's current key.
 ///
 /// # Errors
-/// When the signing library refuses; the ring itself always has a current key.
+/// When no key may sign yet, or the signing library refuses.
 pub fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginError> {
     let bug = |what: &str| PluginError::new(ErrorClass::Bug, format!("the token can't be signed: {what}"));
-    let key = ring.current().ok_or_else(|| bug("the ring has no current key"))?;
-    let algorithm = match key.algorithm {
-        Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+    let waiting = || PluginError::new(ErrorClass::Waiting, "the new key may not sign yet; try again in some seconds");
+    let key = ring.current().ok_or_else(waiting)?;
+    let bytes = key.signing_bytes().ok_or_else(|| bug("its key is incomplete"))?.expose();
+    let (algorithm, signing) = match key.verifying.algorithm {
+        Algorithm::HS256 => (jsonwebtoken::Algorithm::HS256, EncodingKey::from_secret(bytes)),
+        Algorithm::EdDSA => (jsonwebtoken::Algorithm::EdDSA, EncodingKey::from_ed_der(bytes)),
+        Algorithm::ES256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_der(bytes)),
     };
-    let header = Header { kid: Some(key.kid.to_string()), ..Header::new(algorithm) };
-    encode(&header, claims, &EncodingKey::from_secret(key.key.expose())).map_err(|e| bug(&e.to_string()))
+    let header = Header { kid: Some(key.verifying.kid.to_string()), ..Header::new(algorithm) };
+    encode(&header, claims, &signing).map_err(|e| bug(&e.to_string()))
 }
 
 #[cfg(test)]

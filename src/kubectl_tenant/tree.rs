@@ -1,7 +1,7 @@
 //! The document as text: a tree, and the part of it that is not as it should be.
 
 use super::report::{AgentReport, ReplicaReport, ReplicaState, Report, find};
-use crate::api::{Condition, ConditionType};
+use crate::api::{Condition, ConditionType, TenantKeyStatus};
 use jiff::Timestamp;
 
 /// One line and what belongs under it.
@@ -135,13 +135,11 @@ fn database(report: &Report) -> Node {
 
 fn keys(report: &Report) -> Node {
     let Some(keys) = &report.keys else { return Node::leaf("keys: not issued yet", true) };
-    let lines = match &keys.ring {
-        Some(ring) => {
-            let line = |key: &super::report::KeyReport| format!("{}  {:?}  {:?}", key.kid, key.state, key.algorithm);
-            ring.iter().map(|key| Node::leaf(line(key), false)).collect()
-        }
-        None => vec![Node::leaf(format!("{}  Current, as the Tenant's status has it", keys.current_kid), false)],
+    let line = |key: &TenantKeyStatus| {
+        let until = key.expiration_time.map(|until| format!("  until {until}")).unwrap_or_default();
+        format!("{}  {:?}  {}{until}", key.kid, key.state, key.algorithm.as_str())
     };
+    let lines = keys.ring.iter().map(|key| Node::leaf(line(key), false)).collect();
     Node::branch(format!("keys: Secret {}", keys.secret_name), lines)
 }
 
@@ -253,8 +251,8 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
 │  ├─ role at_acme
 │  └─ incarnation 00000000-0000-0000-0000-000000000002
 ├─ keys: Secret acme-signing-keys
-│  ├─ kid-new  Standby  HS256
-│  └─ kid-now  Current  HS256
+│  ├─ kid-now  Current  HS256
+│  └─ kid-new  Standby  HS256
 ├─ agents
 │  └─ support (default): AgentConfig support-bot, revision 3, ready
 └─ replicas: 2 of 2 serve entry version 40, proved 3m ago
@@ -283,15 +281,12 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
     fn what_may_not_be_read_is_named_and_the_rest_is_shown() {
         let denied = |what: &str| PluginError::new(ErrorClass::Denied, format!("you may not read {what}"));
         let read = Facts {
-            ring: Some(Err(denied("the Secret"))),
             agents: vec![Err(denied("the AgentConfig"))],
             leases: Err(denied("Leases")),
             ..facts(ready_tenant())
         };
         let text = render_tree(&project_report(&read, NOW), NOW);
-        assert!(text.contains("│  └─ kid-now  Current, as the Tenant's status has it\n"), "{text}");
         assert!(text.contains("support (default): AgentConfig support-bot, not readable\n"), "{text}");
-        assert!(text.contains("   ├─ keys: you may not read the Secret\n"), "{text}");
         assert!(text.contains("   └─ replicas: you may not read Leases\n"), "{text}");
         assert!(text.contains("schema at_acme"), "{text}");
     }
@@ -300,7 +295,7 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
     fn a_tenant_nobody_looked_at_says_so() {
         let mut tenant = ready_tenant();
         tenant.status = None;
-        let read = Facts { ring: None, leases: Ok(Vec::new()), ..facts(tenant) };
+        let read = Facts { leases: Ok(Vec::new()), ..facts(tenant) };
         let text = render_tree(&project_report(&read, NOW), NOW);
         assert!(text.starts_with("Tenant shop/acme \"Acme Inc.\": the operator has not looked at generation 2 yet"));
         assert!(text.contains("├─ database: not provisioned yet\n├─ keys: not issued yet\n"), "{text}");

@@ -45,7 +45,7 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
     let (namespace, name) = (first.namespace().unwrap_or_default(), first.name_any());
     let mut verdict = resolve_verdict(goal, &uid, Some(&first));
     if verdict == Verdict::Waiting {
-        let watching = watch(cluster, &namespace, &name, goal, &uid);
+        let watching = watch(cluster, &namespace, &name, |tenant| resolve_verdict(goal, &uid, tenant));
         verdict = match tokio::time::timeout(timeout, watching).await {
             Ok(verdict) => verdict?,
             Err(_) => Verdict::Waiting,
@@ -78,13 +78,22 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
     Err(Unreached { error, tree })
 }
 
-async fn watch(cluster: &Cluster, namespace: &str, name: &str, goal: Goal, uid: &str) -> Result<Verdict, PluginError> {
+/// Watches a Tenant until a judge says more than "not yet".
+///
+/// # Errors
+/// When the right to watch is missing; everything else is tried again.
+pub async fn watch(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    judge: impl Fn(Option<&Tenant>) -> Verdict,
+) -> Result<Verdict, PluginError> {
     let api = Api::<Tenant>::namespaced(cluster.client.clone(), namespace);
     let states = watch_object(api, name).default_backoff();
     pin_mut!(states);
     while let Some(state) = states.next().await {
         let verdict = match state {
-            Ok(tenant) => resolve_verdict(goal, uid, tenant.as_ref()),
+            Ok(tenant) => judge(tenant.as_ref()),
             Err(error) => {
                 refused(&error, namespace, name)?;
                 Verdict::Waiting

@@ -60,6 +60,13 @@ pub fn still_unaware(version: Version, replicas: &Replicas) -> Vec<String> {
     replicas.all.iter().filter(|r| r.running && !r.has_applied(version)).map(|r| r.name.clone()).collect()
 }
 
+/// The replicas that speak to us and take or may take requests, and have not applied `version`: for them a key that it
+/// brings is unknown. A replica that never spoke takes no requests before it has applied everything.
+pub fn unaware_speakers(version: Version, replicas: &Replicas) -> Vec<String> {
+    let speaking = replicas.all.iter().filter(|r| r.running && r.acknowledged.is_some());
+    speaking.filter(|r| !r.has_applied(version)).map(|r| r.name.clone()).collect()
+}
+
 /// The verdict on `Served` for an entry at `version` (`None`: it is being written in this pass), and the version whose
 /// acknowledgement is awaited. What was proved once (`recorded`) is not asked again.
 pub fn judge_served(

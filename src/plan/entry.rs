@@ -11,9 +11,9 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState, VerificationKey},
+        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, TenantId, Uid, Version},
-        keys::{Keyring, SigningKey},
+        keyring::Keyring,
         resolve::{AgentLookup, DesiredTenant},
     },
 };
@@ -73,8 +73,10 @@ pub(super) fn plan_entry(
             audience: desired.audience.clone(),
             max_token_seconds: desired.max_token_seconds,
         },
-        keys: ring.keys().iter().map(verification_key).collect(),
-        revoked_kids: BTreeSet::new(),
+        keys: ring.published(),
+        revoked_kids: ring.revoked().clone(),
+        ring_version: ring.version(),
+        ring_request: ring.handled_request().map(ToOwned::to_owned),
     };
     let written = || verdict(Stand::Doing, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
@@ -93,10 +95,6 @@ pub(super) fn plan_entry(
         Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
         Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
     }
-}
-
-fn verification_key(key: &SigningKey) -> VerificationKey {
-    VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, state: key.state, key: key.key.clone() }
 }
 
 /// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
@@ -125,9 +123,9 @@ pub(super) fn withdrawn_entry(
         DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
     };
     let name = tenant_id.database_name(&installation.prefix);
-    let keys = match &observed.keys {
-        Seen::Ours(KeysView { ring: Ok(ring), .. }) => ring.keys().iter().map(verification_key).collect(),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => Vec::new(),
+    let ring = match &observed.keys {
+        Seen::Ours(KeysView { ring: Ok(ring), .. }) => Some(ring),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
     };
     Some(TenantEntry {
         format: FORMAT,
@@ -153,7 +151,9 @@ pub(super) fn withdrawn_entry(
         default_agent: AgentName::parse("none").ok()?,
         mutable: BTreeSet::new(),
         auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
-        keys,
-        revoked_kids: BTreeSet::new(),
+        keys: ring.map(Keyring::published).unwrap_or_default(),
+        revoked_kids: ring.map(|r| r.revoked().clone()).unwrap_or_default(),
+        ring_version: ring.map(Keyring::version).unwrap_or_default(),
+        ring_request: None,
     })
 }

@@ -8,6 +8,7 @@ pub mod cells;
 pub mod delete;
 mod entry;
 pub mod instance;
+mod keys;
 pub mod ledger;
 pub mod observed;
 pub mod progress;

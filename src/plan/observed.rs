@@ -5,7 +5,8 @@ use crate::domain::{
     class::ErrorClass,
     entry::{AgentEntry, TenantEntry},
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, Uid, Version},
-    keys::{KeyBytes, Keyring, KeyringError, Kid},
+    keyring::{Keyring, KeyringError, NewKey, RingMark},
+    keys::KeyBytes,
     resolve::AgentLookup,
 };
 use std::collections::BTreeMap;
@@ -64,8 +65,17 @@ pub struct Recorded {
     pub database_id: Option<DatabaseId>,
     /// The incarnation it had.
     pub incarnation: Option<Incarnation>,
-    /// The entry version whose serving was proved.
-    pub served: Option<Version>,
+    /// The entry whose serving was proved.
+    pub served: Option<Proof>,
+}
+
+/// What a proof of serving was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Version of the entry.
+    pub version: Version,
+    /// Generation of the spec that it was made from.
+    pub generation: Option<i64>,
 }
 
 /// The database of a tenant, as one pass saw it.
@@ -136,8 +146,8 @@ pub struct LedgerRow {
     pub role: String,
     /// Version of its tables.
     pub schema_version: i32,
-    /// Version of its keyring.
-    pub ring_version: i32,
+    /// Its last keyring.
+    pub ring: RingMark,
     /// Where in its life it is.
     pub state: RowState,
     /// When it entered that state, by the database's clock.
@@ -218,10 +228,8 @@ pub struct Replicas {
 pub struct Fresh {
     /// For a new tenant.
     pub incarnation: Incarnation,
-    /// For a new key.
-    pub kid: Kid,
-    /// For a new key.
-    pub key: KeyBytes,
+    /// A new key, of the algorithm that the spec asks for.
+    pub key: NewKey,
     /// For the login of a new cell.
     pub password: KeyBytes,
 }
@@ -298,6 +306,8 @@ pub struct Installation {
     pub epoch: Epoch,
     /// Version of the base tables that new tenants get.
     pub schema_version: i32,
+    /// How late those who sign may still use a key that they read before, in seconds.
+    pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.
     pub ack_timeout_seconds: i64,
 }

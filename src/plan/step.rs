@@ -6,7 +6,8 @@ use crate::{
     domain::{
         entry::{AgentEntry, Behaviour, TenantEntry, UpstreamEntry},
         ident::{CellNumber, Incarnation, TenantId, Uid, Version},
-        keys::{KeyBytes, Keyring},
+        keyring::{Keyring, RingMark},
+        keys::KeyBytes,
     },
 };
 
@@ -36,6 +37,29 @@ pub enum TenantStep {
     CreateKeys {
         /// Its content.
         ring: Keyring,
+    },
+    /// Replaces the content of the signing Secret that was seen, at its version only. Where a key starts to sign that
+    /// every replica must know (`acknowledged`), looks at the replicas once more, not in a cache, and fails while one
+    /// does not.
+    ReplaceKeys {
+        /// The new content.
+        ring: Keyring,
+        /// UID of the Secret.
+        uid: Uid,
+        /// Version of the Secret.
+        version: Version,
+        /// What changes.
+        change: KeyChange,
+        /// The entry version that every replica must have acknowledged.
+        acknowledged: Option<Version>,
+    },
+    /// Tells the ledger which ring is the last one. Fails unless the row is still this one and in use, and never goes
+    /// back to an earlier ring.
+    RecordRing {
+        /// The row of the tenant.
+        row: LedgerRow,
+        /// The ring.
+        mark: RingMark,
     },
     /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of an
     /// AgentConfig to which an active one refers is not there.
@@ -78,6 +102,21 @@ pub enum TenantStep {
     RecordEvent(Notice),
 }
 
+/// What changes in a keyring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// A new key, to be known everywhere before it signs.
+    Standby,
+    /// The new key signs.
+    Promotion,
+    /// Keys verify nothing any more.
+    Revocation,
+    /// Keys that are over are left out, or the longest token is noted.
+    Tidying,
+    /// The Secret was lost, edited or an older one, and is made right.
+    Repair,
+}
+
 /// A new tenant in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provision {
@@ -91,6 +130,8 @@ pub struct Provision {
     pub schema: String,
     /// Its role.
     pub role: String,
+    /// Its first keyring.
+    pub ring: RingMark,
     /// A tombstone with this incarnation is replaced; `None` if there must be no row.
     pub replaces: Option<Incarnation>,
 }

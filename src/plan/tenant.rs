@@ -4,6 +4,7 @@ use super::{
     Plan,
     acks::judge_served,
     entry::plan_entry,
+    keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
     observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Recorded, RowState, Seen},
     step::{Provision, TenantStep},
@@ -14,8 +15,8 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::EntryDatabase,
-        ident::{Incarnation, Uid},
-        keys::{Keyring, SigningKey},
+        ident::{Incarnation, Uid, Version},
+        keyring::RingMark,
         resolve::{AgentLookup, DesiredTenant},
     },
 };
@@ -38,27 +39,46 @@ pub fn plan_tenant(
         return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
     }
     let mut steps = finalizer(true);
-    let (database, home) = plan_database(desired, observed, installation, holding, &mut steps);
+    let (database, home) = plan_database(desired, observed, installation, holding, now, &mut steps);
     let mut verdicts = vec![accepted, database];
     let Some(home) = home else {
         verdicts.extend(standing_tail(observed));
         return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
     };
-    let (keys, ring) = plan_keys(observed, &home, &mut steps);
-    verdicts.push(keys);
-    let Some(ring) = ring else {
+    let keys = plan_keys(desired, observed, installation, &home, now, &mut steps);
+    verdicts.push(keys.verdict);
+    let Some(ring) = keys.ring else {
         verdicts.extend([pending(Part::Published), pending(Part::Served)]);
         return Plan { steps, verdicts, awaits: None, wake_at: None };
     };
     let (published, version) = plan_entry(desired, observed, installation, &home, &ring, now, &mut steps);
     if !published.lets_pass() {
         verdicts.extend([published, pending(Part::Served)]);
-        return Plan { steps, verdicts, awaits: None, wake_at: None };
+        return Plan { steps, verdicts, awaits: None, wake_at: keys.wake_at };
     }
     verdicts.push(published);
-    let (served, awaits) = judge_served(version, Some(home.incarnation), observed.recorded.served, &observed.replicas);
+    let (served, awaits) = judge_spec_served(desired, observed, &home, version);
     verdicts.push(served);
-    Plan { steps, verdicts, awaits, wake_at: None }
+    Plan { steps, verdicts, awaits: awaits.or(keys.awaits), wake_at: keys.wake_at }
+}
+
+/// `Served` of this generation of the spec: once proved, it holds while keys rotate or a damaged entry is made right
+/// again, which writes an entry anew without changing what the user asked for.
+fn judge_spec_served(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    home: &Home,
+    version: Option<Version>,
+) -> (Verdict, Option<Version>) {
+    let recorded = observed.recorded.served;
+    let proved = recorded.map(|proof| proof.version);
+    let (verdict, awaits) = judge_served(version, Some(home.incarnation), proved, &observed.replicas);
+    match recorded {
+        Some(proof) if verdict.reason == Reason::WaitingForReplicas && proof.generation == Some(desired.generation) => {
+            (judge_served(Some(proof.version), None, Some(proof.version), &observed.replicas).0, awaits)
+        }
+        Some(_) | None => (verdict, awaits),
+    }
 }
 
 /// Plans a Tenant whose spec can't be had: nothing, but that the finalizer stays where something was made.
@@ -81,8 +101,10 @@ pub(super) struct Home {
     pub incarnation: Incarnation,
     /// Where it is.
     pub database: EntryDatabase,
-    /// Version of the keyring, as the ledger says.
-    pub ring_version: i32,
+    /// The keyring, as the ledger knows it.
+    pub ring: RingMark,
+    /// The ledger row; `None` while it is being made.
+    pub row: Option<LedgerRow>,
 }
 
 fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Verdict {
@@ -173,7 +195,13 @@ fn standing_tail(observed: &ObservedTenant) -> [Verdict; 3] {
                 Reason::Pending,
                 "the registry holds an earlier state of the spec",
             ),
-            judge_served(Some(*version), Some(entry.incarnation), observed.recorded.served, &observed.replicas).0,
+            judge_served(
+                Some(*version),
+                Some(entry.incarnation),
+                observed.recorded.served.map(|proof| proof.version),
+                &observed.replicas,
+            )
+            .0,
         ),
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
             (pending(Part::Published), pending(Part::Served))
@@ -195,6 +223,7 @@ fn plan_database(
     observed: &ObservedTenant,
     installation: &Installation,
     holding: Holding,
+    now: jiff::Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> (Verdict, Option<Home>) {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DatabaseReady, stand, reason, note);
@@ -208,6 +237,7 @@ fn plan_database(
                 cell: offer.cell,
                 schema: name.clone(),
                 role: name,
+                ring: first_mark(desired, observed, now),
                 replaces,
             };
             let home = Home {
@@ -221,7 +251,8 @@ fn plan_database(
                     max_concurrent_transactions: desired.max_concurrent_transactions,
                     statement_timeout_seconds: desired.statement_timeout_seconds,
                 },
-                ring_version: 1,
+                ring: provision.ring.clone(),
+                row: None,
             };
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
@@ -289,56 +320,8 @@ impl Home {
                 max_concurrent_transactions: desired.max_concurrent_transactions,
                 statement_timeout_seconds: desired.statement_timeout_seconds,
             },
-            ring_version: row.ring_version,
+            ring: row.ring.clone(),
+            row: Some(row.clone()),
         }
     }
-}
-
-fn issued(ring: &Keyring, stand: Stand) -> Verdict {
-    let kid = ring.current().map(|k| k.kid.to_string()).unwrap_or_default();
-    Verdict::new(Part::SigningKeysReady, stand, Reason::Issued, format!("key '{kid}' signs"))
-}
-
-fn plan_keys(observed: &ObservedTenant, home: &Home, steps: &mut Vec<TenantStep>) -> (Verdict, Option<Keyring>) {
-    let verdict = |stand, reason, note: String| Verdict::new(Part::SigningKeysReady, stand, reason, note);
-    match &observed.keys {
-        Seen::Ours(KeysView { ring: Ok(ring), .. }) => (issued(ring, Stand::Holds), Some(ring.clone())),
-        Seen::Ours(KeysView { ring: Err(e), .. }) => {
-            let note = format!("the signing Secret is damaged: {e}; delete it, and it is restored from the registry");
-            (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None)
-        }
-        Seen::Missing if matches!(observed.entry, Seen::Unknown(_)) => {
-            // The entry may hold the ring that was lost: no second key before it is read.
-            let note = "the signing Secret is gone, and the registry entry that may hold its keys can't be read";
-            (verdict(Stand::Unseen(ErrorClass::Transient), Reason::Retrying, note.to_owned()), None)
-        }
-        Seen::Missing => {
-            let ring = restored_ring(observed, home)
-                .map_or_else(|| Keyring::first(observed.fresh.kid.clone(), observed.fresh.key.clone()), Ok);
-            match ring {
-                Ok(ring) => {
-                    steps.push(TenantStep::CreateKeys { ring: ring.clone() });
-                    (issued(&ring, Stand::Doing), Some(ring))
-                }
-                Err(e) => (verdict(Stand::Refused(ErrorClass::Bug), Reason::InternalError, e.to_string()), None),
-            }
-        }
-        Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
-        Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
-    }
-}
-
-/// A lost HS256 ring lives on in the entry of the same data.
-fn restored_ring(observed: &ObservedTenant, home: &Home) -> Option<Keyring> {
-    let Seen::Ours(EntryView { entry: Some(entry), .. }) = &observed.entry else { return None };
-    if entry.incarnation != home.incarnation {
-        return None;
-    }
-    let keys = entry.keys.iter().map(|k| SigningKey {
-        kid: k.kid.clone(),
-        algorithm: k.algorithm,
-        state: k.state,
-        key: k.key.clone(),
-    });
-    Keyring::new(home.ring_version, keys.collect()).ok()
 }

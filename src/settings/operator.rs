@@ -33,6 +33,9 @@ pub struct OperatorSettings {
     pub watch_seconds: u32,
     /// How long a deletion waits for a replica that does not answer, and for open transactions, in seconds.
     pub ack_timeout_seconds: u64,
+    /// How late those who sign may still use a key that they read before, in seconds: a rotated key verifies that much
+    /// longer.
+    pub signer_grace_seconds: u64,
     /// Address of health and metrics.
     pub http_address: SocketAddr,
     /// Logs.
@@ -122,6 +125,7 @@ impl Default for OperatorSettings {
             resync_seconds: 600,
             watch_seconds: 55,
             ack_timeout_seconds: 60,
+            signer_grace_seconds: 300,
             http_address: SocketAddr::from(([0, 0, 0, 0], 8081)),
             log: LogSettings::default(),
         }
@@ -138,6 +142,7 @@ impl Settings for OperatorSettings {
         within("resyncSeconds", self.resync_seconds, 10, 86_400)?;
         within("watchSeconds", self.watch_seconds.into(), 1, 290)?;
         within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
+        within("signerGraceSeconds", self.signer_grace_seconds, 0, 86_400)?;
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
         if self.registry_namespace.is_empty() {

@@ -4,6 +4,7 @@
 
 mod agent;
 mod conditions;
+mod keys;
 mod tenant;
 
 pub use agent::{AgentFacts, project_agent};

@@ -1,18 +1,18 @@
 //! Status of a Tenant.
 
-use super::conditions::{Sources, find, project};
+use super::{
+    conditions::{Sources, find, project},
+    keys::{notice_of_ring, project_keys},
+};
 use crate::{
     api::{
-        ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason, TenantDatabaseStatus, TenantKeysStatus,
-        TenantServedStatus, TenantStatus,
+        ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason, TenantDatabaseStatus, TenantServedStatus,
+        TenantStatus,
     },
-    domain::{
-        class::ErrorClass,
-        ident::{TenantId, Version},
-        keys::Keyring,
-    },
+    domain::{class::ErrorClass, ident::TenantId},
     plan::{
         Plan,
+        acks::{Proof, prove_served},
         ledger::database_id,
         observed::{DatabaseView, Installation, ObservedTenant, RowState, Seen},
         progress::Progress,
@@ -64,7 +64,7 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
         observed_generation: Some(facts.generation),
         tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
         database: database(facts).or_else(|| previous.database.clone()),
-        keys: keys(facts).or_else(|| previous.keys.clone()),
+        keys: project_keys(facts).or_else(|| previous.keys.clone()),
         served: served(facts, previous, now).or_else(|| previous.served.clone()),
         conditions,
     };
@@ -90,7 +90,9 @@ fn part_of(step: &TenantStep) -> Part {
         TenantStep::CreateCell { .. } | TenantStep::Provision(_) | TenantStep::RepairDatabase { .. } => {
             Part::DatabaseReady
         }
-        TenantStep::CreateKeys { .. } => Part::SigningKeysReady,
+        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordRing { .. } => {
+            Part::SigningKeysReady
+        }
         TenantStep::PutEntry { .. } => Part::Published,
         TenantStep::RevokeAccess { .. }
         | TenantStep::CloseDatabase(_)
@@ -116,10 +118,12 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
                 normal(Reason::DataDeleted, format!("schema '{}' was dropped", row.schema))
             }
         },
+        TenantStep::ReplaceKeys { ring, change, .. } => notice_of_ring(ring, *change),
         TenantStep::AddFinalizer
         | TenantStep::CreateCell { .. }
         | TenantStep::Provision(_)
         | TenantStep::CreateKeys { .. }
+        | TenantStep::RecordRing { .. }
         | TenantStep::PutEntry { .. }
         | TenantStep::RevokeAccess { .. }
         | TenantStep::DeleteEntry { .. }
@@ -159,32 +163,23 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     })
 }
 
-fn keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
-    let created = facts.progress.done.iter().find_map(|(step, _)| match step {
-        TenantStep::CreateKeys { ring } => Some(ring),
-        _ => None,
-    });
-    let seen = facts.observed.and_then(|o| match &o.keys {
-        Seen::Ours(view) => view.ring.as_ref().ok(),
-        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    });
-    let kid = created.or(seen).and_then(Keyring::current).map(|k| k.kid.to_string())?;
-    Some(TenantKeysStatus { secret_name: facts.key_secret.to_owned(), current_kid: kid })
-}
-
 /// The proof of this pass. Its time is kept while the entry stays the same.
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
     let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
-    let version: Version = match &facts.observed?.entry {
-        Seen::Ours(view) if holds => view.version,
+    let observed = facts.observed?;
+    let view = match &observed.entry {
+        Seen::Ours(view) if holds => view,
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => return None,
     };
-    let entry_version = version.to_string();
+    let entry_version = view.version.to_string();
     match &previous.served {
         Some(proof) if proof.entry_version == entry_version => Some(proof.clone()),
+        // `Served` may hold by an earlier proof of the same spec while this entry waits for its own.
+        _ if prove_served(view.version, None, &observed.replicas) != Proof::Served => None,
         _ => {
             let served_time = Timestamp::from_second(now.as_second()).unwrap_or(now);
-            Some(TenantServedStatus { entry_version, served_time })
+            let generation = view.entry.as_ref().map(|entry| entry.generation);
+            Some(TenantServedStatus { entry_version, generation, served_time })
         }
     }
 }

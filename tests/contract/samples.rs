@@ -41,7 +41,7 @@ fn samples_are_valid_and_strict() {
         match kind {
             "Tenant" => {
                 let tenant: Tenant = serde_json::from_value(object.clone()).unwrap();
-                resolve_tenant(object_id(&object), 1, &tenant.spec).unwrap();
+                resolve_tenant(object_id(&object), 1, &std::collections::BTreeMap::new(), &tenant.spec).unwrap();
             }
             "AgentConfig" => {
                 let agent: AgentConfig = serde_json::from_value(object.clone()).unwrap();

@@ -6,6 +6,7 @@ use agent_tenancy::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, ObjectId, TenantId},
+        keyring::RingMark,
     },
     plan::{
         observed::{LedgerRow, RowState, render_mark},
@@ -15,7 +16,16 @@ use agent_tenancy::{
 use devkit::PgVersion;
 use uuid::Uuid;
 
-on_both!(create_to_drop, create_to_retain, nothing_made, nothing_made_over_a_tombstone, recreate, repair, round_trips);
+on_both!(
+    create_to_drop,
+    create_to_retain,
+    nothing_made,
+    nothing_made_over_a_tombstone,
+    recreate,
+    repair,
+    ring,
+    round_trips
+);
 
 fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
     let incarnation = row.as_ref().map_or(Incarnation(Uuid::new_v4()), |r| r.incarnation);
@@ -73,6 +83,22 @@ async fn create_to_drop(version: PgVersion) {
         assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
         assert_eq!(facts.row.unwrap().state, RowState::Dropped);
     }
+}
+
+/// The ledger follows the keyring, and never goes back to an earlier one.
+async fn ring(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (id, _, row) = instance.tenant("acme").await;
+    assert_eq!(row.ring, RingMark { version: 1, digest: "first".to_owned() });
+    let mark = |version, digest: &str| RingMark { version, digest: digest.to_owned() };
+    for (late, last) in [(mark(2, "second"), 2), (mark(4, "fourth"), 4), (mark(3, "late"), 4), (mark(4, "again"), 4)] {
+        instance.database.perform_record_ring(&row, &late, &instance.fence).await.unwrap();
+        assert_eq!(instance.row(&id).await.ring.version, last);
+    }
+    assert_eq!(instance.row(&id).await.ring.digest, "fourth");
+    instance.database.perform_revoke_access(&row, &instance.fence).await.unwrap();
+    let refused = instance.database.perform_record_ring(&row, &mark(5, "x"), &instance.fence).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
 }
 
 async fn create_to_retain(version: PgVersion) {

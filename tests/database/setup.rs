@@ -4,6 +4,7 @@ use agent_tenancy::{
     domain::{
         cells::CellRoles,
         ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
+        keyring::RingMark,
         keys::KeyBytes,
         migrations::{bootstrap_login, render_bootstrap},
     },
@@ -146,6 +147,7 @@ impl Instance {
             cell: CellNumber(1),
             schema: name.clone(),
             role: name,
+            ring: RingMark { version: 1, digest: "first".to_owned() },
             replaces: None,
         }
     }

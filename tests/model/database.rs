@@ -7,6 +7,7 @@ use agent_tenancy::{
         class::ErrorClass,
         entry::{Entry, TenantState},
         ident::{CellNumber, DatabaseId, ObjectId, TenantId, Uid},
+        keyring::RingMark,
         keys::KeyBytes,
     },
     effects::error::EffectError,
@@ -110,7 +111,7 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
         schema: wanted.schema.clone(),
         role: wanted.role.clone(),
         schema_version: 1,
-        ring_version: 1,
+        ring: wanted.ring.clone(),
         state: RowState::Active,
         state_since: now,
     };
@@ -142,6 +143,15 @@ pub fn repair(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
     }
     state.database.members.insert(row.role.clone());
     state.database.grants.insert(row.role.clone());
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &RingMark) -> Result<Done, EffectError> {
+    let held = hold(&mut state.database, row, &[RowState::Active])?;
+    if held.ring.version < mark.version {
+        held.ring = mark.clone();
+    }
     state.wrote();
     Ok(Done::Plain)
 }
@@ -216,7 +226,7 @@ fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<D
         schema: name.clone(),
         role: name,
         schema_version: 0,
-        ring_version: 0,
+        ring: RingMark { version: 0, digest: String::new() },
         state: RowState::Dropped,
         state_since: state.now,
     };

@@ -132,6 +132,7 @@ impl Operator {
             cluster_id: "cluster".to_owned(),
             epoch: Epoch(self.epoch),
             schema_version: 1,
+            signer_grace_seconds: 300,
             ack_timeout_seconds: super::state::ACK_TIMEOUT,
         }
     }

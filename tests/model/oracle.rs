@@ -48,7 +48,12 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
     let (accepted, ready) = (status_of(conditions(tenant), "Accepted"), status_of(conditions(tenant), "Ready"));
     let generation = tenant.metadata.generation.unwrap_or_default();
     assert_eq!(tenant.status.as_ref().unwrap().observed_generation, Some(generation), "{key:?}");
-    let Ok(desired) = resolve_tenant(scope.object.clone(), generation, &tenant.spec) else {
+    let Ok(desired) = resolve_tenant(
+        scope.object.clone(),
+        generation,
+        tenant.metadata.annotations.as_ref().unwrap_or(&std::collections::BTreeMap::new()),
+        &tenant.spec,
+    ) else {
         assert_eq!(accepted, ("False", "InvalidSpec"), "{key:?}");
         return;
     };
@@ -110,9 +115,18 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let status = tenant.status.as_ref().unwrap();
     let secret = &state.secrets[&(desired.object.namespace.clone(), format!("{}-signing-keys", desired.object.name))];
     assert_eq!(secret.owner.as_ref(), Some(&desired.object.uid));
-    let kid = &status.keys.as_ref().unwrap().current_kid;
-    assert_eq!(secret.data["current.kid"], kid.as_bytes());
-    assert!(entry.keys.iter().any(|k| k.kid.as_str() == kid && k.key.expose() == secret.data["current.key"]));
+    let ring = super::secrets::parse(secret).expect("the Secret holds a ring");
+    assert_eq!(
+        (ring.mark(), entry.ring().mark()),
+        (row.ring.clone(), row.ring.clone()),
+        "Secret, entry and ledger agree"
+    );
+    let current = ring.current().expect("a key signs");
+    assert!(ring.standby().is_none(), "no rotation is left half-done");
+    assert_eq!(current.verifying.algorithm, desired.keys.algorithm);
+    assert!(desired.keys.rotate.is_none() || ring.handled_request() == desired.keys.rotate.as_deref());
+    assert!(ring.keys().iter().all(|k| !desired.keys.revoke.contains(&k.verifying.kid)), "revoked means gone");
+    assert_eq!(status.keys.as_ref().unwrap().current_kid.as_deref(), Some(current.verifying.kid.as_str()));
     let version = state.registry[&desired.tenant_id.entry_name()].version.to_string();
     assert_eq!(status.served.as_ref().unwrap().entry_version, version);
     let database = status.database.as_ref().unwrap();

@@ -9,7 +9,10 @@ use super::{
     state::Key,
     user::{agent_spec, key, tenant_spec},
 };
-use agent_tenancy::api::DeletionPolicy::{Delete, Retain};
+use agent_tenancy::api::{
+    DeletionPolicy::{Delete, Retain},
+    SigningAlgorithm,
+};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -61,7 +64,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         1 => proptest::option::weighted(0.8, 0u8..3).prop_map(Action::Credential),
         3 => (0u8..5).prop_map(Action::Database),
         3 => (0usize..3, 0u8..7).prop_map(|(slot, what)| Action::Replica { slot, what }),
-        4 => (slot.clone(), 0u8..8).prop_map(|(slot, what)| Action::Hand { slot, what }),
+        4 => (slot.clone(), 0u8..14).prop_map(|(slot, what)| Action::Hand { slot, what }),
         3 => prop_oneof![1i64..5, Just(61), Just(400)].prop_map(Action::Advance),
         4 => Just(Action::Acknowledge),
         1 => (slot.clone(), 0i64..3).prop_map(|(slot, open)| Action::Transactions { slot, open }),
@@ -90,6 +93,9 @@ fn apply(operator: &mut Operator, action: &Action) {
             }
             if variant % 3 == 0 {
                 spec.auth.audience = format!("audience-{}", variant % 2);
+            }
+            if variant % 5 == 0 {
+                spec.auth.algorithm = SigningAlgorithm::EdDSA;
             }
             if slot == 3 {
                 spec.tenant_id = Some("alpha".to_owned());
@@ -180,6 +186,12 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
             state.database.grants.remove(&role);
         }
         6 => state.strip_finalizer(&key),
+        7 => state.hand_edit_keys(&key),
+        8 => state.hand_damage_keys(&key),
+        9 => state.copy_keys(&key),
+        10 => state.put_keys_back(&key),
+        11 => state.ask_rotation(&key),
+        12 => state.ask_revocation(&key),
         _ => {
             state.registry.remove("cell-main-1");
         }

@@ -38,6 +38,7 @@ fn check_tenant(state: &mut State, entry: &Entry) {
     let first = state.kids.get(&entry.uid).cloned();
     if let (Some(first), TenantState::Active) = (first, entry.state)
         && !entry.keys.iter().any(|k| k.kid == first)
+        && !entry.revoked_kids.contains_key(&first)
     {
         state.violation(format!("the entry of {} lost its key '{first}'", entry.tenant_id));
     }

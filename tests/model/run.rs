@@ -75,6 +75,7 @@ fn collect_garbage(state: &mut State) {
 /// Runs passes, lets replicas acknowledge, and lets time pass where a plan waits for it, until nothing happens any more.
 /// An operator that ended is started again.
 pub fn settle(operator: &mut Operator) {
+    let mut failures = 0;
     for _ in 0..300 {
         let writes = operator.state().writes;
         let outcomes = round(operator);
@@ -84,6 +85,12 @@ pub fn settle(operator: &mut Operator) {
         }
         let mut state = operator.state();
         if state.writes > writes || state.acknowledge() {
+            failures = 0;
+            continue;
+        }
+        // A failed effect is tried again; one that keeps failing is how the world is.
+        if failures < 2 && outcomes.iter().any(|o| o.error.is_some()) {
+            failures += 1;
             continue;
         }
         let now = state.now;

@@ -3,6 +3,7 @@
 use super::{
     operator::Operator,
     run::{round, settle},
+    scenarios_keys,
     state::{Key, State},
     user::{agent_spec, key, tenant_spec},
 };
@@ -57,7 +58,7 @@ pub fn settled_base() -> State {
     STATE.clone()
 }
 
-fn created(op: &mut Operator, policy: agent_tenancy::api::DeletionPolicy) {
+pub fn created(op: &mut Operator, policy: agent_tenancy::api::DeletionPolicy) {
     op.state().apply_tenant(&alpha(), tenant_spec(&["x", "y"], policy));
     settle(op);
 }
@@ -294,6 +295,10 @@ fn stories() -> Vec<Scenario> {
         }),
         Scenario::new("the database is away", outages),
         Scenario::new("another database stands in", replaced_database),
+        Scenario::new("keys rotate", scenarios_keys::rotations),
+        Scenario::new("keys are revoked", scenarios_keys::revocations),
+        Scenario::new("a replica holds a rotation", scenarios_keys::held_rotation),
+        Scenario::new("keys edited, lost and put back by hand", scenarios_keys::keys_by_hand),
         Scenario::new("edited by hand", hand_edits),
         Scenario::new("finalizer taken off, deleted: kept, and nothing served", |op| {
             created(op, Delete);

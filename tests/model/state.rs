@@ -120,8 +120,10 @@ pub struct State {
     pub writes: u64,
     pub status_writes: BTreeMap<Uid, usize>,
     pub violations: Vec<String>,
-    /// The kid each Tenant got first, until both places of it were destroyed by hand.
+    /// The key that signs for each Tenant, until every place of it was destroyed by hand.
     pub kids: BTreeMap<Uid, Kid>,
+    /// Copies that people made of signing Secrets.
+    pub backups: BTreeMap<Key, BTreeMap<String, Vec<u8>>>,
     /// Tenants that ever asked for their data to be dropped.
     pub droppable: BTreeSet<Uid>,
     /// A view was stale in this run: what only a fresh view can promise is not asked.
@@ -160,6 +162,7 @@ impl State {
             status_writes: BTreeMap::new(),
             violations: Vec::new(),
             kids: BTreeMap::new(),
+            backups: BTreeMap::new(),
             droppable: BTreeSet::new(),
             stale: false,
             stripped: BTreeSet::new(),

@@ -3,8 +3,8 @@
 use super::{
     database, objects,
     operator::{Operator, Part},
-    registry,
-    state::{CANARY, INSTANCE, KeySecret, State, transient},
+    registry, secrets,
+    state::{CANARY, INSTANCE, State, transient},
 };
 use agent_tenancy::{
     api::names,
@@ -12,7 +12,8 @@ use agent_tenancy::{
     domain::{
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
         ident::{CellNumber, Incarnation, ObjectId, Uid},
-        keys::{HS256_KEY_BYTES, KeyBytes, Keyring, Kid},
+        keyring::{Keyring, NewKey},
+        keys::{Algorithm, HS256_KEY_BYTES, KeyBytes, Kid},
         resolve::{AgentLookup, resolve_claim},
     },
     effects::{
@@ -20,17 +21,17 @@ use agent_tenancy::{
         world::{TenantScope, World},
     },
     plan::{
+        acks::unaware_speakers,
         observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Seen, Unseen},
         step::{Done, TenantStep},
     },
 };
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 impl World<TenantScope> for Operator {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
         let mut state = self.state();
-        let fresh = fresh(&mut state);
+        let fresh = fresh(&mut state, scope.algorithm);
         let now = &*state;
         let old = Part::ALL.map(|part| (part, self.view(part)));
         let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);
@@ -88,7 +89,15 @@ impl World<TenantScope> for Operator {
                 self.database_effect(|s| database::provision(s, wanted, object))
             }
             TenantStep::RepairDatabase { row } => self.database_effect(|s| database::repair(s, row)),
-            TenantStep::CreateKeys { ring } => self.effect(|s| create_keys(s, scope, ring)),
+            TenantStep::CreateKeys { ring } => self.effect(|s| secrets::create(s, scope, ring)),
+            TenantStep::ReplaceKeys { ring, uid, version, acknowledged, .. } => self.effect(|s| {
+                let missing = acknowledged.map(|entry| unaware_speakers(entry, &s.replicas())).unwrap_or_default();
+                if !missing.is_empty() {
+                    return Err(transient(format!("{missing:?} do not know the new key")));
+                }
+                secrets::replace(s, scope, ring, (uid, *version))
+            }),
+            TenantStep::RecordRing { row, mark } => self.database_effect(|s| database::record_ring(s, row, mark)),
             TenantStep::PutEntry { entry, replace } => {
                 self.effect(|s| registry::put(s, Entry::Tenant(entry.clone()), Some(object.uid.clone()), *replace))
             }
@@ -180,14 +189,21 @@ impl Operator {
     }
 }
 
-fn fresh(state: &mut State) -> Fresh {
+fn fresh(state: &mut State, algorithm: Algorithm) -> Fresh {
     let n = state.id();
     let mut key = format!("{CANARY}-KEY-{n}-").into_bytes();
     key.resize(HS256_KEY_BYTES, b'x');
+    let private = (!algorithm.is_symmetric()).then(|| KeyBytes::new(format!("{CANARY}-PRIVATE-{n}").into_bytes()));
+    let kid = Kid::parse(&format!("kid-{n}")).unwrap();
+    let mut verifying = KeyBytes::new(key);
+    if algorithm == Algorithm::EdDSA {
+        verifying = KeyBytes::new(format!("{n:032}").into_bytes());
+    } else if algorithm == Algorithm::ES256 {
+        verifying = KeyBytes::new([vec![4], format!("{n:064}").into_bytes()].concat());
+    }
     Fresh {
         incarnation: Incarnation(Uuid::from_u128(n)),
-        kid: Kid::parse(&format!("kid-{n}")).unwrap(),
-        key: KeyBytes::new(key),
+        key: NewKey { kid, algorithm, verifying, private },
         password: KeyBytes::new(format!("{CANARY}-PW-{n}").into_bytes()),
     }
 }
@@ -235,21 +251,4 @@ fn observe_entry(state: &State, scope: &TenantScope) -> Seen<EntryView> {
         return Seen::Foreign("the registry gives this id to another Tenant".to_owned());
     }
     Seen::Ours(EntryView { secret_uid: secret.uid.clone(), version: secret.version, entry })
-}
-
-fn create_keys(state: &mut State, scope: &TenantScope, ring: &Keyring) -> Result<Done, EffectError> {
-    let name = (scope.object.namespace.clone(), scope.key_secret.clone());
-    if state.secrets.contains_key(&name) {
-        return Err(transient("the Secret exists"));
-    }
-    let kid = ring.current().unwrap().kid.clone();
-    let first = state.kids.entry(scope.object.uid.clone()).or_insert_with(|| kid.clone()).clone();
-    if first != kid && !state.stale {
-        state.violation(format!("a second key for {}: {first}, then {kid}", scope.object));
-    }
-    let (uid, version) = (state.uid("secret"), state.bump());
-    let data: BTreeMap<String, Vec<u8>> = ring.render_secret();
-    state.secrets.insert(name, KeySecret { uid, version, owner: Some(scope.object.uid.clone()), data });
-    state.wrote();
-    Ok(Done::Plain)
 }

@@ -196,15 +196,15 @@ impl State {
 
     pub fn hand_delete_entry(&mut self, id: &TenantId) {
         if self.registry.contains_key(&id.entry_name()) {
-            self.forget_kid_if_secret_is_lost(id);
             self.set_registry(&id.entry_name(), None);
+            self.forget_lost_kids();
         }
     }
 
     pub fn hand_damage_entry(&mut self, id: &TenantId) {
         if let Some(secret) = self.registry.get(&id.entry_name()).cloned() {
-            self.forget_kid_if_secret_is_lost(id);
             self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, None)));
+            self.forget_lost_kids();
         }
     }
 
@@ -214,25 +214,6 @@ impl State {
         entry.auth.issuer = "somebody-else".to_owned();
         entry.database.statement_timeout_seconds += 1;
         self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, Some(Entry::Tenant(entry)))));
-    }
-
-    pub fn hand_delete_keys(&mut self, tenant: &Key) {
-        let name = key(&tenant.0, &format!("{}-signing-keys", tenant.1));
-        let Some(secret) = self.secrets.remove(&name) else { return };
-        let Some(owner) = secret.owner else { return };
-        let kept = self.registry.values().any(|s| matches!(&s.entry, Some(Entry::Tenant(e)) if e.uid == owner));
-        if !kept {
-            self.kids.remove(&owner);
-        }
-    }
-
-    /// Both places of a key gone: then a new one is right.
-    fn forget_kid_if_secret_is_lost(&mut self, id: &TenantId) {
-        let Some(entry) = self.tenant_entry(id) else { return };
-        let (uid, name) = (entry.uid.clone(), key(&entry.namespace, &format!("{}-signing-keys", entry.name)));
-        if !self.secrets.contains_key(&name) {
-            self.kids.remove(&uid);
-        }
     }
 
     pub fn tenant_id(&self, key: &Key) -> Option<TenantId> {

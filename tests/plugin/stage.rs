@@ -2,7 +2,10 @@
 
 use agent_tenancy::{
     api::{AgentConfig, Tenant, crd, names},
-    domain::keys::{KeyBytes, Keyring, Kid},
+    domain::{
+        keyring::{Keyring, NewKey},
+        keys::{Algorithm, KeyBytes, Kid},
+    },
 };
 use anyhow::Context as _;
 use devkit::{Environment, Output, Places, tools};
@@ -111,7 +114,9 @@ impl Stage {
         let tenant = self.tenant(name, json!({})).await?;
         let secret_name = format!("{name}-signing-keys");
         let kid = Kid::parse("kid-1").context("a kid")?;
-        let ring = Keyring::first(kid, KeyBytes::new(KEY.as_bytes().to_vec()))?;
+        let verifying = KeyBytes::new(KEY.as_bytes().to_vec());
+        let new = NewKey { kid, algorithm: Algorithm::HS256, verifying, private: None };
+        let ring = Keyring::first(1, new, 3600, None, Timestamp::now())?;
         let labels = json!({ names::TENANT_UID_LABEL: tenant.uid() });
         let mut secret: Secret =
             serde_json::from_value(json!({ "metadata": { "name": secret_name, "labels": labels } }))?;
@@ -124,7 +129,8 @@ impl Stage {
             "database": { "instance": "main", "databaseId": "00000000-0000-0000-0000-000000000001",
                           "incarnation": INCARNATION, "schema": format!("at_{name}"), "role": format!("at_{name}"),
                           "schemaVersion": 1 },
-            "keys": { "secretName": secret_name, "currentKid": "kid-1" },
+            "keys": { "secretName": secret_name, "currentKid": "kid-1",
+                      "ring": [{ "kid": "kid-1", "state": "Current", "algorithm": "HS256", "lastTransitionTime": "2030-01-01T00:00:00Z" }] },
             "served": { "entryVersion": entry, "servedTime": Timestamp::now() },
             "conditions": Self::list_of(&[("Accepted", "True", "Accepted"), ("Ready", "True", "Ready")])
         });

@@ -10,7 +10,7 @@ use agent_tenancy::{
     domain::{
         entry::{Entry, EntryKind, TenantState},
         ident::{DatabaseId, Version},
-        keys::KeyringError,
+        keyring::KeyringError,
     },
     plan::{
         observed::{DatabaseView, ObservedTenant, RowState, Seen},

@@ -7,7 +7,7 @@ use agent_tenancy::{
     api::{DeletionPolicy, TenantStatus},
     domain::{
         ident::{DatabaseId, Incarnation, Uid},
-        keys::KeyringError,
+        keyring::KeyringError,
     },
     plan::{
         Plan,

@@ -12,7 +12,8 @@ use agent_tenancy::{
             AgentName, CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, ProcessId, TenantId, Uid,
             Version,
         },
-        keys::{KeyBytes, Keyring, Kid},
+        keyring::{Keyring, NewKey},
+        keys::{Algorithm, KeyBytes, Kid},
         resolve::{AgentLookup, DesiredTenant, resolve_tenant},
     },
     plan::{
@@ -20,7 +21,7 @@ use agent_tenancy::{
         delete::{Departing, plan_deletion},
         observed::{
             CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
         },
         progress::Progress,
         step::{Done, TenantStep},
@@ -63,7 +64,7 @@ pub fn spec() -> TenantSpec {
 }
 
 pub fn desired() -> DesiredTenant {
-    resolve_tenant(object(), 1, &spec()).unwrap()
+    resolve_tenant(object(), 1, &BTreeMap::new(), &spec()).unwrap()
 }
 
 pub fn installation() -> Installation {
@@ -73,6 +74,7 @@ pub fn installation() -> Installation {
         cluster_id: "cluster".to_owned(),
         epoch: Epoch(1),
         schema_version: 1,
+        signer_grace_seconds: 300,
         ack_timeout_seconds: 60,
     }
 }
@@ -95,6 +97,16 @@ pub fn key(text: &str) -> KeyBytes {
     KeyBytes::new(bytes)
 }
 
+pub fn new_key(kid: &str) -> NewKey {
+    let (kid, verifying) = (Kid::parse(kid).unwrap(), key("CANARY-1"));
+    NewKey { kid, algorithm: Algorithm::HS256, verifying, private: None }
+}
+
+/// The ring of the converged world.
+pub fn ring() -> Keyring {
+    Keyring::first(1, new_key("kid-1"), 3600, None, now()).unwrap()
+}
+
 pub fn row(state: RowState) -> LedgerRow {
     LedgerRow {
         incarnation: incarnation(),
@@ -106,7 +118,7 @@ pub fn row(state: RowState) -> LedgerRow {
         schema: "at_alpha".to_owned(),
         role: "at_alpha".to_owned(),
         schema_version: 1,
-        ring_version: 1,
+        ring: ring().mark(),
         state,
         state_since: now(),
     }
@@ -164,12 +176,7 @@ pub fn untouched() -> ObservedTenant {
         agents,
         cell_entry: true,
         replicas: Replicas { all: vec![replica("r1", 100), replica("r2", 100)], none_wanted: false },
-        fresh: Fresh {
-            incarnation: incarnation(),
-            kid: Kid::parse("kid-1").unwrap(),
-            key: key("CANARY-1"),
-            password: key("CANARY-2"),
-        },
+        fresh: Fresh { incarnation: incarnation(), key: new_key("kid-1"), password: key("CANARY-2") },
     }
 }
 
@@ -182,18 +189,15 @@ pub fn converged() -> ObservedTenant {
         _ => None,
     });
     observed.finalizer = true;
+    let proof = Proof { version: SERVED, generation: Some(1) };
     observed.recorded =
-        Recorded { database_id: Some(database()), incarnation: Some(incarnation()), served: Some(SERVED) };
+        Recorded { database_id: Some(database()), incarnation: Some(incarnation()), served: Some(proof) };
     observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
-    observed.keys = Seen::Ours(KeysView {
-        uid: Uid("uid-keys".to_owned()),
-        version: Version(60),
-        ring: Keyring::first(Kid::parse("kid-1").unwrap(), key("CANARY-1")),
-    });
+    observed.keys = Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), ring: Ok(ring()) });
     observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
     // Later passes draw other random material.
     observed.fresh.incarnation = Incarnation(Uuid::from_u128(2));
-    observed.fresh.kid = Kid::parse("kid-2").unwrap();
+    observed.fresh.key = new_key("kid-2");
     observed
 }
 
@@ -205,6 +209,8 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::Provision(_) => "Provision",
         TenantStep::RepairDatabase { .. } => "RepairDatabase",
         TenantStep::CreateKeys { .. } => "CreateKeys",
+        TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
+        TenantStep::RecordRing { .. } => "RecordRing",
         TenantStep::PutEntry { .. } => "PutEntry",
         TenantStep::RevokeAccess { .. } => "RevokeAccess",
         TenantStep::CloseDatabase(_) => "CloseDatabase",

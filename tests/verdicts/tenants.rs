@@ -7,7 +7,7 @@ use agent_tenancy::{
         class::ErrorClass,
         entry::TenantState,
         ident::{DatabaseId, Incarnation, ObjectId, Uid},
-        keys::KeyringError,
+        keyring::KeyringError,
         resolve::AgentLookup,
     },
     plan::{
@@ -285,8 +285,29 @@ fn a_tenant_that_should_exist() {
                     *ring = Err(KeyringError::Mismatch)
                 }
             },
+            "ReplaceKeys",
+            (Part::SigningKeysReady, Stand::Doing, Reason::Issued),
+        ),
+        (
+            "keys damaged, entry gone",
+            |o| {
+                o.entry = Seen::Missing;
+                if let Seen::Ours(KeysView { ring, .. }) = &mut o.keys {
+                    *ring = Err(KeyringError::Mismatch)
+                }
+            },
             "",
             (Part::SigningKeysReady, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "keys one step ahead of the ledger",
+            |o| {
+                if let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &mut o.keys {
+                    *ring = ring.with_version(2).unwrap()
+                }
+            },
+            "RecordRing PutEntry",
+            (Part::SigningKeysReady, Stand::Doing, Reason::Issued),
         ),
         (
             "AgentConfig leaving",
@@ -352,5 +373,5 @@ fn a_lost_key_comes_back_from_the_entry() {
     let mut observed = converged();
     observed.keys = Seen::Missing;
     let [TenantStep::CreateKeys { ring }] = &present(&observed).steps[..] else { panic!("one step") };
-    assert_eq!(ring.current().unwrap().kid.as_str(), "kid-1");
+    assert_eq!(ring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

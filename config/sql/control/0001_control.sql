@@ -54,7 +54,9 @@ CREATE TABLE agent_tenancy.tenants (
     schema_name text NOT NULL UNIQUE,
     role_name text NOT NULL UNIQUE,
     schema_version integer NOT NULL,
+    -- The last keyring that was written: its version, and a hash of it.
     ring_version integer NOT NULL,
+    ring_digest text NOT NULL,
     state text NOT NULL CHECK (state IN ('active', 'deleting', 'retained', 'dropped')),
     state_since timestamptz NOT NULL DEFAULT now(),
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -98,7 +100,8 @@ $refuse$;
 -- Enters a new tenant, or puts it in place of a tombstone. Fails with ATD01 if this very tenant is there already.
 CREATE FUNCTION agent_tenancy.claim(
     p_tenant_id text, p_incarnation uuid, p_replaces uuid, p_uid text, p_namespace text, p_name text,
-    p_cluster_id text, p_epoch integer, p_cell integer, p_schema text, p_role text, p_schema_version integer
+    p_cluster_id text, p_epoch integer, p_cell integer, p_schema text, p_role text, p_schema_version integer,
+    p_ring_version integer, p_ring_digest text
 ) RETURNS void LANGUAGE plpgsql AS $claim$
 DECLARE
     found_row agent_tenancy.tenants;
@@ -106,14 +109,15 @@ BEGIN
     PERFORM agent_tenancy.lock_tenant(p_tenant_id);
     IF p_replaces IS NULL THEN
         INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell,
-            schema_name, role_name, schema_version, ring_version, state)
+            schema_name, role_name, schema_version, ring_version, ring_digest, state)
         VALUES (p_tenant_id, p_incarnation, p_uid, p_namespace, p_name, p_cluster_id, p_epoch, p_cell,
-            p_schema, p_role, p_schema_version, 1, 'active')
+            p_schema, p_role, p_schema_version, p_ring_version, p_ring_digest, 'active')
         ON CONFLICT DO NOTHING;
     ELSE
         UPDATE agent_tenancy.tenants t SET incarnation = p_incarnation, uid = p_uid, namespace = p_namespace,
             name = p_name, cluster_id = p_cluster_id, epoch = p_epoch, cell = p_cell, schema_name = p_schema,
-            role_name = p_role, schema_version = p_schema_version, ring_version = 1, state = 'active',
+            role_name = p_role, schema_version = p_schema_version, ring_version = p_ring_version,
+            ring_digest = p_ring_digest, state = 'active',
             state_since = now(), created_at = now()
         WHERE t.tenant_id = p_tenant_id AND t.incarnation = p_replaces AND t.state = 'dropped';
     END IF;
@@ -140,14 +144,15 @@ BEGIN
     PERFORM agent_tenancy.lock_tenant(p_tenant_id);
     IF p_replaces IS NULL THEN
         INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell,
-            schema_name, role_name, schema_version, ring_version, state)
+            schema_name, role_name, schema_version, ring_version, ring_digest, state)
         VALUES (p_tenant_id, p_incarnation, p_uid, p_namespace, p_name, p_cluster_id, p_epoch, NULL,
-            p_database_name, p_database_name, 0, 0, 'dropped')
+            p_database_name, p_database_name, 0, 0, '', 'dropped')
         ON CONFLICT DO NOTHING;
     ELSE
         UPDATE agent_tenancy.tenants t SET incarnation = p_incarnation, uid = p_uid, namespace = p_namespace,
             name = p_name, cluster_id = p_cluster_id, epoch = p_epoch, cell = NULL, schema_name = p_database_name,
-            role_name = p_database_name, schema_version = 0, ring_version = 0, state_since = now(), created_at = now()
+            role_name = p_database_name, schema_version = 0, ring_version = 0, ring_digest = '', state_since = now(),
+            created_at = now()
         WHERE t.tenant_id = p_tenant_id AND t.incarnation = p_replaces AND t.state = 'dropped';
     END IF;
     IF FOUND THEN

@@ -7,6 +7,7 @@ use crate::{
     agent_api::registry::{Snapshot, tenant::VerifyKey},
     domain::{
         ident::TenantId,
+        keyring::LEEWAY_SECONDS,
         keys::{Algorithm, Kid},
     },
 };
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 /// Longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// How much clocks may differ, in seconds.
-pub const LEEWAY_SECONDS: i64 = 30;
 /// Longest `sub`, in bytes.
 const MAX_SUB_BYTES: usize = 255;
 
@@ -203,10 +202,12 @@ fn is_token_type(typ: &str) -> bool {
 }
 
 fn check_signature(key: &Arc<VerifyKey>, alg: &str, signed: &str, signature: &str) -> Result<(), TokenError> {
-    let (name, algorithm) = match key.algorithm {
-        Algorithm::HS256 => ("HS256", jsonwebtoken::Algorithm::HS256),
+    let algorithm = match key.algorithm {
+        Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+        Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
     };
-    if alg != name {
+    if alg != key.algorithm.as_str() {
         return Err(TokenError::Algorithm);
     }
     match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm) {

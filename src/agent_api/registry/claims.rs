@@ -3,7 +3,7 @@
 use crate::domain::{
     entry::TenantEntry,
     ident::TenantId,
-    keys::{HS256_KEY_BYTES, Kid},
+    keys::{Kid, can_verify},
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::{BTreeSet, HashMap};
@@ -47,8 +47,8 @@ pub fn resolve_claims(entry: &TenantEntry) -> Result<BTreeSet<Claim>, String> {
         Claim::Role(database.instance.clone(), database.role.clone()),
     ]);
     for key in &entry.keys {
-        if key.key.expose().len() < HS256_KEY_BYTES {
-            return Err(format!("the key '{}' has fewer than {HS256_KEY_BYTES} bytes", key.kid));
+        if !can_verify(key.algorithm, &key.key) {
+            return Err(format!("the key '{}' does not fit the algorithm {}", key.kid, key.algorithm.as_str()));
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, key.key.expose()).as_ref());

@@ -134,6 +134,8 @@ pub fn prepare_keys(entry: &TenantEntry, revoked: &BTreeSet<Kid>) -> Vec<Arc<Ver
             algorithm: k.algorithm,
             key: match k.algorithm {
                 Algorithm::HS256 => DecodingKey::from_secret(k.key.expose()),
+                Algorithm::EdDSA => DecodingKey::from_ed_der(k.key.expose()),
+                Algorithm::ES256 => DecodingKey::from_ec_der(k.key.expose()),
             },
             tenant: entry.tenant_id.clone(),
             issuer: Arc::clone(&issuer),

@@ -1,7 +1,7 @@
 //! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator lists no Secrets there.
 
 use super::{
-    error::{bounded, unless_taken},
+    error::{bounded, required, unless_taken},
     fence::Fence,
     watch::version_of,
 };
@@ -10,7 +10,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Uid, Version},
-        keys::Keyring,
+        keyring::Keyring,
     },
     effects::error::EffectError,
     plan::{
@@ -57,21 +57,32 @@ impl KeySecrets {
     /// As any request; `Transient` if a Secret of that name exists.
     pub async fn perform_create(&self, owner: &ObjectId, name: &str, ring: &Keyring) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let labels = BTreeMap::from([
-            ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
-            (names::TENANT_UID_LABEL.to_owned(), owner.uid.0.clone()),
-        ]);
-        let secret = Secret {
-            metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
-            data: Some(ring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
-            type_: Some("Opaque".to_owned()),
-            ..Secret::default()
-        };
+        let secret = secret(owner, name, ring);
         let api = self.api(&owner.namespace);
         match unless_taken("create the signing Secret", api.create(&PostParams::default(), &secret)).await? {
             Some(_) => Ok(Done::Plain),
             None => Err(EffectError::new(ErrorClass::Transient, format!("Secret '{name}' appeared meanwhile"))),
         }
+    }
+
+    /// Replaces the content of the signing Secret that was seen.
+    ///
+    /// # Errors
+    /// As any request; `Transient` if it changed since it was seen.
+    pub async fn perform_replace(
+        &self,
+        owner: &ObjectId,
+        name: &str,
+        ring: &Keyring,
+        (uid, version): (&Uid, Version),
+    ) -> Result<Done, EffectError> {
+        self.fence.check()?;
+        let mut secret = secret(owner, name, ring);
+        secret.metadata.uid = Some(uid.0.clone());
+        secret.metadata.resource_version = Some(version.to_string());
+        let api = self.api(&owner.namespace);
+        required("replace the signing Secret", api.replace(name, &PostParams::default(), &secret)).await?;
+        Ok(Done::Plain)
     }
 
     /// Deletes the signing Secret that was seen. One that is gone counts as done.
@@ -89,6 +100,20 @@ impl KeySecrets {
         let params = preconditions(uid, version);
         bounded("delete the signing Secret", self.api(&owner.namespace).delete(name, &params)).await?;
         Ok(Done::Plain)
+    }
+}
+
+/// The signing Secret, marked as the Tenant's.
+fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
+    let labels = BTreeMap::from([
+        ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
+        (names::TENANT_UID_LABEL.to_owned(), owner.uid.0.clone()),
+    ]);
+    Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
+        data: Some(ring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
     }
 }
 

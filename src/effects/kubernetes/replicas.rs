@@ -2,6 +2,7 @@
 
 use super::{
     cache::{Cache, Versioned},
+    error::required,
     watch::version_of,
 };
 use crate::{
@@ -11,12 +12,13 @@ use crate::{
         ack::{Acknowledgement, Replica},
         ident::Version,
     },
+    effects::error::EffectError,
     plan::observed::Replicas,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::ResourceExt;
-use std::time::Duration;
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Clocks of two machines differ by at most this much, we assume, when a Lease's own time is read.
 const SKEW: SignedDuration = SignedDuration::from_secs(10);
@@ -122,8 +124,8 @@ impl ApiPod {
 /// How replicas are counted.
 #[derive(Clone)]
 pub enum Source {
-    /// The Pods of the Deployment; a Lease only tells what a Pod acknowledged.
-    Pods(Cache<ApiPod>),
+    /// The Pods that a label selector finds; a Lease only tells what a Pod acknowledged.
+    Pods(Cache<ApiPod>, String),
     /// Fresh Leases (agent API outside the cluster).
     Leases,
 }
@@ -134,6 +136,7 @@ pub struct Board {
     /// The acknowledgement Leases.
     pub leases: Cache<AckLease>,
     source: Source,
+    namespace: String,
     clock: Clock,
     none_wanted: bool,
     /// How long a stale Lease still counts as a running replica.
@@ -141,18 +144,60 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board. `none_wanted`: the installation runs no replica on purpose.
-    pub fn new(source: Source, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
-        Self { leases: Cache::default(), source, clock, none_wanted, grace }
+    /// A board of the replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
+    pub fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
+        Self { leases: Cache::default(), source, namespace, clock, none_wanted, grace }
     }
 
-    /// The replicas as they are now.
+    /// The replicas as the watches know them.
     pub fn observe(&self) -> Replicas {
-        let leases = self.leases.all();
+        let leases: Vec<_> = self.leases.all().into_iter().map(|(_, lease)| lease).collect();
+        let pods: Vec<_> = match &self.source {
+            Source::Pods(pods, _) => pods.all().into_iter().map(|(_, pod)| pod).collect(),
+            Source::Leases => Vec::new(),
+        };
+        self.judge(&leases, &pods)
+    }
+
+    /// The replicas as the API server knows them now: one or two lists. How long a Lease has been silent is still judged
+    /// by what the watch saw.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn observe_live(&self, client: &Client) -> Result<Replicas, EffectError> {
+        let params = ListParams::default().labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
+        let api: Api<Lease> = Api::namespaced(client.clone(), &self.namespace);
+        let found = required("list the acknowledgement Leases", api.list(&params)).await?;
+        let known: BTreeMap<String, Arc<AckLease>> =
+            self.leases.all().into_iter().map(|(_, lease)| (lease.name.clone(), lease)).collect();
+        let leases: Vec<_> = found
+            .items
+            .into_iter()
+            .map(|lease| {
+                let new = AckLease::new(lease, &self.clock);
+                match known.get(&new.name) {
+                    Some(old) if old.version >= new.version => Arc::clone(old),
+                    Some(_) | None => Arc::new(new),
+                }
+            })
+            .collect();
+        let pods = match &self.source {
+            Source::Pods(_, selector) => {
+                let api: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
+                let params = ListParams::default().labels(selector);
+                let found = required("list the replicas' Pods", api.list(&params)).await?;
+                found.items.iter().map(|pod| Arc::new(ApiPod::new(pod))).collect()
+            }
+            Source::Leases => Vec::new(),
+        };
+        Ok(self.judge(&leases, &pods))
+    }
+
+    fn judge(&self, leases: &[Arc<AckLease>], pods: &[Arc<ApiPod>]) -> Replicas {
         let all = match &self.source {
             Source::Leases => leases
                 .iter()
-                .map(|(_, lease)| Replica {
+                .map(|lease| Replica {
                     name: lease.name.clone(),
                     ready: lease.is_fresh(&self.clock, Duration::ZERO),
                     running: lease.is_fresh(&self.clock, self.grace),
@@ -160,19 +205,18 @@ impl Board {
                 })
                 .filter(|r| r.running)
                 .collect(),
-            Source::Pods(pods) => pods
-                .all()
+            Source::Pods(..) => pods
                 .iter()
-                .map(|(_, pod)| Replica {
+                .map(|pod| Replica {
                     name: pod.name.clone(),
                     ready: pod.ready,
                     running: pod.running,
                     acknowledged: leases
                         .iter()
-                        .filter(|(_, l)| l.pod.as_deref() == Some(pod.uid.as_str()))
+                        .filter(|l| l.pod.as_deref() == Some(pod.uid.as_str()))
                         // A restarted container has a new process and a new acknowledgement; the newest counts.
-                        .max_by_key(|(_, l)| l.version)
-                        .and_then(|(_, l)| l.acknowledgement.clone()),
+                        .max_by_key(|l| l.version)
+                        .and_then(|l| l.acknowledgement.clone()),
                 })
                 .filter(|r| r.running)
                 .collect(),

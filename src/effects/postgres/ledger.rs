@@ -4,6 +4,7 @@ use super::{Database, PgError, instance::name_missing_schema, instance::parse_on
 use crate::{
     domain::{
         ident::{CellNumber, DatabaseId, Incarnation, TenantId, Uid},
+        keyring::RingMark,
         migrations::{TENANT_VERSION, tenant_grants},
     },
     plan::observed::{LedgerFacts, LedgerRow, RowState},
@@ -20,7 +21,7 @@ SELECT json_build_object(
     'row', CASE WHEN t.tenant_id IS NOT NULL THEN json_build_object('incarnation', t.incarnation, 'uid', t.uid,
         'namespace', t.namespace, 'name', t.name, 'cluster_id', t.cluster_id, 'cell', coalesce(t.cell, 0),
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
-        'ring_version', t.ring_version, 'state', t.state,
+        'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
     'role_mark', CASE WHEN o.role_id IS NOT NULL
         THEN coalesce(shobj_description(o.role_id, 'pg_authid'), '') END,
@@ -71,7 +72,7 @@ struct RawRow {
     schema: String,
     role: String,
     schema_version: i32,
-    ring_version: i32,
+    ring: RingMark,
     state: String,
     since_micros: i64,
 }
@@ -83,7 +84,7 @@ impl RawRow {
         let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
             .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
         let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
-        let (schema_version, ring_version) = (self.schema_version, self.ring_version);
+        let (schema_version, ring) = (self.schema_version, self.ring);
         Ok(LedgerRow {
             incarnation,
             uid,
@@ -94,7 +95,7 @@ impl RawRow {
             schema,
             role,
             schema_version,
-            ring_version,
+            ring,
             state,
             state_since,
         })

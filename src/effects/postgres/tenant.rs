@@ -9,6 +9,7 @@ use crate::{
     domain::{
         cells::CellRoles,
         ident::{DatabaseId, Incarnation, ObjectId},
+        keyring::RingMark,
         migrations::{TENANT, TENANT_VERSION, tenant_grants},
         sql::{quote_ident, quote_literal},
     },
@@ -69,6 +70,26 @@ impl Database {
         self.change("repairing the tenant", write).await.map(drop)
     }
 
+    /// Notes the last keyring that was written; an earlier one than the ledger knows changes nothing.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands.
+    pub async fn perform_record_ring(&self, row: &LedgerRow, mark: &RingMark, fence: &Fence) -> Result<(), PgError> {
+        let (row, mark, fence) = (row.clone(), mark.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Active])?;
+            let (ring, incarnation) = (render_ring(&mark)?, quote_literal(&row.incarnation.to_string())?);
+            script.add(&format!(
+                "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({ring}), epoch = {} \
+                 WHERE incarnation = {incarnation} AND ring_version < {};",
+                fence.epoch, mark.version
+            ));
+            Ok(())
+        };
+        self.change("noting the keyring", write).await.map(drop)
+    }
+
     /// Takes the agent API's access away: no new transaction of the tenant can start. Row state `deleting`.
     ///
     /// Idempotent; `state_since` stays that of the first call.
@@ -100,9 +121,9 @@ fn write_provision(
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
     let names = literals([&wanted.schema, &wanted.role])?;
-    let (epoch, cell) = (fence.epoch, wanted.cell);
+    let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
     script.add(&format!(
-        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION});"
+        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION}, {ring});"
     ));
     script.as_owner(wanted.cell)?;
     let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
@@ -122,6 +143,10 @@ fn write_provision(
 /// A literal, or NULL.
 pub(super) fn optional(incarnation: Option<Incarnation>) -> Result<String, PgError> {
     Ok(incarnation.map(|i| quote_literal(&i.to_string())).transpose()?.unwrap_or_else(|| "NULL".to_owned()))
+}
+
+fn render_ring(mark: &RingMark) -> Result<String, PgError> {
+    Ok(format!("{}, {}", mark.version, quote_literal(&mark.digest)?))
 }
 
 /// Locks the row, if it is still this owner's and in one of these states.

@@ -10,7 +10,7 @@ const NOW: i64 = 1_800_000_000;
 fn snapshot() -> Snapshot {
     let mut desk = Desk::new();
     let mut acme = tenant("acme");
-    acme.revoked_kids = [Kid::parse("acme-revoked").unwrap()].into();
+    acme.revoked_kids = [(Kid::parse("acme-revoked").unwrap(), jiff::Timestamp::UNIX_EPOCH)].into();
     let mut revoked = acme.keys[1].clone();
     revoked.kid = Kid::parse("acme-revoked").unwrap();
     revoked.key = crate::domain::keys::KeyBytes::new(secret("acme-revoked"));
@@ -46,6 +46,44 @@ fn with_header(change: impl FnOnce(&mut Value)) -> String {
     let mut header = json!({"alg": "HS256", "kid": "acme-current"});
     change(&mut header);
     sign(&header, &claims(), &secret("acme-current"))
+}
+
+/// A key pair of each asymmetric algorithm: its public half as the registry carries it, and a token signed with it.
+fn pair(algorithm: Algorithm) -> (Vec<u8>, String) {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+    let (public, key, alg) = match algorithm {
+        Algorithm::EdDSA => {
+            let pair = Ed25519KeyPair::generate().unwrap();
+            let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
+            (pair.public_key().as_ref().to_vec(), key, jsonwebtoken::Algorithm::EdDSA)
+        }
+        Algorithm::ES256 | Algorithm::HS256 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+            let key = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+            (pair.public_key().as_ref().to_vec(), key, jsonwebtoken::Algorithm::ES256)
+        }
+    };
+    let header = JwtHeader { kid: Some("acme-public".into()), ..JwtHeader::new(alg) };
+    (public, encode(&header, &claims(), &key).unwrap())
+}
+
+#[test]
+fn a_public_key_verifies_its_own_algorithm_and_nothing_else() {
+    for algorithm in [Algorithm::EdDSA, Algorithm::ES256] {
+        let (public, token) = pair(algorithm);
+        let mut desk = Desk::new();
+        let mut acme = tenant("acme");
+        acme.keys[1].kid = Kid::parse("acme-public").unwrap();
+        acme.keys[1].algorithm = algorithm;
+        acme.keys[1].key = crate::domain::keys::KeyBytes::new(public.clone());
+        desk.apply_tenant(&acme);
+        let snapshot = desk.book.snapshot().clone();
+        assert!(verify(&token, &snapshot, NOW).is_ok(), "{algorithm:?}");
+        assert_eq!(verify(&pair(algorithm).1, &snapshot, NOW), Err(TokenError::Signature));
+        // The classic: the public key taken for an HMAC secret.
+        let header = json!({"alg": "HS256", "kid": "acme-public"});
+        assert_eq!(verify(&sign(&header, &claims(), &public), &snapshot, NOW), Err(TokenError::Algorithm));
+    }
 }
 
 #[test]

@@ -15,14 +15,17 @@ use crate::{
     },
 };
 use serde::Deserialize;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What is read of a tenant's entry even if the rest of it can't be.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Glimpse {
     #[serde(default)]
-    revoked_kids: BTreeSet<Kid>,
+    revoked_kids: BTreeMap<Kid, serde::de::IgnoredAny>,
     #[serde(default)]
     incarnation: Option<Incarnation>,
 }
@@ -39,7 +42,7 @@ impl Book {
             references: BTreeSet::new(),
         });
         // First and independently of all else: what is revoked verifies nothing any more.
-        record.revoked.extend(glimpse.revoked_kids);
+        record.revoked.extend(glimpse.revoked_kids.into_keys());
         if let Some(loaded) = &mut record.loaded {
             loaded.keys.retain(|k| !record.revoked.contains(&k.kid));
             for kid in &record.revoked {

@@ -1,0 +1,365 @@
+//! A tenant's keyring: its rules, how it moves on, and how it lies in its Secret.
+//!
+//! The Secret's layout is API: `current.kid`, `current.key` and `current.alg` for those who sign, `ring.json` for the
+//! operator. Each change makes a ring with the next version; the ledger repeats version and digest, so that of a Secret
+//! and an entry that contradict each other the right one is known.
+
+use super::keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey, can_verify};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+mod secret;
+
+/// Most `Previous` keys at once: with them the ring is full, and the next promotion waits.
+pub const MAX_PREVIOUS: usize = 14;
+/// How far the clocks of those who sign and those who verify may differ, in seconds; the agent API allows the same.
+pub const LEEWAY_SECONDS: i64 = 30;
+/// How long a revoked kid stays listed: twice the longest token that the API allows (86,400 s).
+pub const REVOKED_LISTED: SignedDuration = SignedDuration::from_hours(48);
+
+/// One key of a ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKey {
+    /// What verifies; for HS256 that is the key itself.
+    #[serde(flatten)]
+    pub verifying: VerificationKey,
+    /// The private key (PKCS #8, RFC 5208) of EdDSA and ES256; `None` also where it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<KeyBytes>,
+}
+
+impl SigningKey {
+    /// The bytes that sign; `None` where they were lost.
+    pub fn signing_bytes(&self) -> Option<&KeyBytes> {
+        if self.verifying.algorithm.is_symmetric() { Some(&self.verifying.key) } else { self.private.as_ref() }
+    }
+}
+
+/// A new key, drawn for one pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// Its id.
+    pub kid: Kid,
+    /// How it signs.
+    pub algorithm: Algorithm,
+    /// The secret (HS256) or the public key.
+    pub verifying: KeyBytes,
+    /// The private key, if it is another one.
+    pub private: Option<KeyBytes>,
+}
+
+impl NewKey {
+    fn into_key(self, state: KeyState, now: Timestamp) -> SigningKey {
+        let Self { kid, algorithm, verifying, private } = self;
+        let (longest_token_seconds, verifies_until) = (0, None);
+        let verifying = VerificationKey {
+            kid,
+            algorithm,
+            state,
+            since: now,
+            longest_token_seconds,
+            verifies_until,
+            key: verifying,
+        };
+        SigningKey { verifying, private }
+    }
+}
+
+/// A tenant's keys. At most one is `Current`, at most one `Standby`, and there is one of them; kids differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keyring {
+    version: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handled_request: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    revoked: BTreeMap<Kid, Timestamp>,
+    keys: Vec<SigningKey>,
+}
+
+/// Why something is not a keyring. Never quotes the content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// A key of the Secret is missing.
+    #[error("'{0}' is missing")]
+    Missing(&'static str),
+    /// A value does not parse.
+    #[error("'{0}' is damaged")]
+    Damaged(&'static str),
+    /// The keys contradict each other.
+    #[error("'ring.json' must hold one Current key or a Standby, distinct kids, and keys that fit their algorithms")]
+    Inconsistent,
+    /// `current.*` is not the ring's current key.
+    #[error("'current.kid', 'current.key' or 'current.alg' is not the ring's Current key")]
+    Mismatch,
+}
+
+/// What the ledger repeats of a ring.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RingMark {
+    /// Its version.
+    pub version: i32,
+    /// Hash of all of it but private keys.
+    pub digest: String,
+}
+
+impl Keyring {
+    /// A ring of these parts.
+    ///
+    /// # Errors
+    /// When a rule of rings is broken.
+    pub fn new(
+        version: i32,
+        handled_request: Option<String>,
+        revoked: BTreeMap<Kid, Timestamp>,
+        keys: Vec<SigningKey>,
+    ) -> Result<Self, KeyringError> {
+        let count = |state| keys.iter().filter(|k| k.verifying.state == state).count();
+        let kids: BTreeSet<_> = keys.iter().map(|k| &k.verifying.kid).collect();
+        let fits = |k: &SigningKey| {
+            let usable = k.verifying.state == KeyState::Previous || k.signing_bytes().is_some();
+            let ends = (k.verifying.state == KeyState::Previous) == k.verifying.verifies_until.is_some();
+            // A revoked key stays only while it is the one that signs: until the next one may.
+            let alive = k.verifying.state == KeyState::Current || !revoked.contains_key(&k.verifying.kid);
+            usable && ends && alive && can_verify(k.verifying.algorithm, &k.verifying.key)
+        };
+        let (current, standby) = (count(KeyState::Current), count(KeyState::Standby));
+        let right = current <= 1 && standby <= 1 && current + standby >= 1 && count(KeyState::Previous) <= MAX_PREVIOUS;
+        if !right || kids.len() != keys.len() || !keys.iter().all(fits) || version < 1 {
+            return Err(KeyringError::Inconsistent);
+        }
+        Ok(Self { version, handled_request, revoked, keys })
+    }
+
+    /// The ring of a new tenant. Its first key is current at once: nobody signs before the tenant is served. `request`
+    /// is the rotation that was asked for by then; there is nothing to rotate yet.
+    ///
+    /// # Errors
+    /// When the key does not fit its algorithm.
+    pub fn first(
+        version: i32,
+        new: NewKey,
+        longest_token_seconds: i32,
+        request: Option<String>,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
+        let mut key = new.into_key(KeyState::Current, now);
+        key.verifying.longest_token_seconds = longest_token_seconds;
+        Self::new(version, request, BTreeMap::new(), vec![key])
+    }
+
+    /// A ring from what the registry entry holds of it, with the private keys that `private` still knows. Keys that can't
+    /// sign any more verify until their tokens have expired; `fallback` takes the place of a lost private key.
+    ///
+    /// # Errors
+    /// When that is no ring.
+    pub fn restored(
+        version: i32,
+        published: &PublishedRing<'_>,
+        private: impl Fn(&VerificationKey) -> Option<KeyBytes>,
+        (fallback, grace_seconds): (NewKey, i64),
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
+        let mut keys: Vec<SigningKey> =
+            published.keys.iter().map(|k| SigningKey { verifying: k.clone(), private: private(k) }).collect();
+        for key in &mut keys {
+            if key.signing_bytes().is_none() && key.verifying.state != KeyState::Previous {
+                retire(key, now, grace_seconds);
+            }
+        }
+        if !keys.iter().any(|k| k.verifying.state != KeyState::Previous) {
+            keys.push(fallback.into_key(KeyState::Standby, now));
+        }
+        Self::new(version, published.request.map(ToOwned::to_owned), published.revoked.clone(), keys)
+    }
+
+    /// The same keys as another version.
+    ///
+    /// # Errors
+    /// When the version is not positive.
+    pub fn with_version(&self, version: i32) -> Result<Self, KeyringError> {
+        Self::new(version, self.handled_request.clone(), self.revoked.clone(), self.keys.clone())
+    }
+
+    /// Counts changes of the ring.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// All keys, a revoked one that still stands for `Current` among them.
+    pub fn keys(&self) -> &[SigningKey] {
+        &self.keys
+    }
+
+    /// The last rotation request that was fulfilled.
+    pub fn handled_request(&self) -> Option<&str> {
+        self.handled_request.as_deref()
+    }
+
+    /// Revoked kids, and when each was.
+    pub fn revoked(&self) -> &BTreeMap<Kid, Timestamp> {
+        &self.revoked
+    }
+
+    /// The key that signs; `None` while its successor waits to be known everywhere.
+    pub fn current(&self) -> Option<&SigningKey> {
+        self.in_state(KeyState::Current).next()
+    }
+
+    /// The key that will sign next.
+    pub fn standby(&self) -> Option<&SigningKey> {
+        self.in_state(KeyState::Standby).next()
+    }
+
+    /// The keys in a state.
+    pub fn in_state(&self, state: KeyState) -> impl Iterator<Item = &SigningKey> {
+        self.keys.iter().filter(move |k| k.verifying.state == state)
+    }
+
+    /// Whether the key that signs was revoked.
+    pub fn current_is_revoked(&self) -> bool {
+        self.current().is_some_and(|k| self.revoked.contains_key(&k.verifying.kid))
+    }
+
+    /// What the registry entry holds of it: no private key, and nothing revoked.
+    pub fn published(&self) -> Vec<VerificationKey> {
+        let alive = self.keys.iter().filter(|k| !self.revoked.contains_key(&k.verifying.kid));
+        alive.map(|k| k.verifying.clone()).collect()
+    }
+
+    /// What the ledger repeats of it.
+    pub fn mark(&self) -> RingMark {
+        let keys = self.published();
+        PublishedRing {
+            version: self.version,
+            request: self.handled_request.as_deref(),
+            revoked: &self.revoked,
+            keys: &keys,
+        }
+        .mark()
+    }
+
+    /// The next version with a new key that verifies everywhere before it signs. One that waits already is dropped.
+    ///
+    /// # Errors
+    /// When the key does not fit.
+    pub fn with_standby(&self, new: NewKey, now: Timestamp) -> Result<Self, KeyringError> {
+        let others = self.keys.iter().filter(|k| k.verifying.state != KeyState::Standby).cloned();
+        let keys = others.chain([new.into_key(KeyState::Standby, now)]).collect();
+        Self::new(self.version + 1, self.handled_request.clone(), self.revoked.clone(), keys)
+    }
+
+    /// The next version in which the standby signs, and the one that signed until now verifies on until the last of its
+    /// tokens has expired for everybody; not if it was revoked.
+    ///
+    /// # Errors
+    /// Without a standby, or with too many previous keys.
+    pub fn promoted(&self, request: Option<String>, rules: &RingRules, now: Timestamp) -> Result<Self, KeyringError> {
+        if self.standby().is_none() {
+            return Err(KeyringError::Inconsistent);
+        }
+        let mut keys = Vec::new();
+        for mut key in self.keys.iter().cloned() {
+            match key.verifying.state {
+                KeyState::Standby => {
+                    (key.verifying.state, key.verifying.since) = (KeyState::Current, now);
+                    key.verifying.longest_token_seconds = rules.max_token_seconds;
+                }
+                KeyState::Current if self.revoked.contains_key(&key.verifying.kid) => continue,
+                KeyState::Current => retire(&mut key, now, rules.grace_seconds),
+                KeyState::Previous => {}
+            }
+            keys.push(key);
+        }
+        Self::new(self.version + 1, request, self.revoked.clone(), keys)
+    }
+
+    /// The next version without these keys: they verify nothing any more. The one that signs stays in the Secret until
+    /// its successor may sign; `fallback` becomes that successor if there is none.
+    ///
+    /// # Errors
+    /// When the new key does not fit.
+    pub fn revoking(&self, kids: &BTreeSet<Kid>, fallback: NewKey, now: Timestamp) -> Result<Self, KeyringError> {
+        let mut revoked = self.revoked.clone();
+        revoked.extend(kids.iter().map(|kid| (kid.clone(), now)));
+        let stays = |k: &&SigningKey| k.verifying.state == KeyState::Current || !revoked.contains_key(&k.verifying.kid);
+        let mut keys: Vec<SigningKey> = self.keys.iter().filter(stays).cloned().collect();
+        let signs =
+            keys.iter().any(|k| k.verifying.state == KeyState::Current && !revoked.contains_key(&k.verifying.kid));
+        if !signs && !keys.iter().any(|k| k.verifying.state == KeyState::Standby) {
+            keys.push(fallback.into_key(KeyState::Standby, now));
+        }
+        Self::new(self.version + 1, self.handled_request.clone(), revoked, keys)
+    }
+
+    /// The next version without what is over by now and with the longest token that may have been signed; `None` if
+    /// that changes nothing.
+    pub fn tidied(&self, rules: &RingRules, now: Timestamp) -> Option<Self> {
+        let over = |k: &SigningKey| k.verifying.verifies_until.is_some_and(|until| until <= now);
+        let mut keys: Vec<SigningKey> = self.keys.iter().filter(|k| !over(k)).cloned().collect();
+        for key in keys.iter_mut().filter(|k| k.verifying.state == KeyState::Current) {
+            key.verifying.longest_token_seconds = key.verifying.longest_token_seconds.max(rules.max_token_seconds);
+        }
+        let listed = |at: &Timestamp| at.saturating_add(REVOKED_LISTED).is_ok_and(|end| end > now);
+        // The one that still stands for `Current` stays listed.
+        let stands = |kid: &Kid| keys.iter().any(|k| k.verifying.kid == *kid);
+        let revoked: BTreeMap<_, _> =
+            self.revoked.iter().filter(|(kid, at)| listed(at) || stands(kid)).map(|(k, at)| (k.clone(), *at)).collect();
+        let same = keys == self.keys && revoked.len() == self.revoked.len();
+        let next = || Self { version: self.version + 1, handled_request: self.handled_request.clone(), revoked, keys };
+        (!same).then(next)
+    }
+
+    /// When [`Self::tidied`] will next have something to do.
+    pub fn next_tidying(&self) -> Option<Timestamp> {
+        let keys = self.keys.iter().filter_map(|k| k.verifying.verifies_until);
+        let revoked = self.revoked.values().filter_map(|at| at.saturating_add(REVOKED_LISTED).ok());
+        keys.chain(revoked).min()
+    }
+}
+
+/// What tokens and signers may do, as far as it bounds the life of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingRules {
+    /// Longest `exp - iat` of a token, in seconds.
+    pub max_token_seconds: i32,
+    /// How late a signer may still sign with a key that it read before, in seconds.
+    pub grace_seconds: i64,
+}
+
+/// Ends the signing life of a key.
+fn retire(key: &mut SigningKey, now: Timestamp, grace_seconds: i64) {
+    let life = i64::from(key.verifying.longest_token_seconds) + LEEWAY_SECONDS + grace_seconds;
+    key.verifying.state = KeyState::Previous;
+    key.verifying.since = now;
+    key.verifying.verifies_until = Some(now.saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX));
+    // It will never sign again.
+    key.private = None;
+}
+
+/// What the registry entry holds of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PublishedRing<'a> {
+    /// The ring's version.
+    pub version: i32,
+    /// The last rotation request that was fulfilled.
+    pub request: Option<&'a str>,
+    /// Revoked kids, and when each was.
+    pub revoked: &'a BTreeMap<Kid, Timestamp>,
+    /// The keys that verify.
+    pub keys: &'a [VerificationKey],
+}
+
+impl PublishedRing<'_> {
+    /// What the ledger repeats of this ring. Key bytes are part of the hash: they are random and at least 256 bits long,
+    /// so the hash tells nothing about them.
+    pub fn mark(&self) -> RingMark {
+        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
+        RingMark { version: self.version, digest: super::behaviour::short_hash(&[b"ring\0", &bytes]) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

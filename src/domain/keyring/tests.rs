@@ -1,0 +1,121 @@
+//! How rings move on, and what is said of damaged ones.
+
+use super::*;
+use crate::domain::keys::HS256_KEY_BYTES;
+
+const RULES: RingRules = RingRules { max_token_seconds: 3600, grace_seconds: 300 };
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_900_000_000 + seconds).unwrap()
+}
+
+fn new_key(kid: &str) -> NewKey {
+    let verifying = KeyBytes::new(format!("{kid:-<HS256_KEY_BYTES$}").into_bytes());
+    NewKey { kid: Kid::parse(kid).unwrap(), algorithm: Algorithm::HS256, verifying, private: None }
+}
+
+fn ring() -> Keyring {
+    Keyring::first(1, new_key("k1"), 3600, None, at(0)).unwrap()
+}
+
+fn kids(ring: &Keyring, state: KeyState) -> Vec<&str> {
+    ring.in_state(state).map(|k| k.verifying.kid.as_str()).collect()
+}
+
+fn read(data: &BTreeMap<String, Vec<u8>>) -> Result<Keyring, KeyringError> {
+    Keyring::parse_secret(|k| data.get(k).map(Vec::as_slice))
+}
+
+#[test]
+fn a_ring_survives_its_secret() {
+    let rotated = ring().with_standby(new_key("k2"), at(1)).unwrap();
+    let rotated = rotated.promoted(Some("now".to_owned()), &RULES, at(2)).unwrap();
+    let rotated = rotated.revoking(&[Kid::parse("k1").unwrap()].into(), new_key("k3"), at(3)).unwrap();
+    assert_eq!(read(&rotated.render_secret()).unwrap(), rotated);
+}
+
+#[test]
+fn an_edited_secret_is_named_but_never_quoted() {
+    let mut data = ring().render_secret();
+    data.insert("current.key".into(), b"swapped-by-hand-swapped-by-hand-".to_vec());
+    assert_eq!(read(&data).unwrap_err(), KeyringError::Mismatch);
+    data.insert("ring.json".into(), br#"{"version":1,"keys":[{"kid":"!!canary!!"}]}"#.to_vec());
+    assert!(!read(&data).unwrap_err().to_string().contains("canary"));
+}
+
+#[test]
+fn a_key_verifies_before_it_signs_and_after() {
+    let waiting = ring().with_standby(new_key("k2"), at(10)).unwrap();
+    assert_eq!((kids(&waiting, KeyState::Current), kids(&waiting, KeyState::Standby)), (vec!["k1"], vec!["k2"]));
+    let done = waiting.promoted(Some("r1".into()), &RULES, at(20)).unwrap();
+    assert_eq!((kids(&done, KeyState::Current), kids(&done, KeyState::Previous)), (vec!["k2"], vec!["k1"]));
+    assert_eq!((done.version(), done.handled_request()), (3, Some("r1")));
+    // Promotion + longest token + leeway + signers that read their Secret late.
+    assert_eq!(done.next_tidying(), Some(at(20 + 3600 + 30 + 300)));
+    assert!(done.tidied(&RULES, at(3949)).is_none());
+    let later = done.tidied(&RULES, at(3950)).unwrap();
+    assert_eq!(later.published().len(), 1);
+}
+
+#[test]
+fn the_longest_token_a_key_ever_signed_decides() {
+    let short = RingRules { max_token_seconds: 60, ..RULES };
+    let long = RingRules { max_token_seconds: 7200, ..RULES };
+    assert!(ring().tidied(&short, at(1)).is_none());
+    let longer = ring().tidied(&long, at(1)).unwrap();
+    let done = longer.with_standby(new_key("k2"), at(2)).unwrap().promoted(None, &short, at(2)).unwrap();
+    assert_eq!(done.next_tidying(), Some(at(2 + 7200 + 330)));
+}
+
+#[test]
+fn a_revoked_key_is_published_no_more_but_stands_until_its_successor_signs() {
+    let kid: BTreeSet<Kid> = [Kid::parse("k1").unwrap()].into();
+    let revoked = ring().revoking(&kid, new_key("k2"), at(5)).unwrap();
+    assert!(revoked.current_is_revoked());
+    assert_eq!(revoked.published().iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k2"]);
+    let done = revoked.promoted(None, &RULES, at(6)).unwrap();
+    assert_eq!((kids(&done, KeyState::Current), kids(&done, KeyState::Previous)), (vec!["k2"], vec![]));
+    assert!(done.revoked().contains_key(&Kid::parse("k1").unwrap()));
+    assert!(done.tidied(&RULES, at(6 + 48 * 3600)).unwrap().revoked().is_empty());
+}
+
+#[test]
+fn a_full_ring_takes_no_promotion() {
+    let mut full = ring();
+    for i in 0..MAX_PREVIOUS {
+        full = full.with_standby(new_key(&format!("n{i}")), at(1)).unwrap().promoted(None, &RULES, at(1)).unwrap();
+    }
+    let waiting = full.with_standby(new_key("last"), at(2)).unwrap();
+    assert!(waiting.promoted(None, &RULES, at(2)).is_err());
+}
+
+#[test]
+fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
+    let one = ring();
+    let keys = one.published();
+    let published = PublishedRing { version: 1, request: None, revoked: one.revoked(), keys: &keys };
+    assert_eq!(published.mark(), one.mark());
+    let other = Keyring::first(1, new_key("k9"), 3600, None, at(0)).unwrap();
+    assert_ne!(other.mark(), one.mark());
+    let restored = Keyring::restored(1, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    assert_eq!(restored, one);
+}
+
+#[test]
+fn a_lost_private_key_verifies_on_and_is_replaced() {
+    let public = KeyBytes::new(vec![3; 32]);
+    let new = NewKey {
+        kid: Kid::parse("e1").unwrap(),
+        algorithm: Algorithm::EdDSA,
+        verifying: public,
+        private: Some(KeyBytes::new(vec![9; 48])),
+    };
+    let ring = Keyring::first(1, new, 3600, None, at(0)).unwrap();
+    assert!(ring.render_secret()["current.key"].starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
+    let keys = ring.published();
+    assert!(!serde_json::to_string(&keys).unwrap().contains("private"));
+    let published = PublishedRing { version: 1, request: None, revoked: ring.revoked(), keys: &keys };
+    let restored = Keyring::restored(2, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    assert!(restored.current().is_none() && !restored.render_secret().contains_key("current.kid"));
+    assert_eq!((kids(&restored, KeyState::Standby), kids(&restored, KeyState::Previous)), (vec!["k2"], vec!["e1"]));
+}

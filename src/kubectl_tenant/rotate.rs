@@ -1,0 +1,182 @@
+//! Rotating and revoking a tenant's keys: the wish is an annotation, as GitOps tools would set it; then its fulfilment is
+//! waited for.
+
+use super::{
+    cluster::Cluster, error::PluginError, observe::observe_existing, report::find, verdict::Verdict, wait::watch,
+};
+use crate::{
+    api::{ConditionType, KeyStatusState, Reason, Tenant, TenantKeysStatus, names},
+    domain::{class::ErrorClass, keys::Kid},
+};
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
+
+/// What is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RotateArgs {
+    /// Emergency: the keys verify nothing any more, at once. A new key signs as soon as the replicas know it, at the
+    /// latest after two seconds
+    #[arg(long)]
+    pub revoke: bool,
+    /// With --revoke: the key to revoke (may be repeated); without it, every key of the Tenant
+    #[arg(long, value_name = "KID", requires = "revoke", value_parser = parse_kid)]
+    pub kid: Vec<Kid>,
+}
+
+fn parse_kid(text: &str) -> Result<Kid, String> {
+    Kid::parse(text).ok_or_else(|| "a key id has 1 to 64 characters of 'A-Z', 'a-z', '0-9', '_' and '-'".to_owned())
+}
+
+/// What has to come true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Another key than this one signs.
+    Rotated(Option<String>),
+    /// None of these verifies.
+    Revoked(BTreeSet<String>),
+}
+
+/// Asks for a rotation or a revocation and waits for it; no time: only asks. Returns what to print.
+///
+/// # Errors
+/// When the Tenant has no keys, may not be changed, or the time is over; the message says what holds it up.
+pub async fn rotate(
+    cluster: &Cluster,
+    name: &str,
+    args: &RotateArgs,
+    timeout: Duration,
+    now: Timestamp,
+) -> Result<String, PluginError> {
+    let tenant = observe_existing(cluster, name).await?;
+    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    let keys =
+        tenant.status.as_ref().and_then(|s| s.keys.clone()).ok_or_else(|| {
+            PluginError::new(ErrorClass::Waiting, format!("Tenant {namespace}/{name} has no keys yet"))
+        })?;
+    let (wish, annotation, value) = resolve_wish(args, &keys, now)?;
+    let patch = json!({ "metadata": { "annotations": { annotation: value } } });
+    let api = Api::<Tenant>::namespaced(cluster.client.clone(), &namespace);
+    api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(|e| PluginError::of_kube(&e, &format!("annotate the Tenant {namespace}/{name}")))?;
+    let object = format!("tenant.{}/{name}", names::GROUP);
+    if timeout.is_zero() {
+        return Ok(format!("{object} asked\n"));
+    }
+    let watching = watch(cluster, &namespace, &name, |tenant| resolve_fulfilment(&wish, tenant));
+    match tokio::time::timeout(timeout, watching).await {
+        Ok(Ok(Verdict::Reached(word))) => {
+            let current =
+                observe_existing(cluster, &name).await?.status.and_then(|s| s.keys).and_then(|k| k.current_kid);
+            Ok(format!("{object} {word}: key '{}' signs\n", current.unwrap_or_default()))
+        }
+        Ok(Ok(Verdict::Hopeless(why))) => {
+            Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: {why}")))
+        }
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(Verdict::Waiting)) | Err(_) => {
+            let why = observe_existing(cluster, &name).await.map(|t| explain(&t)).unwrap_or_default();
+            let text = format!("Tenant {namespace}/{name}: not done after {}s{why}", timeout.as_secs());
+            Err(PluginError::new(ErrorClass::Waiting, text))
+        }
+    }
+}
+
+/// The wish, and the annotation that tells it.
+fn resolve_wish(
+    args: &RotateArgs,
+    keys: &TenantKeysStatus,
+    now: Timestamp,
+) -> Result<(Wish, &'static str, String), PluginError> {
+    if !args.revoke {
+        let wish = Wish::Rotated(keys.current_kid.clone());
+        return Ok((wish, names::ROTATE_ANNOTATION, format!("kubectl-{}", now.as_millisecond())));
+    }
+    let held: BTreeSet<String> = keys.ring.iter().map(|k| k.kid.clone()).collect();
+    let asked: BTreeSet<String> = args.kid.iter().map(ToString::to_string).collect();
+    if let Some(unknown) = asked.difference(&held).next() {
+        let text = format!("the Tenant has no key '{unknown}'; it has {}", join(&held));
+        return Err(PluginError::new(ErrorClass::Invalid, text));
+    }
+    let kids = if asked.is_empty() { held } else { asked };
+    let value = kids.iter().cloned().collect::<Vec<_>>().join(",");
+    Ok((Wish::Revoked(kids), names::REVOKE_ANNOTATION, value))
+}
+
+fn join(kids: &BTreeSet<String>) -> String {
+    kids.iter().map(|kid| format!("'{kid}'")).collect::<Vec<_>>().join(", ")
+}
+
+fn resolve_fulfilment(wish: &Wish, tenant: Option<&Tenant>) -> Verdict {
+    let Some(tenant) = tenant else { return Verdict::Hopeless("it was deleted meanwhile".to_owned()) };
+    let Some(status) = &tenant.status else { return Verdict::Waiting };
+    let Some(keys) = &status.keys else { return Verdict::Waiting };
+    let rule = find(&status.conditions, ConditionType::Accepted).filter(|c| c.reason == Reason::InvalidSpec.as_str());
+    if let Some(invalid) = rule {
+        return Verdict::Hopeless(invalid.message.clone());
+    }
+    let pending = find(&status.conditions, ConditionType::SigningKeysReady)
+        .is_some_and(|c| c.reason == Reason::RevocationPending.as_str());
+    match wish {
+        Wish::Rotated(before) if keys.current_kid.is_some() && keys.current_kid != *before => {
+            Verdict::Reached("rotated")
+        }
+        Wish::Revoked(kids) => {
+            let stands = |k: &&crate::api::TenantKeyStatus| kids.contains(&k.kid) || k.state == KeyStatusState::Revoked;
+            let left = keys.ring.iter().any(|k| stands(&k)) || keys.current_kid.is_none() || pending;
+            if left { Verdict::Waiting } else { Verdict::Reached("revoked") }
+        }
+        Wish::Rotated(_) => Verdict::Waiting,
+    }
+}
+
+fn explain(tenant: &Tenant) -> String {
+    let conditions = tenant.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    find(conditions, ConditionType::SigningKeysReady)
+        .map(|c| format!(": {}: {}", c.reason, c.message))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::ready_tenant;
+    use super::*;
+
+    fn keys() -> TenantKeysStatus {
+        ready_tenant().status.unwrap().keys.unwrap()
+    }
+
+    fn wish(revoke: bool, kids: &[&str]) -> Result<(Wish, &'static str, String), PluginError> {
+        let args = RotateArgs { revoke, kid: kids.iter().map(|k| Kid::parse(k).unwrap()).collect() };
+        resolve_wish(&args, &keys(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_rotation_is_done_when_another_key_signs() {
+        let (wish, annotation, value) = wish(false, &[]).unwrap();
+        assert_eq!((annotation, value.as_str()), (names::ROTATE_ANNOTATION, "kubectl-0"));
+        let mut tenant = ready_tenant();
+        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), Verdict::Waiting);
+        tenant.status.as_mut().unwrap().keys.as_mut().unwrap().current_kid = Some("kid-new".to_owned());
+        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), Verdict::Reached("rotated"));
+    }
+
+    #[test]
+    fn a_revocation_is_done_when_nothing_of_it_is_left() {
+        let (all, annotation, value) = wish(true, &[]).unwrap();
+        assert_eq!((annotation, value.as_str()), (names::REVOKE_ANNOTATION, "kid-new,kid-now"));
+        let mut tenant = ready_tenant();
+        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), Verdict::Waiting);
+        let ring = tenant.status.as_mut().unwrap().keys.as_mut().unwrap();
+        ring.ring.retain(|k| k.kid == "other");
+        ring.current_kid = Some("other".to_owned());
+        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), Verdict::Reached("revoked"));
+        let error = wish(true, &["mine"]).unwrap_err();
+        assert!(error.to_string().contains("has no key 'mine'; it has 'kid-new', 'kid-now'"), "{error}");
+    }
+}

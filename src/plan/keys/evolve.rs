@@ -1,0 +1,195 @@
+//! How a ring moves on: revocation first, then what is over, then rotation. Each is one change, written as a whole.
+
+use super::{KeysPlan, Situation, whole_seconds};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        ack::{Acknowledgement, Replica},
+        class::ErrorClass,
+        ident::Version,
+        keyring::{Keyring, KeyringError, MAX_PREVIOUS},
+        keys::KeyState,
+    },
+    plan::{
+        acks::{still_unaware, unaware_speakers},
+        observed::{EntryView, Seen},
+        step::{KeyChange, TenantStep},
+        verdict::{Stand, Verdict},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// A revoked key that signs is replaced at the latest after this time, whether or not every replica knows the new one.
+const REVOCATION: SignedDuration = SignedDuration::from_secs(2);
+/// A rotation that waits longer than this names for whom.
+const HELD: SignedDuration = SignedDuration::from_secs(10);
+/// How long it is told which replica has not confirmed a revocation.
+const REVOCATION_TOLD: SignedDuration = SignedDuration::from_mins(15);
+
+impl Situation<'_> {
+    /// Looks at the true ring, and plans the one change that is due.
+    pub(super) fn evolve(&self, ring: &Keyring, steps: &mut Vec<TenantStep>) -> KeysPlan {
+        let held: std::collections::BTreeSet<_> = ring
+            .keys()
+            .iter()
+            .map(|k| &k.verifying.kid)
+            .filter(|kid| self.desired.keys.revoke.contains(kid) && !ring.revoked().contains_key(kid))
+            .cloned()
+            .collect();
+        let (fresh, now) = (|| self.observed.fresh.key.clone(), whole_seconds(self.now));
+        if !held.is_empty() {
+            return self.change(ring.revoking(&held, fresh(), now), KeyChange::Revocation, None, steps);
+        }
+        if let Some(tidied) = ring.tidied(&self.rules, now) {
+            return self.change(Ok(tidied), KeyChange::Tidying, None, steps);
+        }
+        match ring.standby() {
+            Some(standby)
+                if standby.verifying.algorithm != self.desired.keys.algorithm && !ring.current_is_revoked() =>
+            {
+                self.change(ring.with_standby(fresh(), now), KeyChange::Standby, None, steps)
+            }
+            Some(_) => self.promote(ring, steps),
+            None if self.is_due(ring) => self.change(ring.with_standby(fresh(), now), KeyChange::Standby, None, steps),
+            None => self.rest(ring, self.confirm(ring)),
+        }
+    }
+
+    fn is_due(&self, ring: &Keyring) -> bool {
+        let wanted = &self.desired.keys;
+        let requested = wanted.rotate.is_some() && wanted.rotate.as_deref() != ring.handled_request();
+        let Some(current) = ring.current() else { return false };
+        let aged = self.due_at(ring).is_some_and(|due| due <= self.now);
+        requested || aged || current.verifying.algorithm != wanted.algorithm
+    }
+
+    fn due_at(&self, ring: &Keyring) -> Option<Timestamp> {
+        let current = ring.current()?;
+        current.verifying.since.saturating_add(self.desired.keys.period?).ok()
+    }
+
+    fn change(
+        &self,
+        ring: Result<Keyring, KeyringError>,
+        change: KeyChange,
+        acknowledged: Option<Version>,
+        steps: &mut Vec<TenantStep>,
+    ) -> KeysPlan {
+        match ring {
+            Ok(ring) => {
+                self.write(&ring, change, acknowledged, steps);
+                // The next change may be due at once.
+                KeysPlan { wake_at: Some(self.now), ..KeysPlan::settled(self.verdict(&ring, Stand::Doing), ring) }
+            }
+            Err(e) => KeysPlan::stop(Stand::Refused(ErrorClass::Bug), Reason::InternalError, e.to_string()),
+        }
+    }
+
+    /// Lets the standby sign, once everybody who verifies knows it.
+    fn promote(&self, ring: &Keyring, steps: &mut Vec<TenantStep>) -> KeysPlan {
+        let urgent = ring.current_is_revoked();
+        if !urgent && ring.current().is_some() && ring.in_state(KeyState::Previous).count() >= MAX_PREVIOUS {
+            let note = format!("the ring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
+            return self.rest(ring, self.told(Reason::RotationHeld, note));
+        }
+        let request = self.desired.keys.rotate.clone().or_else(|| ring.handled_request().map(ToOwned::to_owned));
+        let next = |at| ring.promoted(request, &self.rules, at);
+        let deadline = ring.revoked().values().max().and_then(|at| at.saturating_add(REVOCATION).ok());
+        let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.now);
+        let Some(version) = self.published_at(ring) else { return self.rest(ring, self.verdict(ring, Stand::Holds)) };
+        let unaware = self.unaware(version);
+        if unaware.is_empty() {
+            return self.change(next(whole_seconds(self.now)), KeyChange::Promotion, Some(version), steps);
+        }
+        if overdue {
+            return self.change(next(whole_seconds(self.now)), KeyChange::Promotion, None, steps);
+        }
+        let since = ring.standby().map_or(self.now, |k| k.verifying.since);
+        let held_from = since.saturating_add(HELD).unwrap_or(self.now);
+        let verdict = if held_from <= self.now {
+            self.told(Reason::RotationHeld, format!("the new key waits for {}", unaware.join(", ")))
+        } else {
+            self.verdict(ring, Stand::Holds)
+        };
+        let next_look =
+            [Some(held_from).filter(|at| *at > self.now), deadline.filter(|_| urgent)].into_iter().flatten().min();
+        KeysPlan { awaits: Some(version), wake_at: next_look, ..self.rest(ring, verdict) }
+    }
+
+    /// Nothing to change now.
+    fn rest(&self, ring: &Keyring, verdict: Verdict) -> KeysPlan {
+        let due = self.due_at(ring).filter(|_| ring.standby().is_none());
+        let told = self.unconfirmed(ring).and_then(|_| self.pending_from(ring)).filter(|at| *at > self.now);
+        let wake_at = ring.next_tidying().into_iter().chain(due).chain(told).min();
+        let awaits = self.unconfirmed(ring).map(|(version, _)| version);
+        KeysPlan { verdict, ring: Some(ring.clone()), awaits, wake_at }
+    }
+
+    /// How a ring that rests stands: whether everybody has confirmed the last revocation.
+    fn confirm(&self, ring: &Keyring) -> Verdict {
+        match self.unconfirmed(ring) {
+            Some((_, names)) if self.pending_from(ring).is_some_and(|at| at <= self.now) => {
+                let note = format!("revoked keys may still verify at {}", names.join(", "));
+                self.told(Reason::RevocationPending, note)
+            }
+            Some(_) | None => self.verdict(ring, Stand::Holds),
+        }
+    }
+
+    fn pending_from(&self, ring: &Keyring) -> Option<Timestamp> {
+        ring.revoked().values().max()?.saturating_add(REVOCATION).ok()
+    }
+
+    /// Who may not know of the last revocation yet, and the version that tells them.
+    fn unconfirmed(&self, ring: &Keyring) -> Option<(Version, Vec<String>)> {
+        let last = ring.revoked().values().max()?;
+        let recent = self.now.duration_since(*last) < REVOCATION_TOLD;
+        let version = self.published_at(ring).filter(|_| recent)?;
+        let names = still_unaware(version, &self.observed.replicas);
+        (!names.is_empty()).then_some((version, names))
+    }
+
+    /// The entry version at which this very ring was published, if it was.
+    fn published_at(&self, ring: &Keyring) -> Option<Version> {
+        match &self.observed.entry {
+            Seen::Ours(EntryView { entry: Some(entry), version, .. }) if entry.ring().mark() == ring.mark() => {
+                Some(*version)
+            }
+            Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+        }
+    }
+
+    /// The replicas that may take requests and do not verify with what is published at `version`.
+    fn unaware(&self, version: Version) -> Vec<String> {
+        let replicas = &self.observed.replicas;
+        let mut unaware = unaware_speakers(version, replicas);
+        let speaking = || replicas.all.iter().filter(|r| r.running);
+        let mut acknowledgements = speaking().filter_map(|r| r.acknowledged.as_ref().map(|a| (r, a)));
+        if acknowledgements.clone().next().is_none() && !replicas.none_wanted {
+            return vec!["a replica of the agent API".to_owned()];
+        }
+        // Who refuses an entry may have kept an earlier one.
+        let refuses = |(replica, ack): (&Replica, &Acknowledgement)| {
+            let refused = ack.quarantine_overflow || ack.quarantined.contains_key(&self.home.incarnation);
+            refused.then(|| replica.name.clone())
+        };
+        unaware.extend(acknowledgements.by_ref().filter_map(refuses));
+        unaware
+    }
+
+    fn told(&self, reason: Reason, note: String) -> Verdict {
+        Verdict::new(Part::SigningKeysReady, Stand::Holds, reason, note)
+    }
+
+    fn verdict(&self, ring: &Keyring, stand: Stand) -> Verdict {
+        match (ring.current(), ring.standby()) {
+            (Some(now), Some(next)) => Verdict::new(
+                Part::SigningKeysReady,
+                stand,
+                Reason::Rotating,
+                format!("key '{}' signs; key '{}' follows", now.verifying.kid, next.verifying.kid),
+            ),
+            (_, Some(_)) | (_, None) => self.issued(ring, stand),
+        }
+    }
+}
