@@ -1,6 +1,6 @@
 //! The stories.
 
-use super::fleet::{Fleet, LONG, sum};
+use super::fleet::{Fleet, LONG, Operator, sum};
 use devkit::{Environment, Options, PgVersion, Postgres, eventually};
 use std::time::{Duration, Instant};
 
@@ -85,9 +85,24 @@ pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
     }
 }
 
-/// How often the operator is killed: 20 times in `KILLS=20 make test`, a few times otherwise.
-fn kills() -> u64 {
-    std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+/// Kills the operator at a random moment after something was begun, and starts it again; every third time, once more while
+/// it starts. Returns how often it was killed.
+async fn kill_at_random(fleet: &Fleet, operator: &mut Operator, chance: &mut u64, round: usize) -> anyhow::Result<u32> {
+    // A step of an LCG (Knuth, MMIX); its high bits are good enough.
+    let mut up_to = |limit: u64| {
+        *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_millis((*chance >> 33) % limit)
+    };
+    // About as long as a tenant takes from beginning to end.
+    tokio::time::sleep(up_to(400)).await;
+    operator.process.kill_9().await?;
+    if round % 3 == 2 {
+        let starting = fleet.spawn_operator("one")?;
+        tokio::time::sleep(up_to(300)).await;
+        starting.process.kill_9().await?;
+    }
+    *operator = fleet.operator("one").await?;
+    Ok(if round % 3 == 2 { 2 } else { 1 })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,17 +110,21 @@ async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_tw
     let fleet = Fleet::new().await?;
     let (_replica, _) = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
+    let mut chance = match std::env::var("KILL_SEED") {
+        Ok(seed) => seed.parse()?,
+        Err(_) => u64::from(std::process::id()),
+    };
+    println!("kills by seed: the same moments again with KILL_SEED={chance}");
     let names: Vec<String> = (0..20).map(|n| format!("t{n:02}")).collect();
     let mut operator = fleet.operator("one").await?;
-    for name in &names {
+    let mut kills = 0;
+    // Half of them at once, then one for each kill, so that every kill meets work.
+    for name in &names[..10] {
         fleet.tenant(name, if name.ends_with('5') { "Retain" } else { "Delete" }).await?;
     }
-    for round in 0..kills() {
-        // Spread over the time that twenty tenants take, differently in each run.
-        let millis = 40 + (u64::from(std::process::id()) * 7919 + round * 104_729) % 700;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        operator.process.kill_9().await?;
-        operator = fleet.operator("one").await?;
+    for (round, name) in names[10..].iter().enumerate() {
+        kills += kill_at_random(&fleet, &mut operator, &mut chance, round).await?;
+        fleet.tenant(name, if name.ends_with('5') { "Retain" } else { "Delete" }).await?;
     }
     for name in &names {
         fleet.wait_ready(name).await?;
@@ -115,16 +134,15 @@ async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_tw
     assert_eq!(fleet.entries("tenant").await?.len(), names.len());
     assert_eq!(fleet.key_secrets().await?.len(), names.len());
 
-    for name in &names {
+    for name in &names[..10] {
         fleet.delete(name).await?;
     }
-    for round in 0..kills() {
-        let millis = 40 + (u64::from(std::process::id()) * 104_729 + round * 7919) % 700;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        operator.process.kill_9().await?;
-        operator = fleet.operator("one").await?;
+    for (round, name) in names[10..].iter().enumerate() {
+        kills += kill_at_random(&fleet, &mut operator, &mut chance, round).await?;
+        fleet.delete(name).await?;
     }
     fleet.wait_no_tenants().await?;
+    println!("killed {kills} times");
     let kept = vec!["t05".to_owned(), "t15".to_owned()];
     assert_eq!(fleet.ledger("retained").await?, kept);
     assert_eq!(fleet.ledger("dropped").await?.len(), names.len() - kept.len());
