@@ -117,7 +117,9 @@ impl ControlPlane {
             // Nobody asks it anything, and alone it needs no election. Many tests delete namespaces at once, which
             // takes hundreds of requests each.
             .args(["--secure-port=0", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"])
-            .args(["--concurrent-namespace-syncs=20", "--allocate-node-cidrs=false"]);
+            .args(["--concurrent-namespace-syncs=20", "--allocate-node-cidrs=false"])
+            // There are no nodes; a test that plays one shall not have its Pods taken away.
+            .arg("--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller");
         let controllers = Process::spawn_in(supervisor, controllers)?;
         let client = Client::try_from(config(&kubeconfig).await?)?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");

@@ -16,6 +16,9 @@ pub struct EnvFile {
     pub kubeconfig: Option<PathBuf>,
     /// URL of the API server.
     pub apiserver: Option<String>,
+    /// The API server's audit log, where it writes one.
+    #[serde(default)]
+    pub audit: Option<PathBuf>,
     /// Where the logs are.
     pub logs: PathBuf,
     /// Its Postgres servers; the first one is the default.

@@ -14,7 +14,7 @@ use kube::{Api, Client, Config, api::PostParams};
 use tokio::sync::OnceCell;
 
 use crate::{
-    EnvFile, Output, PgVersion, Places, Postgres, Process, Spec, commands,
+    EnvFile, Output, PgVersion, Places, Postgres, Process, Request, Spec, audit, commands,
     control_plane::{self, ApiServer, ControlPlane, namespace_ready},
     credentials,
     supervisor::Supervisor,
@@ -32,7 +32,9 @@ pub struct Options {
     pub apiserver_port: Option<u16>,
     /// The first Postgres server's port; without it, a free one.
     pub postgres_port: Option<u16>,
-    /// More flags for kube-apiserver, such as an audit log.
+    /// Record what ServiceAccounts ask of the API server; see [`Environment::requests_from`].
+    pub audit: bool,
+    /// More flags for kube-apiserver.
     pub apiserver_flags: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ impl Default for Options {
             postgres: vec![None],
             apiserver_port,
             postgres_port,
+            audit: false,
             apiserver_flags: Vec::new(),
         }
     }
@@ -75,7 +78,7 @@ impl Environment {
             .get_or_try_init(|| async {
                 match EnvFile::from_env()? {
                     Some(file) => Ok(Environment::attach(file)),
-                    None => Environment::start(Options::default()).await,
+                    None => Environment::start(Options { audit: true, ..Options::default() }).await,
                 }
             })
             .await
@@ -104,11 +107,15 @@ impl Environment {
         options: &Options,
         tools: Option<tools::ControlPlaneTools>,
     ) -> anyhow::Result<Environment> {
+        let audit = (options.audit && tools.is_some()).then(|| supervisor.logs().join("audit.log"));
         let plane = async {
             match &tools {
                 Some(tools) => {
-                    let flags = &options.apiserver_flags;
-                    ControlPlane::start(supervisor, tools, options.apiserver_port, flags).await.map(Some)
+                    let mut flags = options.apiserver_flags.clone();
+                    if let Some(log) = &audit {
+                        flags.extend(audit::flags(&supervisor.data(), log)?);
+                    }
+                    ControlPlane::start(supervisor, tools, options.apiserver_port, &flags).await.map(Some)
                 }
                 None => Ok(None),
             }
@@ -125,6 +132,7 @@ impl Environment {
         let file = EnvFile {
             kubeconfig: control_plane.as_ref().map(|plane| plane.kubeconfig.clone()),
             apiserver: control_plane.as_ref().map(|plane| plane.apiserver.url()),
+            audit: audit.clone(),
             logs: supervisor.logs().to_owned(),
             postgres: servers.iter().map(Postgres::entry).collect(),
         };
@@ -242,6 +250,12 @@ impl Environment {
             .context("the kubeconfig names no cluster")?;
         let (server, ca) = (cluster.server, cluster.certificate_authority);
         Ok((server.context("the kubeconfig names no server")?, ca.context("the kubeconfig names no CA")?.into()))
+    }
+
+    /// Every request, answered by now, of the ServiceAccounts of that namespace; only with [`Options::audit`].
+    pub fn requests_from(&self, namespace: &str) -> anyhow::Result<Vec<Request>> {
+        let log = self.file.audit.as_deref().context("this environment was started without an audit log")?;
+        audit::requests_from(log, namespace)
     }
 
     /// Starts one of our own programs. In an environment of one's own it ends with it, else with this process.

@@ -27,6 +27,7 @@
 //! | --- | --- |
 //! | `environment`, `env_file` | [`Environment`]: started, or attached to through `$DEVKIT_ENV` |
 //! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
+//! | `audit` | [`Request`]: what ServiceAccounts asked the API server for |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
 //! | `release` | [`Release`]: the chart's rights, accounts and settings for programs beside the cluster |
@@ -36,6 +37,7 @@
 //! | `tools` | finding, fetching and building the programs |
 //! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
 
+mod audit;
 pub mod bench;
 mod commands;
 mod control_plane;
@@ -55,6 +57,7 @@ mod supervisor;
 pub mod tools;
 mod wait;
 
+pub use audit::Request;
 pub use commands::Output;
 pub use control_plane::ApiServer;
 pub use env_file::{EnvFile, PostgresEntry};

@@ -70,7 +70,8 @@ impl From<What> for Options {
 /// Does what the command line says.
 pub(crate) async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
-        Verb::Run { what, command } => run::run(what.into(), &command).await,
+        // A test may ask what was asked of the API server.
+        Verb::Run { what, command } => run::run(Options { audit: true, ..what.into() }, &command).await,
         Verb::Up { what } => up(what.into()).await,
         Verb::Demo => demo::run(Options::default()).await,
         Verb::Bench(arguments) => bench::run(&arguments).await,

@@ -3,15 +3,10 @@
 //! There is no node, so the chart's Deployments are asked for zero Pods; operator and agent API run beside the cluster
 //! as the chart's ServiceAccounts and with the chart's settings.
 
-use std::{
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::stage::Stage;
-use crate::{Environment, Process, Spec, free_port};
+use crate::{Component, Environment, Process, Program, Release, credentials::write_secret};
 
 const READY: Duration = Duration::from_secs(60);
 /// The release's namespace, and the release.
@@ -89,82 +84,48 @@ pub(super) async fn install(env: &Environment, stage: &mut Stage) -> anyhow::Res
     stage.run(&install).await?;
 
     stage.open("Operator and two replicas of the agent API, as the chart's ServiceAccounts with the chart's settings");
-    let operator = operator(env, stage).await?;
-    let (a, a_url) = replica(env, stage, "a").await?;
-    let (b, b_url) = replica(env, stage, "b").await?;
+    let release = Release::installed(env, NAMESPACE, NAMESPACE).await?;
+    let operator = operator(env, &release, stage).await?;
+    let (a, a_url) = replica(env, &release, stage, "a").await?;
+    let (b, b_url) = replica(env, &release, stage, "b").await?;
     stage.set("A", a_url);
     stage.set("B", b_url);
     Ok(Installation { operator, replicas: [a, b] })
 }
 
-async fn operator(env: &Environment, stage: &Stage) -> anyhow::Result<Process> {
-    let config = settings(stage, "agent-tenancy-operator", "operator.yaml").await?;
+async fn operator(env: &Environment, release: &Release, stage: &Stage) -> anyhow::Result<Process> {
     let password = stage.dir().join("operator-password");
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&password)?;
-    file.write_all(stage.get("OPERATOR_PASSWORD").as_bytes())?;
-    let address = format!("127.0.0.1:{}", free_port()?);
-    // What differs from a Pod: its files and its ports.
-    let variables = vec![
-        ("AGENT_TENANCY__DATABASE__PASSWORD_FILE", password.display().to_string()),
-        ("AGENT_TENANCY__HTTP_ADDRESS", address.clone()),
-    ];
-    let account = env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-operator", stage.dir()).await?;
-    let program = Program { name: "tenant-operator", log: "tenant-operator".to_owned(), account, config, variables };
-    program.start(env, stage, &address).await
+    write_secret(&password, stage.get("OPERATOR_PASSWORD"))?;
+    let program = release.program(env, Component::Operator, &stage.program("tenant-operator"), stage.dir()).await?;
+    let program = program.env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", password);
+    let (program, _, health) = program.on_free_ports()?;
+    start(env, stage, &program, "tenant-operator", &health).await
 }
 
-async fn replica(env: &Environment, stage: &Stage, letter: &str) -> anyhow::Result<(Process, String)> {
-    let config = settings(stage, "agent-tenancy-agent-api", "agent-api.yaml").await?;
-    let (listen, health) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-    let variables = vec![
-        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", NAMESPACE.to_owned()),
-        ("AGENT_TENANCY__HTTP__LISTEN", listen.clone()),
-        ("AGENT_TENANCY__HEALTH__LISTEN", health.clone()),
-    ];
-    let account = env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-agent-api", stage.dir()).await?;
-    let program = Program { name: "agent-api", log: format!("agent-api-{letter}"), account, config, variables };
-    Ok((program.start(env, stage, &health).await?, format!("http://{listen}")))
+async fn replica(
+    env: &Environment,
+    release: &Release,
+    stage: &Stage,
+    letter: &str,
+) -> anyhow::Result<(Process, String)> {
+    let program = release.program(env, Component::AgentApi, &stage.program("agent-api"), stage.dir()).await?;
+    let program = program.env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", release.namespace());
+    let (program, address, health) = program.on_free_ports()?;
+    let process = start(env, stage, &program, &format!("agent-api-{letter}"), &health).await?;
+    Ok((process, format!("http://{address}")))
 }
 
-/// One of our programs with what it needs instead of a Pod.
-struct Program {
-    name: &'static str,
-    log: String,
-    /// Kubeconfig of its ServiceAccount.
-    account: PathBuf,
-    config: PathBuf,
-    variables: Vec<(&'static str, String)>,
-}
-
-impl Program {
-    /// Shows the command, starts it, waits until it is ready.
-    async fn start(self, env: &Environment, stage: &Stage, health: &str) -> anyhow::Result<Process> {
-        let Program { name, log, account, config, variables } = self;
-        let path = |path: &Path| path.display().to_string();
-        let mut spec = Spec::new(log, stage.program(name)).arg("--config").arg(&config).env("KUBECONFIG", &account);
-        let mut words = vec![format!("KUBECONFIG={}", path(&account))];
-        for (variable, value) in &variables {
-            spec = spec.env(variable, value);
-            words.push(format!("{variable}={value}"));
-        }
-        words.push(format!("{name} --config {}", path(&config)));
-        stage.say(&format!("$ {} &", words.join(" \\\n    ")));
-        let process = env.spawn(spec)?;
-        process.wait_http(&format!("http://{health}/readyz"), READY).await?;
-        stage.say(&format!("  → process {} is ready", process.pid()));
-        Ok(process)
-    }
-}
-
-/// The settings that the chart rendered for one program.
-async fn settings(stage: &Stage, config_map: &str, key: &str) -> anyhow::Result<PathBuf> {
-    let path = stage.dir().join(key);
-    if !path.exists() {
-        let pointer = key.replace('.', "\\.");
-        let command = format!("kubectl -n {NAMESPACE} get configmap {config_map} -o jsonpath='{{.data.{pointer}}}'");
-        let (code, text, errors) = stage.quietly(&command).await?;
-        anyhow::ensure!(code == 0 && !text.is_empty(), "the chart rendered no {key}: {}", errors.trim());
-        std::fs::write(&path, text)?;
-    }
-    Ok(path)
+/// Shows the command, starts the program, waits until it is ready.
+async fn start(
+    env: &Environment,
+    stage: &Stage,
+    program: &Program,
+    name: &str,
+    health: &str,
+) -> anyhow::Result<Process> {
+    stage.say(&format!("$ {} &", program.words().join(" \\\n    ")));
+    let process = env.spawn(program.spec(name))?;
+    process.wait_http(&format!("http://{health}/readyz"), READY).await?;
+    stage.say(&format!("  → process {} is ready", process.pid()));
+    Ok(process)
 }
