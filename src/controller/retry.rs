@@ -22,7 +22,7 @@ pub enum Next {
     Never,
 }
 
-/// Decides. `attempts` counts the transient failures in a row, this one included; `chance` is from 0 to 1.
+/// Decides. `attempts` counts the transient and denied ones in a row, this one included; `chance` is from 0 to 1.
 pub fn next(outcome: &Outcome, attempts: u32, chance: f64) -> Next {
     if outcome.gone {
         return Next::Never;
@@ -32,8 +32,9 @@ pub fn next(outcome: &Outcome, attempts: u32, chance: f64) -> Next {
         // The object's next change wakes it; a periodic look would only find the same words.
         Some(ErrorClass::Invalid) => Next::Never,
         Some(ErrorClass::Waiting) => Next::Retry(jitter(WAITING, chance)),
-        Some(ErrorClass::Transient) => Next::Retry(jitter(backoff(attempts), chance)),
-        Some(ErrorClass::Conflict | ErrorClass::Denied | ErrorClass::Bug) => Next::Retry(jitter(LONGEST, chance)),
+        // An API server that was restarted denies everything until it has read the roles, which takes it a moment.
+        Some(ErrorClass::Transient | ErrorClass::Denied) => Next::Retry(jitter(backoff(attempts), chance)),
+        Some(ErrorClass::Conflict | ErrorClass::Bug) => Next::Retry(jitter(LONGEST, chance)),
     }
 }
 
@@ -57,10 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn transient_failures_are_tried_again_ever_more_slowly() {
-        let delays: Vec<_> = [1, 2, 3, 9, 10, 60].map(|n| after(Some(ErrorClass::Transient), n)).into();
-        let seconds = [1, 2, 4, 256, 300, 300].map(|s| Next::Retry(Duration::from_secs(s)));
-        assert_eq!(delays, seconds);
+    fn transient_failures_and_denials_are_tried_again_ever_more_slowly() {
+        for class in [ErrorClass::Transient, ErrorClass::Denied] {
+            let delays: Vec<_> = [1, 2, 3, 9, 10, 60].map(|n| after(Some(class), n)).into();
+            let seconds = [1, 2, 4, 256, 300, 300].map(|s| Next::Retry(Duration::from_secs(s)));
+            assert_eq!(delays, seconds);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    domain::class::ErrorClass,
     effects::{
         gate::{Gate, GateState},
         kubernetes::replicas::Floors,
@@ -160,7 +161,7 @@ impl Scheduler {
                 state.queue.push_at(target.clone(), Urgency::Confirm, now + pause);
             }
         }
-        let transient = outcome.trouble == Some(crate::domain::class::ErrorClass::Transient);
+        let counted = matches!(outcome.trouble, Some(ErrorClass::Transient | ErrorClass::Denied));
         let waits_for_database = outcome.trouble.is_some() && !matches!(self.gate.state(), GateState::Open(_));
         if waits_for_database && matches!(target, Target::Tenant(_)) {
             state.parked.insert(target.clone(), urgency);
@@ -169,7 +170,7 @@ impl Scheduler {
             state.queue.push_at(target.clone(), Urgency::Retry, now + pause);
             return;
         }
-        let attempts = if transient {
+        let attempts = if counted {
             let count = state.attempts.entry(target.clone()).or_default();
             *count = count.saturating_add(1);
             *count
