@@ -1,5 +1,24 @@
-//! The real operator and the real agent API on a real kube-apiserver and Postgres: what a tenant costs, that a converged
-//! fleet is silent, and that nothing is lost or made twice when things break.
+//! The real operator and the real agent API on a real kube-apiserver and Postgres, as the chart's ServiceAccounts: what a
+//! tenant costs, that a converged fleet is silent, that nothing is lost or made twice when things break, and that the
+//! chart grants exactly what is used.
+
+/// Makes a test of each story for the oldest and for the newest Postgres: a story is an `async fn` that takes the version.
+macro_rules! on_each_postgres {
+    ($($story:ident),+ $(,)?) => {
+        mod on_the_oldest_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() -> anyhow::Result<()> {
+                super::$story(devkit::PgVersion::OLDEST).await
+            })+
+        }
+        mod on_the_newest_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() -> anyhow::Result<()> {
+                super::$story(devkit::PgVersion::NEWEST).await
+            })+
+        }
+    };
+}
 
 #[path = "operator/blocked.rs"]
 mod blocked;
@@ -9,6 +28,12 @@ mod broken;
 mod chaos;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/node.rs"]
+mod node;
+#[path = "operator/pods.rs"]
+mod pods;
+#[path = "operator/rights.rs"]
+mod rights;
 #[path = "operator/rotation.rs"]
 mod rotation;
 #[path = "operator/secrecy.rs"]

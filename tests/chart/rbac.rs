@@ -1,6 +1,6 @@
 //! The rights in the rendered roles: named one by one, and none that would open a door.
 
-use super::support::{of_kind, variants};
+use super::support::{find, of_kind, render, variants};
 use serde_json::Value;
 
 fn texts(value: &Value) -> Vec<&str> {
@@ -79,6 +79,19 @@ fn a_scoped_installation_has_no_right_outside_its_namespaces() {
     places.sort_unstable();
     places.dedup();
     assert_eq!(places, ["a", "agent-tenancy-registry", "b", "system"]);
+}
+
+/// Whoever counts replicas by their Leases reads no Pods.
+#[test]
+fn pods_are_read_only_where_replicas_are_pods() {
+    let reads_pods = |args: &[&str]| {
+        let objects = render(args);
+        let role = find(&objects, "Role", "demo-agent-tenancy-operator");
+        role["rules"].as_array().unwrap().iter().any(|rule| texts(&rule["resources"]).contains(&"pods"))
+    };
+    assert!(reads_pods(&[]));
+    assert!(!reads_pods(&["--set", "agentApi.enabled=false"]));
+    assert!(!reads_pods(&["--set", "operator.config.agentApi.replicaSource=Leases"]));
 }
 
 #[test]

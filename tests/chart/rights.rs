@@ -26,29 +26,29 @@ use Place::{Cluster, Elsewhere, Registry, System, Tenants};
 type Rights = &'static [(&'static str, &'static [&'static str], &'static [Place])];
 
 const OPERATOR_MAY: Rights = &[
-    ("tenants/agent-tenancy.dev", &["get", "list", "watch", "update", "patch"], &[Tenants]),
-    ("agentconfigs/agent-tenancy.dev", &["get", "list", "watch", "update", "patch"], &[Tenants]),
-    ("tenants.status/agent-tenancy.dev", &["get", "update", "patch"], &[Tenants]),
-    ("agentconfigs.status/agent-tenancy.dev", &["get", "update", "patch"], &[Tenants]),
-    ("tenants.finalizers/agent-tenancy.dev", &["update"], &[Tenants]),
-    ("agentconfigs.finalizers/agent-tenancy.dev", &["update"], &[Tenants]),
-    ("secrets", &["get", "create", "update", "patch", "delete"], &[Tenants, Registry]),
+    ("tenants/agent-tenancy.dev", &["get", "list", "watch", "patch"], &[Tenants]),
+    ("agentconfigs/agent-tenancy.dev", &["get", "list", "watch", "patch"], &[Tenants]),
+    ("tenants.status/agent-tenancy.dev", &["patch"], &[Tenants]),
+    ("agentconfigs.status/agent-tenancy.dev", &["patch"], &[Tenants]),
+    ("secrets", &["get", "create", "update", "delete"], &[Tenants, Registry]),
     ("secrets", &["list", "watch"], &[Registry]),
     ("controllerrevisions/apps", &["get", "list", "create", "delete"], &[Tenants]),
     ("events/events.k8s.io", &["create", "patch"], &[Tenants]),
-    ("leases/coordination.k8s.io", &["get", "list", "watch", "create", "delete"], &[System]),
-    ("leases/coordination.k8s.io=demo-agent-tenancy-operator", &["update", "patch"], &[System]),
-    ("pods", &["get", "list", "watch"], &[System]),
+    ("leases/coordination.k8s.io", &["list", "watch", "create", "delete"], &[System]),
+    ("leases/coordination.k8s.io=demo-agent-tenancy-operator", &["get", "update"], &[System]),
+    ("pods", &["list", "watch"], &[System]),
 ];
 
 const OPERATOR_MAY_NOT: Rights = &[
     ("secrets", &["list", "watch", "deletecollection"], &[Tenants, System, Elsewhere, Cluster]),
     ("secrets", &["get", "create", "update", "delete"], &[System, Elsewhere, Cluster]),
-    ("tenants/agent-tenancy.dev", &["create", "delete"], &[Tenants]),
+    ("secrets", &["patch"], &[Tenants, Registry]),
+    ("tenants/agent-tenancy.dev", &["create", "update", "delete", "deletecollection"], &[Tenants]),
     ("tenants/agent-tenancy.dev", &["get", "list", "watch"], &[Elsewhere, Cluster]),
-    ("leases/coordination.k8s.io=another", &["update", "patch"], &[System]),
+    ("tenants.finalizers/agent-tenancy.dev", &["update"], &[Tenants]),
+    ("leases/coordination.k8s.io=another", &["get", "update", "patch"], &[System]),
     ("leases/coordination.k8s.io", &["get", "create"], &[Tenants, Elsewhere]),
-    ("pods", &["create", "delete"], &[System]),
+    ("pods", &["get", "create", "delete"], &[System]),
     ("pods.exec", &["create"], &[System]),
     ("deployments/apps", &["update", "patch", "delete"], &[System]),
     ("namespaces", &["list", "create", "delete"], &[Cluster]),
@@ -58,17 +58,17 @@ const OPERATOR_MAY_NOT: Rights = &[
 ];
 
 const AGENT_API_MAY: Rights = &[
-    ("secrets", &["get", "list", "watch"], &[Registry]),
-    ("leases/coordination.k8s.io", &["get", "create", "update", "patch", "delete"], &[System]),
-    ("pods", &["get"], &[System]),
+    ("secrets", &["list", "watch"], &[Registry]),
+    ("leases/coordination.k8s.io", &["create", "patch", "delete"], &[System]),
 ];
 
 const AGENT_API_MAY_NOT: Rights = &[
-    ("secrets", &["create", "update", "patch", "delete"], &[Registry]),
+    ("secrets", &["get", "create", "update", "patch", "delete"], &[Registry]),
     ("secrets", &["get", "list", "watch"], &[System, Tenants, Elsewhere, Cluster]),
     ("tenants/agent-tenancy.dev", &["get", "list", "watch", "update"], &[Tenants, Cluster]),
+    ("leases/coordination.k8s.io", &["get", "list", "watch", "update"], &[System]),
     ("leases/coordination.k8s.io", &["get", "create", "list"], &[Tenants, Registry, Elsewhere]),
-    ("pods", &["list", "delete"], &[System]),
+    ("pods", &["get", "list", "delete"], &[System]),
 ];
 
 async fn is_allowed(client: &Client, release: &Release, account: &str, place: Place, what: &str, verb: &str) -> bool {

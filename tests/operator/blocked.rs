@@ -10,6 +10,11 @@ use kube::{
 };
 use serde_json::json;
 
+on_each_postgres!(
+    a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead,
+    what_depends_on_a_tenants_data_blocks_its_drop_and_is_named,
+);
+
 /// Waits until a deletion is blocked for this reason; returns the message.
 async fn wait_blocked(fleet: &Fleet, name: &str, reason: &str) -> anyhow::Result<String> {
     fleet.wait_condition(name, "DeletionBlocked", "True", reason).await?;
@@ -40,9 +45,10 @@ async fn wait_gone(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead() -> anyhow::Result<()> {
-    let server = Postgres::start(PgVersion::OLDEST).await?;
+async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead(
+    version: PgVersion,
+) -> anyhow::Result<()> {
+    let server = Postgres::start(version).await?;
     let fleet = Fleet::on(Environment::shared().await?, &server).await?;
     let (_replica, _) = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
@@ -84,9 +90,8 @@ async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead
     fleet.wait_ready("stays").await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_depends_on_a_tenants_data_blocks_its_drop_and_is_named() -> anyhow::Result<()> {
-    let fleet = Fleet::new().await?;
+async fn what_depends_on_a_tenants_data_blocks_its_drop_and_is_named(version: PgVersion) -> anyhow::Result<()> {
+    let fleet = Fleet::new(version).await?;
     let (_replica, _) = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let _operator = fleet.operator("one").await?;

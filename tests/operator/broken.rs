@@ -73,7 +73,7 @@ fn unreadable(name: &str, spec: Value) -> anyhow::Result<DynamicObject> {
 }
 
 /// Makes the CRD of a kind accept anything in its spec.
-async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
+pub async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(fleet.tenants.clone().into_client());
     let mut crd = serde_json::to_value(crds.get(name).await?)?;
     let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });

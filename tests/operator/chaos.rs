@@ -5,13 +5,15 @@ use super::{
     fleet::{Fleet, LONG},
     stories::settle,
 };
-use devkit::{Asked, Chaos, Fault, Proxy, WatchFault, eventually};
+use devkit::{Asked, Chaos, Fault, PgVersion, Proxy, WatchFault, eventually};
 use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use std::{cell::Cell, collections::BTreeMap, time::Duration};
+
+on_each_postgres!(nothing_is_made_for_a_tenant_that_goes_before_its_finalizer_is_on,);
 
 /// Tenants that are made; some of them are deleted again.
 const TENANTS: usize = 16;
@@ -22,7 +24,7 @@ const LATE: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_at_random_cost_time_and_nothing_else() -> anyhow::Result<()> {
-    let mut fleet = Fleet::new().await?;
+    let mut fleet = Fleet::new(PgVersion::OLDEST).await?;
     let proxy = fleet.through_proxy().await?;
     let _replicas = [fleet.replica().await?, fleet.replica().await?];
     let restarts = Cell::new(0);
@@ -92,9 +94,8 @@ async fn story(fleet: &Fleet, proxy: &Proxy) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_made_for_a_tenant_that_goes_before_its_finalizer_is_on() -> anyhow::Result<()> {
-    let mut fleet = Fleet::new().await?;
+async fn nothing_is_made_for_a_tenant_that_goes_before_its_finalizer_is_on(version: PgVersion) -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(version).await?;
     let proxy = fleet.through_proxy().await?;
     let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;

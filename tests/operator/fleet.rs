@@ -6,7 +6,9 @@ use agent_tenancy::{
     domain::{ident::NamePrefix, migrations::render_bootstrap},
 };
 use anyhow::Context as _;
-use devkit::{Component, Environment, Postgres, Process, Program, Proxy, Release, TestDatabase, eventually, unique};
+use devkit::{
+    Component, Environment, PgVersion, Postgres, Process, Program, Proxy, Release, TestDatabase, eventually, unique,
+};
 use k8s_openapi::{
     api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -16,7 +18,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use std::{collections::BTreeMap, ffi::OsString, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Long enough for a debug build on a busy machine; nothing waits longer than it must.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -26,7 +33,7 @@ pub const PASSWORD: &str = "operator-canary";
 
 /// See the file's description.
 pub struct Fleet {
-    env: &'static Environment,
+    pub env: &'static Environment,
     pub tenants: Api<Tenant>,
     pub agents: Api<AgentConfig>,
     pub secrets: Api<Secret>,
@@ -34,6 +41,8 @@ pub struct Fleet {
     pub release: Release,
     operator: Program,
     agent_api: Program,
+    /// A story that takes rights away says so.
+    pub denials_are_expected: bool,
     prefix: String,
     database: String,
     superuser_url: String,
@@ -48,14 +57,19 @@ pub struct Operator {
 }
 
 impl Fleet {
-    /// On the shared Postgres server.
-    pub async fn new() -> anyhow::Result<Self> {
-        let server = Postgres::shared(devkit::PgVersion::NEWEST).await?;
-        Self::on(Environment::shared().await?, &server).await
+    /// On the shared control plane and the shared Postgres server of that version.
+    pub async fn new(version: PgVersion) -> anyhow::Result<Self> {
+        Self::on(Environment::shared().await?, &Postgres::shared(version).await?).await
     }
 
-    /// On this control plane and this Postgres server, whose administrator has done his part.
+    /// On this control plane and this Postgres server, whose administrator has done his part. A replica is whoever
+    /// acknowledges.
     pub async fn on(env: &'static Environment, server: &Postgres) -> anyhow::Result<Self> {
+        Self::with(env, server, json!({ "agentApi": { "replicaSource": "Leases" } })).await
+    }
+
+    /// As [`Fleet::on`], with these settings of the operator laid over those that the chart makes.
+    pub async fn with(env: &'static Environment, server: &Postgres, settings: Value) -> anyhow::Result<Self> {
         let client = env.client().await?;
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
         for (_, crd) in crd::definitions() {
@@ -87,7 +101,7 @@ impl Fleet {
                 "user": format!("{prefix}_operator_a"), "namePrefix": prefix,
                 "passwordSecret": { "name": "operator-database" },
             },
-            "operator": { "ackTimeoutSeconds": 5, "config": { "agentApi": { "replicaSource": "Leases" } } },
+            "operator": { "ackTimeoutSeconds": 5, "config": settings },
         });
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/agent-tenancy");
         let release = Release::render(env, &chart, "fleet", &system, &values).await?;
@@ -104,6 +118,7 @@ impl Fleet {
             operator: release.program(env, Component::Operator, operator, dir.path()).await?,
             agent_api: release.program(env, Component::AgentApi, agent_api, dir.path()).await?,
             release,
+            denials_are_expected: false,
             prefix,
             database: database.name.clone(),
             superuser_url: database.superuser_url(),
@@ -175,20 +190,36 @@ impl Fleet {
             .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.path().join("password"))
             .env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.path().join(identity));
         let (program, address, _) = program.on_free_ports()?;
-        let spec = program.spec("tenant-operator").log(format!("operator-{identity}-{}.log", self.prefix));
+        let spec = program.spec("tenant-operator").log(self.log(&format!("operator-{identity}")));
         Ok(Operator { process: self.env.spawn(spec)?, address })
     }
 
-    /// Starts a replica of the agent API and waits until it is ready.
+    /// Beside the logs of the environment.
+    fn log(&self, name: &str) -> PathBuf {
+        self.env.logs().join(format!("{name}-{}.log", self.prefix))
+    }
+
+    /// Starts a replica of the agent API beside the cluster and waits until it is ready.
     pub async fn replica(&self) -> anyhow::Result<(Process, String)> {
-        self.replica_with_health().await.map(|(process, url, _)| (process, url))
+        let (process, address, _) = self.replica_with(&self.beside()).await?;
+        Ok((process, address))
     }
 
     /// The same, and the URL of its health.
     pub async fn replica_with_health(&self) -> anyhow::Result<(Process, String, String)> {
-        let program = self.agent_api.clone().env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", self.release.namespace());
+        self.replica_with(&self.beside()).await
+    }
+
+    /// What a replica beside the cluster is told that one in a Pod knows.
+    fn beside(&self) -> [(&str, &str); 1] {
+        [("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", self.release.namespace())]
+    }
+
+    /// Starts a replica with these variables and waits until it is ready; the process, the URLs of the API and of health.
+    pub async fn replica_with(&self, variables: &[(&str, &str)]) -> anyhow::Result<(Process, String, String)> {
+        let program = variables.iter().fold(self.agent_api.clone(), |program, (name, value)| program.env(name, *value));
         let (program, address, health) = program.on_free_ports()?;
-        let spec = program.spec("agent-api").log(format!("agent-api-{}-{}.log", self.prefix, health.replace(':', "-")));
+        let spec = program.spec("agent-api").log(self.log(&format!("agent-api-{}", health.replace(':', "-"))));
         let process = self.env.spawn(spec)?;
         process.wait_http(&format!("http://{health}/readyz"), LONG).await?;
         Ok((process, format!("http://{address}"), format!("http://{health}")))
@@ -233,6 +264,13 @@ impl Fleet {
         Ok((condition.status.clone(), condition.reason.clone()))
     }
 
+    /// The message of a condition of a Tenant.
+    pub async fn message(&self, name: &str, type_: &str) -> anyhow::Result<String> {
+        let status = self.tenants.get(name).await?.status.context("no status yet")?;
+        let condition = status.conditions.into_iter().find(|c| c.type_ == type_).context("no such condition yet")?;
+        Ok(condition.message)
+    }
+
     /// Waits until a condition of a Tenant has this status and reason.
     pub async fn wait_condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> anyhow::Result<()> {
         let wanted = (status.to_owned(), reason.to_owned());
@@ -247,6 +285,15 @@ impl Fleet {
     /// Waits until a Tenant is Ready.
     pub async fn wait_ready(&self, name: &str) -> anyhow::Result<()> {
         self.wait_condition(name, "Ready", "True", "Ready").await
+    }
+
+    /// Waits until a Tenant is gone.
+    pub async fn wait_gone(&self, name: &str) -> anyhow::Result<()> {
+        eventually(LONG, &format!("{name} is gone"), || async {
+            anyhow::ensure!(self.tenants.get_opt(name).await?.is_none());
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until no Tenant is left.
@@ -327,6 +374,19 @@ impl Fleet {
             versions.insert(format!("secret {}", secret.name_any()), secret.resource_version().unwrap_or_default());
         }
         Ok(versions)
+    }
+}
+
+impl Drop for Fleet {
+    /// No story may need a right that the chart doesn't grant.
+    fn drop(&mut self) {
+        if self.denials_are_expected || std::thread::panicking() {
+            return;
+        }
+        // A control plane that a story started for itself may keep no audit log.
+        let requests = self.env.requests_from(self.release.namespace()).unwrap_or_default();
+        let forbidden: BTreeSet<_> = requests.into_iter().filter(|request| request.is_forbidden).collect();
+        assert!(forbidden.is_empty(), "the chart does not grant: {forbidden:#?}");
     }
 }
 

@@ -5,7 +5,7 @@ use super::fleet::{Fleet, LONG};
 use agent_tenancy::api::{KeyStatusState, names};
 use anyhow::Context as _;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use devkit::{Component, eventually};
+use devkit::{Component, PgVersion, eventually};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -18,6 +18,8 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
+
+on_each_postgres!(a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs,);
 
 /// How late a signer may be, in seconds; `GRACE=300` for a soak.
 fn grace() -> u64 {
@@ -138,7 +140,7 @@ async fn annotate(fleet: &Fleet, tenant: &str, annotation: &str, value: &str) ->
 }
 
 /// Asks for a rotation and waits until another key signs.
-async fn rotate(fleet: &Fleet, tenant: &str, n: usize) -> anyhow::Result<String> {
+pub async fn rotate(fleet: &Fleet, tenant: &str, n: usize) -> anyhow::Result<String> {
     let before = current_kid(fleet, tenant).await?;
     annotate(fleet, tenant, names::ROTATE_ANNOTATION, &format!("rotation-{n}")).await?;
     eventually(LONG, &format!("rotation {n}"), || async {
@@ -158,7 +160,7 @@ async fn set_algorithm(fleet: &Fleet, tenant: &str, algorithm: &str) -> anyhow::
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_rotations_under_load_refuse_no_valid_token() -> anyhow::Result<()> {
-    let mut fleet = Fleet::new().await?;
+    let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
     fleet.set(Component::Operator, "AGENT_TENANCY__SIGNER_GRACE_SECONDS", grace().to_string());
     let mut operator = fleet.operator("one").await?;
     let (first, first_url) = fleet.replica().await?;
@@ -202,9 +204,8 @@ async fn twenty_rotations_under_load_refuse_no_valid_token() -> anyhow::Result<(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs() -> anyhow::Result<()> {
-    let fleet = Fleet::new().await?;
+async fn a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs(version: PgVersion) -> anyhow::Result<()> {
+    let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
     let replicas = [fleet.replica().await?, fleet.replica().await?];
     fleet.agent("support", "You help.").await?;

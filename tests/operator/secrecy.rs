@@ -26,6 +26,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
+on_each_postgres!(no_secret_is_shown_anywhere_whatever_fails,);
+
 const WRONG_PASSWORD: &str = "wrong-password-canary";
 const API_KEY: &str = "sk-api-key-canary-0123456789";
 
@@ -117,9 +119,8 @@ async fn keyed_agent(fleet: &Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_shown_anywhere_whatever_fails() -> anyhow::Result<()> {
-    let server = Postgres::start(PgVersion::NEWEST).await?;
+async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyhow::Result<()> {
+    let server = Postgres::start(version).await?;
     let mut fleet = Fleet::on(Environment::shared().await?, &server).await?;
     // From here on the server logs every statement with its parameters; what came before was the administrator's.
     let bootstrap = server.log_text().await?.len();
