@@ -1,6 +1,7 @@
 //! From raw specs to values that can't be wrong, or to violations that name the field.
 
 use super::{
+    base_url::check_base_url,
     decimal::Decimal,
     entry::{Behaviour, Overrides, Provider},
     ident::{AgentName, ObjectId, TenantId, Uid},
@@ -282,28 +283,6 @@ pub fn resolve_agent(
     } else {
         Err(wrong)
     }
-}
-
-/// Link-local addresses serve cloud credentials to whoever asks from inside; no provider lives there.
-fn check_base_url(text: &str) -> Result<(), &'static str> {
-    let uri: http::Uri = text.parse().map_err(|_| "must be an absolute URL")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("must start with 'http://' or 'https://'");
-    }
-    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-        return Err("must not hold credentials; use spec.provider.apiKeySecretRef");
-    }
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let link_local = match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => ip.is_link_local() || ip.is_unspecified(),
-        Ok(std::net::IpAddr::V6(ip)) => {
-            ip.is_unicast_link_local()
-                || ip.is_unspecified()
-                || ip.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
-        }
-        Err(_) => host.is_empty() || host == "metadata" || host.starts_with("metadata."),
-    };
-    if link_local { Err("must not point to a link-local, unspecified or metadata address") } else { Ok(()) }
 }
 
 /// The oldest of several Tenants that claim one id, then the one with the smallest UID; those being deleted don't count.

@@ -108,3 +108,16 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_at_a_metadata_address_is_not_called() {
+    let mut stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    // One of the spellings that look like a name.
+    let mut agent = agent("a1");
+    agent["current"]["behaviour"]["provider"] = json!({"type": "OpenAICompatible", "baseUrl": "http://0xa9fea9fe/v1"});
+    stage.apply("agent-a1", &agent).await;
+    stage.settled().await;
+    let answer = stage.chat("acme", "ann", &json!({"message": "hi"})).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (502, "upstream_failed"));
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 1);
+}

@@ -1,5 +1,6 @@
 //! Where answers come from: the built-in `Echo`, or any server with OpenAI's chat completions.
 
+mod address;
 mod echo;
 mod openai;
 
@@ -63,6 +64,12 @@ pub enum UpstreamError {
     /// Its answer makes no sense.
     #[error("the provider's answer can't be read")]
     Unreadable,
+    /// Its address is no URL.
+    #[error("the provider's address is no URL")]
+    Address,
+    /// Its address is one that must not be called.
+    #[error("the provider's name or address leads to a link-local, unspecified or metadata address")]
+    Forbidden,
     /// The credential is missing or no text.
     #[error("the provider's credential can't be used")]
     Credential,
@@ -73,8 +80,8 @@ impl UpstreamError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Timeout | Self::Unreachable(_) | Self::TooLarge | Self::Unreadable => ErrorClass::Transient,
-            Self::Status(401 | 403) | Self::Credential => ErrorClass::Denied,
-            Self::Status(400..500) => ErrorClass::Invalid,
+            Self::Status(401 | 403) | Self::Credential | Self::Forbidden => ErrorClass::Denied,
+            Self::Status(400..500) | Self::Address => ErrorClass::Invalid,
             Self::Status(_) => ErrorClass::Transient,
         }
     }
@@ -89,6 +96,8 @@ impl From<&UpstreamError> for Problem {
             | UpstreamError::Status(_)
             | UpstreamError::TooLarge
             | UpstreamError::Unreadable
+            | UpstreamError::Address
+            | UpstreamError::Forbidden
             | UpstreamError::Credential => Self::new(Code::UpstreamFailed),
         }
     }

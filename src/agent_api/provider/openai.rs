@@ -3,9 +3,12 @@
 //! Its answer is bounded in time and size; redirects are not followed, because they could lead where `baseUrl` may not
 //! point. What it says about an error stays with it: it may quote prompts or keys.
 
-use super::{Call, Completion, UpstreamError};
+use super::{
+    Call, Completion, UpstreamError,
+    address::{Resolver, System, check_literal, is_forbidden},
+};
 use futures::StreamExt;
-use reqwest::{Client, header, redirect};
+use reqwest::{Client, Url, header, redirect};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -80,6 +83,7 @@ impl Upstreams {
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
+            .dns_resolver(Resolver::new(System))
             .user_agent(concat!("agent-tenancy/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, max_bytes })
@@ -92,7 +96,9 @@ impl Upstreams {
     }
 
     async fn ask(&self, base_url: &str, call: &Call<'_>) -> Result<Completion, UpstreamError> {
-        let mut request = self.client.post(format!("{base_url}/chat/completions")).json(&body(call));
+        let url = Url::parse(&format!("{base_url}/chat/completions")).map_err(|_| UpstreamError::Address)?;
+        check_literal(&url).map_err(|_| UpstreamError::Forbidden)?;
+        let mut request = self.client.post(url).json(&body(call));
         if call.revision.upstream.is_some() {
             let credential = call.credential.as_ref().ok_or(UpstreamError::Credential)?;
             let key = std::str::from_utf8(credential.api_key.expose()).map_err(|_| UpstreamError::Credential)?;
@@ -101,8 +107,10 @@ impl Upstreams {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        let failed = |error: reqwest::Error| {
-            if error.is_timeout() { UpstreamError::Timeout } else { UpstreamError::Unreachable(error.without_url()) }
+        let failed = |error: reqwest::Error| match error {
+            error if error.is_timeout() => UpstreamError::Timeout,
+            error if is_forbidden(&error) => UpstreamError::Forbidden,
+            error => UpstreamError::Unreachable(error.without_url()),
         };
         let response = request.send().await.map_err(failed)?;
         if !response.status().is_success() {
