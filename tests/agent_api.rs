@@ -13,8 +13,10 @@ mod agent_api {
     mod cluster;
     mod directory;
     mod faults;
+    mod gate;
     mod guard;
     mod kills;
+    mod leaving;
     mod process;
     mod provider;
     mod settings;

@@ -24,7 +24,7 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -180,6 +180,14 @@ impl Stage {
     pub async fn chat(&self, tenant: &str, sub: &str, body: &Value) -> Answer {
         let path = format!("/api/v1/tenants/{tenant}/chat");
         self.send(self.request(Method::POST, &path, Some(&token(tenant, sub)), Some(body))).await
+    }
+
+    /// Serves on a port, as a process does.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, router) = (listener.local_addr().unwrap(), self.router.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
     }
 
     /// The router's future for a request, to be dropped half-way.

@@ -88,6 +88,14 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
     }
 }
 
+/// Whether this answer to a COMMIT means that nothing was committed. A session that an administrator ends, or a constraint
+/// that is checked last, has rolled back; a server that crashes, or a pooler that has lost its server (class 08), can't
+/// know.
+pub(super) fn says_rolled_back(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return false };
+    database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02")
+}
+
 impl Cause {
     pub(super) fn wrap(self, error: sqlx::Error) -> DatabaseError {
         match self {

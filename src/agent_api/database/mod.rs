@@ -12,7 +12,7 @@ pub use error::DatabaseError;
 pub use pool::{Pool, PoolUse};
 
 use crate::agent_api::registry::{Cell, tenant::Tenant};
-use error::{Cause, resolve_cause};
+use error::{Cause, resolve_cause, says_rolled_back};
 use futures::future::BoxFuture;
 use pool::Borrowed;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -112,12 +112,10 @@ async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> T
         }
         // Dropping `borrowed` closes the connection in the middle of whatever it does.
         Err(_) => Try::Failed(DatabaseError::TooSlow(None)),
-        Ok(Err(Failure::Commit(error))) => Try::Failed(match &error {
-            // A constraint that is checked at the end: the server has rolled back, and says so.
-            sqlx::Error::Database(_) => resolve_cause(&error).wrap(error),
-            _ => DatabaseError::OutcomeUnknown(error),
-        }),
-        Ok(Err(Failure::Work(error))) => {
+        Ok(Err(Failure::Commit(error))) if !says_rolled_back(&error) => {
+            Try::Failed(DatabaseError::OutcomeUnknown(error))
+        }
+        Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
                 Cause::Dead if reused => pool.forget_idle(&access.cell.name),
