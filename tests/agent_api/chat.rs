@@ -1,11 +1,14 @@
 //! Conversations: each tenant and each user for itself, pages of history, the tenant's own settings at work.
 
 use super::stage::{Stage, token};
+use crate::setup::on_both;
+use devkit::PgVersion;
 use serde_json::{Value, json};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_tenant_has_its_own_messages_and_every_user_too() {
-    let stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
+on_both!(every_tenant_has_its_own_messages_and_every_user_too, history_comes_in_pages_and_cursors_fit_one_query_only,);
+
+async fn every_tenant_has_its_own_messages_and_every_user_too(version: PgVersion) {
+    let stage = Stage::on(version, &["acme", "beta"], |_| {}).await;
     let first = stage.chat("acme", "ann", &json!({"message": "one two three"})).await.ok();
     assert!(first["message"].as_str().unwrap().starts_with("echo: one two three\nmodel: echo-1\nrevision: 1\n"));
     assert!(first["message"].as_str().unwrap().ends_with("system: Be kind."));
@@ -42,9 +45,8 @@ async fn every_tenant_has_its_own_messages_and_every_user_too() {
     assert_eq!(stage.count("beta", "SELECT count(*) FROM {schema}.messages").await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn history_comes_in_pages_and_cursors_fit_one_query_only() {
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersion) {
+    let stage = Stage::on(version, &["acme"], |_| {}).await;
     let mut conversation = Value::Null;
     for n in 0..5 {
         let answer = stage.chat("acme", "ann", &json!({"message": format!("m{n}")})).await.ok();

@@ -1,11 +1,21 @@
 //! The guarded way to the database: clients that leave, roles that are missing, servers that go away.
 
 use super::stage::{Stage, token};
+use crate::setup::on_both;
 use axum::http::Method;
+use devkit::PgVersion;
 use futures::poll;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
 use std::{pin::pin, task::Poll, time::Duration};
+
+on_both!(
+    a_client_may_leave_at_every_await,
+    a_role_that_cannot_be_taken_leaves_a_clean_connection,
+    dead_connections_are_replaced_without_a_failed_request,
+    one_tenant_cannot_take_all_connections,
+    without_prepared_statements_everything_works_too,
+);
 
 /// A call of `beta` on the one connection: clean, and as nobody else.
 async fn next_tenant_is_clean(stage: &Stage, note: &str) {
@@ -15,9 +25,8 @@ async fn next_tenant_is_clean(stage: &Stage, note: &str) {
     assert_eq!(foreign, 0, "{note}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_may_leave_at_every_await() {
-    let stage = Stage::with_tenants(&["acme", "beta"], |s| s.database.connection_budget = 1).await;
+async fn a_client_may_leave_at_every_await(version: PgVersion) {
+    let stage = Stage::on(version, &["acme", "beta"], |s| s.database.connection_budget = 1).await;
     let path = "/api/v1/tenants/acme/chat";
     let mut polls = 0;
     let mut left = 0;
@@ -57,9 +66,8 @@ async fn a_client_may_leave_at_every_await() {
     assert_eq!(stage.context.database.pool().usage().open, 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_cannot_be_taken_leaves_a_clean_connection() {
-    let stage = Stage::with_tenants(&["acme", "beta"], |s| s.database.connection_budget = 1).await;
+async fn a_role_that_cannot_be_taken_leaves_a_clean_connection(version: PgVersion) {
+    let stage = Stage::on(version, &["acme", "beta"], |s| s.database.connection_budget = 1).await;
     stage.chat("acme", "ann", &json!({"message": "before"})).await.ok();
     // What the operator does first when it deletes a tenant.
     let prefix = &stage.instance.prefix;
@@ -84,9 +92,8 @@ async fn a_role_that_cannot_be_taken_leaves_a_clean_connection() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_connections_are_replaced_without_a_failed_request() {
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+async fn dead_connections_are_replaced_without_a_failed_request(version: PgVersion) {
+    let stage = Stage::on(version, &["acme"], |_| {}).await;
     for _ in 0..3 {
         stage.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
         let killed = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -96,9 +103,8 @@ async fn dead_connections_are_replaced_without_a_failed_request() {
     stage.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_tenant_cannot_take_all_connections() {
-    let stage = Stage::with_tenants(&["acme", "beta"], |s| {
+async fn one_tenant_cannot_take_all_connections(version: PgVersion) {
+    let stage = Stage::on(version, &["acme", "beta"], |s| {
         s.database.connection_budget = 8;
         s.database.acquire_timeout_millis = 300;
     })
@@ -124,9 +130,8 @@ async fn one_tenant_cannot_take_all_connections() {
     assert_eq!((busy, done), (8, 4), "four transactions at once, the others are told to come back");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_prepared_statements_everything_works_too() {
-    let stage = Stage::with_tenants(&["acme"], |s| s.database.prepared_statements = false).await;
+async fn without_prepared_statements_everything_works_too(version: PgVersion) {
+    let stage = Stage::on(version, &["acme"], |s| s.database.prepared_statements = false).await;
     let first = stage.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
     let next = json!({"message": "again", "conversationId": first["conversationId"]});
     stage.chat("acme", "ann", &next).await.ok();

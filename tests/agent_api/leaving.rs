@@ -5,7 +5,9 @@ use super::{
     gate::{Gate, Pieces},
     stage::{Stage, agent, token},
 };
+use crate::setup::on_both;
 use axum::{Json, Router, routing::post};
+use devkit::PgVersion;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::{
@@ -22,6 +24,8 @@ use tokio::{
     net::TcpStream,
     sync::Mutex,
 };
+
+on_both!(a_client_leaves_at_everything_that_its_call_waits_for, the_database_ends_the_session_at_every_message,);
 
 /// Far more points than a call has.
 const MANY: usize = 1000;
@@ -48,7 +52,11 @@ enum Point {
 
 impl Scene {
     async fn new() -> Self {
-        let mut stage = Stage::with_tenants(&["acme", "beta"], |s| s.database.connection_budget = 1).await;
+        Self::on(PgVersion::NEWEST).await
+    }
+
+    async fn on(version: PgVersion) -> Self {
+        let mut stage = Stage::on(version, &["acme", "beta"], |s| s.database.connection_budget = 1).await;
         let gate = Gate::new();
         let database = format!("{}:{}", stage.instance.test.host, stage.instance.test.port).parse().unwrap();
         let mut cell = stage.cell();
@@ -149,9 +157,8 @@ fn status(answer: &[u8]) -> u16 {
     text.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no answer: {text}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_leaves_at_everything_that_its_call_waits_for() {
-    let scene = Scene::new().await;
+async fn a_client_leaves_at_everything_that_its_call_waits_for(version: PgVersion) {
+    let scene = Scene::on(version).await;
     let mut left: BTreeMap<Point, usize> = BTreeMap::new();
     for pieces in 0..MANY {
         let message = format!("left after {pieces}");
@@ -205,7 +212,7 @@ async fn a_client_leaves_while_it_still_speaks() {
 
 /// Stops calls at every message of the database, does something to the connection there, and looks at what is left. Before
 /// a login the connection is closed, and only the login's messages are of interest: `most`.
-async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Scene)) -> BTreeMap<u16, usize> {
+async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Scene)) -> BTreeMap<u16, Vec<usize>> {
     let (mut answers, mut points) = (BTreeMap::new(), 0);
     for pieces in 0..most {
         let message = format!("harmed after {pieces}, login {login}");
@@ -228,7 +235,7 @@ async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Sce
                 status(&answer)
             }
         };
-        *answers.entry(status).or_default() += 1;
+        answers.entry(status).or_insert_with(Vec::new).push(pieces);
         scene.next_tenant_is_clean(&message).await;
         let stored = scene.stored(&message).await;
         let possible: &[&str] = match status {
@@ -247,9 +254,8 @@ async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Sce
 /// Messages of a login and of the first statement after it.
 const LOGIN: usize = 25;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_database_ends_the_session_at_every_message() {
-    let scene = Scene::new().await;
+async fn the_database_ends_the_session_at_every_message(version: PgVersion) {
+    let scene = Scene::on(version).await;
     let terminate = async |scene: &Scene| {
         let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE application_name = 'agent-api' AND datname = current_database()";

@@ -1,17 +1,20 @@
 //! Settings: effective values with their source, changes within bounds, at work in the next chat.
 
 use super::stage::{Answer, Stage, token};
+use crate::setup::on_both;
 use axum::http::Method;
+use devkit::PgVersion;
 use serde_json::{Value, json};
+
+on_both!(a_tenant_changes_what_it_may_and_sees_who_set_what,);
 
 async fn put(stage: &Stage, body: Value) -> Answer {
     let path = "/api/v1/tenants/acme/settings";
     stage.send(stage.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_changes_what_it_may_and_sees_who_set_what() {
-    let mut stage = Stage::with_tenants(&["acme"], |_| {}).await;
+async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) {
+    let mut stage = Stage::on(version, &["acme"], |_| {}).await;
     let mut agent = super::stage::agent("a2");
     agent["current"]["behaviour"]["model"] = json!("echo-sales");
     stage.apply("agent-a2", &agent).await;

@@ -80,7 +80,12 @@ pub fn agent(uid: &str) -> Value {
 impl Stage {
     /// A database with these tenants, all served, with the agent `support` of AgentConfig `a1`.
     pub async fn with_tenants(names: &[&str], configure: impl FnOnce(&mut AgentApiSettings)) -> Self {
-        let instance = setup::in_use(devkit::PgVersion::OLDEST).await;
+        Self::on(devkit::PgVersion::OLDEST, names, configure).await
+    }
+
+    /// The same, on a server of this version.
+    pub async fn on(version: devkit::PgVersion, names: &[&str], configure: impl FnOnce(&mut AgentApiSettings)) -> Self {
+        let instance = setup::in_use(version).await;
         let mut settings = AgentApiSettings::default();
         configure(&mut settings);
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
