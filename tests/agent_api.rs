@@ -5,6 +5,9 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests of the database")]
 mod setup;
 
+#[path = "database/authority.rs"]
+mod authority;
+
 mod agent_api {
     mod stage;
 
@@ -20,4 +23,5 @@ mod agent_api {
     mod process;
     mod provider;
     mod settings;
+    mod tls;
 }

@@ -20,6 +20,8 @@ macro_rules! on_each_postgres {
     };
 }
 
+#[path = "database/authority.rs"]
+mod authority;
 #[path = "operator/blocked.rs"]
 mod blocked;
 #[path = "operator/broken.rs"]
@@ -40,3 +42,5 @@ mod rotation;
 mod secrecy;
 #[path = "operator/stories.rs"]
 mod stories;
+#[path = "operator/tls.rs"]
+mod tls;

@@ -212,7 +212,7 @@ impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         let code = match &error {
             DatabaseError::TenantBusy | DatabaseError::Busy => Code::Busy,
-            DatabaseError::NoCell(_) | DatabaseError::Refused(_) => Code::TenantNotServed,
+            DatabaseError::NoCell(_) | DatabaseError::Refused(_) | DatabaseError::Untrusted(_) => Code::TenantNotServed,
             DatabaseError::Unreachable(_) | DatabaseError::TooSlow(_) | DatabaseError::OutcomeUnknown(_) => {
                 Code::DatabaseUnavailable
             }

@@ -16,3 +16,4 @@ pub mod migrations;
 pub mod resolve;
 pub mod scram;
 pub mod sql;
+pub mod tls;

@@ -85,7 +85,15 @@ impl Stage {
 
     /// The same, on a server of this version.
     pub async fn on(version: devkit::PgVersion, names: &[&str], configure: impl FnOnce(&mut AgentApiSettings)) -> Self {
-        let instance = setup::in_use(version).await;
+        Self::in_instance(setup::in_use(version).await, names, configure).await
+    }
+
+    /// The same, in a database that is there.
+    pub async fn in_instance(
+        instance: Instance,
+        names: &[&str],
+        configure: impl FnOnce(&mut AgentApiSettings),
+    ) -> Self {
         let mut settings = AgentApiSettings::default();
         configure(&mut settings);
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

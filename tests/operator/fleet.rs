@@ -175,6 +175,15 @@ impl Fleet {
         Ok(std::fs::write(self.dir.path().join("password"), password)?)
     }
 
+    /// From now on its programs reach the database over TLS, under the name of its certificate, and trust this authority.
+    pub fn over_tls(&mut self, host: &str, authority: &Path) {
+        self.operator = (self.operator.clone())
+            .env("AGENT_TENANCY__DATABASE__HOST", host)
+            .env("AGENT_TENANCY__DATABASE__SSL_MODE", "verify-full")
+            .env("AGENT_TENANCY__DATABASE__SSL_ROOT_CERT_FILE", authority);
+        self.agent_api = self.agent_api.clone().env("AGENT_TENANCY__DATABASE__ROOT_CERTIFICATES", authority);
+    }
+
     /// Starts an operator and waits until it leads. The same `identity` is the same operator started again.
     pub async fn operator(&self, identity: &str) -> anyhow::Result<Operator> {
         let operator = self.spawn_operator(identity)?;

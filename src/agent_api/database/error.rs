@@ -1,6 +1,6 @@
 //! What can go wrong between a request and its tenant's data.
 
-use crate::domain::class::ErrorClass;
+use crate::domain::{class::ErrorClass, tls::explain_tls};
 
 /// Why a transaction didn't happen. Never quotes values; the server's messages stay in the log.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum DatabaseError {
     /// The server can't be reached, or went away.
     #[error("the database can't be reached")]
     Unreachable(#[source] sqlx::Error),
+    /// The server's certificate, or its TLS, can't be trusted; or it offers none.
+    #[error("the database {0}")]
+    Untrusted(String),
     /// A statement or the whole transaction took too long.
     #[error("the database took too long")]
     TooSlow(#[source] Option<sqlx::Error>),
@@ -40,7 +43,7 @@ impl DatabaseError {
         match self {
             Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
             Self::Unreachable(_) | Self::TooSlow(_) | Self::OutcomeUnknown(_) => ErrorClass::Transient,
-            Self::Refused(_) => ErrorClass::Denied,
+            Self::Refused(_) | Self::Untrusted(_) => ErrorClass::Denied,
             Self::Statement(_) | Self::Abandoned => ErrorClass::Bug,
         }
     }
@@ -94,6 +97,19 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
 pub(super) fn says_rolled_back(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
     database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02")
+}
+
+/// Where the trusted authorities are named.
+const AUTHORITIES: &str = "database.rootCertificates";
+
+/// What a failed login means.
+pub(super) fn wrap_login(error: sqlx::Error) -> DatabaseError {
+    match (explain_tls(&error, AUTHORITIES), &error) {
+        (Some(text), _) => DatabaseError::Untrusted(text),
+        // The driver's own words: no TLS there, or the file can't be read.
+        (None, sqlx::Error::Tls(reason)) => DatabaseError::Untrusted(format!("can't be trusted: {reason}")),
+        (None, _) => resolve_cause(&error).wrap(error),
+    }
 }
 
 impl Cause {

@@ -4,7 +4,7 @@
 //! or room for a new one, or an idle connection of another cell that can be closed: the least recently used cell's goes
 //! first. A connection that was not handed back clean is closed, never reused.
 
-use super::error::{DatabaseError, resolve_cause};
+use super::error::{DatabaseError, resolve_cause, wrap_login};
 use crate::{agent_api::registry::Cell, clock::Clock, domain::ident::Version, settings::agent_api::DatabaseSettings};
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -141,7 +141,7 @@ impl Pool {
         let limit = Duration::from_secs(self.settings.login_timeout_seconds);
         match tokio::time::timeout(limit, PgConnection::connect_with(&options)).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(resolve_cause(&error).wrap(error)),
+            Ok(Err(error)) => Err(wrap_login(error)),
             Err(_) => Err(DatabaseError::TooSlow(None)),
         }
     }

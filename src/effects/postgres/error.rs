@@ -2,7 +2,7 @@
 
 use super::sqlstate;
 use crate::{
-    domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError},
+    domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError, tls::explain_tls},
     effects::error::EffectError,
 };
 
@@ -55,9 +55,17 @@ impl PgError {
         Self { class: ErrorClass::Transient, kind: PgErrorKind::Interrupted, sqlstate: None, step, note: note.into() }
     }
 
+    /// The server can't be trusted, and won't become trustworthy by itself.
+    fn untrusted(step: &'static str, note: String) -> Self {
+        Self { class: ErrorClass::Denied, kind: PgErrorKind::Unreachable, sqlstate: None, step, note }
+    }
+
     /// What the client library reported; `sent` says whether the statements had been sent.
     pub(super) fn from_sqlx(step: &'static str, error: &sqlx::Error, sent: bool) -> Self {
         let broken = if sent { Self::interrupted } else { Self::unreachable };
+        if !sent && let Some(text) = explain_tls(error, "database.sslRootCertFile") {
+            return Self::untrusted(step, format!("the server {text}"));
+        }
         match error {
             sqlx::Error::Database(refusal) => {
                 let code = refusal.code().unwrap_or_default().into_owned();
@@ -82,7 +90,7 @@ impl PgError {
                 Self { class, kind, sqlstate: Some(code), step, note }
             }
             sqlx::Error::Io(error) => broken(step, format!("the connection broke: {error}")),
-            sqlx::Error::Tls(error) => broken(step, format!("TLS failed: {error}")),
+            sqlx::Error::Tls(error) => Self::untrusted(step, format!("TLS failed: {error}")),
             sqlx::Error::Protocol(note) => broken(step, format!("the connection is out of step: {note}")),
             sqlx::Error::Configuration(error) => Self {
                 class: ErrorClass::Denied,
