@@ -1,22 +1,29 @@
 //! `make bench` in small, so that it can't rot: every row is there, what is counted is right, and no time is judged.
 
 use devkit::bench::{
-    Programs, Report,
+    Measure, Programs, Report,
     operator::{self, Sizes},
+    serving,
 };
+use std::time::Duration;
+
+fn programs() -> Programs {
+    Programs {
+        operator: env!("CARGO_BIN_EXE_tenant-operator").into(),
+        agent_api: env!("CARGO_BIN_EXE_agent-api").into(),
+    }
+}
+
+fn value(measures: &[Measure], name: &str) -> f64 {
+    let found = measures.iter().find(|measure| measure.name == name);
+    found.unwrap_or_else(|| panic!("no row {name} in\n{}", Report { measures: measures.to_vec() }.render())).value
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
-    let programs = Programs {
-        operator: env!("CARGO_BIN_EXE_tenant-operator").into(),
-        agent_api: env!("CARGO_BIN_EXE_agent-api").into(),
-    };
     let sizes = Sizes { tenants: 20, few: 5, many: 15, together: true };
-    let measures = operator::measure(&programs, sizes).await?;
-    let value = |name: &str| {
-        let found = measures.iter().find(|measure| measure.name == name);
-        found.unwrap_or_else(|| panic!("no row {name} in\n{}", Report { measures: measures.clone() }.render())).value
-    };
+    let measures = operator::measure(&programs(), sizes).await?;
+    let value = |name: &str| value(&measures, name);
     for name in [
         "operator.makespan",
         "operator.rate",
@@ -40,5 +47,28 @@ async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
     assert!((6.0..=6.1).contains(&value("operator.api_writes")), "{}", value("operator.api_writes"));
     assert!((2.0..=2.1).contains(&value("operator.api_reads")), "{}", value("operator.api_reads"));
     assert!((3.0..=3.3).contains(&value("operator.sql_round_trips")), "{}", value("operator.sql_round_trips"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_serving_half_measures_everything_and_no_call_fails() -> anyhow::Result<()> {
+    let short = Duration::from_secs(1);
+    let measures =
+        serving::measure(&programs(), serving::Sizes { trial: short, calm: short, edits: 3, changes: 10 }).await?;
+    let value = |name: &str| value(&measures, name);
+    for name in [
+        "serving.chat.highest_rate",
+        "serving.chat.p50",
+        "serving.chat.p99",
+        "serving.chat.cpu",
+        "serving.edit.p50",
+        "serving.edit.p99",
+        "serving.memory",
+    ] {
+        assert!(value(name) > 0.0, "{name} is {}", value(name));
+    }
+    for name in ["serving.chat.failed", "serving.edit.failed", "serving.changes.failed"] {
+        assert_eq!(value(name), 0.0, "{}", Report { measures: measures.clone() }.render());
+    }
     Ok(())
 }

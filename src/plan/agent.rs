@@ -40,9 +40,11 @@ pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation
     if !observed.finalizer {
         steps.insert(0, AgentStep::AddFinalizer);
     }
-    let current = plan_revision(desired, observed, revisions, upstream, &mut steps);
+    let (current, surplus) = plan_revision(desired, observed, revisions, upstream, &mut steps);
     let in_use = current.upstream.clone();
     let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
+    // Nobody waits for the end of old revisions, but everybody for the entry.
+    steps.extend(surplus.into_iter().map(|name| AgentStep::DeleteRevision { name }));
     if !published.lets_pass() {
         let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
         return Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None };
@@ -87,13 +89,14 @@ fn plan_credential(
     }
 }
 
+/// The revision that should be served, and the names of those that are too old to be kept.
 fn plan_revision(
     desired: &DesiredAgent,
     observed: &ObservedAgent,
     revisions: &[RevisionView],
     upstream: Option<String>,
     steps: &mut Vec<AgentStep>,
-) -> AgentRevision {
+) -> (AgentRevision, Vec<String>) {
     let hash = behaviour_hash(&desired.behaviour);
     // The entry counts as well: numbers go on where the revisions were deleted by hand.
     let published = match &observed.entry {
@@ -114,8 +117,8 @@ fn plan_revision(
     let mut sorted: Vec<&RevisionView> = revisions.iter().collect();
     sorted.sort_by_key(|r| r.number);
     let surplus = (sorted.len() + usize::from(!kept)).saturating_sub(REVISION_HISTORY);
-    steps.extend(sorted.iter().take(surplus).map(|r| AgentStep::DeleteRevision { name: r.name.clone() }));
-    AgentRevision { number, hash, behaviour: desired.behaviour.clone(), upstream }
+    let surplus = sorted.iter().take(surplus).map(|r| r.name.clone()).collect();
+    (AgentRevision { number, hash, behaviour: desired.behaviour.clone(), upstream }, surplus)
 }
 
 fn plan_entry(

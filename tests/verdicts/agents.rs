@@ -113,6 +113,15 @@ fn an_agent_that_should_exist() {
             "AddFinalizer",
         ),
         ("revisions deleted by hand", converged, |o| o.revisions = Seen::Missing, "CreateRevision"),
+        (
+            "changed, and the history is full: what is served goes before what is swept",
+            converged,
+            |o| {
+                let old = |number| RevisionView { name: format!("x-{number}"), number, hash: "old".into() };
+                o.revisions = Seen::Ours((2..12).map(old).collect());
+            },
+            "CreateRevision PutEntry DeleteRevision",
+        ),
         ("entry deleted by hand", converged, |o| o.entry = Seen::Missing, "PutEntry"),
         ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
         (

@@ -17,7 +17,7 @@ mod load;
 pub mod operator;
 mod report;
 mod sample;
-mod serving;
+pub mod serving;
 mod site;
 mod usage;
 
@@ -61,6 +61,8 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// Of the operator's part.
     pub operator: operator::Sizes,
+    /// Of the serving part.
+    pub serving: serving::Sizes,
 }
 
 /// A part of the benchmark.
@@ -80,7 +82,7 @@ pub async fn run(programs: &Programs, plan: &Plan, file: &Path) -> anyhow::Resul
     for part in &plan.parts {
         let measured: anyhow::Result<Vec<Measure>> = match part {
             Part::Operator => operator::measure(programs, plan.operator).await,
-            Part::Serving => serving::measure(programs).await,
+            Part::Serving => serving::measure(programs, plan.serving).await,
         };
         match measured.with_context(|| format!("the benchmark of the part {part:?} broke off")) {
             Ok(measures) => report.measures.extend(measures),

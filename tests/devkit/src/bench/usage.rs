@@ -42,9 +42,18 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
 
 /// Most memory that the process ever had resident, in MiB.
 pub(super) fn peak_mib(pid: u32) -> anyhow::Result<f64> {
+    mib(pid, "VmHWM:")
+}
+
+/// Memory that the process has resident now, in MiB.
+pub(super) fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    mib(pid, "VmRSS:")
+}
+
+fn mib(pid: u32, field: &str) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel counts no peak")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kib: f64 = line.context("the kernel counts no memory")?.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
-use devkit::bench::{self, Part, Plan, Programs, operator::Sizes};
+use devkit::bench::{self, Part, Plan, Programs, operator::Sizes, serving};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What to measure, and how much of it.
@@ -21,6 +21,9 @@ pub(super) struct Arguments {
     /// Tenants that are there at the end of the last wave, which is of the same size.
     #[arg(long, default_value_t = 5000)]
     many: usize,
+    /// Edits of an AgentConfig that are timed under load.
+    #[arg(long, default_value_t = 200)]
+    edits: u64,
     /// Where the report goes.
     #[arg(long, default_value = "target/bench/report.json")]
     report: PathBuf,
@@ -40,7 +43,8 @@ impl From<&Arguments> for Plan {
             Some(Only::Serving) => vec![Part::Serving],
         };
         let Arguments { tenants, few, many, .. } = *arguments;
-        Plan { parts, operator: Sizes { tenants, few, many, together: false } }
+        let serving = serving::Sizes { edits: arguments.edits, ..serving::Sizes::default() };
+        Plan { parts, operator: Sizes { tenants, few, many, together: false }, serving }
     }
 }
 

@@ -1,17 +1,13 @@
 //! What changes while the load runs: edits that are timed, and a mix of everything that may happen to the registry.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tokio::task::JoinSet;
 
 use super::{traffic::Traffic, user::User, world::World};
 
-/// How often each replica is asked for an edit.
-const ASK: Duration = Duration::from_millis(5);
+/// How long after an answer a replica is asked again for an edit.
+const PAUSE: Duration = Duration::from_millis(2);
 /// An edit that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -27,45 +23,42 @@ pub(super) struct Served {
 /// Edits the AgentConfig so many times, each once both replicas serve the last one and a moment has passed.
 pub(super) async fn edit(world: &World, traffic: &Traffic, edits: u64) -> anyhow::Result<Served> {
     let user = traffic.first().context("nobody is there to ask")?;
+    let [a, b] = traffic.replicas();
+    let failed = |reason| anyhow::anyhow!("a replica answered with {reason}");
     let mut served = Served::default();
     for number in 1..=edits {
+        let before = user.revision(traffic.client(), a).await.map_err(failed)?;
         let model = format!("echo-{number}");
         let replied = world.edit_agent(&model).await?;
-        let [a, b] = traffic.replicas();
-        let (a, b) = tokio::try_join!(first_answer(traffic, &user, a, &model), first_answer(traffic, &user, b, &model))
-            .with_context(|| format!("edit {number}"))?;
-        let millis = [a, b].map(|at| at.saturating_duration_since(replied).as_secs_f64() * 1000.0);
+        let (at_a, at_b) =
+            tokio::try_join!(first_answer(traffic, &user, a, before), first_answer(traffic, &user, b, before))
+                .with_context(|| format!("edit {number}"))?;
+        let millis = [at_a, at_b].map(|at| at.saturating_duration_since(replied).as_secs_f64() * 1000.0);
         served.each.extend(millis);
         served.both.push(millis[0].max(millis[1]));
+        for replica in [a, b] {
+            let answer = user.chat(traffic.client(), replica).await.map_err(failed)?;
+            anyhow::ensure!(answer.model == model, "{replica} chats with {} after edit {number}", answer.model);
+        }
         // Sometimes while the operator still reports the last edit, sometimes after that.
         tokio::time::sleep(Duration::from_millis(20 + number * 37 % 280)).await;
     }
     Ok(served)
 }
 
-/// Asks one replica until an answer shows the model. The questions don't wait for each other.
-async fn first_answer(traffic: &Traffic, user: &Arc<User>, replica: &str, model: &str) -> anyhow::Result<Instant> {
-    let mut asked = JoinSet::new();
-    let mut clock = tokio::time::interval(ASK);
+/// Asks one replica until an answer shows a later revision. By the settings, which cost less than a chat: what is timed
+/// should not be what slows it down.
+async fn first_answer(traffic: &Traffic, user: &User, replica: &str, before: i64) -> anyhow::Result<Instant> {
     let begun = Instant::now();
-    loop {
-        tokio::select! {
-            _ = clock.tick() => {
-                anyhow::ensure!(begun.elapsed() < PATIENCE, "{replica} does not serve {model} within {PATIENCE:.0?}");
-                let (client, user, replica) = (traffic.client().clone(), Arc::clone(user), replica.to_owned());
-                asked.spawn(async move { user.chat(&client, &replica).await });
-            }
-            Some(answer) = asked.join_next() => {
-                let answer = answer?.map_err(|reason| anyhow::anyhow!("{replica} answered a question with {reason}"))?;
-                if answer.model == model {
-                    let at = Instant::now();
-                    // Cut off, they would be more load than answered.
-                    asked.detach_all();
-                    return Ok(at);
-                }
-            }
+    while begun.elapsed() < PATIENCE {
+        let revision = user.revision(traffic.client(), replica).await;
+        let revision = revision.map_err(|reason| anyhow::anyhow!("{replica} answered with {reason}"))?;
+        if revision > before {
+            return Ok(Instant::now());
         }
+        tokio::time::sleep(PAUSE).await;
     }
+    anyhow::bail!("{replica} does not serve the edit within {PATIENCE:.0?}")
 }
 
 /// So many changes, a fifth of each kind: the AgentConfig edited, a Tenant made, a Tenant changed, an entry spoiled or

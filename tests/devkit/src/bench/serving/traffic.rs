@@ -193,6 +193,11 @@ impl Tally {
         self.failures.values().sum()
     }
 
+    /// How many there were.
+    pub(super) fn all(&self) -> usize {
+        self.answered() + self.failed()
+    }
+
     /// What came instead of answers.
     pub(super) fn reasons(&self) -> String {
         let counted = |(reason, count): (&String, &usize)| format!("{count} × {reason}");

@@ -81,22 +81,35 @@ impl User {
         Ok(answer)
     }
 
+    /// The number of the agent's revision, as the settings show it: one transaction instead of two.
+    pub(super) async fn revision(&self, client: &Client, replica: &str) -> Result<i64, String> {
+        let request = client
+            .get(format!("{replica}/api/v1/tenants/{}/settings", self.tenant))
+            .header(AUTHORIZATION, self.authorization.clone());
+        let settings: serde_json::Value = send(request).await?;
+        settings["agents"]["main"]["revision"].as_i64().ok_or_else(|| "settings without a revision".to_owned())
+    }
+
     async fn ask(&self, client: &Client, replica: &str, question: String) -> Result<Answer, String> {
         let request = client
             .post(format!("{replica}/api/v1/tenants/{}/chat", self.tenant))
             .header(AUTHORIZATION, self.authorization.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(question);
-        let broken = |error: reqwest::Error| format!("{:#}", anyhow::Error::from(error.without_url()));
-        let response = request.send().await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(broken)?;
-        if status == 200 {
-            return serde_json::from_slice(&body).map_err(|error| format!("an answer that can't be read: {error}"));
-        }
-        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        Err(format!("{status} {}", problem["code"].as_str().unwrap_or("without a code")))
+        send(request).await
     }
+}
+
+async fn send<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, String> {
+    let broken = |error: reqwest::Error| format!("{:#}", anyhow::Error::from(error.without_url()));
+    let response = request.send().await.map_err(broken)?;
+    let status = response.status().as_u16();
+    let body = response.bytes().await.map_err(broken)?;
+    if status == 200 {
+        return serde_json::from_slice(&body).map_err(|error| format!("an answer that can't be read: {error}"));
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    Err(format!("{status} {}", problem["code"].as_str().unwrap_or("without a code")))
 }
 
 impl Key {
