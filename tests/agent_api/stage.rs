@@ -140,7 +140,8 @@ impl Stage {
             "agents": {"support": {"configUid": "a1"}}, "defaultAgent": "support", "mutable": [],
             "auth": {"issuer": "https://issuer", "audience": "agents", "maxTokenSeconds": 3600},
             "keys": [{
-                "kid": format!("kid-{name}"), "algorithm": "HS256", "state": "Current",
+                "kid": format!("kid-{name}"), "algorithm": "HS256", "state": "Current", "since": "2026-01-01T00:00:00Z",
+                "longestTokenSeconds": 3600,
                 "key": BASE64_STANDARD.encode(key_bytes(name)),
             }],
         })

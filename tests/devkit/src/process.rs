@@ -108,7 +108,8 @@ impl Spec {
         self
     }
 
-    /// The file its output is appended to; without it, one named after the process in the environment's logs.
+    /// The file its output is appended to, in the environment's logs unless it has an absolute path; without it, one named
+    /// after the process.
     #[must_use]
     pub fn log(mut self, file: impl Into<PathBuf>) -> Spec {
         self.log = Some(file.into());
@@ -158,7 +159,7 @@ impl Process {
             places.find(&text).with_context(|| format!("{name} can't be started: {text} is not on the search path"))?
         };
         let log = match (log, terminal) {
-            (Some(log), _) => log,
+            (Some(log), _) => supervisor.logs().join(log),
             (None, Terminal::Streams | Terminal::Foreground) => PathBuf::from("/dev/null"),
             (None, Terminal::None) => free_log(supervisor.logs(), &name),
         };
