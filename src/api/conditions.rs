@@ -103,7 +103,7 @@ closed_words! {
         Provisioning,
         /// The database cannot be reached or asked the operator to come back later.
         DatabaseUnavailable,
-        /// The database refuses what the operator needs; run the bootstrap file as its administrator.
+        /// The database or the API server refuses what the operator needs: run the bootstrap file as its administrator, install the chart's roles.
         PermissionDenied,
         /// Something that was there is gone (schema, role or ledger row); nothing is made again until a person says so.
         Lost,

@@ -33,9 +33,7 @@ pub fn try_render(args: &[&str]) -> Result<Vec<Value>, String> {
     let chart = chart();
     let all = [&["template", "demo", chart.to_str().unwrap(), "-n", "system", "--set", REQUIRED], args].concat();
     let text = helm(&all)?;
-    let documents = serde_yaml::Deserializer::from_str(&text);
-    let values = documents.map(|document| serde::Deserialize::deserialize(document).unwrap());
-    Ok(values.filter(|value: &Value| !value.is_null()).collect())
+    Ok(devkit::Release::parse("system", &text).unwrap().objects().to_vec())
 }
 
 /// [`try_render`], which must succeed.

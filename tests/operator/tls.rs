@@ -7,10 +7,11 @@ use crate::{
 };
 use devkit::{Environment, PgVersion, Postgres, eventually};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_installation_works_over_tls_and_says_why_where_it_does_not() -> anyhow::Result<()> {
+on_each_postgres!(an_installation_works_over_tls_and_says_why_where_it_does_not);
+
+async fn an_installation_works_over_tls_and_says_why_where_it_does_not(version: PgVersion) -> anyhow::Result<()> {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let server = Postgres::start(PgVersion::NEWEST).await?;
+    let server = Postgres::start(version).await?;
     authority.turn_on_tls(&server, "localhost").await;
     let mut fleet = Fleet::on(Environment::shared().await?, &server).await?;
     fleet.agent("support", "Be kind.").await?;

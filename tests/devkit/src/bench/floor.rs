@@ -76,7 +76,7 @@ struct Bare {
 impl Bare {
     async fn new(site: &Site, samples: Vec<Sample>) -> anyhow::Result<Bare> {
         let config = crate::control_plane::config(&site.operator_kubeconfig().await?).await?;
-        let settings = site.operator_settings().await?;
+        let settings = site.operator_settings()?;
         let workers = settings["concurrency"].as_u64().context("the settings name no concurrency")?;
         let connections = settings["database"]["maxConnections"].as_u64().unwrap_or_default();
         anyhow::ensure!(connections >= workers, "the floor gives each of {workers} workers a connection of its own");

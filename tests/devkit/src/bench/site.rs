@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, Client, api::PostParams};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::Programs;
-use crate::{Environment, Options, Process, Spec, TestDatabase, free_port};
+use crate::{Component, Environment, Options, Process, Release, TestDatabase};
 
 const READY: Duration = Duration::from_secs(60);
 /// Namespace of the release.
@@ -26,6 +26,7 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 pub struct Site {
     env: Environment,
     database: TestDatabase,
+    release: Release,
     dir: PathBuf,
 }
 
@@ -61,31 +62,8 @@ impl Site {
         let dir = file.parent().context("an environment has a folder")?.join("data/bench");
         std::fs::create_dir_all(&dir)?;
         crate::credentials::write_secret(&dir.join("operator-password"), &password)?;
-        let site = Site { env, database, dir };
-        site.install(values).await?;
-        Ok(site)
-    }
-
-    async fn install(&self, values: &[&str]) -> anyhow::Result<()> {
-        let client = self.client().await?;
-        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": NAMESPACE } }))?;
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        // The chart names it in the Pod's template; nothing here reads it, because there are no Pods.
-        let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "operator-database" } }))?;
-        Api::namespaced(client, NAMESPACE).create(&PostParams::default(), &secret).await?;
-        let TestDatabase { name, host, port, .. } = &self.database;
-        let own = [
-            format!("database.host={host},database.port={port},database.database={name}"),
-            "database.sslMode=disable,database.passwordSecret.name=operator-database".to_owned(),
-            // No node: nothing runs as a Pod, and a replica is whoever acknowledges.
-            "operator.replicas=0,agentApi.replicas=0,operator.config.agentApi.replicaSource=Leases".to_owned(),
-        ];
-        let chart = Path::new(REPOSITORY).join("charts/agent-tenancy").display().to_string();
-        let mut args = vec!["install", "agent-tenancy", &chart, "-n", NAMESPACE, "--hide-notes"];
-        for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
-            args.extend(["--set", value]);
-        }
-        self.env.helm(&args).await?.ok().map(drop)
+        let release = install(&env, &database, values).await?;
+        Ok(Site { env, database, release, dir })
     }
 
     /// Control plane and Postgres.
@@ -105,7 +83,7 @@ impl Site {
 
     /// A kubeconfig of the operator's ServiceAccount.
     pub async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
-        self.env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-operator", &self.dir).await
+        self.env.service_account_kubeconfig(NAMESPACE, self.release.account(Component::Operator)?, &self.dir).await
     }
 
     /// Creates a namespace for Tenants.
@@ -117,9 +95,8 @@ impl Site {
     }
 
     /// The settings that the chart rendered for the operator.
-    pub async fn operator_settings(&self) -> anyhow::Result<Value> {
-        let path = self.settings("agent-tenancy-operator", "operator.yaml").await?;
-        Ok(serde_yaml::from_str(&std::fs::read_to_string(path)?)?)
+    pub fn operator_settings(&self) -> anyhow::Result<Value> {
+        Ok(serde_yaml::from_str(self.release.settings(Component::Operator)?)?)
     }
 
     /// Where the operator connects to the database, with its password.
@@ -130,14 +107,10 @@ impl Site {
 
     /// Starts the operator and waits until it leads.
     pub async fn operator(&self, programs: &Programs) -> anyhow::Result<Operator> {
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let spec = Spec::new("tenant-operator", &programs.operator)
-            .arg("--config")
-            .arg(self.settings("agent-tenancy-operator", "operator.yaml").await?)
-            .env("KUBECONFIG", self.operator_kubeconfig().await?)
-            .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.join("operator-password"))
-            .env("AGENT_TENANCY__HTTP_ADDRESS", &address);
-        let process = self.env.spawn(spec)?;
+        let program = self.release.program(&self.env, Component::Operator, &programs.operator, &self.dir).await?;
+        let program = program.env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.join("operator-password"));
+        let (program, address, _) = program.on_free_ports()?;
+        let process = self.env.spawn(program.spec("tenant-operator"))?;
         let url = format!("http://{address}");
         process.wait_http(&format!("{url}/readyz"), READY).await?;
         Ok(Operator { process, url })
@@ -145,17 +118,11 @@ impl Site {
 
     /// Starts a replica of the agent API and waits until it is ready.
     pub async fn replica(&self, programs: &Programs) -> anyhow::Result<Replica> {
-        let (listen, health) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let account = self.env.service_account_kubeconfig(NAMESPACE, "agent-tenancy-agent-api", &self.dir).await?;
-        let spec = Spec::new("agent-api", &programs.agent_api)
-            .arg("--config")
-            .arg(self.settings("agent-tenancy-agent-api", "agent-api.yaml").await?)
-            .env("KUBECONFIG", account)
-            .env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", NAMESPACE)
-            .env("AGENT_TENANCY__HTTP__LISTEN", &listen)
-            .env("AGENT_TENANCY__HEALTH__LISTEN", &health);
-        let process = self.env.spawn(spec)?;
-        let (url, health_url) = (format!("http://{listen}"), format!("http://{health}"));
+        let program = self.release.program(&self.env, Component::AgentApi, &programs.agent_api, &self.dir).await?;
+        let program = program.env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", self.release.namespace());
+        let (program, address, health) = program.on_free_ports()?;
+        let process = self.env.spawn(program.spec("agent-api"))?;
+        let (url, health_url) = (format!("http://{address}"), format!("http://{health}"));
         process.wait_http(&format!("{health_url}/readyz"), READY).await?;
         Ok(Replica { process, url, health_url })
     }
@@ -164,16 +131,29 @@ impl Site {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.env.stop().await
     }
+}
 
-    /// The settings that the chart rendered for one program.
-    async fn settings(&self, config_map: &str, key: &str) -> anyhow::Result<PathBuf> {
-        let maps: Api<ConfigMap> = Api::namespaced(self.client().await?, NAMESPACE);
-        let map = maps.get(config_map).await?;
-        let text = map.data.as_ref().and_then(|data| data.get(key));
-        let path = self.dir.join(key);
-        std::fs::write(&path, text.with_context(|| format!("the chart rendered no {key}"))?)?;
-        Ok(path)
+async fn install(env: &Environment, database: &TestDatabase, values: &[&str]) -> anyhow::Result<Release> {
+    let client = env.client().await?;
+    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": NAMESPACE } }))?;
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+    // The chart names it in the Pod's template; nothing here reads it, because there are no Pods.
+    let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "operator-database" } }))?;
+    Api::namespaced(client, NAMESPACE).create(&PostParams::default(), &secret).await?;
+    let TestDatabase { name, host, port, .. } = database;
+    let own = [
+        format!("database.host={host},database.port={port},database.database={name}"),
+        "database.sslMode=disable,database.passwordSecret.name=operator-database".to_owned(),
+        // No node: nothing runs as a Pod, and a replica is whoever acknowledges.
+        "operator.replicas=0,agentApi.replicas=0,operator.config.agentApi.replicaSource=Leases".to_owned(),
+    ];
+    let chart = Path::new(REPOSITORY).join("charts/agent-tenancy").display().to_string();
+    let mut args = vec!["install", "agent-tenancy", &chart, "-n", NAMESPACE, "--hide-notes"];
+    for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
+        args.extend(["--set", value]);
     }
+    env.helm(&args).await?.ok()?;
+    Release::installed(env, "agent-tenancy", NAMESPACE).await
 }
 
 /// What the database's administrator does.

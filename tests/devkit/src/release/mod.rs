@@ -61,7 +61,8 @@ impl Release {
         Release::parse(namespace, &manifest)
     }
 
-    fn parse(namespace: &str, text: &str) -> anyhow::Result<Release> {
+    /// Reads what Helm rendered for that namespace.
+    pub fn parse(namespace: &str, text: &str) -> anyhow::Result<Release> {
         let mut objects = Vec::new();
         for document in serde_yaml::Deserializer::from_str(text) {
             let object = Value::deserialize(document).context("Helm rendered something that is not YAML")?;
