@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
-DEVKIT := $(CARGO) run -q -p devkit --
+DEVKIT := "$${CARGO_TARGET_DIR:-target}/debug/devkit"
 # The oldest and the newest Postgres that must work; the first one is the default of a test that doesn't choose.
 POSTGRES ?= 15,18
 # Passed on to the test programs, for instance ARGS='--nocapture chat'.
@@ -21,7 +21,7 @@ help: ## List the targets
 demo: ## The main job on a local control plane and Postgres, from samples to chat answers
 	@# Everything at once: built package by package, the same dependencies would be built with other features again.
 	$(CARGO) build --workspace --bins
-	@"$${CARGO_TARGET_DIR:-target}/debug/devkit" demo
+	@$(DEVKIT) demo
 
 .PHONY: bench
 bench: ## Counted and timed runs of the release build; ARGS='--only operator' and others: `devkit bench -h`
@@ -31,7 +31,7 @@ bench: ## Counted and timed runs of the release build; ARGS='--only operator' an
 .PHONY: test
 test: ## Every test, against a real control plane and real Postgres servers
 	@# The Go programs and the Rust tests are built beside each other: on a fresh machine both take minutes.
-	@$(CARGO) build -q -p devkit
+	$(CARGO) build --workspace --bins
 	@$(DEVKIT) build & build=$$!; \
 	  trap 'kill $$build 2>/dev/null || true' INT TERM; \
 	  $(CARGO) test --workspace --no-run || { kill $$build 2>/dev/null || true; exit 1; }; \
@@ -60,4 +60,4 @@ generate: ## Write what is generated and committed: CRDs, the chart's copy of th
 
 .PHONY: tools
 tools: ## Find, fetch or build the programs that tests and demo need, and print them
-	@$(DEVKIT) tools
+	@$(CARGO) run -q -p devkit -- tools
