@@ -106,7 +106,9 @@ impl Owned for crate::api::AgentConfig {
 pub struct Objects<K: Owned> {
     client: Client,
     fence: Fence,
-    recorder: Recorder,
+    reporter: Reporter,
+    /// Counts repeated warnings instead of writing each anew; for that it remembers every event for minutes.
+    warnings: Recorder,
     /// What is in the API server.
     pub cache: Cache<Watched<K>>,
 }
@@ -115,8 +117,8 @@ impl<K: Owned> Objects<K> {
     /// Objects behind this client.
     pub fn new(client: Client, fence: Fence, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, fence, recorder, cache: Cache::default() }
+        let warnings = Recorder::new(client.clone(), reporter.clone());
+        Self { client, fence, reporter, warnings, cache: Cache::default() }
     }
 
     /// Guarded, because the reply to a write is the whole object, and that may be one that does not decode.
@@ -225,18 +227,20 @@ impl<K: Owned> Objects<K> {
             uid: Some(id.uid.0.clone()),
             ..ObjectReference::default()
         };
+        let (type_, recorder) = match notice.kind {
+            // Told once in a life or so, by every object: not worth remembering.
+            NoticeKind::Normal => (EventType::Normal, Recorder::new(self.client.clone(), self.reporter.clone())),
+            NoticeKind::Warning => (EventType::Warning, self.warnings.clone()),
+        };
         let event = Event {
-            type_: match notice.kind {
-                NoticeKind::Normal => EventType::Normal,
-                NoticeKind::Warning => EventType::Warning,
-            },
+            type_,
             reason: notice.reason.as_str().to_owned(),
             // events.k8s.io/v1 allows 1 kB.
             note: Some(notice.note.chars().take(250).collect()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        required(&format!("record an event about {id}"), self.recorder.publish(&event, &reference)).await?;
+        required(&format!("record an event about {id}"), recorder.publish(&event, &reference)).await?;
         Ok(Done::Plain)
     }
 }
