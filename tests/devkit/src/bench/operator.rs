@@ -53,6 +53,8 @@ pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Me
     Ok(measures)
 }
 
+/// Tenants that are applied one after the other.
+const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
 /// An installation with everything running and AgentConfigs that are Ready.
@@ -84,7 +86,7 @@ impl Stage {
 
     async fn usage(&self) -> anyhow::Result<Usage> {
         let counters = usage::counters(&self.operator.url).await?;
-        let (writes, reads) = usage::requests(&counters);
+        let [writes, reads] = usage::requests(&counters);
         let trips = counters.get("tenant_operator_sql_round_trips").copied().unwrap_or(f64::NAN);
         let cpu = self.pids.iter().map(|(name, pid)| Ok((*name, usage::cpu_seconds(*pid)?)));
         Ok(Usage { cpu: cpu.collect::<anyhow::Result<_>>()?, writes, reads, trips })
@@ -92,7 +94,7 @@ impl Stage {
 
     /// Waits until the operator has done everything, events included.
     async fn settle(&self) -> anyhow::Result<()> {
-        let (mut last, mut since) = ((0.0, 0.0), Instant::now());
+        let (mut last, mut since) = (Default::default(), Instant::now());
         while since.elapsed() < QUIET {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let now = usage::requests(&usage::counters(&self.operator.url).await?);
@@ -131,6 +133,10 @@ async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measu
     let peak = stage.peak_mib()?;
     stage.stop().await?;
     let each = |total: f64| total / count as f64;
+    let requests = |all: &BTreeMap<String, f64>| {
+        let each = |(name, number): (&String, &f64)| format!("{name} {:.2}", each(*number));
+        all.iter().map(each).collect::<Vec<_>>().join(", ")
+    };
     let makespan = timeline.makespan();
     let latencies = timeline.latencies();
     let tenths = timeline.tenths();
@@ -153,8 +159,12 @@ async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measu
         Measure::new("operator.cpu", used.cpu.get("operator").copied().unwrap_or(f64::NAN), "s")
             .note(format!("CPU ms per tenant: {}", used.render(count))),
         Measure::new("operator.peak_memory", peak, "MiB").at_most(60.0).note("VmHWM"),
-        Measure::new("operator.api_writes", each(used.writes), "per tenant").at_most(6.1),
-        Measure::new("operator.api_reads", each(used.reads), "per tenant").at_most(2.1),
+        Measure::new("operator.api_writes", each(used.writes.values().sum()), "per tenant")
+            .at_most(6.1)
+            .note(requests(&used.writes)),
+        Measure::new("operator.api_reads", each(used.reads.values().sum()), "per tenant")
+            .at_most(2.1)
+            .note(requests(&used.reads)),
         Measure::new("operator.sql_round_trips", each(used.trips), "per tenant").at_most(3.1),
     ])
 }
@@ -164,6 +174,15 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     let Sizes { few, many, .. } = sizes;
     eprintln!("devkit: {few} Tenants, and {few} more where there are {} already ...", many - few);
     let stage = Stage::start(programs).await?;
+    // The first makes the cell. It also keeps what is done once out of the comparison.
+    stage.wave("w", 1).await?;
+    let mut alone = Vec::new();
+    for number in 0..ALONE {
+        let name = format!("s{number:05}");
+        alone.extend(Timeline::run(&stage.client, NAMESPACE, vec![name]).await?.latencies());
+    }
+    alone.sort_by(f64::total_cmp);
+    stage.settle().await?;
     let (first, cost_first) = stage.wave("a", few).await?;
     stage.wave("b", many - 2 * few).await?;
     let (last, cost_last) = stage.wave("c", few).await?;
@@ -172,8 +191,11 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
     Ok(vec![
+        Measure::new("operator.alone.p50", percentile(&alone, 0.5) * 1000.0, "ms")
+            .note(format!("apply → Ready, {ALONE} Tenants one after the other")),
+        Measure::new("operator.alone.p99", percentile(&alone, 0.99) * 1000.0, "ms"),
         Measure::new("operator.cost_at_few", each(&cost_first), "ms").note(format!(
-            "CPU per tenant, {few} into an empty installation: {}{}",
+            "CPU per tenant, {few} where there are few: {}{}",
             cost_first.render(few),
             made(&first)
         )),

@@ -70,10 +70,10 @@ pub(super) async fn counters(url: &str) -> anyhow::Result<BTreeMap<String, f64>>
 pub(super) struct Usage {
     /// Processor seconds, by program.
     pub(super) cpu: BTreeMap<&'static str, f64>,
-    /// Writing requests of the operator to the API server; its Lease apart.
-    pub(super) writes: f64,
+    /// Writing requests of the operator to the API server, by verb and resource; its Lease apart.
+    pub(super) writes: BTreeMap<String, f64>,
     /// Reading ones; watches apart.
-    pub(super) reads: f64,
+    pub(super) reads: BTreeMap<String, f64>,
     /// Its round trips to the database.
     pub(super) trips: f64,
 }
@@ -81,11 +81,10 @@ pub(super) struct Usage {
 impl Usage {
     /// What was used since `before`.
     pub(super) fn since(&self, before: &Usage) -> Usage {
-        let used = |(name, now): (&&'static str, &f64)| (*name, now - before.cpu.get(name).unwrap_or(&0.0));
         Usage {
-            cpu: self.cpu.iter().map(used).collect(),
-            writes: self.writes - before.writes,
-            reads: self.reads - before.reads,
+            cpu: grown(&self.cpu, &before.cpu),
+            writes: grown(&self.writes, &before.writes),
+            reads: grown(&self.reads, &before.reads),
             trips: self.trips - before.trips,
         }
     }
@@ -102,20 +101,25 @@ impl Usage {
     }
 }
 
-/// Counts the operator's requests: writing, reading.
-pub(super) fn requests(counters: &BTreeMap<String, f64>) -> (f64, f64) {
-    let (mut writes, mut reads) = (0.0, 0.0);
+fn grown<K: Ord + Clone>(now: &BTreeMap<K, f64>, before: &BTreeMap<K, f64>) -> BTreeMap<K, f64> {
+    let since = |(name, now): (&K, &f64)| (name.clone(), now - before.get(name).unwrap_or(&0.0));
+    now.iter().map(since).filter(|(_, grown)| *grown > 0.0).collect()
+}
+
+/// The operator's requests so far: writing, reading; each by verb and resource.
+pub(super) fn requests(counters: &BTreeMap<String, f64>) -> [BTreeMap<String, f64>; 2] {
+    let mut found = [BTreeMap::new(), BTreeMap::new()];
     for (name, value) in counters {
         let Some(labels) = name.strip_prefix("tenant_operator_api_requests_total") else { continue };
-        let has = |verb: &str| labels.contains(&format!("verb=\"{verb}\""));
-        if labels.contains("resource=\"leases\"") {
-            continue;
-        }
-        if ["create", "update", "patch", "delete"].into_iter().any(has) {
-            writes += value;
-        } else if ["get", "list"].into_iter().any(has) {
-            reads += value;
-        }
+        let label = |name: &str| labels.split(&format!("{name}=\"")).nth(1)?.split('"').next();
+        let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
+        let kind = match verb {
+            _ if resource == "leases" => continue,
+            "create" | "update" | "patch" | "delete" => 0,
+            "get" | "list" => 1,
+            _ => continue,
+        };
+        found[kind].insert(format!("{verb} {resource}"), *value);
     }
-    (writes, reads)
+    found
 }
