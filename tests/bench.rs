@@ -15,9 +15,9 @@ fn programs() -> Programs {
     }
 }
 
+/// Not a number where there is no such row.
 fn value(measures: &[Measure], name: &str) -> f64 {
-    let found = measures.iter().find(|measure| measure.name == name);
-    found.unwrap_or_else(|| panic!("no row {name} in\n{}", Report { measures: measures.to_vec() }.render())).value
+    measures.iter().find(|measure| measure.name == name).map_or(f64::NAN, |measure| measure.value)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,7 +44,7 @@ async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
         "operator.cost_growth",
         "operator.peak_memory_at_many",
     ] {
-        assert!(value(name) > 0.0, "{name} is {}", value(name));
+        assert!(value(name) > 0.0, "{name} in\n{table}");
     }
     assert_eq!(value("operator.tenants"), 20.0);
     // On a machine that is busy with other tests, some are looked at once more.
@@ -70,10 +70,10 @@ async fn the_serving_half_measures_everything_and_no_call_fails() -> anyhow::Res
         "serving.edit.p99",
         "serving.memory",
     ] {
-        assert!(value(name) > 0.0, "{name} is {}", value(name));
+        assert!(value(name) > 0.0, "{name} in\n{table}");
     }
     for name in ["serving.chat.failed", "serving.edit.failed", "serving.changes.failed"] {
-        assert_eq!(value(name), 0.0, "{}", Report { measures: measures.clone() }.render());
+        assert_eq!(value(name), 0.0, "{table}");
     }
     Ok(())
 }
