@@ -30,6 +30,8 @@ mod broken;
 mod chaos;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/leftovers.rs"]
+mod leftovers;
 #[path = "operator/node.rs"]
 mod node;
 #[path = "operator/pods.rs"]

@@ -1,6 +1,6 @@
 //! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Outcome, perform_steps, resolve_outcome};
+use super::pass::{Form, Outcome, perform_steps, resolve_outcome, tell_vanished};
 use crate::{
     api::{AgentConfig, AgentConfigStatus, names},
     domain::{
@@ -19,21 +19,22 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-/// Runs one pass. `unreadable`: the object does not decode, and `agent` is what could be saved of it.
+/// Runs one pass. `form` says what `agent` is.
 pub async fn run_agent_pass<W: World<AgentScope>>(
     world: &W,
     agent: &AgentConfig,
-    unreadable: Option<&str>,
+    form: Form<'_>,
     installation: &Installation,
     now: impl Fn() -> Timestamp,
 ) -> Outcome {
-    let scope = resolve_scope(agent);
+    let vanished = matches!(form, Form::Vanished);
+    let scope = AgentScope { vanished, ..resolve_scope(agent) };
     let generation = agent.metadata.generation.unwrap_or_default();
     let deleting = agent.metadata.deletion_timestamp.is_some();
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
         (plan_agent_deletion(&observed), Some(observed))
-    } else if let Some(error) = unreadable {
+    } else if let Form::Unreadable(error) = form {
         (Plan::nothing(project_unreadable(error)), None)
     } else {
         match resolve_agent(scope.object.clone(), generation, &agent.spec) {
@@ -46,18 +47,24 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     };
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &progress, error);
+    let released = deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER);
     outcome.gone = progress.done.iter().any(|(step, _)| *step == AgentStep::RemoveFinalizer)
-        || (deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER));
+        || (released && outcome.is_over(&plan));
+    if vanished {
+        tell_vanished(&scope.object, &plan);
+    }
 
     let none = AgentConfigStatus::default();
     let previous = agent.status.as_ref().unwrap_or(&none);
     let facts = AgentFacts { generation, observed: observed.as_ref(), plan: &plan, progress: &progress, deleting };
     let (status, notices) = project_agent(&facts, previous, now());
     let mut steps = Vec::new();
-    if status != *previous && !outcome.gone {
-        steps.push(AgentStep::WriteStatus(Box::new(status)));
+    if !released && !outcome.gone {
+        if status != *previous {
+            steps.push(AgentStep::WriteStatus(Box::new(status)));
+        }
+        steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
     }
-    steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
     let (reported, error) = perform_steps(world, &scope, &steps).await;
     outcome.add_report(reported.done.len(), error);
     outcome
@@ -74,5 +81,6 @@ pub fn resolve_scope(agent: &AgentConfig) -> AgentScope {
         finalizers: agent.finalizers().to_vec(),
         credential: agent.spec.provider.api_key_secret_ref.clone(),
         served: agent.status.as_ref().and_then(|s| s.served_entry_version.as_deref()).and_then(Version::parse),
+        vanished: false,
     }
 }

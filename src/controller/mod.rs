@@ -5,6 +5,7 @@ mod broken;
 pub mod identity;
 mod instance;
 mod leader;
+pub mod leftovers;
 pub mod pass;
 pub mod queue;
 mod retry;

@@ -1,7 +1,11 @@
 //! What every pass has in common: doing the steps of a plan, and saying how it went.
 
 use crate::{
-    domain::{class::ErrorClass, ident::Version},
+    api::ConditionType,
+    domain::{
+        class::ErrorClass,
+        ident::{ObjectId, Version},
+    },
     effects::{
         error::EffectError,
         world::{Scope, World},
@@ -9,6 +13,17 @@ use crate::{
     plan::{Plan, progress::Progress, step::Done, verdict::Stand},
 };
 use jiff::Timestamp;
+
+/// What a pass has of its object.
+#[derive(Clone, Copy, Debug)]
+pub enum Form<'a> {
+    /// The object.
+    Whole,
+    /// What could be saved of an object that does not decode, and why it does not.
+    Unreadable(&'a str),
+    /// What is known of an object that vanished without us: it counts as being deleted, and nobody reads its status.
+    Vanished,
+}
 
 /// How a pass ended. The controller decides from this alone when to look again.
 #[derive(Debug, Default)]
@@ -25,7 +40,7 @@ pub struct Outcome {
     pub steps: usize,
     /// The object needs nothing further: it is ready, or it is gone.
     pub settled: bool,
-    /// The finalizer was removed; the object is as good as gone.
+    /// Nothing is left to come back for: the finalizer was removed, or there was none.
     pub gone: bool,
 }
 
@@ -79,6 +94,23 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
         steps: progress.done.len(),
         settled: plan.steps.is_empty() && plan.verdicts.iter().all(|v| v.stand == Stand::Holds),
         gone: false,
+    }
+}
+
+impl Outcome {
+    /// Whether there is nothing to come back for, in the pass of an object without our finalizer that is to go.
+    pub fn is_over<S>(&self, plan: &Plan<S>) -> bool {
+        let blocked = plan.verdicts.iter().any(|v| v.part == ConditionType::DeletionBlocked);
+        !blocked && self.trouble.is_none() && self.awaits.is_none() && self.wake_at.is_none()
+    }
+}
+
+/// Tells the log what keeps the rest of an object that vanished: there is no status to tell it in.
+pub fn tell_vanished<S>(object: &ObjectId, plan: &Plan<S>) {
+    for verdict in &plan.verdicts {
+        if matches!(verdict.stand, Stand::Refused(_) | Stand::Unseen(_)) {
+            tracing::warn!(%object, uid = %object.uid, why = verdict.note, "what is left of a vanished object stays");
+        }
     }
 }
 

@@ -4,7 +4,10 @@
 //! wait for all others. Here they are served in order of arrival within four urgencies; one object is never worked on
 //! twice at the same time, and what happens to it meanwhile is looked at once more afterwards.
 
-use crate::effects::kubernetes::cache::Key;
+use crate::{
+    domain::ident::{TenantId, Uid},
+    effects::kubernetes::cache::Key,
+};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
@@ -17,6 +20,10 @@ pub enum Target {
     Agent(Key),
     /// A Tenant.
     Tenant(Key),
+    /// An AgentConfig that vanished without us, of which something is left.
+    VanishedAgent(Key, Uid),
+    /// A Tenant that vanished without us, of which something is left.
+    VanishedTenant(Key, Uid, TenantId),
 }
 
 impl Target {
@@ -25,13 +32,23 @@ impl Target {
         match self {
             Self::Agent(_) => "agentconfig",
             Self::Tenant(_) => "tenant",
+            Self::VanishedAgent(..) => "vanished-agentconfig",
+            Self::VanishedTenant(..) => "vanished-tenant",
         }
     }
 
     /// Namespace and name.
     pub const fn key(&self) -> &Key {
         match self {
-            Self::Agent(key) | Self::Tenant(key) => key,
+            Self::Agent(key) | Self::Tenant(key) | Self::VanishedAgent(key, _) | Self::VanishedTenant(key, ..) => key,
+        }
+    }
+
+    /// Whether its pass needs the database.
+    pub const fn needs_database(&self) -> bool {
+        match self {
+            Self::Tenant(_) | Self::VanishedTenant(..) => true,
+            Self::Agent(_) | Self::VanishedAgent(..) => false,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
+    leftovers,
     scheduler::Scheduler,
     telemetry::OperatorMetrics,
     watches,
@@ -35,7 +36,7 @@ use kube::Client;
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -172,7 +173,7 @@ fn namespace(setting: &str) -> Option<String> {
     Some(setting.to_owned()).filter(|n| !n.is_empty()).or_else(pod).filter(|n| !n.is_empty())
 }
 
-type ContextSlot = Arc<std::sync::OnceLock<Arc<Context>>>;
+type ContextSlot = Arc<OnceLock<Arc<Context>>>;
 
 /// What is read rather than counted, each time the metrics are shown.
 fn collector(own: &OperatorMetrics, gate: &Gate, fence: &Fence) -> (impl Fn() + Send + Sync + 'static, ContextSlot) {
@@ -269,6 +270,8 @@ async fn lead(
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
         },
         world,
+        watched: settings.watch_namespaces.clone(),
+        synced: OnceLock::new(),
         fenced,
     });
     let _ = slot.set(Arc::clone(&context));
@@ -277,6 +280,7 @@ async fn lead(
         // A watch task ends only with the process.
         drop(watch.wait_for(|synced| *synced).await);
     }
+    context.note_synced();
     let supervisor = Supervisor {
         gate: gate.clone(),
         registry: context.world.registry.clone(),
@@ -286,6 +290,7 @@ async fn lead(
         cluster_id,
     };
     tokio::spawn(supervisor.run());
+    tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
     tokio::spawn(announce_database(Arc::clone(&context), gate));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =

@@ -163,7 +163,7 @@ impl Scheduler {
         }
         let counted = matches!(outcome.trouble, Some(ErrorClass::Transient | ErrorClass::Denied));
         let waits_for_database = outcome.trouble.is_some() && !matches!(self.gate.state(), GateState::Open(_));
-        if waits_for_database && matches!(target, Target::Tenant(_)) {
+        if waits_for_database && target.needs_database() {
             state.parked.insert(target.clone(), urgency);
             // The gate may have changed between the pass and now; such a look asks the database nothing while it is out.
             let pause = jitter(RECHECK, state.chance());
@@ -193,6 +193,11 @@ impl Scheduler {
     /// An object changed: its earlier failures no longer count.
     pub fn forgive(&self, target: &Target) {
         self.state().attempts.remove(target);
+    }
+
+    /// A delay spread by ±20 %.
+    pub fn spread(&self, delay: Duration) -> Duration {
+        jitter(delay, self.state().chance())
     }
 
     /// How many objects wait for a worker.

@@ -1,6 +1,6 @@
 //! One pass of a Tenant: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Outcome, perform_steps, resolve_outcome};
+use super::pass::{Form, Outcome, perform_steps, resolve_outcome, tell_vanished};
 use crate::{
     api::{Tenant, TenantServedStatus, TenantStatus, names},
     domain::{
@@ -17,7 +17,7 @@ use crate::{
         tenant::{plan_rejected, plan_tenant},
         verdict::Verdict,
     },
-    status::{TenantFacts, project_rejection, project_tenant, project_unreadable},
+    status::{TenantFacts, project_deeds, project_rejection, project_tenant, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -30,17 +30,18 @@ enum Intent {
     Rejected(Vec<Verdict>),
 }
 
-/// Runs one pass. `unreadable`: the object does not decode, and `tenant` is what could be saved of it.
+/// Runs one pass. `form` says what `tenant` is.
 pub async fn run_tenant_pass<W: World<TenantScope>>(
     world: &W,
     tenant: &Tenant,
-    unreadable: Option<&str>,
+    form: Form<'_>,
     installation: &Installation,
     now: impl Fn() -> Timestamp,
 ) -> Outcome {
-    let scope = resolve_scope(tenant);
+    let vanished = matches!(form, Form::Vanished);
+    let scope = TenantScope { vanished, ..resolve_scope(tenant) };
     let deleting = tenant.metadata.deletion_timestamp.is_some();
-    let (plan, observed) = match resolve_intent(tenant, unreadable, &scope, deleting) {
+    let (plan, observed) = match resolve_intent(tenant, form, &scope, deleting) {
         Intent::Rejected(verdicts) => {
             let finalizer = scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER);
             (plan_rejected(verdicts, finalizer, &scope.recorded), None)
@@ -57,9 +58,17 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &progress, error);
     outcome.gone = progress.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
-        || (deleting && !tenant.finalizers().iter().any(|f| f == names::TENANT_FINALIZER));
+        || (is_released(tenant) && outcome.is_over(&plan));
+    if vanished {
+        tell_vanished(&scope.object, &plan);
+    }
     report(world, tenant, &scope, installation, (&plan, &progress, observed.as_ref()), now(), &mut outcome).await;
     outcome
+}
+
+/// Whether the object is to go and our finalizer is not on it: nobody reads its status any more, and it may be gone.
+fn is_released(tenant: &Tenant) -> bool {
+    tenant.metadata.deletion_timestamp.is_some() && !tenant.finalizers().iter().any(|f| f == names::TENANT_FINALIZER)
 }
 
 /// Writes status and events of the pass. A failure here is the pass's failure, unless an earlier step had one.
@@ -84,9 +93,12 @@ async fn report<W: World<TenantScope>>(
         progress,
         deleting: tenant.metadata.deletion_timestamp.is_some(),
     };
-    let (status, notices) = project_tenant(&facts, previous, now);
+    let (status, mut notices) = project_tenant(&facts, previous, now);
     let mut steps = Vec::new();
-    if status != *previous && !outcome.gone {
+    if outcome.gone || is_released(tenant) {
+        // What the status would say again and again, with nothing to compare with, is not told.
+        notices = project_deeds(progress);
+    } else if status != *previous {
         steps.push(TenantStep::WriteStatus(Box::new(status)));
     }
     steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
@@ -94,7 +106,7 @@ async fn report<W: World<TenantScope>>(
     outcome.add_report(reported.done.len(), error);
 }
 
-fn resolve_intent(tenant: &Tenant, unreadable: Option<&str>, scope: &TenantScope, deleting: bool) -> Intent {
+fn resolve_intent(tenant: &Tenant, form: Form<'_>, scope: &TenantScope, deleting: bool) -> Intent {
     if deleting {
         return Intent::Absent(Departing {
             object: scope.object.clone(),
@@ -102,7 +114,7 @@ fn resolve_intent(tenant: &Tenant, unreadable: Option<&str>, scope: &TenantScope
             policy: tenant.spec.database.deletion_policy,
         });
     }
-    if let Some(error) = unreadable {
+    if let Form::Unreadable(error) = form {
         return Intent::Rejected(project_unreadable(error));
     }
     let generation = tenant.metadata.generation.unwrap_or_default();
@@ -133,6 +145,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
         key_secret: key_secret_name(&object.name),
         algorithm: tenant.spec.auth.algorithm,
+        vanished: false,
         object,
     }
 }

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     api::{AgentConfig, Condition, ConditionType, Tenant, names},
-    domain::entry::{AgentEntry, Entry, TenantEntry},
+    domain::{
+        entry::{AgentEntry, Entry, TenantEntry, agent_entry_name},
+        ident::{ObjectId, Uid},
+    },
     effects::kubernetes::{
         cache::{Change, Key},
         objects::{Owned, Watched},
@@ -51,6 +54,7 @@ impl Context {
         if !is_news(change) {
             return;
         }
+        self.note_life_ended(change);
         let target = Target::Tenant(key.clone());
         self.scheduler.forgive(&target);
         self.scheduler.push(target, worth(change));
@@ -69,10 +73,28 @@ impl Context {
         }
     }
 
+    /// A Tenant went. In good order its entry went before it.
+    fn note_life_ended(&self, change: &Change<Watched<Tenant>>) {
+        let Some(Ok(tenant)) = change.before.as_deref().map(|w| w.object.as_ref()) else { return };
+        let object = resolve_claimant(tenant).object;
+        let ended = change.after.as_ref().is_none_or(|w| w.metadata().uid.as_ref() != Some(&object.uid.0));
+        let entry = tenant_id(tenant).filter(|_| ended).and_then(|id| self.world.registry.tenant_entry(&id));
+        if let Some(entry) = entry.filter(|e| e.uid == object.uid) {
+            self.note_tenant_left(&object, &entry.tenant_id);
+        }
+    }
+
     /// An AgentConfig changed. Its tenants are looked at only when it comes or goes: its content is none of theirs.
     pub fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
         if !is_news(change) {
             return;
+        }
+        // In good order its entry went before it.
+        let before = change.before.as_ref().and_then(|w| w.metadata().uid.clone()).map(Uid);
+        let ended =
+            before.filter(|uid| change.after.as_ref().is_none_or(|w| w.metadata().uid.as_ref() != Some(&uid.0)));
+        if let Some(uid) = ended.filter(|uid| self.world.registry.holds(&agent_entry_name(uid))) {
+            self.note_agent_left(&ObjectId { namespace: key.namespace.clone(), name: key.name.clone(), uid });
         }
         let target = Target::Agent(key.clone());
         self.scheduler.forgive(&target);
@@ -80,7 +102,8 @@ impl Context {
         let life = |w: Option<&Watched<AgentConfig>>| {
             w.filter(|w| w.metadata().deletion_timestamp.is_none()).map(|w| w.metadata().uid.clone())
         };
-        if life(change.before.as_deref()) != life(change.after.as_deref()) {
+        // One that was leaving may still be in use when it vanishes.
+        if change.after.is_none() || life(change.before.as_deref()) != life(change.after.as_deref()) {
             self.wake_users(key);
         }
     }
@@ -101,6 +124,9 @@ impl Context {
     fn tenant_entry_changed(&self, entry: &TenantEntry, news: &News) {
         if !news.own {
             self.scheduler.push(tenant_target(&entry.namespace, &entry.name), Urgency::Change);
+            if let Some(Entry::Tenant(entry)) = &news.after {
+                self.note_tenant_left(&entry.object(), &entry.tenant_id);
+            }
         }
         // Whoever waits for the id, or for an AgentConfig that this entry used, may go on.
         if news.after.is_none() {
@@ -120,6 +146,11 @@ impl Context {
                     self.scheduler.push(Target::Agent(key), Urgency::Change);
                 }
             }
+            for uid in uses(news.before.as_ref()).difference(&uses(news.after.as_ref())) {
+                if let Some(Entry::Agent(entry)) = self.world.registry.entry(&agent_entry_name(&Uid(uid.clone()))) {
+                    self.note_agent_left(&entry.object());
+                }
+            }
         }
     }
 
@@ -127,6 +158,9 @@ impl Context {
         let key = Key::new(&entry.namespace, &entry.name);
         if !own {
             self.scheduler.push(Target::Agent(key.clone()), Urgency::Change);
+            if self.world.registry.holds(&agent_entry_name(&entry.uid)) {
+                self.note_agent_left(&entry.object());
+            }
         }
         if came_or_went {
             self.wake_users(&key);

@@ -4,7 +4,8 @@
 use super::{
     agent_pass::run_agent_pass,
     broken::{locate, salvage_agent, salvage_tenant},
-    pass::Outcome,
+    leftovers::{lives, resolve_vanished_agent, resolve_vanished_tenant},
+    pass::{Form, Outcome},
     queue::{Target, Urgency},
     scheduler::Scheduler,
     telemetry::OperatorMetrics,
@@ -13,7 +14,10 @@ use super::{
 use crate::{
     api::{AgentConfigSpec, TenantSpec, names},
     clock::Clock,
-    domain::{class::ErrorClass, ident::Epoch},
+    domain::{
+        class::ErrorClass,
+        ident::{Epoch, ObjectId, Uid},
+    },
     effects::{
         error::EffectError,
         kubernetes::{cache::Key, fence::Fence},
@@ -23,7 +27,10 @@ use crate::{
     telemetry::Chain,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Longest time of one pass; every request in it has its own, shorter bound.
@@ -43,6 +50,10 @@ pub struct Context {
     pub fence: Fence,
     /// The installation; the epoch in it is filled in for each pass.
     pub installation: Installation,
+    /// Namespaces that are looked after; empty: all.
+    pub watched: Vec<String>,
+    /// Set when every first list is in.
+    pub synced: OnceLock<()>,
     /// Turns true when a newer leader was met: the process has to end.
     pub fenced: watch::Sender<bool>,
 }
@@ -110,11 +121,11 @@ async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
             let Some(watched) = context.world.tenants.cache.get(key) else { return gone() };
             let urgency = worth(watched.metadata(), names::TENANT_FINALIZER);
             let outcome = match &watched.object {
-                Ok(tenant) => run_tenant_pass(&context.world, tenant, None, &installation, now).await,
+                Ok(tenant) => run_tenant_pass(&context.world, tenant, Form::Whole, &installation, now).await,
                 Err(broken) => match context.world.tenants.observe_raw(key).await {
                     Ok(Some(raw)) => {
                         let (saved, wrong) = (salvage_tenant(broken, &raw), locate::<TenantSpec>(broken, &raw));
-                        run_tenant_pass(&context.world, &saved, Some(&wrong), &installation, now).await
+                        run_tenant_pass(&context.world, &saved, Form::Unreadable(&wrong), &installation, now).await
                     }
                     Ok(None) => return gone(),
                     Err(error) => trouble(error),
@@ -126,11 +137,11 @@ async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
             let Some(watched) = context.world.agents.cache.get(key) else { return gone() };
             let urgency = worth(watched.metadata(), names::AGENT_CONFIG_FINALIZER);
             let outcome = match &watched.object {
-                Ok(agent) => run_agent_pass(&context.world, agent, None, &installation, now).await,
+                Ok(agent) => run_agent_pass(&context.world, agent, Form::Whole, &installation, now).await,
                 Err(broken) => match context.world.agents.observe_raw(key).await {
                     Ok(Some(raw)) => {
                         let (saved, wrong) = (salvage_agent(broken, &raw), locate::<AgentConfigSpec>(broken, &raw));
-                        run_agent_pass(&context.world, &saved, Some(&wrong), &installation, now).await
+                        run_agent_pass(&context.world, &saved, Form::Unreadable(&wrong), &installation, now).await
                     }
                     Ok(None) => return gone(),
                     Err(error) => trouble(error),
@@ -138,7 +149,27 @@ async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
             };
             (outcome, urgency)
         }
+        Target::VanishedTenant(key, uid, tenant_id) => {
+            if lives(&context.world.tenants.cache, key, uid) {
+                return gone();
+            }
+            let tenant = resolve_vanished_tenant(&object(key, uid), tenant_id, now());
+            let outcome = run_tenant_pass(&context.world, &tenant, Form::Vanished, &installation, now).await;
+            (outcome, Urgency::Change)
+        }
+        Target::VanishedAgent(key, uid) => {
+            if lives(&context.world.agents.cache, key, uid) {
+                return gone();
+            }
+            let agent = resolve_vanished_agent(&object(key, uid), now());
+            let outcome = run_agent_pass(&context.world, &agent, Form::Vanished, &installation, now).await;
+            (outcome, Urgency::Change)
+        }
     }
+}
+
+fn object(key: &Key, uid: &Uid) -> ObjectId {
+    ObjectId { namespace: key.namespace.clone(), name: key.name.clone(), uid: uid.clone() }
 }
 
 /// New objects and deletions go before periodic work when the database is back.

@@ -2,7 +2,7 @@
 
 use super::{
     decimal::Decimal,
-    ident::{Epoch, Uid},
+    ident::{Epoch, ObjectId, Uid},
     keys::KeyBytes,
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,13 @@ pub struct AgentEntry {
     pub epoch: Epoch,
     /// The revision that everybody runs.
     pub current: AgentRevision,
+}
+
+impl AgentEntry {
+    /// The AgentConfig that it is about.
+    pub fn object(&self) -> ObjectId {
+        ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+    }
 }
 
 /// One revision of an AgentConfig.

@@ -3,7 +3,7 @@
 
 use super::{
     decimal::Decimal,
-    ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid},
+    ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, TenantId, Uid},
     keyring::PublishedRing,
     keys::{KeyBytes, Kid, VerificationKey},
 };
@@ -220,6 +220,11 @@ impl TenantEntry {
             revoked: &self.revoked_kids,
             keys: &self.keys,
         }
+    }
+
+    /// The Tenant that it is about.
+    pub fn object(&self) -> ObjectId {
+        ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     api::{AgentConfig, Tenant},
     domain::{
         class::ErrorClass,
-        ident::{DatabaseId, Epoch},
+        ident::{DatabaseId, Epoch, ObjectId, TenantId},
         keys::Algorithm,
     },
     plan::observed::{DatabaseView, Fresh, Unseen},
@@ -114,6 +114,15 @@ impl LiveWorld {
             }
             PgErrorKind::Interrupted | PgErrorKind::Fenced | PgErrorKind::AlreadyDone | PgErrorKind::Refused => {}
         }
+    }
+
+    /// The Tenants that have data in use in the database, with their ids; none while it can't be asked.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn observe_owners(&self) -> Result<Vec<(TenantId, ObjectId)>, EffectError> {
+        self.open_database()?;
+        self.gate.database.observe_owners(&self.cluster_id).await.map_err(|error| self.database_error(error))
     }
 
     /// Draws material; without it the database is left alone in this pass, and the status says why.

@@ -26,8 +26,11 @@ const NAMED_USERS: usize = 10;
 
 impl World<AgentScope> for LiveWorld {
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
-        let (credential, revisions) =
-            tokio::join!(self.observe_credential(scope), self.revisions.observe(&scope.object));
+        let (credential, revisions, object) = tokio::join!(
+            self.observe_credential(scope),
+            self.revisions.observe(&scope.object),
+            self.agents.observe_presence(&scope.object, scope.vanished)
+        );
         let entry = self.registry.observe_agent(&scope.object.uid);
         let unused_upstreams = self.registry.unused_upstreams();
         let upstream_published = match &credential {
@@ -36,6 +39,7 @@ impl World<AgentScope> for LiveWorld {
         };
         let dropped = unused_upstreams.keys().map(|hash| upstream_entry_name(hash));
         ObservedAgent {
+            object,
             finalizer: scope.finalizers.iter().any(|f| f == names::AGENT_CONFIG_FINALIZER),
             served: scope.served,
             last_reference: self.registry.last_reference(dropped.chain([agent_entry_name(&scope.object.uid)])),

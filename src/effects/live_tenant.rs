@@ -26,8 +26,11 @@ use std::collections::BTreeMap;
 
 impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
-        let (mut database, keys) =
-            tokio::join!(self.observe_database(scope), self.keys.observe(&scope.object, &scope.key_secret));
+        let (mut database, keys, object) = tokio::join!(
+            self.observe_database(scope),
+            self.keys.observe(&scope.object, &scope.key_secret),
+            self.tenants.observe_presence(&scope.object, scope.vanished)
+        );
         let fresh = self.draw(&mut database, scope.algorithm);
         let cell = match &database {
             DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
@@ -35,6 +38,7 @@ impl World<TenantScope> for LiveWorld {
         };
         let instance = &self.gate.database.settings().name;
         ObservedTenant {
+            object,
             finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
             rival: scope.tenant_id.as_ref().and_then(|id| self.claims.rival(id, &scope.object)),
             recorded: scope.recorded.clone(),

@@ -53,6 +53,8 @@ pub struct TenantScope {
     pub key_secret: String,
     /// How a new key would sign.
     pub algorithm: Algorithm,
+    /// The object is taken for gone: whether it is has to be asked, not in a cache.
+    pub vanished: bool,
 }
 
 impl Scope for TenantScope {
@@ -71,6 +73,8 @@ pub struct AgentScope {
     pub credential: Option<SecretKeyRef>,
     /// The entry version whose serving was proved.
     pub served: Option<Version>,
+    /// The object is taken for gone: whether it is has to be asked, not in a cache.
+    pub vanished: bool,
 }
 
 impl Scope for AgentScope {

@@ -3,7 +3,7 @@
 use super::{
     Plan,
     acks::{judge_served, still_unaware},
-    observed::{AgentEntryView, Credential, Installation, ObservedAgent, RevisionView, Seen},
+    observed::{AgentEntryView, Credential, Installation, ObservedAgent, Presence, RevisionView, Seen},
     step::AgentStep,
     verdict::{Stand, Verdict},
 };
@@ -162,8 +162,16 @@ fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>, steps: &mut Vec<A
 /// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end.
 pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DeletionBlocked, stand, reason, note);
-    // Without the finalizer nothing was made, or an entry is left of an object that is gone: that is cleared away.
-    if !observed.finalizer && matches!(observed.entry, Seen::Missing) {
+    match &observed.object {
+        Presence::Cached | Presence::Gone => {}
+        Presence::Alive => return Plan::nothing(Vec::new()),
+        Presence::Unknown(unseen) => {
+            return Plan::nothing(vec![verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone())]);
+        }
+    }
+    // Without the finalizer nothing was made, or something is left of an object that is gone: that is cleared away.
+    let nothing_left = matches!(observed.entry, Seen::Missing) && observed.unused_upstreams.is_empty();
+    if !observed.finalizer && nothing_left {
         return Plan::nothing(Vec::new());
     }
     let release = observed.finalizer.then_some(AgentStep::RemoveFinalizer);

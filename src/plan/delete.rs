@@ -2,13 +2,18 @@
 //!
 //! Entry `deleting` → acknowledged → access revoked → open transactions run out → data kept or dropped, tombstone →
 //! entry and keys deleted → finalizer removed. Needs only the id and the policy, so a broken spec can't block it.
+//!
+//! An object that vanished without us goes the same way, with its data kept: there is no finalizer to come back by, so
+//! what tells of the rest (entry, else ledger row) goes last.
 
 use super::{
     Plan,
     acks::still_unaware,
     entry::withdrawn_entry,
     ledger::{Holding, judge},
-    observed::{DatabaseView, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen, Unseen},
+    observed::{
+        DatabaseView, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Presence, RowState, Seen, Unseen,
+    },
     step::{CloseDatabase, TenantStep},
     tenant::unseen_reason,
     verdict::{Stand, Verdict},
@@ -41,6 +46,11 @@ pub fn plan_deletion(
     installation: &Installation,
     now: Timestamp,
 ) -> Plan<TenantStep> {
+    match &observed.object {
+        Presence::Cached | Presence::Gone => {}
+        Presence::Alive => return Plan::nothing(Vec::new()),
+        Presence::Unknown(unseen) => return unseen_part(unseen),
+    }
     let Some(tenant_id) = &departing.tenant_id else {
         return finish(Vec::new(), Vec::new(), observed);
     };
@@ -101,10 +111,12 @@ fn withdraw(
     }
 }
 
-/// Whether replicas served the tenant and nothing of the deletion has been done yet.
+/// Whether replicas served the tenant and nothing of the deletion has been done yet. Of an object that vanished nobody
+/// knows; they may have.
 fn was_served(departing: &Departing, observed: &ObservedTenant) -> bool {
     let active = |row: LedgerRow| row.uid == departing.object.uid && row.state == RowState::Active;
-    observed.recorded.served.is_some() && row_of(observed).is_some_and(active)
+    let served = observed.recorded.served.is_some() || observed.object == Presence::Gone;
+    served && row_of(observed).is_some_and(active)
 }
 
 /// Ends the tenant in the database, then everything else. `notices` are told once, with the first effect that follows,
@@ -190,7 +202,8 @@ fn drain(
     finish(vec![close_now(Some(row), None)], Vec::new(), observed)
 }
 
-/// Removes what is ours in Kubernetes; last what brings us back here after a crash: the finalizer, else the entry.
+/// Removes what is ours in Kubernetes; last what brings us back here after a crash: the finalizer, else the entry, else
+/// the ledger row, which `steps` close.
 fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
     let entry = match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
@@ -206,10 +219,10 @@ fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &Obser
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(unseen) => return unseen_part(unseen),
     };
-    if observed.finalizer {
-        steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer]));
-    } else {
-        steps.extend(keys.into_iter().chain(entry));
+    match (observed.finalizer, &entry) {
+        (true, _) => steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer])),
+        (false, Some(_)) => steps.extend(keys.into_iter().chain(entry)),
+        (false, None) => steps = keys.into_iter().chain(steps).collect(),
     }
     steps.extend(notices);
     Plan { steps, verdicts: vec![working("the last parts are being removed")], awaits: None, wake_at: None }

@@ -33,9 +33,24 @@ pub struct Unseen {
     pub note: String,
 }
 
+/// Whether the object of a pass is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is in the cache. The API server is not asked.
+    Cached,
+    /// It was taken for gone, and is there.
+    Alive,
+    /// It was asked for, not in a cache: nothing of this name has this UID.
+    Gone,
+    /// It was taken for gone, and could not be asked for.
+    Unknown(Unseen),
+}
+
 /// What one pass of a Tenant saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedTenant {
+    /// Whether there is an object at all.
+    pub object: Presence,
     /// The finalizer is on the object.
     pub finalizer: bool,
     /// The older Tenant that claims the same tenant id, if there is one.
@@ -237,6 +252,8 @@ pub struct Fresh {
 /// What one pass of an AgentConfig saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedAgent {
+    /// Whether there is an object at all.
+    pub object: Presence,
     /// The finalizer is on the object.
     pub finalizer: bool,
     /// The entry version whose serving was proved, from status.

@@ -9,7 +9,7 @@ mod tenant;
 
 pub use agent::{AgentFacts, project_agent};
 pub use conditions::find;
-pub use tenant::{TenantFacts, project_tenant};
+pub use tenant::{TenantFacts, project_deeds, project_tenant};
 
 use crate::domain::resolve::Violation;
 use crate::{

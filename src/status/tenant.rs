@@ -59,7 +59,7 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
         deleting: facts.deleting,
     };
     let (conditions, mut notices) = project(&sources, now);
-    notices.extend(facts.progress.done.iter().filter_map(|(step, _)| notice_of(step)));
+    notices.extend(project_deeds(facts.progress));
     let status = TenantStatus {
         observed_generation: Some(facts.generation),
         tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
@@ -69,6 +69,11 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
         conditions,
     };
     (status, notices)
+}
+
+/// The events that tell what was done in a pass, whatever the status says.
+pub fn project_deeds(progress: &Progress<TenantStep>) -> Vec<Notice> {
+    progress.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
 
 /// An outage of something shared is reported once, on that thing: what was ready stays shown as ready.

@@ -1,6 +1,6 @@
 //! A tenant's whole life: every step, and every step twice.
 
-use super::setup::{Instance, in_use, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, in_use, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -21,6 +21,7 @@ on_both!(
     create_to_retain,
     nothing_made,
     nothing_made_over_a_tombstone,
+    owners,
     recreate,
     repair,
     ring,
@@ -169,6 +170,22 @@ async fn nothing_made_over_a_tombstone(version: PgVersion) {
     let late = database.perform_provision(&delayed, &second, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(late.sqlstate.as_deref(), Some("ATR01"));
     assert_eq!(instance.row(&id).await.incarnation, wanted.incarnation);
+}
+
+/// The ledger tells whose data is in use, to each cluster of its own.
+async fn owners(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (first, owner, row) = instance.tenant("acme").await;
+    let (second, other, going) = instance.tenant("globex").await;
+    let all = database.observe_owners(CLUSTER).await.unwrap();
+    assert_eq!(all, [(first.clone(), owner.clone()), (second.clone(), other.clone())]);
+    assert_eq!(database.observe_owners("another").await.unwrap(), []);
+    // One that is going is still to be looked after; one that is kept or dropped is not.
+    database.perform_revoke_access(&going, &instance.fence).await.unwrap();
+    let step = close(&first, Some(row), DeletionPolicy::Retain);
+    database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+    assert_eq!(database.observe_owners(CLUSTER).await.unwrap(), [(second, other)]);
 }
 
 async fn recreate(version: PgVersion) {

@@ -5,6 +5,7 @@ use super::{
     operator::{Operator, Part},
     registry,
     state::{State, transient},
+    tenant_world::presence,
 };
 use agent_tenancy::{
     api::names,
@@ -79,6 +80,7 @@ impl World<AgentScope> for Operator {
         let name = agent_entry_name(uid);
         let users = view.registry.iter().filter(|(_, s)| State::references(s.entry.as_ref()).contains(&name));
         ObservedAgent {
+            object: presence(scope.vanished, now.live_agent(&scope.object.uid).is_some()),
             finalizer: scope.finalizers.iter().any(|f| f == names::AGENT_CONFIG_FINALIZER),
             served: scope.served,
             upstream_published: wanted.is_some_and(|h| registry::holds(now, &upstream_entry_name(&h))),

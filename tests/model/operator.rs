@@ -4,7 +4,11 @@
 use super::state::{Key, State, transient};
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
-    controller::{agent_pass::run_agent_pass, pass::Outcome, tenant_pass::run_tenant_pass},
+    controller::{
+        agent_pass::run_agent_pass,
+        pass::{Form, Outcome},
+        tenant_pass::run_tenant_pass,
+    },
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
     plan::{observed::Installation, step::Done},
@@ -242,14 +246,14 @@ impl Operator {
         let now = self.state().tenants.get(key).cloned();
         let old = self.view(Part::Object).and_then(|s| s.tenants.get(key).cloned());
         let Some(tenant) = old.or(now) else { return Outcome { gone: true, ..Outcome::default() } };
-        let outcome = self.run_tenant(&tenant);
+        let outcome = self.run_tenant(&tenant, Form::Whole);
         self.end();
         outcome
     }
 
-    pub fn run_tenant(&self, tenant: &Tenant) -> Outcome {
+    pub fn run_tenant(&self, tenant: &Tenant, form: Form<'_>) -> Outcome {
         let installation = self.installation();
-        run_tenant_pass(self, tenant, None, &installation, || self.state().now).now_or_never().unwrap()
+        run_tenant_pass(self, tenant, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
     pub fn pass_agent(&self, key: &Key) -> Outcome {
@@ -257,14 +261,14 @@ impl Operator {
         let now = self.state().agents.get(key).cloned();
         let old = self.view(Part::Object).and_then(|s| s.agents.get(key).cloned());
         let Some(agent) = old.or(now) else { return Outcome { gone: true, ..Outcome::default() } };
-        let outcome = self.run_agent(&agent);
+        let outcome = self.run_agent(&agent, Form::Whole);
         self.end();
         outcome
     }
 
-    pub fn run_agent(&self, agent: &AgentConfig) -> Outcome {
+    pub fn run_agent(&self, agent: &AgentConfig, form: Form<'_>) -> Outcome {
         let installation = self.installation();
-        run_agent_pass(self, agent, None, &installation, || self.state().now).now_or_never().unwrap()
+        run_agent_pass(self, agent, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
     /// One pass of every other object, while one is in the middle of its own.
@@ -273,11 +277,11 @@ impl Operator {
         let (tenants, agents) = super::run::keys(&self.state());
         for key in agents.iter().filter(|k| Some(*k) != busy.as_ref()) {
             let agent = self.state().agents.get(key).cloned();
-            agent.map(|a| self.run_agent(&a));
+            agent.map(|a| self.run_agent(&a, Form::Whole));
         }
         for key in tenants.iter().filter(|k| Some(*k) != busy.as_ref()) {
             let tenant = self.state().tenants.get(key).cloned();
-            tenant.map(|t| self.run_tenant(&t));
+            tenant.map(|t| self.run_tenant(&t, Form::Whole));
         }
     }
 }

@@ -172,7 +172,11 @@ fn check_leftovers(state: &State) {
     for (name, secret) in &state.registry {
         match &secret.entry {
             Some(Entry::Tenant(e)) => assert!(state.live_tenant(&e.uid).is_some(), "{name} has no Tenant"),
-            Some(Entry::Agent(e)) => assert!(state.live_agent(&e.uid).is_some(), "{name} has no AgentConfig"),
+            Some(Entry::Agent(e)) => {
+                // One that vanished stays for as long as a tenant runs it.
+                let needed = state.live_agent(&e.uid).is_some() || state.is_referenced(name);
+                assert!(needed, "{name} has no AgentConfig");
+            }
             Some(Entry::Upstream(_)) => {
                 let anybody = !state.agents.is_empty();
                 assert!(state.is_referenced(name) || !anybody_could_clean(state) || !anybody, "{name} is not used");
@@ -187,8 +191,7 @@ fn check_leftovers(state: &State) {
         }
     }
     for (key, secret) in &state.secrets {
-        let owner = secret.owner.as_ref();
-        let fine = owner.is_none_or(|o| state.live_tenant(o).is_some() || state.stripped.contains(o));
+        let fine = secret.owner.as_ref().is_none_or(|o| state.live_tenant(o).is_some());
         assert!(fine, "Secret {key:?} has no Tenant");
     }
     for (owner, number) in state.revisions.keys() {
@@ -198,8 +201,7 @@ fn check_leftovers(state: &State) {
         let live = state.live_tenant(&row.uid).is_some();
         let there = state.database.schemas.contains_key(&row.schema);
         match row.state {
-            // What vanished with its entry is kept, and nobody but a person can tell.
-            RowState::Active => assert!(live || state.stripped.contains(&row.uid), "{} has no Tenant", row.schema),
+            RowState::Active => assert!(live, "{} has no Tenant", row.schema),
             RowState::Deleting => panic!("{} is stuck in deleting", row.schema),
             RowState::Retained => assert!(there && !live && !state.database.members.contains(&row.role)),
             RowState::Dropped => assert!(!live),

@@ -5,12 +5,18 @@ use super::{
     state::{Key, State},
 };
 use agent_tenancy::{
-    api::{AgentConfig, DeletionPolicy, Tenant},
-    controller::pass::Outcome,
-    domain::entry::Entry,
+    api::{AgentConfig, Tenant},
+    controller::{
+        leftovers::{resolve_vanished_agent, resolve_vanished_tenant},
+        pass::{Form, Outcome},
+    },
+    domain::{
+        entry::Entry,
+        ident::{ObjectId, TenantId},
+    },
+    plan::observed::RowState,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tenants and AgentConfigs.
 pub fn keys(state: &State) -> (Vec<Key>, Vec<Key>) {
@@ -22,48 +28,37 @@ pub fn round(operator: &Operator) -> Vec<Outcome> {
     let (tenants, agents) = keys(&operator.state());
     let mut outcomes: Vec<Outcome> = agents.iter().map(|key| operator.pass_agent(key)).collect();
     outcomes.extend(tenants.iter().map(|key| operator.pass_tenant(key)));
-    let orphans = orphans(&operator.state());
-    outcomes.extend(orphans.iter().map(|tenant| operator.run_tenant(tenant)));
-    let orphans = orphan_agents(&operator.state());
-    outcomes.extend(orphans.iter().map(|agent| operator.run_agent(agent)));
+    let vanished = vanished_tenants(&operator.state());
+    outcomes.extend(vanished.iter().map(|tenant| operator.run_tenant(tenant, Form::Vanished)));
+    let vanished = vanished_agents(&operator.state());
+    outcomes.extend(vanished.iter().map(|agent| operator.run_agent(agent, Form::Vanished)));
     collect_garbage(&mut operator.state());
     outcomes
 }
 
-/// Entries without a live Tenant (somebody took the finalizer off): each as the Tenant that it had, being deleted.
-fn orphans(state: &State) -> Vec<Tenant> {
+/// What entries and rows tell of Tenants that are not there any more (somebody took the finalizer off, or an older state
+/// of the cluster came back).
+fn vanished_tenants(state: &State) -> Vec<Tenant> {
     let entries = state.registry.values().filter_map(|secret| match &secret.entry {
-        Some(Entry::Tenant(entry)) if state.live_tenant(&entry.uid).is_none() => Some(entry),
+        Some(Entry::Tenant(entry)) => Some((entry.tenant_id.clone(), entry.object())),
         _ => None,
     });
-    entries
-        .map(|entry| {
-            let mut spec = super::user::tenant_spec(&[], DeletionPolicy::Delete);
-            spec.tenant_id = Some(entry.tenant_id.to_string());
-            let mut tenant = Tenant::new(&entry.name, spec);
-            tenant.metadata.namespace = Some(entry.namespace.clone());
-            tenant.metadata.uid = Some(entry.uid.0.clone());
-            tenant.metadata.deletion_timestamp = Some(Time(state.now));
-            tenant
-        })
-        .collect()
+    let rows = state.database.rows.iter().filter(|(_, r)| matches!(r.state, RowState::Active | RowState::Deleting));
+    let rows = rows.map(|(id, r)| {
+        (id.clone(), ObjectId { namespace: r.namespace.clone(), name: r.name.clone(), uid: r.uid.clone() })
+    });
+    let said: BTreeMap<TenantId, ObjectId> = entries.chain(rows).collect();
+    let gone = said.iter().filter(|(_, object)| state.live_tenant(&object.uid).is_none());
+    gone.map(|(id, object)| resolve_vanished_tenant(object, id, state.now)).collect()
 }
 
-/// The same for AgentConfigs (an operator with an old view wrote an entry after the end).
-fn orphan_agents(state: &State) -> Vec<AgentConfig> {
+/// The same for AgentConfigs (also: an operator with an old view wrote an entry after the end).
+fn vanished_agents(state: &State) -> Vec<AgentConfig> {
     let entries = state.registry.values().filter_map(|secret| match &secret.entry {
-        Some(Entry::Agent(entry)) if state.live_agent(&entry.uid).is_none() => Some(entry),
+        Some(Entry::Agent(entry)) if state.live_agent(&entry.uid).is_none() => Some(entry.object()),
         _ => None,
     });
-    entries
-        .map(|entry| {
-            let mut agent = AgentConfig::new(&entry.name, super::user::agent_spec("gone", false));
-            agent.metadata.namespace = Some(entry.namespace.clone());
-            agent.metadata.uid = Some(entry.uid.0.clone());
-            agent.metadata.deletion_timestamp = Some(Time(state.now));
-            agent
-        })
-        .collect()
+    entries.map(|object| resolve_vanished_agent(&object, state.now)).collect()
 }
 
 /// What the cluster's garbage collector does: dependents go with their owner.

@@ -10,6 +10,7 @@ use super::{
 use agent_tenancy::{
     api::DeletionPolicy::{Delete, Retain},
     domain::ident::TenantId,
+    plan::observed::RowState,
 };
 use std::sync::LazyLock;
 
@@ -129,6 +130,53 @@ fn gone_while_edited(op: &mut Operator) {
         settle(op);
         assert!(op.state().tenants.is_empty() && op.state().secrets.is_empty());
     }
+}
+
+/// Its object goes: alone, with its entry, with its entry damaged, and while a replica is silent and a database away; and
+/// a new one of the same name comes at once.
+fn vanished(op: &mut Operator) {
+    let edits: [fn(&mut State); 5] = [
+        |_| (),
+        |s| s.hand_delete_entry(&id("alpha")),
+        |s| s.hand_damage_entry(&id("alpha")),
+        |s| s.replicas[0].stuck = true,
+        |s| s.database.up = false,
+    ];
+    for edit in edits {
+        created(op, Delete);
+        edit(&mut op.state());
+        op.state().vanish_tenant(&alpha());
+        op.state().advance(1);
+        op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
+        settle(op);
+        let mut state = op.state();
+        state.database.up = true;
+        state.replicas[0].stuck = false;
+        drop(state);
+        settle(op);
+        let mut state = op.state();
+        assert!(state.secrets.is_empty() && state.tenant_entry(&id("alpha")).is_none());
+        assert!(state.database.schemas.contains_key("at_alpha") && state.database.members.is_empty());
+        assert_eq!(state.database.rows[&id("alpha")].state, RowState::Retained);
+        // A person decides that the kept data may go.
+        state.delete_tenant(&alpha());
+        drop(state);
+        settle(op);
+        let mut state = op.state();
+        assert!(state.tenants.is_empty());
+        state.database.rows.clear();
+        state.database.schemas.clear();
+        state.database.roles.clear();
+        state.database.grants.clear();
+    }
+}
+
+fn vanished_halfway(op: &mut Operator) {
+    op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
+    run_for(op, 5);
+    op.state().vanish_tenant(&alpha());
+    settle(op);
+    assert!(op.state().secrets.is_empty() && op.state().database.members.is_empty());
 }
 
 fn outages(op: &mut Operator) {
@@ -308,6 +356,20 @@ fn stories() -> Vec<Scenario> {
             let state = op.state();
             assert!(state.secrets.is_empty() && state.tenant_entry(&id("alpha")).is_none());
             assert!(state.database.schemas.contains_key("at_alpha") && state.database.members.is_empty());
+        }),
+        Scenario::new("vanished: kept, and nothing served", vanished),
+        Scenario { one_end: false, ..Scenario::new("vanished halfway through its creation", vanished_halfway) },
+        Scenario::new("an AgentConfig vanished while it is used", |op| {
+            created(op, Delete);
+            op.state().vanish_agent(&key("a", "y"));
+            settle(op);
+            assert!(op.state().registry.keys().filter(|n| n.starts_with("agent-")).count() == 2, "it is in use");
+            op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
+            settle(op);
+            let state = op.state();
+            let left: Vec<_> =
+                state.registry.keys().filter(|n| n.starts_with("agent-") || n.starts_with("up")).collect();
+            assert_eq!(left.len(), 1, "{left:?}");
         }),
         Scenario::new("edited by hand and deleted", gone_while_edited),
         Scenario::new("replicas and transactions that don't end", slow_replicas),

@@ -22,7 +22,7 @@ use agent_tenancy::{
     },
     plan::{
         acks::unaware_speakers,
-        observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Seen, Unseen},
+        observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Presence, Seen, Unseen},
         step::{Done, TenantStep},
     },
 };
@@ -47,6 +47,7 @@ impl World<TenantScope> for Operator {
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
         };
         ObservedTenant {
+            object: presence(scope.vanished, now.live_tenant(&scope.object.uid).is_some()),
             finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
             rival: rival(part(Part::Claims), scope),
             recorded: scope.recorded.clone(),
@@ -186,6 +187,15 @@ impl Operator {
             let password = published(s).ok_or_else(|| transient("the cell's entry is gone"))?;
             Ok(database::create_cell(s, cell, &password))
         })
+    }
+}
+
+/// Whether an object that is taken for gone is; asked of the present, however old the view is.
+pub fn presence(vanished: bool, there: bool) -> Presence {
+    match (vanished, there) {
+        (false, _) => Presence::Cached,
+        (true, true) => Presence::Alive,
+        (true, false) => Presence::Gone,
     }
 }
 

@@ -95,6 +95,19 @@ impl State {
         }
     }
 
+    /// The object goes without anybody being asked, as where an older state of the cluster comes back.
+    pub fn vanish_tenant(&mut self, key: &Key) {
+        let Some(tenant) = self.tenants.remove(key) else { return };
+        self.bump();
+        self.stripped.extend(tenant.metadata.uid.map(Uid));
+    }
+
+    pub fn vanish_agent(&mut self, key: &Key) {
+        let Some(agent) = self.agents.remove(key) else { return };
+        self.bump();
+        self.stripped.extend(agent.metadata.uid.map(Uid));
+    }
+
     pub fn delete_tenant(&mut self, key: &Key) {
         let now = self.now;
         let version = self.bump().to_string();

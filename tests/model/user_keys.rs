@@ -9,6 +9,7 @@ use agent_tenancy::{
     api::names,
     domain::{entry::Entry, ident::Uid},
 };
+use std::collections::BTreeSet;
 
 fn secret_key(tenant: &Key) -> Key {
     key(&tenant.0, &format!("{}-signing-keys", tenant.1))
@@ -39,6 +40,20 @@ impl State {
 
     pub fn hand_delete_keys(&mut self, tenant: &Key) {
         self.secrets.remove(&secret_key(tenant));
+        self.forget_lost_kids();
+    }
+
+    /// Deletes the damaged Secrets that no entry can restore, as their Tenants' status says.
+    pub fn delete_hopeless_keys(&mut self) {
+        let published: BTreeSet<Uid> = self
+            .registry
+            .values()
+            .filter_map(|s| match &s.entry {
+                Some(Entry::Tenant(entry)) => Some(entry.uid.clone()),
+                _ => None,
+            })
+            .collect();
+        self.secrets.retain(|_, s| !s.data.is_empty() || s.owner.as_ref().is_some_and(|o| published.contains(o)));
         self.forget_lost_kids();
     }
 

@@ -15,7 +15,7 @@ use agent_tenancy::{
     plan::{
         Plan,
         agent::{plan_agent, plan_agent_deletion},
-        observed::{AgentEntryView, Credential, ObservedAgent, Replicas, RevisionView, Seen},
+        observed::{AgentEntryView, Credential, ObservedAgent, Presence, Replicas, RevisionView, Seen},
         step::AgentStep,
     },
 };
@@ -51,6 +51,7 @@ fn credential() -> Credential {
 
 fn untouched() -> ObservedAgent {
     ObservedAgent {
+        object: Presence::Cached,
         finalizer: false,
         served: None,
         entry: Seen::Missing,
@@ -178,6 +179,27 @@ fn an_agent_that_should_be_gone() {
         ("let go of", converged, |_| (), "DeleteEntry"),
         ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
         ("entry gone", converged, |o| o.entry = Seen::Missing, "DeleteUpstream RemoveFinalizer"),
+        ("taken for gone, but alive", converged, |o| (o.object, o.finalizer) = (Presence::Alive, false), ""),
+        ("taken for gone, not to be asked for", converged, |o| o.object = Presence::Unknown(unseen()), ""),
+        ("vanished", converged, |o| (o.object, o.finalizer) = (Presence::Gone, false), "DeleteEntry"),
+        (
+            "vanished, in use",
+            converged,
+            |o| {
+                (o.object, o.finalizer) = (Presence::Gone, false);
+                o.users.push("a/alpha".into())
+            },
+            "",
+        ),
+        (
+            "vanished, its credential left",
+            converged,
+            |o| {
+                (o.object, o.finalizer) = (Presence::Gone, false);
+                o.entry = Seen::Missing
+            },
+            "DeleteUpstream",
+        ),
     ];
     for (name, start, tweak, steps) in rows {
         let mut observed = start();

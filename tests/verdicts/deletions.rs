@@ -13,7 +13,7 @@ use agent_tenancy::{
         keyring::KeyringError,
     },
     plan::{
-        observed::{DatabaseView, ObservedTenant, RowState, Seen},
+        observed::{DatabaseView, ObservedTenant, Presence, Recorded, RowState, Seen},
         step::TenantStep,
     },
 };
@@ -26,6 +26,11 @@ fn withdrawn() -> ObservedTenant {
     let mut observed = converged();
     edit_entry(&mut observed, |e| (e.state, e.state_since) = (TenantState::Deleting, super::stage::now()));
     observed
+}
+
+/// The object is gone, and with it what its status recorded.
+fn vanish(o: &mut ObservedTenant) {
+    (o.object, o.finalizer, o.recorded) = (Presence::Gone, false, Recorded::default());
 }
 
 fn in_state(o: &mut ObservedTenant, state: RowState) {
@@ -175,6 +180,48 @@ fn a_tenant_that_should_be_gone() {
                 o.entry = Seen::Foreign("not ours".into())
             },
             "RemoveFinalizer",
+        ),
+        ("vanished, served", converged, vanish, "PutEntry"),
+        (
+            "vanished, with its entry",
+            converged,
+            |o| {
+                vanish(o);
+                o.entry = Seen::Missing
+            },
+            "PutEntry",
+        ),
+        (
+            "vanished, nobody serves it",
+            withdrawn,
+            |o| {
+                vanish(o);
+                in_state(o, RowState::Deleting)
+            },
+            "CloseDatabase DeleteKeys DeleteEntry",
+        ),
+        (
+            // The row alone brings us back: it goes last.
+            "vanished, row and keys left",
+            withdrawn,
+            |o| {
+                vanish(o);
+                in_state(o, RowState::Deleting);
+                o.entry = Seen::Missing
+            },
+            "DeleteKeys CloseDatabase",
+        ),
+        ("vanished, nothing left", untouched, |o| o.object = Presence::Gone, ""),
+        (
+            "vanished, and made anew by somebody else",
+            converged,
+            |o| {
+                vanish(o);
+                o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Active)), true));
+                o.entry = Seen::Foreign("not ours".into());
+                o.keys = Seen::Foreign("not ours".into())
+            },
+            "",
         ),
         ("finalizer taken off, served", converged, |o| o.finalizer = false, "PutEntry"),
         (

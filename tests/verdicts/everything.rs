@@ -11,8 +11,9 @@ use agent_tenancy::{
     },
     plan::{
         Plan,
-        observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, Seen},
+        observed::{DatabaseView, LedgerRow, ObservedTenant, Presence, RowState, Seen},
         step::TenantStep,
+        verdict::Stand,
     },
 };
 use uuid::Uuid;
@@ -145,6 +146,20 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
         assert!(!format!("{status:?}").contains("CANARY"));
     }
     println!("{} views of the world", worlds.len());
+}
+
+/// An object that was taken for gone and lives, or can't be asked for: nothing at all is done, whatever else is seen.
+#[test]
+fn no_view_of_the_world_takes_anything_from_what_may_live() {
+    for mut world in worlds() {
+        for object in [Presence::Alive, Presence::Unknown(unseen())] {
+            world.object = object;
+            let plan = absent(&world, DeletionPolicy::Delete);
+            assert_eq!(plan.steps, [], "{world:#?}");
+            let retried = plan.verdicts.iter().any(|v| matches!(v.stand, Stand::Unseen(_)));
+            assert_eq!(retried, world.object != Presence::Alive);
+        }
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use agent_tenancy::{
         delete::{Departing, plan_deletion},
         observed::{
             CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
         },
         progress::Progress,
         step::{Done, TenantStep},
@@ -167,6 +167,7 @@ pub fn replica(name: &str, version: u64) -> Replica {
 pub fn untouched() -> ObservedTenant {
     let agents = BTreeMap::from([(AgentName::parse("main").unwrap(), AgentLookup::Published(Uid("uid-x".to_owned())))]);
     ObservedTenant {
+        object: Presence::Cached,
         finalizer: false,
         rival: None,
         recorded: Recorded::default(),

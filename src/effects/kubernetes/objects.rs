@@ -13,7 +13,10 @@ use crate::{
         ident::{ObjectId, Version},
     },
     effects::error::EffectError,
-    plan::step::Done,
+    plan::{
+        observed::{Presence, Unseen},
+        step::Done,
+    },
 };
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
@@ -132,6 +135,18 @@ impl<K: Owned> Objects<K> {
         found
             .filter(|w| w.metadata().uid.as_deref() == Some(id.uid.0.as_str()))
             .ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{id} is gone or was made anew")))
+    }
+
+    /// Whether the object is there: for one that is taken for gone the API server is asked.
+    pub async fn observe_presence(&self, id: &ObjectId, vanished: bool) -> Presence {
+        if !vanished {
+            return Presence::Cached;
+        }
+        match bounded(&format!("look whether {id} is gone"), self.api(&id.namespace).get_metadata(&id.name)).await {
+            Ok(Some(found)) if found.metadata.uid.as_deref() == Some(id.uid.0.as_str()) => Presence::Alive,
+            Ok(Some(_) | None) => Presence::Gone,
+            Err(error) => Presence::Unknown(Unseen { class: error.class, note: error.chain() }),
+        }
     }
 
     /// The object as it is stored, for one that does not decode.

@@ -150,6 +150,15 @@ impl Registry {
         self.record(name).and_then(|r| r.entry.clone().ok())
     }
 
+    /// The entry of a tenant, if it is readable and not just being deleted.
+    pub fn tenant_entry(&self, tenant: &TenantId) -> Option<TenantEntry> {
+        let name = tenant.entry_name();
+        match self.entry(&name) {
+            Some(Entry::Tenant(entry)) if self.holds(&name) => Some(*entry),
+            Some(_) | None => None,
+        }
+    }
+
     /// Every readable entry.
     pub fn entries(&self) -> impl Iterator<Item = (Version, Entry)> {
         self.cache.all().into_iter().filter_map(|(_, r)| r.entry.clone().ok().map(|e| (r.version, e)))

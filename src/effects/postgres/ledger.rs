@@ -3,13 +3,20 @@
 use super::{Database, PgError, instance::name_missing_schema, instance::parse_one, script::literals};
 use crate::{
     domain::{
-        ident::{CellNumber, DatabaseId, Incarnation, TenantId, Uid},
+        ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
         keyring::RingMark,
         migrations::{TENANT_VERSION, tenant_grants},
     },
     plan::observed::{LedgerFacts, LedgerRow, RowState},
 };
 use serde::Deserialize;
+use sqlx::{Row, postgres::PgRow};
+
+fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
+    let id: String = row.try_get(0)?;
+    let id = TenantId::parse(&id).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok((id, ObjectId { uid: Uid(row.try_get(1)?), namespace: row.try_get(2)?, name: row.try_get(3)? }))
+}
 
 const STEP: &str = "looking at the tenant";
 
@@ -103,6 +110,28 @@ impl RawRow {
 }
 
 impl Database {
+    /// The Tenants of a cluster that have data in use here, with their ids. One round trip; some 150 bytes for each.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema.
+    pub async fn observe_owners(&self, cluster_id: &str) -> Result<Vec<(TenantId, ObjectId)>, PgError> {
+        const STEP: &str = "listing the tenants";
+        let cluster_id = cluster_id.to_owned();
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let cluster = literals([&cluster_id])?;
+                script.add(&format!(
+                    "SELECT t.tenant_id, t.uid, t.namespace, t.name FROM agent_tenancy.tenants t \
+                     WHERE t.cluster_id = {cluster} AND t.state IN ('active', 'deleting') ORDER BY t.tenant_id;"
+                ));
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
+    }
+
     /// Looks at one tenant id. One round trip, but for the first call of a process that needs to count the cells.
     /// `while_deleting` also counts open transactions.
     ///
