@@ -28,6 +28,8 @@ mod blocked;
 mod broken;
 #[path = "operator/chaos.rs"]
 mod chaos;
+#[path = "operator/counters.rs"]
+mod counters;
 #[path = "operator/fleet.rs"]
 mod fleet;
 #[path = "operator/leftovers.rs"]

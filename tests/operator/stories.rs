@@ -1,6 +1,9 @@
 //! The stories.
 
-use super::fleet::{Fleet, LONG, Operator, sum};
+use super::{
+    counters::sum,
+    fleet::{Fleet, LONG, Operator},
+};
 use anyhow::Context as _;
 use devkit::{Environment, Options, PgVersion, Postgres, eventually};
 use serde_json::json;

@@ -85,6 +85,13 @@ pub(super) async fn take(
     let _replica = site.replica(programs).await?;
     let client = site.client().await?;
     load::create_agents(&client, namespace).await?;
+    // Before that, a Tenant is told once more that it waits for the database.
+    crate::eventually(PATIENCE, "the operator uses the database", || async {
+        let counters = usage::counters(&operator.url).await?;
+        anyhow::ensure!(counters.get("tenant_operator_database_up") == Some(&1.0), "not yet");
+        Ok(())
+    })
+    .await?;
     let mut samples = Vec::new();
     for number in 0..count {
         let made = provision(&client, namespace, &name("s", number), number).await?;
