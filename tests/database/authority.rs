@@ -1,4 +1,5 @@
 //! A certificate authority of one's own, and a Postgres server with a certificate of it.
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use devkit::{Postgres, eventually};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};

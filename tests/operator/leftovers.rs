@@ -1,6 +1,9 @@
 //! Objects that vanish without the operator: what was made for them goes, what is anybody's data stays.
 
-use super::fleet::{Fleet, LONG, sum};
+use super::{
+    counters::sum,
+    fleet::{Fleet, LONG},
+};
 use devkit::{PgVersion, eventually};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;

@@ -19,13 +19,21 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Rights in the release's namespace that no story can use in reasonable time: whose, verb, resource, what for.
-const RARE: &[(Component, &str, &str, &str)] = &[(
-    Component::Operator,
-    "delete",
-    "leases",
-    "every ten minutes: Leases that nobody has renewed for an hour and that have no Pod to go with",
-)];
+/// Rights that no story is sure to use in reasonable time: whose, verb, resource, what for.
+const RARE: &[(Component, &str, &str, &str)] = &[
+    (
+        Component::Operator,
+        "delete",
+        "leases",
+        "every ten minutes: Leases that nobody has renewed for an hour and that have no Pod to go with",
+    ),
+    (
+        Component::Operator,
+        "patch",
+        "events",
+        "the same warning once more within minutes: it is counted, not written anew",
+    ),
+];
 
 /// One right of one account: a rule's single group, resource and verb, in one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,13 +111,15 @@ async fn the_chart_grants_what_is_used_and_nothing_else() -> anyhow::Result<()> 
     let rights = rights(&fleet);
     let unused = rights.iter().filter(|right| !requests.iter().any(|request| right.allows(request)));
     let unused: BTreeSet<String> = unused.map(Right::describe).collect();
-    let rare = RARE.iter().map(|(who, verb, resource, _)| {
-        let account = fleet.release.account(*who)?;
-        Ok(format!("{account} may {verb} {resource} in {}", fleet.release.namespace()))
-    });
     println!("{} rights, {} requests, {} rights used rarely", rights.len(), requests.len(), RARE.len());
-    let rare = rare.collect::<anyhow::Result<BTreeSet<String>>>()?;
-    assert_eq!(unused, rare, "left: granted, but nobody uses it; right: listed as rare, but used or not granted");
+    let mut rare = Vec::new();
+    for (who, verb, resource, _) in RARE {
+        rare.push(format!("{} may {verb} {resource} in ", fleet.release.account(*who)?));
+    }
+    let granted = |start: &String| rights.iter().any(|right| right.describe().starts_with(start));
+    assert!(rare.iter().all(granted), "listed as rare, and not granted: {rare:?}");
+    let unused: Vec<_> = unused.iter().filter(|right| !rare.iter().any(|start| right.starts_with(start))).collect();
+    assert!(unused.is_empty(), "granted, but nobody uses it: {unused:?}");
     Ok(())
 }
 
