@@ -16,4 +16,5 @@ pub mod migrations;
 pub mod resolve;
 pub mod scram;
 pub mod sql;
+pub mod time;
 pub mod tls;

@@ -57,14 +57,19 @@ pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas
 
 /// The running replicas, Ready or not, that may still act on what was there before `version`.
 pub fn still_unaware(version: Version, replicas: &Replicas) -> Vec<String> {
-    replicas.all.iter().filter(|r| r.running && !r.has_applied(version)).map(|r| r.name.clone()).collect()
+    unaware(version, replicas, |_| true)
 }
 
 /// The replicas that speak to us and take or may take requests, and have not applied `version`: for them a key that it
 /// brings is unknown. A replica that never spoke takes no requests before it has applied everything.
 pub fn unaware_speakers(version: Version, replicas: &Replicas) -> Vec<String> {
-    let speaking = replicas.all.iter().filter(|r| r.running && r.acknowledged.is_some());
-    speaking.filter(|r| !r.has_applied(version)).map(|r| r.name.clone()).collect()
+    unaware(version, replicas, |r| r.acknowledged.is_some())
+}
+
+/// The running replicas that count and have not applied `version`.
+fn unaware(version: Version, replicas: &Replicas, counts: impl Fn(&Replica) -> bool) -> Vec<String> {
+    let unaware = replicas.all.iter().filter(|r| r.running && counts(r) && !r.has_applied(version));
+    unaware.map(|r| r.name.clone()).collect()
 }
 
 /// The verdict on `Served` for an entry at `version` (`None`: it is being written in this pass), and the version whose

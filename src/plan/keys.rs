@@ -20,6 +20,7 @@ use crate::{
         keyring::{Keyring, KeyringError, PublishedRing, RingMark, RingRules},
         keys::{KeyBytes, VerificationKey},
         resolve::DesiredTenant,
+        time::whole_seconds,
     },
 };
 use jiff::Timestamp;
@@ -65,7 +66,8 @@ pub(super) fn plan_keys(
     now: Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> KeysPlan {
-    let rules = rules(desired, installation);
+    let rules =
+        RingRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
     let situation = Situation { desired, observed, home, rules, now };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
@@ -74,7 +76,7 @@ pub(super) fn plan_keys(
         // Written by a pass that ended before it told the ledger.
         Seen::Ours(KeysView { ring: Ok(ring), .. }) if ring.version() == home.ring.version + 1 => {
             situation.record(ring, steps);
-            KeysPlan::settled(situation.issued(ring, Stand::Doing), ring.clone())
+            KeysPlan::settled(issued(ring, Stand::Doing), ring.clone())
         }
         Seen::Ours(_) | Seen::Missing => situation.restore(steps),
     }
@@ -99,15 +101,6 @@ fn first_ring(
     Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
 }
 
-/// Status and Secret keep whole seconds; a ring is compared with what comes back.
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-fn rules(desired: &DesiredTenant, installation: &Installation) -> RingRules {
-    RingRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds }
-}
-
 /// What the registry entry still holds of the ring of the same data.
 fn published_ring(observed: &ObservedTenant, incarnation: Incarnation) -> Option<PublishedRing<'_>> {
     match &observed.entry {
@@ -130,10 +123,6 @@ pub(super) fn issued(ring: &Keyring, stand: Stand) -> Verdict {
 }
 
 impl Situation<'_> {
-    fn issued(&self, ring: &Keyring, stand: Stand) -> Verdict {
-        issued(ring, stand)
-    }
-
     /// Tells the ledger of a ring, if it does not know it yet.
     fn record(&self, ring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = ring.mark();
@@ -184,7 +173,7 @@ impl Situation<'_> {
         match ring {
             Ok(ring) => {
                 self.write(&ring, KeyChange::Repair, None, steps);
-                KeysPlan::settled(self.issued(&ring, Stand::Doing), ring)
+                KeysPlan::settled(issued(&ring, Stand::Doing), ring)
             }
             Err(e) => {
                 let note = format!("the keys can't be restored from the registry entry: {e}");

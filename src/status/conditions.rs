@@ -4,7 +4,7 @@
 
 use crate::{
     api::{Condition, ConditionStatus as Status, ConditionType, Notice, NoticeKind, Reason},
-    domain::class::ErrorClass,
+    domain::{class::ErrorClass, time::whole_seconds},
     plan::{
         progress::Failure,
         verdict::{Stand, Verdict},
@@ -188,11 +188,6 @@ fn condition(wanted: Wanted, sources: &Sources<'_>, now: Timestamp) -> Condition
         observed_generation: Some(sources.generation),
         last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
     }
-}
-
-/// The API server keeps whole seconds; what we compare with must be what it will return.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn shorten(text: &str) -> String {

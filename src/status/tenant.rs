@@ -9,7 +9,7 @@ use crate::{
         ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason, TenantDatabaseStatus, TenantServedStatus,
         TenantStatus,
     },
-    domain::{class::ErrorClass, ident::TenantId},
+    domain::{class::ErrorClass, ident::TenantId, time::whole_seconds},
     plan::{
         Plan,
         acks::{Proof, prove_served},
@@ -182,9 +182,8 @@ fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> O
         // `Served` may hold by an earlier proof of the same spec while this entry waits for its own.
         _ if prove_served(view.version, None, &observed.replicas) != Proof::Served => None,
         _ => {
-            let served_time = Timestamp::from_second(now.as_second()).unwrap_or(now);
             let generation = view.entry.as_ref().map(|entry| entry.generation);
-            Some(TenantServedStatus { entry_version, generation, served_time })
+            Some(TenantServedStatus { entry_version, generation, served_time: whole_seconds(now) })
         }
     }
 }

@@ -1,14 +1,14 @@
 //! How a ring moves on: revocation first, then what is over, then rotation. Each is one change, written as a whole.
 
-use super::{KeysPlan, Situation, whole_seconds};
+use super::{KeysPlan, Situation, issued};
 use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
-        ack::{Acknowledgement, Replica},
         class::ErrorClass,
         ident::Version,
         keyring::{Keyring, KeyringError, MAX_PREVIOUS},
         keys::KeyState,
+        time::whole_seconds,
     },
     plan::{
         acks::{still_unaware, unaware_speakers},
@@ -93,16 +93,14 @@ impl Situation<'_> {
             return self.rest(ring, self.told(Reason::RotationHeld, note));
         }
         let request = self.desired.keys.rotate.clone().or_else(|| ring.handled_request().map(ToOwned::to_owned));
-        let next = |at| ring.promoted(request, &self.rules, at);
         let deadline = ring.revoked().values().max().and_then(|at| at.saturating_add(REVOCATION).ok());
         let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.now);
         let Some(version) = self.published_at(ring) else { return self.rest(ring, self.verdict(ring, Stand::Holds)) };
         let unaware = self.unaware(version);
-        if unaware.is_empty() {
-            return self.change(next(whole_seconds(self.now)), KeyChange::Promotion, Some(version), steps);
-        }
-        if overdue {
-            return self.change(next(whole_seconds(self.now)), KeyChange::Promotion, None, steps);
+        if unaware.is_empty() || overdue {
+            let next = ring.promoted(request, &self.rules, whole_seconds(self.now));
+            let acknowledged = unaware.is_empty().then_some(version);
+            return self.change(next, KeyChange::Promotion, acknowledged, steps);
         }
         let since = ring.standby().map_or(self.now, |k| k.verifying.since);
         let held_from = since.saturating_add(HELD).unwrap_or(self.now);
@@ -163,17 +161,16 @@ impl Situation<'_> {
     fn unaware(&self, version: Version) -> Vec<String> {
         let replicas = &self.observed.replicas;
         let mut unaware = unaware_speakers(version, replicas);
-        let speaking = || replicas.all.iter().filter(|r| r.running);
-        let mut acknowledgements = speaking().filter_map(|r| r.acknowledged.as_ref().map(|a| (r, a)));
-        if acknowledgements.clone().next().is_none() && !replicas.none_wanted {
+        let speaking = replicas.all.iter().filter(|r| r.running);
+        let speaking: Vec<_> = speaking.filter_map(|r| r.acknowledged.as_ref().map(|ack| (r, ack))).collect();
+        if speaking.is_empty() && !replicas.none_wanted {
             return vec!["a replica of the agent API".to_owned()];
         }
         // Who refuses an entry may have kept an earlier one.
-        let refuses = |(replica, ack): (&Replica, &Acknowledgement)| {
-            let refused = ack.quarantine_overflow || ack.quarantined.contains_key(&self.home.incarnation);
-            refused.then(|| replica.name.clone())
-        };
-        unaware.extend(acknowledgements.by_ref().filter_map(refuses));
+        let refusing = speaking
+            .iter()
+            .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.home.incarnation));
+        unaware.extend(refusing.map(|(replica, _)| replica.name.clone()));
         unaware
     }
 
@@ -189,7 +186,7 @@ impl Situation<'_> {
                 Reason::Rotating,
                 format!("key '{}' signs; key '{}' follows", now.verifying.kid, next.verifying.kid),
             ),
-            (_, Some(_)) | (_, None) => self.issued(ring, stand),
+            (_, Some(_)) | (_, None) => issued(ring, stand),
         }
     }
 }
