@@ -5,6 +5,7 @@ use super::{
     instance::Supervisor,
     leader::Elector,
     leftovers,
+    retry::backoff,
     scheduler::Scheduler,
     telemetry::OperatorMetrics,
     watches,
@@ -14,7 +15,6 @@ use crate::{
     clock::Clock,
     domain::{class::ErrorClass, ident::Epoch, migrations::TENANT_VERSION},
     effects::{
-        error::EffectError,
         gate::{Gate, GateState},
         kubernetes::{
             cache::Cache,
@@ -45,6 +45,8 @@ use tokio::{net::TcpListener, sync::watch};
 
 /// How long passes under way may take to end once the process was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Longest pause between attempts to read what is needed at the start.
+const LONGEST_START_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why the operator ended without being told to.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +66,6 @@ pub enum RunError {
     /// No namespace for the Lease.
     #[error("leaderElection.namespace is not set, and neither is the variable POD_NAMESPACE")]
     NoNamespace,
-    /// The cluster's id could not be read.
-    #[error("the cluster's id could not be read")]
-    ClusterId(#[source] EffectError),
 }
 
 /// Where the process stands, for /readyz.
@@ -138,7 +137,7 @@ pub async fn run(
     let started = tokio::select! {
         () = &mut stop => None,
         lost = &mut keeper => return Err(lost_leadership(lost)),
-        leading = leading => Some(leading?),
+        leading = leading => Some(leading),
     };
     let mut result = Ok(());
     if let Some((workers, fenced)) = started {
@@ -217,6 +216,21 @@ impl Workers {
     }
 }
 
+/// The cluster's id, asked for until the API server tells it: like the lists that follow, a failed read costs time only.
+async fn cluster_id(client: &Client) -> String {
+    let mut attempts = 0;
+    loop {
+        match LiveWorld::observe_cluster_id(client).await {
+            Ok(id) => return id,
+            Err(error) => {
+                attempts += 1;
+                tracing::warn!(error = error.chain(), "the cluster's id could not be read; trying again");
+                tokio::time::sleep(backoff(attempts).min(LONGEST_START_PAUSE)).await;
+            }
+        }
+    }
+}
+
 async fn lead(
     settings: &OperatorSettings,
     client: Client,
@@ -225,11 +239,10 @@ async fn lead(
     epochs: super::leader::EpochRequest,
     stage: &Stage,
     slot: &ContextSlot,
-) -> Result<(Workers, watch::Receiver<bool>), RunError> {
-    let cluster_id = if settings.cluster_id.is_empty() {
-        LiveWorld::observe_cluster_id(&client).await.map_err(RunError::ClusterId)?
-    } else {
-        settings.cluster_id.clone()
+) -> (Workers, watch::Receiver<bool>) {
+    let cluster_id = match settings.cluster_id.as_str() {
+        "" => cluster_id(&client).await,
+        named => named.to_owned(),
     };
     let api_namespace = match settings.agent_api.namespace.as_str() {
         "" => own_namespace,
@@ -297,7 +310,7 @@ async fn lead(
         (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();
     stage.set(LEADING);
     tracing::info!(tenants = context.world.tenants.cache.len(), agents = context.world.agents.cache.len(), "working");
-    Ok((Workers { stop, tasks }, fenced_receiver))
+    (Workers { stop, tasks }, fenced_receiver)
 }
 
 /// Lets everybody who waited for the database look again when it is back, and when it is known that it is another one or

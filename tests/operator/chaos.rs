@@ -15,6 +15,29 @@ use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
 on_each_postgres!(nothing_is_made_for_a_tenant_that_goes_before_its_finalizer_is_on,);
 
+/// The chart's Deployment would start it again; what it would lose is time, and it is exactly when much goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_fails_while_an_operator_starts_only_holds_it_up() -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
+    let proxy = fleet.through_proxy().await?;
+    let _replica = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    fleet.tenant("early", "Delete").await?;
+    let asks_for_the_cluster = |asked: &Asked| asked.name.as_deref() == Some("kube-system");
+    proxy.inject(move |asked| asks_for_the_cluster(asked).then_some(Fault::Refused(500)));
+    let operator = fleet.spawn_operator("one")?;
+    eventually(Duration::from_secs(30), "it has asked more than once", || async {
+        let times: u64 = proxy.injected().values().sum();
+        anyhow::ensure!(times > 1, "{times} times; {:?}: {}", operator.process.exit_status(), operator.process.log());
+        Ok(())
+    })
+    .await?;
+    proxy.heal();
+    fleet.wait_ready("early").await?;
+    assert_eq!(operator.process.exit_status(), None);
+    Ok(())
+}
+
 /// Tenants that are made; some of them are deleted again.
 const TENANTS: usize = 16;
 /// Share of the requests that go wrong, in percent.

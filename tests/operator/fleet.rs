@@ -184,7 +184,7 @@ impl Fleet {
         self.agent_api = self.agent_api.clone().env("AGENT_TENANCY__DATABASE__ROOT_CERTIFICATES", authority);
     }
 
-    /// Starts an operator and waits until it leads. The same `identity` is the same operator started again.
+    /// Starts an operator and waits until it is ready: it leads, or another one does. The same `identity` is the same operator started again.
     pub async fn operator(&self, identity: &str) -> anyhow::Result<Operator> {
         let operator = self.spawn_operator(identity)?;
         operator.process.wait_http(&format!("http://{}/readyz", operator.address), LONG).await?;
@@ -289,6 +289,24 @@ impl Fleet {
             Ok(())
         })
         .await
+        .with_context(|| self.last_words())
+    }
+
+    /// How the logs of its operators end: what a story that failed is asked first.
+    fn last_words(&self) -> String {
+        let logs = std::fs::read_dir(self.env.logs()).into_iter().flatten().flatten().map(|file| file.path());
+        let own = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with("operator-") && name.ends_with(&format!("{}.log", self.prefix))
+        };
+        let mut told = String::new();
+        for path in logs.filter(own) {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().rev().take(12).collect();
+            told +=
+                &format!("{} ends with:\n{}\n", path.display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        told
     }
 
     /// Waits until a Tenant is Ready.
