@@ -33,7 +33,7 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let deleting = agent.metadata.deletion_timestamp.is_some();
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
-        (plan_agent_deletion(&observed), Some(observed))
+        (plan_agent_deletion(&observed, installation, now()), Some(observed))
     } else if let Form::Unreadable(error) = form {
         (Plan::nothing(project_unreadable(error)), None)
     } else {
@@ -41,7 +41,7 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
             Err(violations) => (Plan::nothing(project_rejection(&violations)), None),
             Ok(desired) => {
                 let observed = world.observe(&scope).await;
-                (plan_agent(&desired, &observed, installation), Some(observed))
+                (plan_agent(&desired, &observed, installation, now()), Some(observed))
             }
         }
     };

@@ -1,17 +1,18 @@
 //! Who has to acknowledge what before a step may follow (design: "Who must acknowledge").
 
 use super::{
-    observed::Replicas,
+    observed::{LastReference, Replicas},
     verdict::{Stand, Verdict},
 };
 use crate::{
-    api::{ConditionType, Reason},
+    api::{ConditionType, Notice, NoticeKind, Reason},
     domain::{
         ack::{MAX_QUARANTINED, Replica},
         class::ErrorClass,
         ident::{Incarnation, Version},
     },
 };
+use jiff::{SignedDuration, Timestamp};
 
 /// Whether every ready replica serves an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,34 @@ pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas
         }
     }
     Proof::Served
+}
+
+/// Whether every running replica has let go of something that nothing refers to any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LetGo {
+    /// Every one has.
+    Everywhere,
+    /// These have not yet; they are waited for until this time.
+    Waiting(Vec<String>, Timestamp),
+    /// These have not in time, and are not waited for any more.
+    PassedOver(Vec<String>),
+}
+
+/// Judges whether what was last referred to at `last` may be taken away.
+pub fn judge_let_go(last: LastReference, replicas: &Replicas, timeout_seconds: i64, now: Timestamp) -> LetGo {
+    let unaware = still_unaware(last.version, replicas);
+    let until = last.since.saturating_add(SignedDuration::from_secs(timeout_seconds)).unwrap_or(now);
+    match (unaware.is_empty(), now >= until) {
+        (true, _) => LetGo::Everywhere,
+        (false, false) => LetGo::Waiting(unaware, until),
+        (false, true) => LetGo::PassedOver(unaware),
+    }
+}
+
+/// The event that names replicas which did not acknowledge something in time.
+pub fn passed_over(names: &[String], what: &str) -> Notice {
+    let note = format!("{} did not acknowledge {what} in time", names.join(", "));
+    Notice { kind: NoticeKind::Warning, reason: Reason::ReplicaPassedOver, note }
 }
 
 /// The running replicas, Ready or not, that may still act on what was there before `version`.

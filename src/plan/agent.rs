@@ -2,7 +2,7 @@
 
 use super::{
     Plan,
-    acks::{judge_served, still_unaware},
+    acks::{LetGo, judge_let_go, judge_served, passed_over},
     observed::{AgentEntryView, Credential, Installation, ObservedAgent, Presence, RevisionView, Seen},
     step::AgentStep,
     verdict::{Stand, Verdict},
@@ -16,12 +16,18 @@ use crate::{
         resolve::DesiredAgent,
     },
 };
+use jiff::Timestamp;
 
 /// How many revisions of an AgentConfig are kept (as `revisionHistoryLimit` of a Deployment).
 pub const REVISION_HISTORY: usize = 10;
 
 /// Plans an AgentConfig that should exist.
-pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation: &Installation) -> Plan<AgentStep> {
+pub fn plan_agent(
+    desired: &DesiredAgent,
+    observed: &ObservedAgent,
+    installation: &Installation,
+    now: Timestamp,
+) -> Plan<AgentStep> {
     let mut steps = Vec::new();
     let (accepted, upstream) = plan_credential(desired, observed, &mut steps);
     let revisions = match &observed.revisions {
@@ -49,11 +55,20 @@ pub fn plan_agent(desired: &DesiredAgent, observed: &ObservedAgent, installation
         let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
         return Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None };
     }
-    let (served, awaits) = judge_served(version, None, observed.served, &observed.replicas);
-    if served.stand == Stand::Holds && still_unaware(observed.last_reference, &observed.replicas).is_empty() {
-        plan_unused(observed, in_use.as_deref(), &mut steps);
+    let (served, mut awaits) = judge_served(version, None, observed.served, &observed.replicas);
+    let mut wake_at = None;
+    let unused = plan_unused(observed, in_use.as_deref());
+    if served.stand == Stand::Holds && !unused.is_empty() {
+        match let_go(observed, installation, now) {
+            LetGo::Everywhere => steps.extend(unused),
+            LetGo::PassedOver(names) => {
+                steps.extend(unused);
+                steps.push(AgentStep::RecordEvent(passed_over(&names, "that a credential is no longer used")));
+            }
+            LetGo::Waiting(_, until) => (awaits, wake_at) = (Some(observed.last_reference.version), Some(until)),
+        }
     }
-    Plan { steps, verdicts: vec![accepted, published, served], awaits, wake_at: None }
+    Plan { steps, verdicts: vec![accepted, published, served], awaits, wake_at }
 }
 
 fn hold(observed: &ObservedAgent, accepted: Verdict, stand: Stand, reason: Reason, note: &str) -> Plan<AgentStep> {
@@ -153,14 +168,20 @@ fn plan_entry(
     (verdict(Stand::Doing, Reason::Published, &note), None)
 }
 
-/// Deletes credential entries that nothing refers to any more but what is `in_use`.
-fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>, steps: &mut Vec<AgentStep>) {
-    let gone = observed.unused_upstreams.iter().filter(|(hash, _)| Some(hash.as_str()) != in_use);
-    steps.extend(gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }));
+fn let_go(observed: &ObservedAgent, installation: &Installation, now: Timestamp) -> LetGo {
+    judge_let_go(observed.last_reference, &observed.replicas, installation.ack_timeout_seconds, now)
 }
 
-/// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end.
-pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
+/// Deletes credential entries that nothing refers to any more but what is `in_use`.
+fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>) -> Vec<AgentStep> {
+    let gone = observed.unused_upstreams.iter().filter(|(hash, _)| Some(hash.as_str()) != in_use);
+    gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }).collect()
+}
+
+/// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end. A
+/// replica that does not answer is waited for as long as in the deletion of a Tenant, counted from when the last
+/// reference went away, be that before or after the deletion began; then it is passed over and named.
+pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation, now: Timestamp) -> Plan<AgentStep> {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DeletionBlocked, stand, reason, note);
     match &observed.object {
         Presence::Cached | Presence::Gone => {}
@@ -179,30 +200,34 @@ pub fn plan_agent_deletion(observed: &ObservedAgent) -> Plan<AgentStep> {
         let note = format!("used by Tenant {}", observed.users.join(", "));
         return Plan::nothing(vec![verdict(Stand::Waits, Reason::InUse, note)]);
     }
-    let unaware = still_unaware(observed.last_reference, &observed.replicas);
-    if !unaware.is_empty() {
-        let note = format!("waiting for {} to let go of it", unaware.join(", "));
-        let mut plan = Plan::nothing(vec![verdict(Stand::Waits, Reason::WaitingForReplicas, note)]);
-        plan.awaits = Some(observed.last_reference);
-        return plan;
-    }
+    let named = match let_go(observed, installation, now) {
+        LetGo::Everywhere => None,
+        LetGo::PassedOver(names) => Some(AgentStep::RecordEvent(passed_over(&names, "the deletion"))),
+        LetGo::Waiting(names, until) => {
+            let note = format!("waiting for {} to let go of it", names.join(", "));
+            let mut plan = Plan::nothing(vec![verdict(Stand::Waits, Reason::WaitingForReplicas, note)]);
+            (plan.awaits, plan.wake_at) = (Some(observed.last_reference.version), Some(until));
+            return plan;
+        }
+    };
     match &observed.entry {
         Seen::Ours(view) => {
             let step = AgentStep::DeleteEntry { uid: view.secret_uid.clone(), version: view.version };
             let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the entry is being removed");
             // The credential goes in the next pass, when the replicas have let go of the entry.
             let last = observed.unused_upstreams.is_empty() && !uses_upstream(view);
-            let steps = std::iter::once(step).chain(release.filter(|_| last)).collect();
-            return Plan { steps, verdicts: vec![working], awaits: None, wake_at: Some(jiff::Timestamp::UNIX_EPOCH) };
+            let steps = std::iter::once(step).chain(release.filter(|_| last)).chain(named).collect();
+            return Plan { steps, verdicts: vec![working], awaits: None, wake_at: Some(Timestamp::UNIX_EPOCH) };
         }
         Seen::Unknown(unseen) => {
             return Plan::nothing(vec![verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone())]);
         }
         Seen::Missing | Seen::Foreign(_) => {}
     }
-    let mut steps = Vec::new();
-    plan_unused(observed, None, &mut steps);
-    steps.extend(release);
+    let mut steps = plan_unused(observed, None);
+    // Once for each thing that is taken from it.
+    let named = named.filter(|_| !steps.is_empty());
+    steps.extend(release.into_iter().chain(named));
     let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the last parts are being removed");
     Plan { steps, verdicts: vec![working], awaits: None, wake_at: None }
 }

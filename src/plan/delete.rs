@@ -8,7 +8,7 @@
 
 use super::{
     Plan,
-    acks::still_unaware,
+    acks::{passed_over, still_unaware},
     entry::withdrawn_entry,
     ledger::{Holding, judge},
     observed::{
@@ -19,7 +19,7 @@ use super::{
     verdict::{Stand, Verdict},
 };
 use crate::{
-    api::{ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason},
+    api::{ConditionType as Part, DeletionPolicy, Reason},
     domain::{
         class::ErrorClass,
         entry::TenantState,
@@ -103,11 +103,7 @@ fn withdraw(
             let note = format!("waiting for {} to stop serving the tenant", unaware.join(", "));
             waits(working(note), Some(view.version), Some(deadline))
         }
-        (false, true) => Ok(vec![TenantStep::RecordEvent(Notice {
-            kind: NoticeKind::Warning,
-            reason: Reason::ReplicaPassedOver,
-            note: format!("{} did not acknowledge the deletion in time", unaware.join(", ")),
-        })]),
+        (false, true) => Ok(vec![TenantStep::RecordEvent(passed_over(&unaware, "the deletion"))]),
     }
 }
 

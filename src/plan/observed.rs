@@ -272,11 +272,20 @@ pub struct ObservedAgent {
     /// Tenants whose entry refers to it, by name; at most 10, enough for a message. A Tenant that only names it in its
     /// spec is not one: it is told that the AgentConfig is going, and two objects must not wait for each other.
     pub users: Vec<String>,
-    /// The highest version at which a tenant entry stopped referring to it, or its own entry was written or deleted.
-    /// 0 where that is not known (after a restart): replicas ignore the deletion of what a loaded entry refers to.
-    pub last_reference: Version,
+    /// When the last entry stopped referring to it, or to one of the unused credentials.
+    pub last_reference: LastReference,
     /// The replicas of the agent API.
     pub replicas: Replicas,
+}
+
+/// When the last reference to an entry went away: what a replica may still act on that has not come that far. All zero
+/// where that is not known (after a restart): replicas ignore the deletion of what a loaded entry refers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LastReference {
+    /// The version of the registry.
+    pub version: Version,
+    /// The time; bounded waits count from here.
+    pub since: jiff::Timestamp,
 }
 
 /// An AgentConfig's registry entry.

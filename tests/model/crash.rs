@@ -103,3 +103,15 @@ fn a_passed_over_replica_is_named_once() {
     let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaPassedOver).count();
     assert_eq!(named, 2, "once for each of the two tenants");
 }
+
+#[test]
+fn a_replica_that_does_not_let_go_of_an_agent_is_named_for_each_thing_taken() {
+    let mut operator = Operator::first(base(), false);
+    settle(&mut operator);
+    let all = all();
+    let slow = all.iter().find(|s| s.name.contains("a replica is silent")).unwrap();
+    (slow.play)(&mut operator);
+    let state = operator.state();
+    let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaPassedOver).count();
+    assert_eq!(named, 3, "for the two entries and the credential");
+}

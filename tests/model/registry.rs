@@ -64,6 +64,11 @@ pub fn delete(state: &mut State, name: &str, uid: Option<&Uid>, version: Version
         } else if state.unaware(found.version) && !waited && !state.stale {
             state.violation(format!("{name} was deleted before every replica let go of the tenant"));
         }
+    } else if let (Some(last), Some(Entry::Agent(_) | Entry::Upstream(_))) = (state.dropped.get(name), &found.entry) {
+        let waited = state.now.duration_since(last.since).as_secs() >= super::state::ACK_TIMEOUT;
+        if state.unaware(last.version) && !waited && !state.stale {
+            state.violation(format!("{name} was deleted before every replica let go of it"));
+        }
     } else if found.entry.is_none() && name.starts_with("tenant-") {
         state.violation(format!("{name} was deleted damaged: replicas serve its last good state for ever"));
     }

@@ -273,6 +273,26 @@ fn agents_in_use(op: &mut Operator) {
     settle(op);
 }
 
+/// Deleted, with its credential, while a replica is silent; one is let go of only long after.
+fn agents_nobody_lets_go_of(op: &mut Operator) {
+    created(op, Delete);
+    op.state().replicas[0].stuck = true;
+    op.state().delete_agent(&key("a", "x"));
+    op.state().delete_agent(&key("a", "y"));
+    op.state().advance(500);
+    settle(op);
+    assert_eq!(op.state().agents.len(), 2, "both are in use");
+    op.state().apply_agent(&key("a", "z"), agent_spec("m1", false));
+    settle(op);
+    op.state().apply_tenant(&alpha(), tenant_spec(&["z"], Delete));
+    settle(op);
+    let state = op.state();
+    assert_eq!(state.agents.len(), 1, "the silent one is passed over");
+    assert!(!state.registry.keys().any(|name| name.starts_with("upstream-")));
+    drop(state);
+    op.state().replicas[0].stuck = false;
+}
+
 fn agent_life(op: &mut Operator) {
     created(op, Delete);
     for model in ["m2", "m1", "m3"] {
@@ -333,6 +353,7 @@ fn stories() -> Vec<Scenario> {
             settle(op);
         }),
         Scenario::new("an AgentConfig goes while it is used", agents_in_use),
+        Scenario::new("an AgentConfig goes, and a replica is silent", agents_nobody_lets_go_of),
         Scenario::new("an AgentConfig changes", agent_life),
         Scenario::new("an AgentConfig changes often", |op| {
             for n in 0..11 {

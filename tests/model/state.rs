@@ -11,7 +11,7 @@ use agent_tenancy::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{LedgerRow, Replicas},
+        observed::{LastReference, LedgerRow, Replicas},
         step::Provision,
     },
 };
@@ -110,7 +110,7 @@ pub struct State {
     pub revisions: BTreeMap<(Uid, i64), String>,
     pub registry: BTreeMap<String, EntrySecret>,
     /// The leader's memory: when the last reference to an entry went away.
-    pub dropped: BTreeMap<String, Version>,
+    pub dropped: BTreeMap<String, LastReference>,
     pub replicas: Vec<FakeReplica>,
     pub database: Database,
     /// The real database while another one stands in its place.
@@ -233,7 +233,7 @@ impl State {
         }
         let after = Self::references(self.registry.get(name).and_then(|s| s.entry.as_ref()));
         for gone in before.difference(&after) {
-            self.dropped.insert(gone.clone(), version);
+            self.dropped.insert(gone.clone(), LastReference { version, since: self.now });
         }
         version
     }

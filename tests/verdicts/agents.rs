@@ -1,6 +1,6 @@
 //! AgentConfigs: observed → planned.
 
-use super::stage::{installation, replica, unseen};
+use super::stage::{installation, now, replica, unseen};
 use agent_tenancy::{
     api::{
         AgentConfigSpec, AgentContext, AgentParameters, AgentProvider, AgentTimeouts, ProviderType, Reason,
@@ -15,10 +15,11 @@ use agent_tenancy::{
     plan::{
         Plan,
         agent::{plan_agent, plan_agent_deletion},
-        observed::{AgentEntryView, Credential, ObservedAgent, Presence, Replicas, RevisionView, Seen},
+        observed::{AgentEntryView, Credential, LastReference, ObservedAgent, Presence, Replicas, RevisionView, Seen},
         step::AgentStep,
     },
 };
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
 
 fn desired(model: &str) -> DesiredAgent {
@@ -49,6 +50,11 @@ fn credential() -> Credential {
     Credential { hash: credential_hash("a", &api_key), api_key }
 }
 
+/// The last reference went away so many seconds ago, at a version that replica `r1` has not reached.
+fn dropped(seconds: i64) -> LastReference {
+    LastReference { version: Version(500), since: now() - SignedDuration::from_secs(seconds) }
+}
+
 fn untouched() -> ObservedAgent {
     ObservedAgent {
         object: Presence::Cached,
@@ -60,14 +66,14 @@ fn untouched() -> ObservedAgent {
         upstream_published: false,
         revisions: Seen::Missing,
         users: Vec::new(),
-        last_reference: Version(0),
+        last_reference: LastReference::default(),
         replicas: Replicas { all: vec![replica("r1", 100)], none_wanted: false },
     }
 }
 
 fn converged() -> ObservedAgent {
     let mut observed = untouched();
-    let plan = plan_agent(&desired("m1"), &observed, &installation());
+    let plan = plan_agent(&desired("m1"), &observed, &installation(), now());
     for step in plan.steps {
         match step {
             AgentStep::PutEntry { entry, .. } => {
@@ -138,15 +144,24 @@ fn an_agent_that_should_exist() {
             converged,
             |o| {
                 o.unused_upstreams.insert("old".into(), Version(5));
-                o.last_reference = Version(500)
+                o.last_reference = dropped(59)
             },
             "",
+        ),
+        (
+            "left over, a replica behind for long",
+            converged,
+            |o| {
+                o.unused_upstreams.insert("old".into(), Version(5));
+                o.last_reference = dropped(60)
+            },
+            "DeleteUpstream RecordEvent",
         ),
     ];
     for (name, start, tweak, steps) in rows {
         let mut observed = start();
         tweak(&mut observed);
-        let plan = plan_agent(&desired("m1"), &observed, &installation());
+        let plan = plan_agent(&desired("m1"), &observed, &installation(), now());
         assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.verdicts);
         assert_eq!(plan.verdicts.len(), 3, "{name}: each part is judged once");
         assert!(!format!("{:?}", plan.steps).contains("CANARY"), "{name}");
@@ -160,7 +175,7 @@ fn revision_numbers_go_on() {
         if lose_revisions {
             observed.revisions = Seen::Missing;
         }
-        let plan = plan_agent(&desired("m2"), &observed, &installation());
+        let plan = plan_agent(&desired("m2"), &observed, &installation(), now());
         let made = plan.steps.iter().find_map(|s| match s {
             AgentStep::CreateRevision { number, .. } => Some(*number),
             _ => None,
@@ -175,7 +190,26 @@ fn an_agent_that_should_be_gone() {
         ("no finalizer", untouched, |_| (), ""),
         ("nothing made", untouched, |o| o.finalizer = true, "RemoveFinalizer"),
         ("in use", converged, |o| o.users.push("a/alpha".into()), ""),
-        ("a replica behind", converged, |o| o.last_reference = Version(500), ""),
+        ("a replica behind", converged, |o| o.last_reference = dropped(59), ""),
+        ("a replica behind for long", converged, |o| o.last_reference = dropped(60), "DeleteEntry RecordEvent"),
+        (
+            "a replica behind for long, the entry gone",
+            converged,
+            |o| {
+                o.last_reference = dropped(60);
+                o.entry = Seen::Missing
+            },
+            "DeleteUpstream RemoveFinalizer RecordEvent",
+        ),
+        (
+            "a replica behind for long, in use",
+            converged,
+            |o| {
+                o.last_reference = dropped(60);
+                o.users.push("a/alpha".into())
+            },
+            "",
+        ),
         ("let go of", converged, |_| (), "DeleteEntry"),
         ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
         ("entry gone", converged, |o| o.entry = Seen::Missing, "DeleteUpstream RemoveFinalizer"),
@@ -204,9 +238,9 @@ fn an_agent_that_should_be_gone() {
     for (name, start, tweak, steps) in rows {
         let mut observed = start();
         tweak(&mut observed);
-        assert_eq!(words(&plan_agent_deletion(&observed)), *steps, "{name}");
+        assert_eq!(words(&plan_agent_deletion(&observed, &installation(), now())), *steps, "{name}");
     }
     let mut observed = converged();
     observed.users.push("a/alpha".into());
-    assert_eq!(plan_agent_deletion(&observed).verdicts[0].reason, Reason::InUse);
+    assert_eq!(plan_agent_deletion(&observed, &installation(), now()).verdicts[0].reason, Reason::InUse);
 }

@@ -45,6 +45,11 @@ impl Fence {
         self.epoch.load(Ordering::SeqCst)
     }
 
+    /// The time, by the clock that leadership is measured with.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
     /// Whether the Lease is ours now.
     pub fn is_leader(&self) -> bool {
         self.clock.monotonic() < Duration::from_millis(self.until.load(Ordering::SeqCst))

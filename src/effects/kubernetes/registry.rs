@@ -17,7 +17,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{AgentEntryView, EntryView, Seen},
+        observed::{AgentEntryView, EntryView, LastReference, Seen},
         step::Done,
     },
 };
@@ -57,7 +57,7 @@ pub struct News {
 #[derive(Default)]
 struct Memory {
     /// When the last reference to a named entry went away.
-    dropped: BTreeMap<String, Version>,
+    dropped: BTreeMap<String, LastReference>,
     /// Entries that are being written by us: their changes are no news.
     in_flight: BTreeSet<String>,
     /// Entries that we have deleted and the watch still has to take out.
@@ -100,7 +100,8 @@ impl Registry {
         let mut memory = self.memory();
         let (before, after) = (refers_to(change.before.as_deref()), refers_to(change.after.as_deref()));
         for name in before.difference(&after) {
-            memory.dropped.insert(name.clone(), change.version);
+            let last = LastReference { version: change.version, since: self.fence.now() };
+            memory.dropped.insert(name.clone(), last);
         }
         memory.going.remove(&key.name);
         let readable = |record: &Option<Arc<Record>>| record.as_ref().and_then(|r| r.entry.clone().ok());
@@ -198,9 +199,9 @@ impl Registry {
         upstreams.filter(|(hash, _)| !used.contains(&upstream_entry_name(hash))).collect()
     }
 
-    /// The version from which on nothing refers to any of these entries, as far as this process has seen; what was
+    /// The version and time from which on nothing refers to any of these entries, as far as this process has seen; what was
     /// dropped before it started, every replica has long been told.
-    pub fn last_reference(&self, names: impl IntoIterator<Item = String>) -> Version {
+    pub fn last_reference(&self, names: impl IntoIterator<Item = String>) -> LastReference {
         let memory = self.memory();
         names.into_iter().filter_map(|name| memory.dropped.get(&name).copied()).max().unwrap_or_default()
     }
