@@ -13,7 +13,9 @@ mod model {
     pub mod registry;
     pub mod run;
     pub mod scenarios;
+    pub mod scenarios_agents;
     pub mod scenarios_keys;
+    pub mod scenarios_suspend;
     pub mod secrets;
     pub mod state;
     pub mod tenant_world;

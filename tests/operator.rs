@@ -34,6 +34,8 @@ mod counters;
 mod fleet;
 #[path = "operator/leftovers.rs"]
 mod leftovers;
+#[path = "operator/looks.rs"]
+mod looks;
 #[path = "operator/node.rs"]
 mod node;
 #[path = "operator/pods.rs"]

@@ -7,5 +7,6 @@ mod verdicts {
     mod everything;
     mod readers;
     mod stage;
+    mod suspensions;
     mod tenants;
 }

@@ -73,6 +73,10 @@ closed_words! {
         Reconciling,
         /// Present when nothing further happens until a person changes something (kstatus).
         Stalled,
+        /// Present while the spec asks to suspend the tenant; True once requests are refused and access is revoked.
+        Suspended,
+        /// Present while an annotation keeps the operator from touching the object.
+        Paused,
         /// Present while a deletion waits for something outside the object.
         DeletionBlocked,
     }
@@ -135,6 +139,10 @@ closed_words! {
         Quarantined,
         /// Everything holds.
         Ready,
+        /// The tenant is out of service, as its spec asks: requests are refused, data and keys are kept.
+        Suspended,
+        /// The annotation `agent-tenancy.dev/paused` keeps the operator from touching the object; the agent API goes on.
+        Paused,
         /// Work goes on.
         Progressing,
         /// The last attempt failed and is tried again by itself; the message says what failed.

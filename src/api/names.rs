@@ -43,6 +43,9 @@ pub const RING: &str = "ring.json";
 
 /// Annotation on a Tenant that asks for a rotation of its keys: each new value (1 to 64 characters) asks once.
 pub const ROTATE_ANNOTATION: &str = "agent-tenancy.dev/rotate-keys";
+/// Annotation on a Tenant or AgentConfig: with the value `true` the operator doesn't touch the object, what it stands
+/// for stays as it is, and a deletion waits.
+pub const PAUSED_ANNOTATION: &str = "agent-tenancy.dev/paused";
 /// Annotation on a Tenant that revokes keys at once: their kids, separated by commas. Kids that the ring does not hold
 /// are ignored, so it may stay.
 pub const REVOKE_ANNOTATION: &str = "agent-tenancy.dev/revoke-keys";

@@ -45,6 +45,11 @@ pub struct TenantSpec {
     #[schemars(length(min = 1, max = 128))]
     pub display_name: Option<String>,
 
+    /// Takes the tenant out of service until this is false again: requests are refused (403), and the agent API loses its
+    /// access to the data. Data and keys are kept.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
+
     /// The agents that this tenant may talk to.
     #[schemars(length(min = 1, max = 16), schema_with = "crd::agents_schema")]
     pub agents: Vec<TenantAgent>,

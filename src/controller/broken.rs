@@ -35,6 +35,7 @@ pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     let spec = TenantSpec {
         tenant_id: part(raw, "/spec/tenantId"),
         display_name: None,
+        suspend: false,
         agents: Vec::new(),
         default_agent: None,
         tenant_mutable: Vec::new(),

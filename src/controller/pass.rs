@@ -97,6 +97,13 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
     }
 }
 
+/// The outcome of a pass that only told that its object is paused.
+pub fn resolve_rest<S>((progress, error): (Progress<S>, Option<EffectError>)) -> Outcome {
+    let mut outcome = Outcome::default();
+    outcome.add_report(progress.done.len(), error);
+    outcome
+}
+
 impl Outcome {
     /// Whether there is nothing to come back for, in the pass of an object without our finalizer that is to go.
     pub fn is_over<S>(&self, plan: &Plan<S>) -> bool {

@@ -1,11 +1,11 @@
 //! One pass of a Tenant: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Form, Outcome, perform_steps, resolve_outcome, tell_vanished};
+use super::pass::{Form, Outcome, perform_steps, resolve_outcome, resolve_rest, tell_vanished};
 use crate::{
     api::{Tenant, TenantServedStatus, TenantStatus, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
-        resolve::{Claimant, DesiredTenant, resolve_tenant, resolve_tenant_id},
+        resolve::{Claimant, DesiredTenant, resolve_paused, resolve_tenant, resolve_tenant_id},
     },
     effects::world::{TenantScope, World},
     plan::{
@@ -17,7 +17,7 @@ use crate::{
         tenant::{plan_rejected, plan_tenant},
         verdict::Verdict,
     },
-    status::{TenantFacts, project_deeds, project_rejection, project_tenant, project_unreadable},
+    status::{TenantFacts, project_deeds, project_paused, project_rejection, project_tenant, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -40,6 +40,9 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
 ) -> Outcome {
     let vanished = matches!(form, Form::Vanished);
     let scope = TenantScope { vanished, ..resolve_scope(tenant) };
+    if resolve_paused(tenant.annotations()) == Ok(true) {
+        return rest(world, tenant, &scope, now()).await;
+    }
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let (plan, observed) = match resolve_intent(tenant, form, &scope, deleting) {
         Intent::Rejected(verdicts) => {
@@ -64,6 +67,21 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     }
     report(world, tenant, &scope, installation, (&plan, &progress, observed.as_ref()), now(), &mut outcome).await;
     outcome
+}
+
+/// The pass of a paused Tenant: says so, and touches nothing.
+async fn rest<W: World<TenantScope>>(world: &W, tenant: &Tenant, scope: &TenantScope, now: Timestamp) -> Outcome {
+    let previous = tenant.status.clone().unwrap_or_default();
+    let generation = tenant.metadata.generation.unwrap_or_default();
+    let deleting = tenant.metadata.deletion_timestamp.is_some();
+    let (conditions, notices) = project_paused(&previous.conditions, generation, deleting, now);
+    let status = TenantStatus { conditions, ..previous.clone() };
+    let mut steps = Vec::new();
+    if status != previous {
+        steps.push(TenantStep::WriteStatus(Box::new(status)));
+    }
+    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
+    resolve_rest(perform_steps(world, scope, &steps).await)
 }
 
 /// Whether the object is to go and our finalizer is not on it: nobody reads its status any more, and it may be gone.
@@ -118,6 +136,9 @@ fn resolve_intent(tenant: &Tenant, form: Form<'_>, scope: &TenantScope, deleting
         return Intent::Rejected(project_unreadable(error));
     }
     let generation = tenant.metadata.generation.unwrap_or_default();
+    if let Err(violation) = resolve_paused(tenant.annotations()) {
+        return Intent::Rejected(project_rejection(&[violation]));
+    }
     match resolve_tenant(scope.object.clone(), generation, tenant.annotations(), &tenant.spec) {
         Ok(desired) => Intent::Present(Box::new(desired)),
         Err(violations) => Intent::Rejected(project_rejection(&violations)),
@@ -145,6 +166,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
         key_secret: key_secret_name(&object.name),
         algorithm: tenant.spec.auth.algorithm,
+        suspend: tenant.spec.suspend,
         vanished: false,
         object,
     }

@@ -40,6 +40,8 @@ pub struct DesiredTenant {
     pub generation: i64,
     /// The tenant's id.
     pub tenant_id: TenantId,
+    /// It is to be out of service.
+    pub suspend: bool,
     /// Its agents: the AgentConfig's name, and what the Tenant sets differently.
     pub agents: BTreeMap<AgentName, DesiredAgentRef>,
     /// The agent for requests that name none.
@@ -95,6 +97,22 @@ pub struct DesiredAgent {
     pub behaviour: Behaviour,
     /// Where the provider's key is.
     pub credential: Option<SecretKeyRef>,
+}
+
+/// Whether the operator shall not touch an object, by its annotations.
+///
+/// # Errors
+/// The broken rule.
+pub fn resolve_paused(annotations: &BTreeMap<String, String>) -> Result<bool, Violation> {
+    match annotations.get(names::PAUSED_ANNOTATION).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(violation(annotation(names::PAUSED_ANNOTATION), "must be 'true' or 'false'")),
+    }
+}
+
+fn annotation(name: &str) -> String {
+    format!("metadata.annotations[{name}]")
 }
 
 /// The tenant id of an object: `spec.tenantId`, else its name.
@@ -164,6 +182,7 @@ pub fn resolve_tenant(
             object,
             generation,
             tenant_id,
+            suspend: spec.suspend,
             agents,
             default_agent,
             mutable: spec.tenant_mutable.iter().copied().collect(),
@@ -183,17 +202,16 @@ pub fn resolve_tenant(
 const MAX_REVOKED: usize = 16;
 
 fn resolve_keys(spec: &TenantSpec, annotations: &BTreeMap<String, String>, wrong: &mut Vec<Violation>) -> DesiredKeys {
-    let path = |annotation: &str| format!("metadata.annotations[{annotation}]");
     let rotate = annotations.get(names::ROTATE_ANNOTATION).cloned();
     if rotate.as_ref().is_some_and(|text| text.is_empty() || text.len() > 64) {
-        wrong.push(violation(path(names::ROTATE_ANNOTATION), "must have 1 to 64 characters"));
+        wrong.push(violation(annotation(names::ROTATE_ANNOTATION), "must have 1 to 64 characters"));
     }
     let listed = annotations.get(names::REVOKE_ANNOTATION).map_or("", String::as_str);
     let listed: Vec<&str> = listed.split(',').map(str::trim).filter(|kid| !kid.is_empty()).collect();
     let revoke: BTreeSet<Kid> = listed.iter().filter_map(|kid| Kid::parse(kid)).collect();
     if revoke.len() != listed.len() || listed.len() > MAX_REVOKED {
         let rule = format!("must be at most {MAX_REVOKED} different key ids, separated by commas");
-        wrong.push(violation(path(names::REVOKE_ANNOTATION), rule));
+        wrong.push(violation(annotation(names::REVOKE_ANNOTATION), rule));
     }
     if spec.auth.rotation_period_seconds.is_some_and(|s| !(3_600..=315_360_000).contains(&s)) {
         wrong.push(violation("spec.auth.rotationPeriodSeconds", "must be from 3600 to 315360000"));

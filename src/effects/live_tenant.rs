@@ -5,6 +5,7 @@ use super::{
     gate::GateState,
     kubernetes::{cache::Key, objects::Watched},
     live::LiveWorld,
+    postgres::Look,
     world::{TenantScope, World},
 };
 use crate::{
@@ -83,6 +84,14 @@ impl World<TenantScope> for LiveWorld {
             TenantStep::PutEntry { entry, replace } => {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
+            TenantStep::SuspendAccess { row } => {
+                self.open_database()?;
+                self.changed(self.gate.database.perform_suspend_access(row, &self.database_fence()).await)
+            }
+            TenantStep::ResumeAccess { row } => {
+                self.open_database()?;
+                self.changed(self.gate.database.perform_resume_access(row, &self.database_fence()).await)
+            }
             TenantStep::RevokeAccess { row } => {
                 self.open_database()?;
                 self.changed(self.gate.database.perform_revoke_access(row, &self.database_fence()).await)
@@ -137,7 +146,12 @@ impl LiveWorld {
         let Some(tenant) = &scope.tenant_id else {
             return unseen(ErrorClass::Invalid, "the tenant has no valid id".to_owned());
         };
-        match self.gate.database.observe_tenant(tenant, scope.claim.deleting).await {
+        let look = match (scope.claim.deleting, scope.suspend) {
+            (true, _) => Look::Deleting,
+            (false, true) => Look::Suspending,
+            (false, false) => Look::Serving,
+        };
+        match self.gate.database.observe_tenant(tenant, look).await {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
             Ok(facts) => {
                 // Replaced while we were connected: the gate closes and is looked at anew.

@@ -53,6 +53,8 @@ pub struct TenantScope {
     pub key_secret: String,
     /// How a new key would sign.
     pub algorithm: Algorithm,
+    /// It is to be out of service.
+    pub suspend: bool,
     /// The object is taken for gone: whether it is has to be asked, not in a cache.
     pub vanished: bool,
 }

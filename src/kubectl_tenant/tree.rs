@@ -109,14 +109,20 @@ fn conditions(report: &Report, now: Timestamp) -> Node {
 fn is_unhappy(condition: &Condition) -> bool {
     let known = ConditionType::ALL.iter().find(|t| t.as_str() == condition.type_);
     let good = match known {
-        Some(ConditionType::Reconciling | ConditionType::Stalled | ConditionType::DeletionBlocked) => "False",
+        Some(
+            ConditionType::Reconciling
+            | ConditionType::Stalled
+            | ConditionType::Paused
+            | ConditionType::DeletionBlocked,
+        ) => "False",
         Some(
             ConditionType::Accepted
             | ConditionType::DatabaseReady
             | ConditionType::SigningKeysReady
             | ConditionType::Published
             | ConditionType::Served
-            | ConditionType::Ready,
+            | ConditionType::Ready
+            | ConditionType::Suspended,
         )
         | None => "True",
     };

@@ -110,7 +110,7 @@ fn withdraw(
 /// Whether replicas served the tenant and nothing of the deletion has been done yet. Of an object that vanished nobody
 /// knows; they may have.
 fn was_served(departing: &Departing, observed: &ObservedTenant) -> bool {
-    let active = |row: LedgerRow| row.uid == departing.object.uid && row.state == RowState::Active;
+    let active = |row: LedgerRow| row.uid == departing.object.uid && row.state.in_use();
     let served = observed.recorded.served.is_some() || observed.object == Presence::Gone;
     served && row_of(observed).is_some_and(active)
 }
@@ -156,7 +156,7 @@ fn close(
             row => finish(vec![close_now(row, None)], notices, observed),
         },
         Holding::Ours { row, .. } => match row.state {
-            RowState::Active => Plan {
+            RowState::Active | RowState::Suspended => Plan {
                 steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),
                 verdicts: vec![working("access to the data is being revoked")],
                 awaits: None,

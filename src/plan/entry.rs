@@ -53,6 +53,11 @@ pub(super) fn plan_entry(
             return (verdict(Stand::Waits, Reason::AgentConfigNotPublished, note), None);
         }
     };
+    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
+    let state_since = match &observed.entry {
+        Seen::Ours(EntryView { entry: Some(old), .. }) if old.state == state => old.state_since,
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => now,
+    };
     let entry = TenantEntry {
         format: FORMAT,
         tenant_id: desired.tenant_id.clone(),
@@ -62,8 +67,8 @@ pub(super) fn plan_entry(
         name: desired.object.name.clone(),
         generation: desired.generation,
         epoch: installation.epoch,
-        state: TenantState::Active,
-        state_since: now,
+        state,
+        state_since,
         database: home.database.clone(),
         agents,
         default_agent: desired.default_agent.clone(),

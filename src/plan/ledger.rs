@@ -56,7 +56,7 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
         None => judge_without_row(uid, observed, facts),
         Some(row) if row.uid == *uid => judge_own_row(row, facts),
         Some(row) => match row.state {
-            RowState::Active | RowState::Deleting => Holding::Foreign(format!(
+            RowState::Active | RowState::Suspended | RowState::Deleting => Holding::Foreign(format!(
                 "the ledger gives this tenant id to Tenant {}/{} (UID {})",
                 row.namespace, row.name, row.uid
             )),
@@ -108,7 +108,7 @@ fn judge_without_row(uid: &Uid, observed: &ObservedTenant, facts: &LedgerFacts) 
 fn judge_own_row(row: &LedgerRow, facts: &LedgerFacts) -> Holding {
     let mark = render_mark(facts.database_id, row.incarnation);
     match row.state {
-        RowState::Active => {}
+        RowState::Active | RowState::Suspended => {}
         RowState::Deleting => return Holding::Ours { row: row.clone(), whole: true },
         RowState::Retained | RowState::Dropped => return Holding::Ours { row: row.clone(), whole: true },
     }
@@ -117,7 +117,8 @@ fn judge_own_row(row: &LedgerRow, facts: &LedgerFacts) -> Holding {
         (None, Some(_)) => Holding::Lost(format!("role '{}' is gone", row.role)),
         (Some(_), None) => Holding::Lost(format!("schema '{}' is gone", row.schema)),
         (Some(role), Some(schema)) if *role == mark && *schema == mark => {
-            Holding::Ours { row: row.clone(), whole: facts.membership && facts.grants_ok }
+            let access = facts.membership == (row.state == RowState::Active);
+            Holding::Ours { row: row.clone(), whole: access && facts.grants_ok }
         }
         (Some(_), Some(_)) => {
             Holding::Foreign(format!("role or schema '{}' carries another mark than the ledger", row.schema))

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod observed;
 pub mod progress;
 pub mod step;
+mod suspend;
 pub mod tenant;
 pub mod verdict;
 

@@ -121,11 +121,12 @@ pub struct LedgerFacts {
     pub role_mark: Option<String>,
     /// The mark on the schema.
     pub schema_mark: Option<String>,
-    /// The access group of the row's cell is a member of the tenant's role.
+    /// The access group of the row's cell is a member of the tenant's role: the agent API can become it.
     pub membership: bool,
     /// The tenant's role has USAGE of its schema and the rights on its tables that the migrations name.
     pub grants_ok: bool,
-    /// Transactions that hold locks on the schema's relations; asked for only while deleting, else 0.
+    /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
+    /// suspended, else 0.
     pub open_transactions: i64,
     /// Where a new tenant would go; present if there is no row, or only the tombstone of a dropped tenant.
     pub offer: Option<CellOffer>,
@@ -174,6 +175,8 @@ pub struct LedgerRow {
 pub enum RowState {
     /// In use.
     Active,
+    /// Out of service: access revoked until it is resumed.
+    Suspended,
     /// Access revoked; open transactions are running out.
     Deleting,
     /// Tombstone: the Tenant is gone, its data was kept.
@@ -184,12 +187,21 @@ pub enum RowState {
 
 impl RowState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Deleting, Self::Retained, Self::Dropped];
+    pub const ALL: [Self; 5] = [Self::Active, Self::Suspended, Self::Deleting, Self::Retained, Self::Dropped];
+
+    /// Whether a Tenant that is not being deleted has its data here.
+    pub const fn in_use(self) -> bool {
+        match self {
+            Self::Active | Self::Suspended => true,
+            Self::Deleting | Self::Retained | Self::Dropped => false,
+        }
+    }
 
     /// The word in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Suspended => "suspended",
             Self::Deleting => "deleting",
             Self::Retained => "retained",
             Self::Dropped => "dropped",

@@ -27,8 +27,8 @@ pub enum TenantStep {
     /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or
     /// schema is there; does nothing if this very one is.
     Provision(Provision),
-    /// Makes right what drifted on an active tenant: grants and membership. Fails unless the row is still this one, and
-    /// active, and the marks are its own.
+    /// Makes right what drifted: grants and membership, which a suspended tenant must not have. Fails unless the row is
+    /// still this one, and in use, and the marks are its own.
     RepairDatabase {
         /// The row of the tenant.
         row: LedgerRow,
@@ -69,8 +69,20 @@ pub enum TenantStep {
         /// The version to replace; `None` creates.
         replace: Option<Version>,
     },
+    /// One transaction: row state `suspended`, membership revoked. New transactions of the tenant can't start. Fails
+    /// unless the row is still this one and active or already suspended.
+    SuspendAccess {
+        /// The row of the tenant.
+        row: LedgerRow,
+    },
+    /// One transaction: row state `active`, membership granted. Fails unless the row is still this one and suspended or
+    /// already active.
+    ResumeAccess {
+        /// The row of the tenant.
+        row: LedgerRow,
+    },
     /// One transaction: row state `deleting`, membership revoked. New transactions of the tenant can't start. Fails
-    /// unless the row is still this one and active or already deleting.
+    /// unless the row is still this one and in use or already deleting.
     RevokeAccess {
         /// The row of the tenant.
         row: LedgerRow,

@@ -8,6 +8,7 @@ use super::{
     ledger::{Holding, judge},
     observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Recorded, RowState, Seen},
     step::{Provision, TenantStep},
+    suspend::plan_suspension,
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -23,6 +24,19 @@ use crate::{
 
 /// Plans a Tenant that should exist.
 pub fn plan_tenant(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: jiff::Timestamp,
+) -> Plan<TenantStep> {
+    let mut plan = plan_parts(desired, observed, installation, now);
+    if desired.suspend {
+        plan_suspension(&mut plan, &desired.object.uid, observed, installation, now);
+    }
+    plan
+}
+
+fn plan_parts(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
     installation: &Installation,
@@ -168,7 +182,7 @@ fn runs_already(observed: &ObservedTenant, config: &Uid) -> bool {
 /// What a pass that must not change anything can still say about the later parts.
 fn standing_parts(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Vec<Verdict> {
     let database = match holding {
-        Holding::Ours { row, whole: true } if row.uid == desired.object.uid && row.state == RowState::Active => {
+        Holding::Ours { row, whole: true } if row.uid == desired.object.uid && row.state.in_use() => {
             Verdict::new(Part::DatabaseReady, Stand::Holds, Reason::Provisioned, provisioned_note(&row.schema))
         }
         Holding::Ours { .. }
@@ -262,7 +276,7 @@ fn plan_database(
             let note = "the database offers no cell".to_owned();
             (verdict(Stand::Unseen(ErrorClass::Transient), Reason::DatabaseUnavailable, note), None)
         }
-        Holding::Ours { row, .. } if row.state != RowState::Active => {
+        Holding::Ours { row, .. } if !row.state.in_use() => {
             let note =
                 format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
             (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None)
@@ -271,12 +285,13 @@ fn plan_database(
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
             let note = provisioned_note(&row.schema);
             let home = Home::of_row(desired, installation, &row);
-            let stand = if whole {
-                Stand::Holds
-            } else {
-                steps.push(TenantStep::RepairDatabase { row });
-                Stand::Doing
-            };
+            let stand = if whole { Stand::Holds } else { Stand::Doing };
+            if !whole {
+                steps.push(TenantStep::RepairDatabase { row: row.clone() });
+            }
+            if row.state == RowState::Suspended && !desired.suspend {
+                steps.push(TenantStep::ResumeAccess { row });
+            }
             (verdict(stand, Reason::Provisioned, note), Some(home))
         }
         Holding::Lost(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None),

@@ -17,13 +17,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const MAX_MESSAGE: usize = 1024;
 
 /// One condition before it meets the previous ones.
-struct Wanted {
-    type_: ConditionType,
-    status: Status,
-    reason: Reason,
-    message: String,
+pub(super) struct Wanted {
+    pub type_: ConditionType,
+    pub status: Status,
+    pub reason: Reason,
+    pub message: String,
     /// A person has to act.
-    terminal: bool,
+    pub terminal: bool,
 }
 
 /// What the conditions of an object are computed from.
@@ -51,14 +51,18 @@ pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition
 pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>, Vec<Notice>) {
     let mut parts: Vec<Wanted> = Vec::new();
     let mut passed_failure = false;
-    for &part in sources.parts {
+    let failed_at = |part| sources.failed.is_some_and(|(failed, _)| failed == part);
+    // Told only while it applies.
+    let suspended = ConditionType::Suspended;
+    let applies = failed_at(suspended) || sources.verdicts.iter().any(|v| v.part == suspended);
+    for &part in sources.parts.iter().chain(applies.then_some(&suspended)) {
         let verdict = sources.verdicts.iter().find(|v| v.part == part);
         let wanted = match (sources.failed, verdict) {
             (Some((failed, failure)), _) if failed == part => {
                 passed_failure = true;
                 failed_part(part, failure)
             }
-            (_, Some(verdict)) if !(passed_failure && counts_on_steps(verdict)) => of_verdict(verdict),
+            (_, Some(verdict)) if !(passed_failure && counts_on_steps(verdict)) => Wanted::of_verdict(verdict),
             (_, Some(_)) => unreached(part),
             (_, None) => match find(sources.previous, part) {
                 Some(kept) => keep(part, kept),
@@ -69,7 +73,7 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
     }
     // `True` is the bad news here.
     let blocked = sources.verdicts.iter().find(|v| v.part == ConditionType::DeletionBlocked);
-    let blocked = blocked.map(|v| Wanted { status: Status::True, ..of_verdict(v) });
+    let blocked = blocked.map(|v| Wanted { status: Status::True, ..Wanted::of_verdict(v) });
     let blocked = match sources.failed {
         Some((ConditionType::DeletionBlocked, failure)) => {
             Some(Wanted { status: Status::True, ..failed_part(ConditionType::DeletionBlocked, failure) })
@@ -97,22 +101,30 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
     }
     wanted.extend(blocked);
     let notices = notices(&wanted, sources.previous);
-    (wanted.into_iter().map(|w| condition(w, sources, now)).collect(), notices)
+    (wanted.into_iter().map(|w| condition(w, sources.previous, sources.generation, now)).collect(), notices)
 }
 
 /// Whether a verdict holds only if the steps before it went well.
 fn counts_on_steps(verdict: &Verdict) -> bool {
-    verdict.stand == Stand::Doing || (verdict.stand == Stand::Waits && verdict.part == ConditionType::Served)
+    let after_the_steps = matches!(verdict.part, ConditionType::Served | ConditionType::Suspended);
+    verdict.stand == Stand::Doing || (verdict.stand == Stand::Waits && after_the_steps)
 }
 
-fn of_verdict(verdict: &Verdict) -> Wanted {
-    let (status, terminal) = match verdict.stand {
-        Stand::Holds | Stand::Doing => (Status::True, false),
-        Stand::Waits => (Status::Unknown, false),
-        Stand::Refused(class) => (Status::False, is_terminal(class)),
-        Stand::Unseen(_) => (Status::Unknown, false),
-    };
-    Wanted { type_: verdict.part, status, reason: verdict.reason, message: verdict.note.clone(), terminal }
+impl Wanted {
+    pub(super) fn of_verdict(verdict: &Verdict) -> Self {
+        let (status, terminal) = match verdict.stand {
+            Stand::Holds | Stand::Doing => (Status::True, false),
+            Stand::Waits => (Status::Unknown, false),
+            Stand::Refused(class) => (Status::False, is_terminal(class)),
+            Stand::Unseen(_) => (Status::Unknown, false),
+        };
+        Self { type_: verdict.part, status, reason: verdict.reason, message: verdict.note.clone(), terminal }
+    }
+
+    /// Whether a condition is of its type.
+    pub(super) fn is(&self, condition: &Condition) -> bool {
+        condition.type_ == self.type_.as_str()
+    }
 }
 
 /// Whether nothing further happens until a person changes something.
@@ -165,7 +177,10 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
     }
     let unhappy = |status| parts.iter().find(|p| p.status == status);
     match unhappy(Status::False).or_else(|| unhappy(Status::Unknown)) {
-        None => ready(Status::True, Reason::Ready, "everything holds".to_owned(), false),
+        None => match parts.iter().find(|p| p.type_ == ConditionType::Suspended) {
+            Some(suspended) => ready(Status::True, Reason::Suspended, suspended.message.clone(), false),
+            None => ready(Status::True, Reason::Ready, "everything holds".to_owned(), false),
+        },
         Some(first) => {
             let terminal = parts.iter().any(|p| p.terminal);
             // What could not be read is a failure that is retried; the rest of Unknown is work under way.
@@ -176,8 +191,8 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
     }
 }
 
-fn condition(wanted: Wanted, sources: &Sources<'_>, now: Timestamp) -> Condition {
-    let since = find(sources.previous, wanted.type_)
+pub(super) fn condition(wanted: Wanted, previous: &[Condition], generation: i64, now: Timestamp) -> Condition {
+    let since = find(previous, wanted.type_)
         .filter(|c| c.status == wanted.status.as_str())
         .map(|c| c.last_transition_time.clone());
     Condition {
@@ -185,7 +200,7 @@ fn condition(wanted: Wanted, sources: &Sources<'_>, now: Timestamp) -> Condition
         status: wanted.status.as_str().to_owned(),
         reason: wanted.reason.as_str().to_owned(),
         message: shorten(&wanted.message),
-        observed_generation: Some(sources.generation),
+        observed_generation: Some(generation),
         last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
     }
 }
@@ -198,13 +213,13 @@ fn shorten(text: &str) -> String {
 }
 
 /// Events for what a person wants to hear of: it became ready, or it failed in a new way.
-fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> {
+pub(super) fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> {
     let mut notices = Vec::new();
     for now in wanted {
         let before = find(previous, now.type_);
         let news = before.is_none_or(|b| b.status != now.status.as_str() || b.reason != now.reason.as_str());
         let kind = match (now.type_, now.status) {
-            (ConditionType::Ready, Status::True) => NoticeKind::Normal,
+            (ConditionType::Ready | ConditionType::Paused, Status::True) => NoticeKind::Normal,
             (ConditionType::Ready, Status::False) | (ConditionType::DeletionBlocked, Status::True) => {
                 NoticeKind::Warning
             }

@@ -5,10 +5,12 @@
 mod agent;
 mod conditions;
 mod keys;
+mod paused;
 mod tenant;
 
 pub use agent::{AgentFacts, project_agent};
 pub use conditions::find;
+pub use paused::project_paused;
 pub use tenant::{TenantFacts, project_deeds, project_tenant};
 
 use crate::domain::resolve::Violation;

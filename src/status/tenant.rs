@@ -14,7 +14,7 @@ use crate::{
         Plan,
         acks::{Proof, prove_served},
         ledger::database_id,
-        observed::{DatabaseView, Installation, ObservedTenant, RowState, Seen},
+        observed::{DatabaseView, Installation, ObservedTenant, Seen},
         progress::Progress,
         step::{Provision, TenantStep},
         verdict::{Stand, Verdict},
@@ -82,6 +82,7 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
     let outage = |v: &Verdict| matches!(v.stand, Stand::Unseen(ErrorClass::Transient | ErrorClass::Denied));
     was_ready
         && !facts.deleting
+        && find(&previous.conditions, Part::Paused).is_none()
         && previous.observed_generation == Some(facts.generation)
         && facts.plan.steps.iter().all(|step| *step == TenantStep::AddFinalizer)
         && facts.plan.verdicts.iter().any(outage)
@@ -92,9 +93,11 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
 fn part_of(step: &TenantStep) -> Part {
     match step {
         TenantStep::AddFinalizer => Part::Accepted,
-        TenantStep::CreateCell { .. } | TenantStep::Provision(_) | TenantStep::RepairDatabase { .. } => {
-            Part::DatabaseReady
-        }
+        TenantStep::CreateCell { .. }
+        | TenantStep::Provision(_)
+        | TenantStep::RepairDatabase { .. }
+        | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
+        TenantStep::SuspendAccess { .. } => Part::Suspended,
         TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordRing { .. } => {
             Part::SigningKeysReady
         }
@@ -130,6 +133,8 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
         | TenantStep::CreateKeys { .. }
         | TenantStep::RecordRing { .. }
         | TenantStep::PutEntry { .. }
+        | TenantStep::SuspendAccess { .. }
+        | TenantStep::ResumeAccess { .. }
         | TenantStep::RevokeAccess { .. }
         | TenantStep::DeleteEntry { .. }
         | TenantStep::DeleteKeys { .. }
@@ -153,7 +158,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
         (Some(p), _) => (p.incarnation, p.schema.clone(), p.role.clone(), facts.installation.schema_version),
         (None, DatabaseView::Facts(seen)) => {
             let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
-            let row = seen.row.as_ref().filter(|row| owner && row.state == RowState::Active)?;
+            let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
             (row.incarnation, row.schema.clone(), row.role.clone(), row.schema_version)
         }
         (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. }) => return None,

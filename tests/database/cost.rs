@@ -2,6 +2,7 @@
 
 use super::setup::{in_use, object, on_both, tenant_id};
 use agent_tenancy::domain::keys::KeyBytes;
+use agent_tenancy::effects::postgres::Look;
 use agent_tenancy::plan::step::Provision;
 use devkit::PgVersion;
 use std::{collections::BTreeMap, time::Instant};
@@ -19,7 +20,7 @@ async fn three_hundred_tenants(version: PgVersion) {
     for n in 0..TENANTS {
         let (id, owner, database) = (tenant_id(&format!("t{n}")), object("t"), &instance.database);
         let began = Instant::now();
-        let offer = database.observe_tenant(&id, false).await.unwrap().offer.unwrap();
+        let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
             database.perform_create_cell(offer.cell, &password, &instance.fence).await.unwrap();
         }
@@ -28,7 +29,7 @@ async fn three_hundred_tenants(version: PgVersion) {
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
         changes.push(changing.elapsed().as_secs_f64() * 1000.0);
         let looking = Instant::now();
-        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         looks.push(looking.elapsed().as_secs_f64() * 1000.0);
         assert!(facts.membership && facts.grants_ok);
         millis.push(began.elapsed().as_secs_f64() * 1000.0);
@@ -55,6 +56,6 @@ async fn three_hundred_tenants(version: PgVersion) {
     assert!(last < first * 2.5, "{first:.1} ms has become {last:.1} ms");
     // Again from the ledger alone, as after a restart: the next one opens the seventh cell.
     let again = agent_tenancy::effects::postgres::Database::new(instance.database.settings().clone());
-    let offer = again.observe_tenant(&tenant_id("next"), false).await.unwrap().offer.unwrap();
+    let offer = again.observe_tenant(&tenant_id("next"), Look::Serving).await.unwrap().offer.unwrap();
     assert_eq!((offer.cell.0, offer.exists), (7, false));
 }

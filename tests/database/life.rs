@@ -8,6 +8,7 @@ use agent_tenancy::{
         ident::{Incarnation, ObjectId, TenantId},
         keyring::RingMark,
     },
+    effects::postgres::Look,
     plan::{
         observed::{LedgerRow, RowState, render_mark},
         step::{CloseDatabase, Provision},
@@ -25,7 +26,8 @@ on_both!(
     recreate,
     repair,
     ring,
-    round_trips
+    round_trips,
+    suspend_and_resume
 );
 
 fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
@@ -47,7 +49,7 @@ async fn create_to_drop(version: PgVersion) {
     let database = &instance.database;
     let (id, owner) = (tenant_id("acme"), object("acme"));
 
-    let before = database.observe_tenant(&id, false).await.unwrap();
+    let before = database.observe_tenant(&id, Look::Serving).await.unwrap();
     assert_eq!((before.row, before.role_mark, before.schema_mark), (None, None, None));
     let offer = before.offer.unwrap();
     assert!(offer.exists && offer.cell.0 == 1);
@@ -55,7 +57,7 @@ async fn create_to_drop(version: PgVersion) {
     let wanted = instance.provision(&id);
     for _ in 0..2 {
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         let mark = Some(render_mark(instance.id, wanted.incarnation));
         assert_eq!((&facts.role_mark, &facts.schema_mark), (&mark, &mark));
         assert!(facts.membership && facts.grants_ok && facts.offer.is_none());
@@ -68,7 +70,7 @@ async fn create_to_drop(version: PgVersion) {
     let mut since = None;
     for _ in 0..2 {
         database.perform_revoke_access(&row, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, true).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Deleting).await.unwrap();
         assert!(!facts.membership);
         let now = facts.row.unwrap();
         assert_eq!(now.state, RowState::Deleting);
@@ -80,10 +82,50 @@ async fn create_to_drop(version: PgVersion) {
     for _ in 0..2 {
         let step = close(&id, Some(row.clone()), DeletionPolicy::Delete);
         database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
         assert_eq!(facts.row.unwrap().state, RowState::Dropped);
     }
+}
+
+/// Access goes and comes back, as often as one likes; a repair gives nobody access who is not to have it; keys go on.
+async fn suspend_and_resume(version: PgVersion) {
+    let instance = in_use(version).await;
+    let database = &instance.database;
+    let (id, owner, row) = instance.tenant("acme").await;
+    write_a_message(&instance, &id).await.unwrap();
+    let mut since = None;
+    for _ in 0..2 {
+        database.perform_suspend_access(&row, &instance.fence).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Suspending).await.unwrap();
+        assert!(!facts.membership && facts.grants_ok && facts.offer.is_none());
+        let now = facts.row.unwrap();
+        assert_eq!(now.state, RowState::Suspended);
+        assert_eq!(*since.get_or_insert(now.state_since), now.state_since, "the wait starts once");
+    }
+    assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()));
+    let suspended = instance.row(&id).await;
+    database.perform_repair(&suspended, instance.id, &instance.fence).await.unwrap();
+    assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()), "a repair is no way back");
+    let mark = RingMark { version: 2, digest: "second".to_owned() };
+    database.perform_record_ring(&suspended, &mark, &instance.fence).await.unwrap();
+
+    for _ in 0..2 {
+        database.perform_resume_access(&suspended, &instance.fence).await.unwrap();
+        assert_eq!(instance.row(&id).await.state, RowState::Active);
+        write_a_message(&instance, &id).await.unwrap();
+    }
+    let late = database.perform_repair(&suspended, instance.id, &instance.fence).await.unwrap_err();
+    assert_eq!(late.sqlstate.as_deref(), Some("ATC01"), "what was planned for a suspended tenant comes too late");
+
+    // From a suspended tenant straight to the end.
+    database.perform_suspend_access(&row, &instance.fence).await.unwrap();
+    database.perform_revoke_access(&row, &instance.fence).await.unwrap();
+    let refused = database.perform_resume_access(&suspended, &instance.fence).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
+    let step = close(&id, Some(row), DeletionPolicy::Delete);
+    database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
+    assert_eq!(instance.row(&id).await.state, RowState::Dropped);
 }
 
 /// The ledger follows the keyring, and never goes back to an earlier one.
@@ -153,7 +195,7 @@ async fn nothing_made_over_a_tombstone(version: PgVersion) {
         database.perform_close(&bury, &second, instance.id, &instance.fence).await.unwrap();
         let late = database.perform_provision(&delayed, &second, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!((late.class, late.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")));
-        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
         let tombstone = facts.row.unwrap();
         assert_eq!((tombstone.uid, tombstone.incarnation), (second.uid.clone(), bury.incarnation));
@@ -224,11 +266,11 @@ async fn repair(version: PgVersion) {
             p = instance.prefix
         ))
         .await;
-    let facts = database.observe_tenant(&id, false).await.unwrap();
+    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
     assert!(!facts.grants_ok && !facts.membership && facts.schema_mark.as_deref() == Some(""));
     for _ in 0..2 {
         database.perform_repair(&row, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, false).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert!(facts.grants_ok && facts.membership);
         assert_eq!(facts.schema_mark, Some(render_mark(instance.id, row.incarnation)));
     }
@@ -246,9 +288,9 @@ async fn round_trips(version: PgVersion) {
     database.observe_cells().await.unwrap();
     let before = database.round_trips();
     let (id, owner) = (tenant_id("acme"), object("acme"));
-    database.observe_tenant(&id, false).await.unwrap();
+    database.observe_tenant(&id, Look::Serving).await.unwrap();
     database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await.unwrap();
-    assert!(database.observe_tenant(&id, false).await.unwrap().membership);
+    assert!(database.observe_tenant(&id, Look::Serving).await.unwrap().membership);
     let spent = database.round_trips() - before;
     println!("round trips of one tenant from nothing to confirmed: {spent}");
     assert_eq!(spent, 3);

@@ -9,7 +9,7 @@ use agent_tenancy::{
         ident::{CellNumber, Epoch},
         keys::KeyBytes,
     },
-    effects::postgres::{Fence, PgErrorKind},
+    effects::postgres::{Fence, Look, PgErrorKind},
     plan::{observed::RowState, step::CloseDatabase},
 };
 use devkit::PgVersion;
@@ -133,7 +133,7 @@ async fn killed_half_way(version: PgVersion) {
     sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
     let error = provision.unwrap_err();
     assert_eq!((error.class, error.kind), (ErrorClass::Transient, PgErrorKind::Interrupted), "{error:?}");
-    assert!(instance.database.observe_tenant(&id, false).await.unwrap().row.is_none());
+    assert!(instance.database.observe_tenant(&id, Look::Serving).await.unwrap().row.is_none());
     // The same step again, then the same for dropping.
     instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
     let row = instance.row(&id).await;
@@ -174,10 +174,10 @@ async fn caller_gone(version: PgVersion) {
         let (wanted, owner) = (instance.provision(&id), object(id.as_str()));
         let step = instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence);
         let _ = tokio::time::timeout(Duration::from_micros(n * 300), step).await;
-        let facts = instance.database.observe_tenant(&id, false).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert_eq!(facts.row.is_some(), facts.role_mark.is_some() && facts.schema_mark.is_some());
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = instance.database.observe_tenant(&id, false).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert!(facts.membership && facts.grants_ok);
     }
     let open = format!(
@@ -227,7 +227,7 @@ async fn foreign_marks(version: PgVersion) {
         assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Conflict, Some("ATC02")));
         let refused = instance.database.perform_repair(&row, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "nor is it overwritten");
-        let facts = instance.database.observe_tenant(&id, false).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert_eq!(facts.row.as_ref().map(|r| r.state), Some(RowState::Active));
         assert!(facts.schema_mark.is_some() && facts.role_mark.is_some());
         instance.as_admin(&mark("NULL")).await;
@@ -243,7 +243,7 @@ async fn foreign_marks(version: PgVersion) {
         let refused =
             instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!(refused.class, ErrorClass::Conflict);
-        assert!(instance.database.observe_tenant(&wanted.tenant_id, false).await.unwrap().row.is_none());
+        assert!(instance.database.observe_tenant(&wanted.tenant_id, Look::Serving).await.unwrap().row.is_none());
         instance.as_admin(&format!("{} \"{object}\"", make.replace("CREATE", "DROP"))).await;
     }
 }
@@ -290,8 +290,12 @@ async fn open_transactions(version: PgVersion) {
     let name = &row.schema.clone();
     hold(&mut chat, &format!("SET LOCAL ROLE \"{name}\"; SELECT count(*) FROM \"{name}\".messages")).await;
     instance.database.perform_revoke_access(&row, &instance.fence).await.unwrap();
-    assert_eq!(instance.database.observe_tenant(&id, true).await.unwrap().open_transactions, 1);
-    assert_eq!(instance.database.observe_tenant(&id, false).await.unwrap().open_transactions, 0, "not asked for");
+    assert_eq!(instance.database.observe_tenant(&id, Look::Deleting).await.unwrap().open_transactions, 1);
+    assert_eq!(
+        instance.database.observe_tenant(&id, Look::Serving).await.unwrap().open_transactions,
+        0,
+        "not asked for"
+    );
     // Dropping waits no longer than the lock timeout, and then nothing has happened.
     let step = drop_it(row, "acme");
     let busy = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
@@ -303,14 +307,14 @@ async fn open_transactions(version: PgVersion) {
     .execute(&mut chat)
     .await
     .unwrap();
-    assert_eq!(instance.database.observe_tenant(&id, true).await.unwrap().open_transactions, 0);
+    assert_eq!(instance.database.observe_tenant(&id, Look::Deleting).await.unwrap().open_transactions, 0);
     instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
 }
 
 async fn other_database(version: PgVersion) {
     let instance = super::setup::bootstrapped(version).await;
     let id = tenant_id("acme");
-    let error = instance.database.observe_tenant(&id, false).await.unwrap_err();
+    let error = instance.database.observe_tenant(&id, Look::Serving).await.unwrap_err();
     assert_eq!(error.kind, PgErrorKind::NoControlSchema);
     let wanted = instance.provision(&id);
     let error =

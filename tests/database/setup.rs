@@ -8,7 +8,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::{bootstrap_login, render_bootstrap},
     },
-    effects::postgres::{Database, Fence},
+    effects::postgres::{Database, Fence, Look},
     plan::{
         instance::{InstancePlan, plan_instance},
         observed::LedgerRow,
@@ -161,7 +161,7 @@ impl Instance {
     }
 
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
-        self.database.observe_tenant(id, false).await.unwrap().row.unwrap()
+        self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
     }
 }
 

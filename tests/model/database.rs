@@ -10,7 +10,7 @@ use agent_tenancy::{
         keyring::RingMark,
         keys::KeyBytes,
     },
-    effects::error::EffectError,
+    effects::{error::EffectError, world::TenantScope},
     plan::{
         observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
         step::{CloseDatabase, Done, Provision},
@@ -35,7 +35,8 @@ pub fn changed(state: &State) -> Option<(DatabaseId, Option<DatabaseId>)> {
     Some((expected, state.database.control.then_some(state.database.id)))
 }
 
-pub fn observe(state: &State, id: &TenantId, deleting: bool) -> DatabaseView {
+pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseView {
+    let deleting = scope.claim.deleting;
     if !state.database.up {
         let note = "the database does not answer".to_owned();
         return DatabaseView::Unknown(Unseen { class: ErrorClass::Transient, note });
@@ -53,7 +54,11 @@ pub fn observe(state: &State, id: &TenantId, deleting: bool) -> DatabaseView {
         schema_mark: database.schemas.get(&name).cloned(),
         membership: database.members.contains(&name),
         grants_ok: database.grants.contains(&name),
-        open_transactions: if deleting { database.open.get(&name).copied().unwrap_or_default() } else { 0 },
+        open_transactions: if deleting || scope.suspend {
+            database.open.get(&name).copied().unwrap_or_default()
+        } else {
+            0
+        },
         offer: (free && !deleting).then(|| offer(database)),
         row,
     })
@@ -136,19 +141,49 @@ fn marked(database: &Database, row: &LedgerRow) -> bool {
 }
 
 pub fn repair(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
-    hold(&mut state.database, row, &[RowState::Active])?;
+    let found = hold(&mut state.database, row, &[row.state])?.state;
     let whole = state.database.roles.contains_key(&row.role) && state.database.schemas.contains_key(&row.schema);
     if !whole || !marked(&state.database, row) {
         return Err(conflict("role or schema is gone or carries another mark"));
     }
-    state.database.members.insert(row.role.clone());
+    if found == RowState::Active {
+        state.database.members.insert(row.role.clone());
+    } else {
+        state.database.members.remove(&row.role);
+    }
     state.database.grants.insert(row.role.clone());
     state.wrote();
     Ok(Done::Plain)
 }
 
+pub fn suspend(state: &mut State, tenant: &Option<TenantId>, row: &LedgerRow) -> Result<Done, EffectError> {
+    enter(state, row, RowState::Suspended)?;
+    state.database.members.remove(&row.role);
+    let entry = tenant.as_ref().and_then(|id| state.tenant_entry(id)).filter(|e| e.uid == row.uid);
+    if entry.is_some_and(|e| e.state == TenantState::Active) && !state.stale {
+        state.violation(format!("access of {} was suspended while its entry is still served", row.role));
+    }
+    Ok(Done::Plain)
+}
+
+pub fn resume(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
+    enter(state, row, RowState::Active)?;
+    state.database.members.insert(row.role.clone());
+    Ok(Done::Plain)
+}
+
+fn enter(state: &mut State, row: &LedgerRow, wanted: RowState) -> Result<(), EffectError> {
+    let now = state.now;
+    let held = hold(&mut state.database, row, &[RowState::Active, RowState::Suspended])?;
+    if held.state != wanted {
+        (held.state, held.state_since) = (wanted, now);
+    }
+    state.wrote();
+    Ok(())
+}
+
 pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &RingMark) -> Result<Done, EffectError> {
-    let held = hold(&mut state.database, row, &[RowState::Active])?;
+    let held = hold(&mut state.database, row, &[RowState::Active, RowState::Suspended])?;
     if held.ring.version < mark.version {
         held.ring = mark.clone();
     }
@@ -158,8 +193,8 @@ pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &RingMark) -> Resul
 
 pub fn revoke(state: &mut State, tenant: &TenantId, row: &LedgerRow) -> Result<Done, EffectError> {
     let now = state.now;
-    let held = hold(&mut state.database, row, &[RowState::Active, RowState::Deleting])?;
-    if held.state == RowState::Active {
+    let held = hold(&mut state.database, row, &[RowState::Active, RowState::Suspended, RowState::Deleting])?;
+    if held.state != RowState::Deleting {
         held.state = RowState::Deleting;
         held.state_since = now;
     }
@@ -176,9 +211,9 @@ pub fn revoke(state: &mut State, tenant: &TenantId, row: &LedgerRow) -> Result<D
 pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<Done, EffectError> {
     let Some(row) = &wanted.row else { return bury(state, wanted, owner) };
     let drop = wanted.policy == DeletionPolicy::Delete;
-    let all = &[RowState::Active, RowState::Deleting, RowState::Retained, RowState::Dropped][..];
+    let all = &RowState::ALL[..];
     let (now, target) = (state.now, if drop { RowState::Dropped } else { RowState::Retained });
-    let before = hold(&mut state.database, row, if drop { all } else { &all[..3] })?.state;
+    let before = hold(&mut state.database, row, if drop { all } else { &all[..4] })?.state;
     if drop && !marked(&state.database, row) {
         return Err(conflict("role or schema carries another mark"));
     }

@@ -95,7 +95,9 @@ pub fn check_conditions(
         }
     }
     let (own, of_object) = generation;
-    if own > of_object || after.iter().any(|c| c.observed_generation != own) {
+    // That an object is paused is said of what it is now; the rest is of what was last looked at.
+    let told = |c: &Condition| if c.reason == "Paused" { of_object } else { own };
+    if own > of_object || after.iter().any(|c| c.observed_generation != told(c)) {
         state.violation(format!("{uid}: observedGeneration {own:?} of {of_object:?} is not everywhere the same"));
     }
     for now in after {

@@ -69,12 +69,18 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
         }
         return;
     };
-    assert_eq!(row.state, RowState::Active, "{key:?}: {:#?}", tenant.status);
+    // Whatever else is wrong with it: what is to be out of service is, once there is anything that could be served.
+    let entry = state.tenant_entry(&desired.tenant_id);
+    let out = desired.suspend && entry.is_some();
+    let wanted = if out { RowState::Suspended } else { RowState::Active };
+    assert_eq!(row.state, wanted, "{key:?}: {:#?}", tenant.status);
+    assert_eq!(state.database.members.contains(&row.role), !out, "{key:?}");
+    assert!(!out || entry.is_some_and(|e| e.state == TenantState::Suspended), "{key:?}");
     let configs = desired.agents.values().map(|a| state.agents.get(&(key.0.clone(), a.config.clone())));
     let configs: Vec<Option<&AgentConfig>> = configs.collect();
     if configs.iter().any(|c| c.is_none_or(|c| c.metadata.deletion_timestamp.is_some())) {
         // Missing or leaving; one that runs already keeps a leaving one.
-        let why = ["Ready", "AgentConfigMissing", "AgentConfigNotPublished"];
+        let why = ["Ready", "Suspended", "AgentConfigMissing", "AgentConfigNotPublished"];
         assert!(why.contains(&ready.1), "{key:?}: {accepted:?} {ready:?}");
         return;
     }
@@ -86,7 +92,9 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
         assert_eq!(found, ("Unknown", "AgentConfigNotPublished"), "{key:?}");
         return;
     }
-    assert_eq!(ready, ("True", "Ready"), "{key:?}: {:#?}", tenant.status);
+    let (reason, suspended) = if desired.suspend { ("Suspended", ("True", "Suspended")) } else { ("Ready", ("", "")) };
+    assert_eq!(ready, ("True", reason), "{key:?}: {:#?}", tenant.status);
+    assert_eq!(status_of(conditions(tenant), "Suspended"), suspended, "{key:?}");
     check_served(state, tenant, &desired, row);
 }
 
@@ -95,10 +103,10 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let mark = render_mark(state.database.id, row.incarnation);
     assert_eq!(state.database.schemas.get(&row.schema), Some(&mark));
     assert_eq!(state.database.roles.get(&row.role), Some(&mark));
-    assert!(state.database.members.contains(&row.role) && state.database.grants.contains(&row.role));
+    assert!(state.database.grants.contains(&row.role));
     let entry = state.tenant_entry(&desired.tenant_id).expect("a Ready tenant has an entry");
     assert_eq!((&entry.uid, entry.incarnation), (&desired.object.uid, row.incarnation));
-    assert_eq!(entry.state, TenantState::Active);
+    assert_eq!(entry.state, if desired.suspend { TenantState::Suspended } else { TenantState::Active });
     assert_eq!((&entry.auth.issuer, &entry.auth.audience), (&desired.issuer, &desired.audience));
     assert_eq!(entry.auth.max_token_seconds, desired.max_token_seconds);
     assert_eq!(entry.default_agent, desired.default_agent);
@@ -201,18 +209,14 @@ fn check_leftovers(state: &State) {
         let live = state.live_tenant(&row.uid).is_some();
         let there = state.database.schemas.contains_key(&row.schema);
         match row.state {
-            RowState::Active => assert!(live, "{} has no Tenant", row.schema),
+            RowState::Active | RowState::Suspended => assert!(live, "{} has no Tenant", row.schema),
             RowState::Deleting => panic!("{} is stuck in deleting", row.schema),
             RowState::Retained => assert!(there && !live && !state.database.members.contains(&row.role)),
             RowState::Dropped => assert!(!live),
         }
     }
     let named = |name: &String| {
-        state
-            .database
-            .rows
-            .values()
-            .any(|r| (r.schema == *name) && matches!(r.state, RowState::Active | RowState::Retained))
+        state.database.rows.values().any(|r| (r.schema == *name) && (r.state.in_use() || r.state == RowState::Retained))
     };
     let foreign = |mark: &String| mark == "foreign";
     for (name, mark) in state.database.schemas.iter().chain(&state.database.roles) {

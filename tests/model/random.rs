@@ -94,6 +94,7 @@ fn apply(operator: &mut Operator, action: &Action) {
             if variant % 3 == 0 {
                 spec.auth.audience = format!("audience-{}", variant % 2);
             }
+            spec.suspend = variant % 6 == 1;
             if variant % 5 == 0 {
                 spec.auth.algorithm = SigningAlgorithm::EdDSA;
             }

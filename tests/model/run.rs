@@ -43,7 +43,7 @@ fn vanished_tenants(state: &State) -> Vec<Tenant> {
         Some(Entry::Tenant(entry)) => Some((entry.tenant_id.clone(), entry.object())),
         _ => None,
     });
-    let rows = state.database.rows.iter().filter(|(_, r)| matches!(r.state, RowState::Active | RowState::Deleting));
+    let rows = state.database.rows.iter().filter(|(_, r)| r.state.in_use() || r.state == RowState::Deleting);
     let rows = rows.map(|(id, r)| {
         (id.clone(), ObjectId { namespace: r.namespace.clone(), name: r.name.clone(), uid: r.uid.clone() })
     });

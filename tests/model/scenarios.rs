@@ -3,7 +3,7 @@
 use super::{
     operator::Operator,
     run::{round, settle},
-    scenarios_keys,
+    scenarios_agents, scenarios_keys, scenarios_suspend,
     state::{Key, State},
     user::{agent_spec, key, tenant_spec},
 };
@@ -24,7 +24,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    const fn new(name: &'static str, play: fn(&mut Operator)) -> Self {
+    pub const fn new(name: &'static str, play: fn(&mut Operator)) -> Self {
         Self { name, start: settled_base, play, one_end: true }
     }
 }
@@ -259,58 +259,11 @@ fn rivals(op: &mut Operator) {
     settle(op);
 }
 
-fn agents_in_use(op: &mut Operator) {
-    created(op, Delete);
-    op.state().delete_agent(&key("a", "y"));
-    settle(op);
-    assert!(op.state().agents.contains_key(&key("a", "y")), "it is in use");
-    op.state().apply_tenant(&key("a", "late"), tenant_spec(&["y"], Delete));
-    settle(op);
-    op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
-    settle(op);
-    assert!(!op.state().agents.contains_key(&key("a", "y")), "nobody uses it any more");
-    op.state().apply_agent(&key("a", "y"), agent_spec("m9", true));
-    settle(op);
-}
-
-/// Deleted, with its credential, while a replica is silent; one is let go of only long after.
-fn agents_nobody_lets_go_of(op: &mut Operator) {
-    created(op, Delete);
-    op.state().replicas[0].stuck = true;
-    op.state().delete_agent(&key("a", "x"));
-    op.state().delete_agent(&key("a", "y"));
-    op.state().advance(500);
-    settle(op);
-    assert_eq!(op.state().agents.len(), 2, "both are in use");
-    op.state().apply_agent(&key("a", "z"), agent_spec("m1", false));
-    settle(op);
-    op.state().apply_tenant(&alpha(), tenant_spec(&["z"], Delete));
-    settle(op);
-    let state = op.state();
-    assert_eq!(state.agents.len(), 1, "the silent one is passed over");
-    assert!(!state.registry.keys().any(|name| name.starts_with("upstream-")));
-    drop(state);
-    op.state().replicas[0].stuck = false;
-}
-
-fn agent_life(op: &mut Operator) {
-    created(op, Delete);
-    for model in ["m2", "m1", "m3"] {
-        op.state().apply_agent(&key("a", "y"), agent_spec(model, true));
-        settle(op);
-    }
-    op.state().set_credential("a", Some(2));
-    settle(op);
-    op.state().set_credential("a", None);
-    settle(op);
-    op.state().set_credential("a", Some(2));
-    op.state().apply_agent(&key("a", "y"), agent_spec("m3", false));
-    settle(op);
-}
-
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
     let mut all = stories();
+    all.extend(scenarios_agents::all());
+    all.extend(scenarios_suspend::all());
     all.extend(
         [stage::<0>(), stage::<1>(), stage::<2>(), stage::<3>(), stage::<4>(), stage::<5>()].into_iter().flatten(),
     );
@@ -346,22 +299,6 @@ fn stories() -> Vec<Scenario> {
             created(op, Delete);
         }),
         Scenario::new("two claim one id", rivals),
-        Scenario::new("an AgentConfig comes later", |op| {
-            op.state().apply_tenant(&alpha(), tenant_spec(&["later"], Delete));
-            settle(op);
-            op.state().apply_agent(&key("a", "later"), agent_spec("m1", true));
-            settle(op);
-        }),
-        Scenario::new("an AgentConfig goes while it is used", agents_in_use),
-        Scenario::new("an AgentConfig goes, and a replica is silent", agents_nobody_lets_go_of),
-        Scenario::new("an AgentConfig changes", agent_life),
-        Scenario::new("an AgentConfig changes often", |op| {
-            for n in 0..11 {
-                op.state().apply_agent(&key("a", "x"), agent_spec(&format!("n{n}"), false));
-                settle(op);
-            }
-            assert_eq!(op.state().revisions.len(), 11, "ten of x, one of y");
-        }),
         Scenario::new("the database is away", outages),
         Scenario::new("another database stands in", replaced_database),
         Scenario::new("keys rotate", scenarios_keys::rotations),
@@ -380,18 +317,6 @@ fn stories() -> Vec<Scenario> {
         }),
         Scenario::new("vanished: kept, and nothing served", vanished),
         Scenario { one_end: false, ..Scenario::new("vanished halfway through its creation", vanished_halfway) },
-        Scenario::new("an AgentConfig vanished while it is used", |op| {
-            created(op, Delete);
-            op.state().vanish_agent(&key("a", "y"));
-            settle(op);
-            assert!(op.state().registry.keys().filter(|n| n.starts_with("agent-")).count() == 2, "it is in use");
-            op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
-            settle(op);
-            let state = op.state();
-            let left: Vec<_> =
-                state.registry.keys().filter(|n| n.starts_with("agent-") || n.starts_with("up")).collect();
-            assert_eq!(left.len(), 1, "{left:?}");
-        }),
         Scenario::new("edited by hand and deleted", gone_while_edited),
         Scenario::new("replicas and transactions that don't end", slow_replicas),
         Scenario::new("replicas come, go and refuse", replicas_come_and_go),

@@ -36,7 +36,7 @@ impl World<TenantScope> for Operator {
         let old = Part::ALL.map(|part| (part, self.view(part)));
         let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);
         let view = match &scope.tenant_id {
-            Some(id) => database::observe(part(Part::Database), id, scope.claim.deleting),
+            Some(id) => database::observe(part(Part::Database), id, scope),
             None => DatabaseView::Unknown(Unseen {
                 class: agent_tenancy::domain::class::ErrorClass::Invalid,
                 note: "no valid id".to_owned(),
@@ -102,6 +102,8 @@ impl World<TenantScope> for Operator {
             TenantStep::PutEntry { entry, replace } => {
                 self.effect(|s| registry::put(s, Entry::Tenant(entry.clone()), Some(object.uid.clone()), *replace))
             }
+            TenantStep::SuspendAccess { row } => self.database_effect(|s| database::suspend(s, &scope.tenant_id, row)),
+            TenantStep::ResumeAccess { row } => self.database_effect(|s| database::resume(s, row)),
             TenantStep::RevokeAccess { row } => self.database_effect(|s| match &scope.tenant_id {
                 Some(id) => database::revoke(s, id, row),
                 None => Err(transient("no id")),

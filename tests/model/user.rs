@@ -24,6 +24,7 @@ pub fn tenant_spec(configs: &[&str], policy: DeletionPolicy) -> TenantSpec {
     TenantSpec {
         tenant_id: None,
         display_name: None,
+        suspend: false,
         agents: configs
             .iter()
             .enumerate()

@@ -33,7 +33,7 @@ fn vanish(o: &mut ObservedTenant) {
     (o.object, o.finalizer, o.recorded) = (Presence::Gone, false, Recorded::default());
 }
 
-fn in_state(o: &mut ObservedTenant, state: RowState) {
+pub fn in_state(o: &mut ObservedTenant, state: RowState) {
     facts_of(o).row.as_mut().unwrap().state = state;
 }
 

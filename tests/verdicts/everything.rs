@@ -1,17 +1,19 @@
 //! Every combination of what can be seen: no plan does what it must not.
 
 use super::stage::{
-    absent, all_done, converged, facts, facts_of, object, present, project, row, unseen, untouched, word,
+    absent, all_done, converged, facts, facts_of, object, out_of_service, present, project, row, unseen, untouched,
+    word,
 };
 use agent_tenancy::{
     api::{DeletionPolicy, TenantStatus},
     domain::{
+        entry::TenantState,
         ident::{DatabaseId, Incarnation, Uid},
         keyring::KeyringError,
     },
     plan::{
         Plan,
-        observed::{DatabaseView, LedgerRow, ObservedTenant, Presence, RowState, Seen},
+        observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Presence, RowState, Seen},
         step::TenantStep,
         verdict::Stand,
     },
@@ -56,12 +58,15 @@ fn worlds() -> Vec<ObservedTenant> {
     let Seen::Ours(view) = whole.entry.clone() else { unreachable!() };
     let mut damaged = view.clone();
     damaged.entry = None;
-    let mut deleting = view;
-    deleting.entry.as_mut().unwrap().state = agent_tenancy::domain::entry::TenantState::Deleting;
+    let mut deleting = view.clone();
+    let mut suspended = view.clone();
+    suspended.entry.as_mut().unwrap().state = TenantState::Suspended;
+    deleting.entry.as_mut().unwrap().state = TenantState::Deleting;
     let entries = [
         whole.entry.clone(),
         Seen::Ours(damaged),
         Seen::Ours(deleting),
+        Seen::Ours(suspended),
         Seen::Missing,
         Seen::Foreign(foreign),
         Seen::Unknown(unseen()),
@@ -98,7 +103,8 @@ fn has(plan: &Plan<TenantStep>, kinds: &[&str]) -> bool {
 }
 
 const DESTRUCTIVE: [&str; 5] = ["RevokeAccess", "CloseDatabase", "DeleteEntry", "DeleteKeys", "RemoveFinalizer"];
-const DATABASE: [&str; 5] = ["CreateCell", "Provision", "RepairDatabase", "RevokeAccess", "CloseDatabase"];
+const DATABASE: [&str; 7] =
+    ["CreateCell", "Provision", "RepairDatabase", "SuspendAccess", "ResumeAccess", "RevokeAccess", "CloseDatabase"];
 
 fn check_both(world: &ObservedTenant, plan: &Plan<TenantStep>) {
     let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
@@ -146,6 +152,26 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
         assert!(!format!("{status:?}").contains("CANARY"));
     }
     println!("{} views of the world", worlds.len());
+}
+
+/// One that is to be out of service loses nothing but the access, and that only after the replicas were told.
+#[test]
+fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
+    for world in &worlds() {
+        let plan = out_of_service(world);
+        check_both(world, &plan);
+        let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
+        refuse(has(&plan, &DESTRUCTIVE), "a living tenant loses something");
+        refuse(has(&plan, &["ResumeAccess"]), "access is given");
+        let told =
+            matches!(&world.entry, Seen::Ours(EntryView { entry: Some(e), .. }) if e.state == TenantState::Suspended);
+        refuse(has(&plan, &["SuspendAccess"]) && !told, "access is taken from under the replicas");
+        for step in &plan.steps {
+            let active = matches!(step, TenantStep::PutEntry { entry, .. } if entry.state != TenantState::Suspended);
+            refuse(active, "the replicas are told to serve it");
+        }
+        assert_eq!(plan.verdicts.len(), 6, "each part is judged once");
+    }
 }
 
 /// An object that was taken for gone and lives, or can't be asked for: nothing at all is done, whatever else is seen.

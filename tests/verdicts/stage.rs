@@ -51,6 +51,7 @@ pub fn spec() -> TenantSpec {
     TenantSpec {
         tenant_id: None,
         display_name: None,
+        suspend: false,
         agents: vec![TenantAgent {
             name: "main".to_owned(),
             config_ref: AgentConfigRef { name: "x".to_owned() },
@@ -132,7 +133,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
         database_id: database(),
         role_mark: mark.clone(),
         schema_mark: mark,
-        membership: there,
+        membership: there && row.as_ref().is_none_or(|r| r.state != RowState::Suspended),
         grants_ok: there,
         open_transactions: 0,
         offer: free.then_some(CellOffer { cell: CellNumber(1), exists: true }),
@@ -213,6 +214,8 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
         TenantStep::RecordRing { .. } => "RecordRing",
         TenantStep::PutEntry { .. } => "PutEntry",
+        TenantStep::SuspendAccess { .. } => "SuspendAccess",
+        TenantStep::ResumeAccess { .. } => "ResumeAccess",
         TenantStep::RevokeAccess { .. } => "RevokeAccess",
         TenantStep::CloseDatabase(_) => "CloseDatabase",
         TenantStep::DeleteEntry { .. } => "DeleteEntry",
@@ -229,6 +232,11 @@ pub fn words(plan: &Plan<TenantStep>) -> String {
 
 pub fn present(observed: &ObservedTenant) -> Plan<TenantStep> {
     plan_tenant(&desired(), observed, &installation(), now())
+}
+
+/// The same Tenant, to be out of service.
+pub fn out_of_service(observed: &ObservedTenant) -> Plan<TenantStep> {
+    plan_tenant(&DesiredTenant { suspend: true, ..desired() }, observed, &installation(), now())
 }
 
 pub fn absent(observed: &ObservedTenant, policy: DeletionPolicy) -> Plan<TenantStep> {

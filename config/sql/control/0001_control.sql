@@ -57,7 +57,7 @@ CREATE TABLE agent_tenancy.tenants (
     -- The last keyring that was written: its version, and a hash of it.
     ring_version integer NOT NULL,
     ring_digest text NOT NULL,
-    state text NOT NULL CHECK (state IN ('active', 'deleting', 'retained', 'dropped')),
+    state text NOT NULL CHECK (state IN ('active', 'suspended', 'deleting', 'retained', 'dropped')),
     state_since timestamptz NOT NULL DEFAULT now(),
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (cell IS NOT NULL OR state = 'dropped')

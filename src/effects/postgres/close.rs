@@ -71,7 +71,7 @@ fn write_tombstone(
 }
 
 fn write_retain(script: &mut Script, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
-    hold(script, row, &[RowState::Active, RowState::Deleting, RowState::Retained])?;
+    hold(script, row, &[RowState::Active, RowState::Suspended, RowState::Deleting, RowState::Retained])?;
     set_state(script, row, RowState::Retained, fence)?;
     script.as_owner(row.cell)?;
     revoke_membership(script, row)

@@ -109,6 +109,17 @@ impl RawRow {
     }
 }
 
+/// What a look at a tenant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// To serve it: a place is offered where there is none yet.
+    Serving,
+    /// To take it out of service: open transactions are counted too.
+    Suspending,
+    /// To end it: open transactions are counted, and no place is offered.
+    Deleting,
+}
+
 impl Database {
     /// The Tenants of a cluster that have data in use here, with their ids. One round trip; some 150 bytes for each.
     ///
@@ -123,7 +134,7 @@ impl Database {
                 let cluster = literals([&cluster_id])?;
                 script.add(&format!(
                     "SELECT t.tenant_id, t.uid, t.namespace, t.name FROM agent_tenancy.tenants t \
-                     WHERE t.cluster_id = {cluster} AND t.state IN ('active', 'deleting') ORDER BY t.tenant_id;"
+                     WHERE t.cluster_id = {cluster} AND t.state IN ('active', 'suspended', 'deleting') ORDER BY t.tenant_id;"
                 ));
                 Ok(())
             })
@@ -133,11 +144,11 @@ impl Database {
     }
 
     /// Looks at one tenant id. One round trip, but for the first call of a process that needs to count the cells.
-    /// `while_deleting` also counts open transactions.
+    /// What it is for decides what is asked.
     ///
     /// # Errors
     /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
-    pub async fn observe_tenant(&self, tenant: &TenantId, while_deleting: bool) -> Result<LedgerFacts, PgError> {
+    pub async fn observe_tenant(&self, tenant: &TenantId, look: Look) -> Result<LedgerFacts, PgError> {
         let id = tenant.clone();
         let rows = self
             .read(STEP, move |script| {
@@ -149,7 +160,10 @@ impl Database {
                         rights.push(format!("({})", literals([&grant.table, privilege])?));
                     }
                 }
-                let transactions = if while_deleting { TRANSACTIONS } else { "0" };
+                let transactions = match look {
+                    Look::Serving => "0",
+                    Look::Suspending | Look::Deleting => TRANSACTIONS,
+                };
                 let text = FACTS.replace("$transactions", transactions).replace("$rights", &rights.join(", "));
                 script.add(&text.replace("$wanted", &wanted));
                 Ok(())
@@ -159,12 +173,16 @@ impl Database {
         let raw: RawFacts = parse_one(STEP, &rows)?;
         let row = raw.row.map(RawRow::check).transpose()?;
         let offer = match &row {
-            Some(LedgerRow { state: RowState::Active | RowState::Deleting | RowState::Retained, cell, .. }) => {
+            Some(LedgerRow {
+                state: RowState::Active | RowState::Suspended | RowState::Deleting | RowState::Retained,
+                cell,
+                ..
+            }) => {
                 self.cells.settle(tenant, Some(*cell));
                 None
             }
             // A tombstone can be replaced.
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) if !while_deleting => {
+            None | Some(LedgerRow { state: RowState::Dropped, .. }) if look != Look::Deleting => {
                 Some(self.offer(tenant).await?)
             }
             None | Some(LedgerRow { state: RowState::Dropped, .. }) => {

@@ -21,6 +21,7 @@ pub mod sqlstate;
 mod tenant;
 
 pub use error::{PgError, PgErrorKind};
+pub use ledger::Look;
 
 use crate::{domain::ident::Epoch, settings::database::InstanceSettings};
 use allocator::Allocator;

@@ -1,4 +1,4 @@
-//! Changes of one tenant: provision, repair, revoke. Each is one transaction, sent as one message.
+//! Changes of one tenant: provision, repair, suspend, resume, revoke. Each is one transaction, sent as one message.
 //!
 //! All of them start with the fence, then hold the tenant's lock and its row, and only then touch role and schema.
 
@@ -52,7 +52,8 @@ impl Database {
         }
     }
 
-    /// Puts rights, membership and missing marks of an active tenant back in order. Never makes a role or schema.
+    /// Puts rights, membership (which only an active tenant has) and missing marks of a tenant in use back in order.
+    /// Never makes a role or schema.
     ///
     /// # Errors
     /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone.
@@ -60,11 +61,16 @@ impl Database {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
-            hold(script, &row, &[RowState::Active])?;
+            hold(script, &row, &[row.state])?;
             check_marks(script, &row, database_id, true)?;
             script.as_owner(row.cell)?;
             write_rights(script, &row.schema, &row.role, row.schema_version)?;
-            write_membership(script, &row)?;
+            match row.state {
+                RowState::Active => write_membership(script, &row)?,
+                RowState::Suspended | RowState::Deleting | RowState::Retained | RowState::Dropped => {
+                    revoke_membership(script, &row)?;
+                }
+            }
             write_marks(script, &row.schema, &row.role, &render_mark(database_id, row.incarnation))
         };
         self.change("repairing the tenant", write).await.map(drop)
@@ -78,7 +84,7 @@ impl Database {
         let (row, mark, fence) = (row.clone(), mark.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
-            hold(script, &row, &[RowState::Active])?;
+            hold(script, &row, &[RowState::Active, RowState::Suspended])?;
             let (ring, incarnation) = (render_ring(&mark)?, quote_literal(&row.incarnation.to_string())?);
             script.add(&format!(
                 "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({ring}), epoch = {} \
@@ -88,6 +94,41 @@ impl Database {
             Ok(())
         };
         self.change("noting the keyring", write).await.map(drop)
+    }
+
+    /// Takes the agent API's access away until [`Self::perform_resume_access`]: no new transaction of the tenant can start.
+    /// Row state `suspended`.
+    ///
+    /// Idempotent; `state_since` stays that of the first call.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands.
+    pub async fn perform_suspend_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+        let (row, fence) = (row.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Active, RowState::Suspended])?;
+            set_state(script, &row, RowState::Suspended, &fence)?;
+            script.as_owner(row.cell)?;
+            revoke_membership(script, &row)
+        };
+        self.change("suspending access", write).await.map(drop)
+    }
+
+    /// Gives the agent API its access back. Row state `active`. Idempotent.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands, or its role is gone.
+    pub async fn perform_resume_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+        let (row, fence) = (row.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Active, RowState::Suspended])?;
+            set_state(script, &row, RowState::Active, &fence)?;
+            script.as_owner(row.cell)?;
+            write_membership(script, &row)
+        };
+        self.change("resuming access", write).await.map(drop)
     }
 
     /// Takes the agent API's access away: no new transaction of the tenant can start. Row state `deleting`.
@@ -100,7 +141,7 @@ impl Database {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
-            hold(script, &row, &[RowState::Active, RowState::Deleting])?;
+            hold(script, &row, &[RowState::Active, RowState::Suspended, RowState::Deleting])?;
             set_state(script, &row, RowState::Deleting, &fence)?;
             script.as_owner(row.cell)?;
             revoke_membership(script, &row)

@@ -1,0 +1,134 @@
+//! Taking a tenant out of service and bringing it back, with nothing lost.
+//!
+//! Entry `suspended` → acknowledged by every running replica, or timed out → access revoked → open transactions run out.
+//! It needs the entry that stands and no more, so that neither a missing AgentConfig nor a dead database keeps a tenant
+//! in service. Back again, access comes first, then the entry.
+
+use super::{
+    Plan,
+    acks::{passed_over, still_unaware},
+    ledger::{Holding, judge},
+    observed::{DatabaseView, EntryView, Installation, LedgerRow, ObservedTenant, RowState, Seen},
+    step::TenantStep,
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        entry::{TenantEntry, TenantState},
+        ident::{Uid, Version},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// What one pass has to wait for.
+#[derive(Default)]
+struct Pause {
+    awaits: Option<Version>,
+    wake_at: Option<Timestamp>,
+}
+
+/// Adds to the plan of a Tenant what takes it out of service.
+pub(super) fn plan_suspension(
+    plan: &mut Plan<TenantStep>,
+    uid: &Uid,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) {
+    let (verdict, pause) = suspend(&mut plan.steps, uid, observed, installation, now);
+    plan.verdicts.push(verdict);
+    plan.awaits = plan.awaits.max(pause.awaits);
+    plan.wake_at = plan.wake_at.into_iter().chain(pause.wake_at).min();
+}
+
+fn suspend(
+    steps: &mut Vec<TenantStep>,
+    uid: &Uid,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> (Verdict, Pause) {
+    let told = "the replicas are told to refuse the tenant";
+    if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
+        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+    }
+    let (view, entry) = match &observed.entry {
+        Seen::Ours(view @ EntryView { entry: Some(entry), .. }) => (view, entry),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+            return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
+        }
+    };
+    if entry.state != TenantState::Suspended {
+        let entry = refusing(entry, installation, now);
+        steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+    }
+    match judge(uid, observed) {
+        Holding::Ours { row, .. } if row.state == RowState::Active => {
+            revoke(steps, row, view.version, entry, observed, installation, now)
+        }
+        Holding::Ours { row, .. } => drain(&row, observed, installation, now),
+        Holding::Nothing { .. }
+        | Holding::Foreign(_)
+        | Holding::Retained(_)
+        | Holding::Lost(_)
+        | Holding::Changed(_)
+        | Holding::Unknown(_) => {
+            (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())
+        }
+    }
+}
+
+/// The entry that stands, refusing requests.
+fn refusing(entry: &TenantEntry, installation: &Installation, now: Timestamp) -> TenantEntry {
+    TenantEntry { state: TenantState::Suspended, state_since: now, epoch: installation.epoch, ..entry.clone() }
+}
+
+/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time.
+fn revoke(
+    steps: &mut Vec<TenantStep>,
+    row: LedgerRow,
+    version: Version,
+    entry: &TenantEntry,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> (Verdict, Pause) {
+    let unaware = still_unaware(version, &observed.replicas);
+    let deadline = after(entry.state_since, installation.ack_timeout_seconds);
+    if !unaware.is_empty() && now < deadline {
+        let note = format!("waiting for {} to refuse the tenant", unaware.join(", "));
+        return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
+    }
+    steps.push(TenantStep::SuspendAccess { row });
+    if !unaware.is_empty() {
+        steps.push(TenantStep::RecordEvent(passed_over(&unaware, "the suspension")));
+    }
+    let verdict = waits(Reason::DrainingTransactions, "access to the data is being revoked");
+    (verdict, Pause { awaits: None, wake_at: Some(now) })
+}
+
+/// Waits a bounded time for open transactions. Later ones are none of the agent API's: it has no access any more.
+fn drain(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation, now: Timestamp) -> (Verdict, Pause) {
+    let open = match &observed.database {
+        DatabaseView::Facts(facts) => facts.open_transactions,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => 0,
+    };
+    let deadline = after(row.state_since, installation.ack_timeout_seconds);
+    if open > 0 && now < deadline {
+        let note = format!("waiting for {open} open transactions of the tenant");
+        let poll = after(now, 1).min(deadline);
+        return (waits(Reason::DrainingTransactions, note), Pause { awaits: None, wake_at: Some(poll) });
+    }
+    let note = "requests are refused, and the agent API has no access to the data";
+    (Verdict::new(Part::Suspended, Stand::Holds, Reason::Suspended, note), Pause::default())
+}
+
+fn after(time: Timestamp, seconds: i64) -> Timestamp {
+    time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(time)
+}
+
+fn waits(reason: Reason, note: impl Into<String>) -> Verdict {
+    Verdict::new(Part::Suspended, Stand::Waits, reason, note)
+}

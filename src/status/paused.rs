@@ -1,0 +1,32 @@
+//! What is told of an object that an annotation keeps us from touching: what was told before, and that it is paused.
+
+use super::conditions::{Wanted, condition, notices};
+use crate::{
+    api::{Condition, ConditionStatus, ConditionType, Notice, Reason, names},
+    plan::verdict::{Stand, Verdict},
+};
+use jiff::Timestamp;
+
+/// The conditions of a paused object, and the event that tells it once. The other conditions stay as they were: they
+/// are of the generation that they name.
+pub fn project_paused(
+    previous: &[Condition],
+    generation: i64,
+    deleting: bool,
+    now: Timestamp,
+) -> (Vec<Condition>, Vec<Notice>) {
+    let note = format!("annotation {}: the operator does not touch this object", names::PAUSED_ANNOTATION);
+    let paused = |part| Wanted {
+        status: ConditionStatus::True,
+        ..Wanted::of_verdict(&Verdict::new(part, Stand::Holds, Reason::Paused, note.clone()))
+    };
+    let mut wanted = vec![paused(ConditionType::Paused)];
+    if deleting {
+        wanted.push(paused(ConditionType::DeletionBlocked));
+    }
+    let told = notices(&wanted, previous);
+    let ours = |c: &Condition| wanted.iter().any(|w| w.is(c));
+    let mut conditions: Vec<Condition> = previous.iter().filter(|c| !ours(c)).cloned().collect();
+    conditions.extend(wanted.into_iter().map(|w| condition(w, previous, generation, now)));
+    (conditions, told)
+}
