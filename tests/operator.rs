@@ -28,6 +28,8 @@ mod blocked;
 mod broken;
 #[path = "operator/chaos.rs"]
 mod chaos;
+#[path = "operator/clients.rs"]
+mod clients;
 #[path = "operator/counters.rs"]
 mod counters;
 #[path = "operator/fleet.rs"]
@@ -48,5 +50,7 @@ mod rotation;
 mod secrecy;
 #[path = "operator/stories.rs"]
 mod stories;
+#[path = "operator/suspend.rs"]
+mod suspend;
 #[path = "operator/tls.rs"]
 mod tls;

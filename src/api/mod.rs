@@ -2,6 +2,7 @@
 //!
 //! Nothing in this room does I/O, reads a clock or knows how a wish is carried out.
 
+mod advice;
 mod agent_config;
 mod conditions;
 pub mod crd;
@@ -10,6 +11,7 @@ mod notice;
 mod tenant;
 mod tenant_status;
 
+pub use advice::Advice;
 pub use agent_config::{
     AgentConfig, AgentConfigSpec, AgentConfigStatus, AgentContext, AgentParameters, AgentProvider, AgentTimeouts,
     ProviderType, SecretKeyRef, SystemPrompt,

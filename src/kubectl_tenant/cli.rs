@@ -7,10 +7,11 @@ use super::{
     observe::{observe_existing, observe_facts, observe_ring},
     report::project_report,
     rotate::{RotateArgs, rotate},
+    suspend::suspend,
     token::{TokenArgs, project_claims, project_token},
     tree::render_tree,
     verdict::Goal,
-    wait::wait,
+    wait::{Unreached, wait},
 };
 use crate::{clock::Clock, domain::class::ErrorClass};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -65,6 +66,22 @@ enum Verb {
         rotate: RotateArgs,
         /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
         #[arg(long, default_value = "60s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// Take a Tenant out of service: requests are refused, data and keys are kept (needs to change the Tenant)
+    Suspend {
+        /// Name of the Tenant
+        name: String,
+        /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+        #[arg(long, default_value = "90s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// Bring a suspended Tenant back into service (needs to change the Tenant)
+    Resume {
+        /// Name of the Tenant
+        name: String,
+        /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+        #[arg(long, default_value = "90s", value_parser = parse_duration)]
         timeout: Duration,
     },
     /// Wait until a Tenant is ready or deleted
@@ -156,14 +173,21 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
         Verb::Rotate { name, rotate: args, timeout } => {
             rotate(&cluster, &name, &args, timeout, Clock::system().now()).await
         }
-        Verb::Wait { name, goal, timeout } => match wait(&cluster, &name, goal, timeout).await {
-            Ok(word) => Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP)),
-            Err(unreached) => {
-                eprint!("{}", unreached.tree);
-                Err(unreached.error)
-            }
-        },
+        Verb::Suspend { name, timeout } => told(suspend(&cluster, &name, true, timeout).await),
+        Verb::Resume { name, timeout } => told(suspend(&cluster, &name, false, timeout).await),
+        Verb::Wait { name, goal, timeout } => {
+            let word = told(wait(&cluster, &name, goal, timeout).await)?;
+            Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP))
+        }
     }
+}
+
+/// Shows what keeps a Tenant from what was waited for.
+fn told<T>(waited: Result<T, Unreached>) -> Result<T, PluginError> {
+    waited.map_err(|unreached| {
+        eprint!("{}", unreached.tree);
+        unreached.error
+    })
 }
 
 /// Seconds, or Go's form of a duration, as kubectl takes it.

@@ -8,6 +8,7 @@
 //! | `report` | what was read, as one document (`-o json`, `-o yaml`) |
 //! | `tree` | the document as text |
 //! | `rotate` | rotating and revoking keys: an annotation, and waiting for what it asks |
+//! | `suspend` | taking a tenant out of service and bringing it back |
 //! | `token` | a short-lived token from the tenant's own key |
 //! | `verdict` | what `wait` makes of one state of a Tenant |
 //! | `wait` | waiting until a Tenant is ready or gone |
@@ -19,6 +20,7 @@ mod error;
 mod observe;
 mod report;
 mod rotate;
+mod suspend;
 mod token;
 mod tree;
 mod verdict;

@@ -1,7 +1,7 @@
 //! The document as text: a tree, and the part of it that is not as it should be.
 
 use super::report::{AgentReport, ReplicaReport, ReplicaState, Report, find};
-use crate::api::{Condition, ConditionType, TenantKeyStatus};
+use crate::api::{Condition, ConditionType, Reason, TenantKeyStatus};
 use jiff::Timestamp;
 
 /// One line and what belongs under it.
@@ -53,8 +53,9 @@ fn render_children(node: &Node, indent: &str, shown: fn(&Node) -> bool, out: &mu
 }
 
 fn build(report: &Report, now: Timestamp) -> Node {
-    let mut children = vec![conditions(report, now), database(report), keys(report), agents(report)];
-    children.push(replicas(report, now));
+    let mut children = vec![conditions(report, now)];
+    children.extend(advice(report).map(|todo| Node::leaf(format!("what to do: {todo}"), true)));
+    children.extend([database(report), keys(report), agents(report), replicas(report, now)]);
     if !report.unreadable.is_empty() {
         let missing = report.unreadable.iter().map(|text| Node::leaf(text.clone(), true)).collect();
         children.push(Node::branch("not shown", missing));
@@ -81,10 +82,20 @@ fn headline(report: &Report, now: Timestamp) -> String {
         );
     }
     match find(&report.conditions, ConditionType::Ready) {
+        Some(ready) if ready.status == "True" && ready.reason == Reason::Suspended.as_str() => "suspended".to_owned(),
         Some(ready) if ready.status == "True" => "ready".to_owned(),
         Some(ready) => format!("not ready ({})", ready.reason),
         None => "not ready (no condition yet)".to_owned(),
     }
+}
+
+/// What a person can do about what is not as it should be.
+fn advice(report: &Report) -> Option<&'static str> {
+    let of = |type_| find(&report.conditions, type_);
+    let blocked = of(ConditionType::DeletionBlocked).or_else(|| of(ConditionType::Paused));
+    let worst = blocked.or_else(|| of(ConditionType::Ready).filter(|ready| ready.status != "True"))?;
+    let reason = Reason::ALL.iter().find(|reason| reason.as_str() == worst.reason)?;
+    Some(reason.advice().person).filter(|person| !person.is_empty() && *person != "wait")
 }
 
 fn conditions(report: &Report, now: Timestamp) -> Node {
@@ -277,6 +288,7 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
 ├─ conditions
 │  ├─ Served    Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
 │  └─ Ready     Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
+├─ what to do: if it lasts, look at the replicas that the message names
 └─ replicas: no proof yet that all of them serve the tenant
    └─ agents/agent-api-b  is silent, applied up to 39, heard 2m ago
 ";

@@ -49,6 +49,9 @@ fn resolve_ready(tenant: &Tenant) -> Verdict {
     if holds(ConditionType::Ready).is_some() {
         return Verdict::Reached("ready");
     }
+    if let Some(paused) = holds(ConditionType::Paused) {
+        return Verdict::Hopeless(format!("it is paused: {}", paused.message));
+    }
     match holds(ConditionType::Stalled) {
         Some(stalled) => {
             Verdict::Hopeless(format!("nothing happens until somebody acts: {}: {}", stalled.reason, stalled.message))
@@ -87,6 +90,17 @@ mod tests {
         assert!(why.ends_with("Conflict: shop/other owns it"), "{why}");
         tenant.metadata.generation = Some(3);
         assert_eq!(judge(Goal::Ready, &tenant), Verdict::Waiting, "the spec was changed since");
+    }
+
+    #[test]
+    fn a_paused_tenant_is_not_waited_for() {
+        let mut tenant = waiting_tenant();
+        let conditions = &mut tenant.status.as_mut().unwrap().conditions;
+        let mut paused = conditions[0].clone();
+        (paused.type_, paused.status, paused.reason) = ("Paused".into(), "True".into(), "Paused".into());
+        paused.message = "nobody touches it".into();
+        conditions.push(paused);
+        assert_eq!(judge(Goal::Ready, &tenant), Verdict::Hopeless("it is paused: nobody touches it".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The provider `OpenAICompatible` against a real local server that notes what it got.
 
-use super::stage::{Stage, agent};
+use super::stage::{Stage, agent, token};
+use crate::setup;
 use axum::{
     Json, Router,
     extract::State,
@@ -23,6 +24,9 @@ async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Js
     let bearer = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
     notes.lock().unwrap().push((bearer, body.clone()));
     let message = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
+    if message == "later" {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     match message.as_str() {
         "fail" => (StatusCode::INTERNAL_SERVER_ERROR, "secret words of the provider").into_response(),
         "refuse" => (StatusCode::UNAUTHORIZED, "bad key sk-canary").into_response(),
@@ -107,6 +111,40 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 7);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
+}
+
+/// The answer can't be stored any more; the client is told why, and the question stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_after_the_tenant_was_suspended() {
+    let (mut stage, notes) = stage().await;
+    let mut entry = stage.tenant("acme");
+    stage.apply("tenant-acme", &entry).await;
+    stage.settled().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
+    let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
+    while notes.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    entry["state"] = json!("suspended");
+    stage.apply("tenant-acme", &entry).await;
+    stage.settled().await;
+    let row = stage.instance.row(&setup::tenant_id("acme")).await;
+    stage.instance.database.perform_suspend_access(&row, &stage.instance.fence).await.unwrap();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 403);
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["code"], "tenant_suspended");
+    let now = stage.chat("acme", "ann", &json!({"message": "hello"})).await;
+    assert_eq!((now.status.as_u16(), now.code()), (403, "tenant_suspended"));
+
+    stage.instance.database.perform_resume_access(&row, &stage.instance.fence).await.unwrap();
+    entry["state"] = json!("active");
+    stage.apply("tenant-acme", &entry).await;
+    stage.settled().await;
+    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    let questions = "SELECT count(*) FROM {schema}.messages WHERE role = 'user'";
+    assert_eq!(stage.count("acme", questions).await, 2, "nothing that was asked is lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

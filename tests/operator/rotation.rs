@@ -1,13 +1,13 @@
 //! Twenty rotations under load: signers that read their key late, an operator that is killed and replicas that come and
 //! go. No valid token is refused, and no revoked one accepted.
 
-use super::fleet::{Fleet, LONG};
+use super::{
+    clients::Signer,
+    fleet::{Fleet, LONG},
+};
 use agent_tenancy::api::{KeyStatusState, names};
 use anyhow::Context as _;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use devkit::{Component, PgVersion, eventually};
-use jsonwebtoken::{EncodingKey, Header, encode};
-use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::{
@@ -16,7 +16,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 on_each_postgres!(a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs,);
@@ -28,48 +28,6 @@ fn grace() -> u64 {
 
 fn rotations() -> usize {
     std::env::var("ROTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
-}
-
-/// What a signer reads.
-#[derive(Clone)]
-struct Signer {
-    kid: String,
-    algorithm: jsonwebtoken::Algorithm,
-    key: Vec<u8>,
-}
-
-impl Signer {
-    fn read(secret: &Secret) -> anyhow::Result<Self> {
-        let data = secret.data.as_ref().context("the Secret has data")?;
-        let text = |key: &str| -> anyhow::Result<String> {
-            Ok(String::from_utf8(data.get(key).context("a key of the Secret")?.0.clone())?)
-        };
-        Ok(Self {
-            kid: text(names::CURRENT_KID)?,
-            algorithm: text(names::CURRENT_ALG)?.parse()?,
-            key: data.get(names::CURRENT_KEY).context("current.key")?.0.clone(),
-        })
-    }
-
-    /// The private key in its PEM.
-    fn pkcs8(&self) -> anyhow::Result<Vec<u8>> {
-        let text = std::str::from_utf8(&self.key)?;
-        let lines: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
-        Ok(BASE64_STANDARD.decode(lines)?)
-    }
-
-    fn token(&self, tenant: &str) -> anyhow::Result<String> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        let claims = json!({ "iss": "agent-tenancy", "aud": "agent-api", "sub": "load", "iat": now, "exp": now + 60,
-                             "tenant_id": tenant });
-        let key = match self.algorithm {
-            jsonwebtoken::Algorithm::HS256 => EncodingKey::from_secret(&self.key),
-            jsonwebtoken::Algorithm::EdDSA => EncodingKey::from_ed_der(&self.pkcs8()?),
-            _ => EncodingKey::from_ec_der(&self.pkcs8()?),
-        };
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
-        Ok(encode(&header, &claims, &key)?)
-    }
 }
 
 /// Signs with keys that it read up to `grace` ago, and asks every replica.

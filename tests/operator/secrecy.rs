@@ -1,7 +1,10 @@
 //! Every secret is a canary: after a life with all kinds of failures none of them stands in any log, event, status,
 //! metric, answer or other object than the one that is meant to hold it.
 
-use super::fleet::{Fleet, LONG, PASSWORD};
+use super::{
+    clients::plugin,
+    fleet::{Fleet, LONG, PASSWORD},
+};
 use anyhow::Context as _;
 use base64::{
     Engine,
@@ -87,14 +90,6 @@ impl Search {
         }
         found
     }
-}
-
-async fn plugin(args: &[&str]) -> anyhow::Result<(bool, String)> {
-    let program = env!("CARGO_BIN_EXE_kubectl-tenant");
-    let kubeconfig = Environment::shared().await?.kubeconfig_path()?;
-    let output = tokio::process::Command::new(program).args(args).env("KUBECONFIG", kubeconfig).output().await?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((output.status.success(), text(&output.stdout) + &text(&output.stderr)))
 }
 
 /// An AgentConfig `support` whose provider can't be reached, with a key.

@@ -3,10 +3,22 @@
 use agent_tenancy::api::{ConditionType, Reason};
 use std::{fmt::Write as _, path::Path};
 
-fn table(head: &str, rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
-    let mut text = format!("| {head} | meaning |\n| --- | --- |\n");
-    for (word, meaning) in rows {
-        writeln!(text, "| `{word}` | {} |", meaning.trim().replace('|', "\\|")).unwrap();
+fn conditions() -> String {
+    let mut text = "| condition | meaning |\n| --- | --- |\n".to_owned();
+    for condition in ConditionType::ALL {
+        writeln!(text, "| `{condition}` | {} |", condition.meaning().trim()).unwrap();
+    }
+    text
+}
+
+fn reasons() -> String {
+    let mut text =
+        "| reason | what it means | what the operator does | what you can do |\n| --- | --- | --- | --- |\n".to_owned();
+    let cell = |text: &'static str| if text.is_empty() { "–" } else { text };
+    for reason in Reason::ALL {
+        let advice = reason.advice();
+        let (operator, person) = (cell(advice.operator), cell(advice.person));
+        writeln!(text, "| `{reason}` | {} | {operator} | {person} |", reason.meaning().trim()).unwrap();
     }
     text
 }
@@ -23,9 +35,7 @@ fn put(text: &str, name: &str, table: &str) -> String {
 fn generated_tables_equal_the_code() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let committed = std::fs::read_to_string(&file).unwrap();
-    let conditions = table("condition", ConditionType::ALL.iter().map(|c| (c.as_str(), c.meaning())));
-    let reasons = table("reason", Reason::ALL.iter().map(|r| (r.as_str(), r.meaning())));
-    let generated = put(&put(&committed, "conditions", &conditions), "reasons", &reasons);
+    let generated = put(&put(&committed, "conditions", &conditions()), "reasons", &reasons());
     if std::env::var_os("UPDATE").is_some() {
         return std::fs::write(&file, generated).unwrap();
     }

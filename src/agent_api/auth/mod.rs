@@ -5,7 +5,7 @@ pub mod token;
 
 use super::{
     Context,
-    database::Access,
+    database::{Access, DatabaseError},
     problem::{Code, Problem},
     registry::{Snapshot, tenant::Service},
 };
@@ -48,11 +48,7 @@ pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: S
     let Some(tenant) = snapshot.tenants.get(&claims.tenant).map(Arc::clone) else {
         return Err(Problem::new(Code::InvalidToken));
     };
-    match tenant.state {
-        TenantState::Suspended => return Err(Problem::new(Code::TenantSuspended)),
-        TenantState::Deleting => return Err(Problem::new(Code::TenantDeleting)),
-        TenantState::Active => {}
-    }
+    check_state(tenant.state)?;
     let limit = Duration::from_secs(context.settings.registry.max_staleness_seconds);
     if !limit.is_zero() && context.registry.staleness() > limit {
         return Err(Problem::new(Code::RegistryStale));
@@ -64,6 +60,30 @@ pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: S
             Ok(Caller { claims, access, snapshot })
         }
         (Service::Served | Service::Unserved(_), _) => Err(Problem::new(Code::TenantNotServed)),
+    }
+}
+
+/// Refuses what is out of service.
+///
+/// # Errors
+/// The reason.
+fn check_state(state: TenantState) -> Result<(), Problem> {
+    match state {
+        TenantState::Suspended => Err(Problem::new(Code::TenantSuspended)),
+        TenantState::Deleting => Err(Problem::new(Code::TenantDeleting)),
+        TenantState::Active => Ok(()),
+    }
+}
+
+impl Caller {
+    /// What a failed transaction means for the client. A tenant that was admitted may be out of service by now, and its
+    /// access taken away: that is then the reason.
+    pub fn explain(&self, context: &Context, error: DatabaseError) -> Problem {
+        let now = context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
+        match (&error, now.map(check_state)) {
+            (DatabaseError::Refused(_), Some(Err(problem))) => problem,
+            _ => error.into(),
+        }
     }
 }
 

@@ -98,7 +98,8 @@ async fn exchange(
         let question = Arc::clone(&stored);
         Box::pin(async move { statements::ask(at, &question).await })
     });
-    let asked = asked.await?.ok_or_else(|| Problem::new(Code::ConversationNotFound))?;
+    let asked = asked.await.map_err(|error| caller.explain(context, error))?;
+    let asked = asked.ok_or_else(|| Problem::new(Code::ConversationNotFound))?;
     let (reference, agent) = find_agent(caller, &asked.agent)?;
     let outcome = Outcome {
         question: question.id,
@@ -223,7 +224,7 @@ async fn store_answer(
     if let Err(error) = written.await {
         context.metrics.lost_answers.inc();
         tracing::error!(request = request.as_str(), tenant = %caller.claims.tenant, "an answer could not be stored");
-        return Err(error.into());
+        return Err(caller.explain(context, error));
     }
     let (outcome, text) = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.as_ref().clone());
     Ok(ChatAnswer {

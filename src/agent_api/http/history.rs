@@ -96,7 +96,7 @@ pub(super) async fn read(
         let query = Arc::clone(&query);
         Box::pin(async move { statements::page(at, &query).await })
     });
-    let mut messages = page.await?;
+    let mut messages = page.await.map_err(|error| caller.explain(&context, error))?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = messages.len() > size;
     messages.truncate(size);

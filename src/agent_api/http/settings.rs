@@ -40,7 +40,8 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = admit(&context, &headers, &tenant, Scope::SettingsRead)?;
-    let stored = context.database.transact(&caller.access, |at| Box::pin(statements::settings(at))).await?;
+    let stored = context.database.transact(&caller.access, |at| Box::pin(statements::settings(at))).await;
+    let stored = stored.map_err(|error| caller.explain(&context, error))?;
     Ok(answer(&show(&caller, &stored)))
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn change(
             statements::change_settings(at, &change.set, &change.remove, by).await
         })
     });
-    let stored = stored.await?;
+    let stored = stored.await.map_err(|error| caller.explain(&context, error))?;
     Ok(answer(&show(&caller, &stored)))
 }
 
