@@ -50,6 +50,8 @@ mod rotation;
 mod secrecy;
 #[path = "operator/stories.rs"]
 mod stories;
+#[path = "operator/storm.rs"]
+mod storm;
 #[path = "operator/suspend.rs"]
 mod suspend;
 #[path = "operator/tls.rs"]

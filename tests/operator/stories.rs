@@ -100,7 +100,12 @@ pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
 
 /// Kills the operator at a random moment after something was begun, and starts it again; every third time, once more while
 /// it starts. Returns how often it was killed.
-async fn kill_at_random(fleet: &Fleet, operator: &mut Operator, chance: &mut u64, round: usize) -> anyhow::Result<u32> {
+pub async fn kill_at_random(
+    fleet: &Fleet,
+    operator: &mut Operator,
+    chance: &mut u64,
+    round: usize,
+) -> anyhow::Result<u32> {
     // A step of an LCG (Knuth, MMIX); its high bits are good enough.
     let mut up_to = |limit: u64| {
         *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

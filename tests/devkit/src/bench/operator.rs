@@ -57,6 +57,17 @@ pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Me
 const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
+const TRIPS: &str = "tenant_operator_sql_round_trips";
+
+/// What a restart cost; the leader's Lease and the epoch apart.
+struct Restart {
+    /// From the kill to the last request.
+    seconds: f64,
+    writes: f64,
+    reads: f64,
+    trips: f64,
+}
+
 /// An installation with everything running and AgentConfigs that are Ready.
 struct Stage {
     // Dropped in this order: who uses something goes before what it uses.
@@ -87,7 +98,7 @@ impl Stage {
     async fn usage(&self) -> anyhow::Result<Usage> {
         let counters = usage::counters(&self.operator.url).await?;
         let [writes, reads] = usage::requests(&counters);
-        let trips = counters.get("tenant_operator_sql_round_trips").copied().unwrap_or(f64::NAN);
+        let trips = counters.get(TRIPS).copied().unwrap_or(f64::NAN);
         let cpu = self.pids.iter().map(|(name, pid)| Ok((*name, usage::cpu_seconds(*pid)?)));
         Ok(Usage { cpu: cpu.collect::<anyhow::Result<_>>()?, writes, reads, trips })
     }
@@ -112,6 +123,25 @@ impl Stage {
         let timeline = Timeline::run(&self.client, NAMESPACE, names).await?;
         self.settle().await?;
         Ok((timeline, self.usage().await?.since(&before)))
+    }
+
+    /// Kills the operator as a crash would, starts it again, and waits until it has looked at everything.
+    async fn restart(&mut self, programs: &Programs) -> anyhow::Result<Restart> {
+        self.operator.process.kill_9().await?;
+        let begun = Instant::now();
+        self.operator = self.site.operator(programs).await?;
+        let (mut last, mut since) = (Default::default(), Instant::now());
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let counters = usage::counters(&self.operator.url).await?;
+            let now = (usage::requests(&counters), counters.get(TRIPS).copied().unwrap_or_default());
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        let ([writes, reads], trips) = last;
+        let seconds = (since - begun).as_secs_f64();
+        Ok(Restart { seconds, writes: writes.values().sum(), reads: reads.values().sum(), trips })
     }
 
     fn peak_mib(&self) -> anyhow::Result<f64> {
@@ -173,7 +203,7 @@ async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measu
 async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
     let Sizes { few, many, .. } = sizes;
     eprintln!("devkit: {few} Tenants, and {few} more where there are {} already ...", many - few);
-    let stage = Stage::start(programs).await?;
+    let mut stage = Stage::start(programs).await?;
     // The first makes the cell. It also keeps what is done once out of the comparison.
     stage.wave("w", 1).await?;
     let mut alone = Vec::new();
@@ -187,6 +217,7 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     stage.wave("b", many - 2 * few).await?;
     let (last, cost_last) = stage.wave("c", few).await?;
     let peak = stage.peak_mib()?;
+    let restart = stage.restart(programs).await?;
     stage.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
@@ -208,5 +239,10 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
             .at_most(1.2)
             .note("cost: CPU of operator, replicas, Postgres, API server and etcd together"),
         Measure::new("operator.peak_memory_at_many", peak, "MiB").at_most(60.0).note(format!("VmHWM, {many} Tenants")),
+        Measure::new("operator.restart", restart.seconds, "s").at_most(15.0).note(format!(
+            "SIGKILL → last request of the same operator started again, {many} Tenants; {} reads, {} SQL round trips",
+            restart.reads, restart.trips
+        )),
+        Measure::new("operator.restart.writes", restart.writes, "").at_most(0.0),
     ])
 }

@@ -1,0 +1,178 @@
+//! A storm: tenants are made, changed, rotated, suspended, resumed and deleted in any order while the operator is killed
+//! over and over. Then an audit of everything outside: exactly what the specs say, nothing less and nothing more.
+
+use super::{
+    clients::Signer,
+    fleet::{Fleet, LONG},
+    stories::{kill_at_random, settle},
+};
+use agent_tenancy::api::{Tenant, names};
+use anyhow::Context as _;
+use devkit::{PgVersion, eventually};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tenants; `STORM=200` for the whole of it.
+fn tenants() -> usize {
+    std::env::var("STORM").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+}
+
+/// What was asked for last.
+#[derive(Clone, Debug)]
+struct Wanted {
+    suspend: bool,
+    audience: String,
+}
+
+/// Numbers that a seed gives again (an LCG: Knuth, MMIX).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
+    let fleet = Fleet::new(PgVersion::NEWEST).await?;
+    let _replicas = [fleet.replica().await?, fleet.replica().await?];
+    fleet.agent("support", "You help.").await?;
+    let seed = match std::env::var("KILL_SEED") {
+        Ok(seed) => seed.parse()?,
+        Err(_) => u64::from(std::process::id()),
+    };
+    println!("the same storm again with KILL_SEED={seed}");
+    let mut chance = Chance(seed);
+    let mut operator = fleet.operator("one").await?;
+    let all: Vec<String> = (0..tenants()).map(|n| format!("t{n:03}")).collect();
+    let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+    let (mut kills, mut deeds) = (0, BTreeMap::<&str, usize>::new());
+    for step in 0..all.len() * 4 {
+        let name = &all[chance.below(all.len() as u64) as usize];
+        let deed = act(&fleet, name, &mut wanted, &mut chance, step).await?;
+        *deeds.entry(deed).or_default() += 1;
+        if step % 4 == 3 {
+            kills += kill_at_random(&fleet, &mut operator, &mut chance.0, step / 4).await?;
+        }
+    }
+    println!("{kills} kills; {deeds:?}");
+    calm(&fleet, &wanted).await?;
+    settle(&fleet).await?;
+    audit(&fleet, &wanted).await
+}
+
+/// Does something to a tenant that makes sense now.
+async fn act(
+    fleet: &Fleet,
+    name: &str,
+    wanted: &mut BTreeMap<String, Wanted>,
+    chance: &mut Chance,
+    step: usize,
+) -> anyhow::Result<&'static str> {
+    let Some(want) = wanted.get_mut(name) else {
+        // The one before may still be going: then somebody who applies waits.
+        fleet.wait_gone(name).await?;
+        fleet.tenant(name, "Delete").await?;
+        wanted.insert(name.to_owned(), Wanted { suspend: false, audience: "agent-api".to_owned() });
+        return Ok("made");
+    };
+    let (deed, patch) = match chance.below(5) {
+        0 => {
+            fleet.delete(name).await?;
+            wanted.remove(name);
+            return Ok("deleted");
+        }
+        1 => ("rotated", json!({ "metadata": { "annotations": { names::ROTATE_ANNOTATION: format!("{step}") } } })),
+        2 => {
+            want.audience = format!("audience-{step}");
+            ("changed", json!({ "spec": { "auth": { "audience": want.audience } } }))
+        }
+        _ => {
+            want.suspend = !want.suspend;
+            let deed = if want.suspend { "suspended" } else { "resumed" };
+            (deed, json!({ "spec": { "suspend": want.suspend } }))
+        }
+    };
+    fleet.tenants.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(deed)
+}
+
+/// Waits until every Tenant is as it is wanted, by its own word, and its last rotation has ended.
+async fn calm(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<()> {
+    eventually(LONG * 2, "everything has come to rest", || async {
+        let tenants = fleet.tenants.list(&ListParams::default()).await?.items;
+        let names: BTreeSet<String> = tenants.iter().map(ResourceExt::name_any).collect();
+        anyhow::ensure!(names == wanted.keys().cloned().collect(), "{names:?}");
+        for tenant in &tenants {
+            let reason = if wanted[&tenant.name_any()].suspend { "Suspended" } else { "Ready" };
+            check_ready(tenant, reason).with_context(|| tenant.name_any())?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn check_ready(tenant: &Tenant, reason: &str) -> anyhow::Result<()> {
+    let status = tenant.status.as_ref().context("no status")?;
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready").context("no condition")?;
+    anyhow::ensure!(ready.observed_generation == tenant.metadata.generation, "not looked at yet");
+    anyhow::ensure!(ready.status == "True" && ready.reason == reason, "{}: {}", ready.reason, ready.message);
+    let keys = status.keys.as_ref().context("no keys")?;
+    anyhow::ensure!(!keys.ring.iter().any(|k| format!("{:?}", k.state) == "Standby"), "a rotation is under way");
+    Ok(())
+}
+
+async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<()> {
+    let sorted = |suspend: Option<bool>| -> Vec<String> {
+        wanted.iter().filter(|(_, w)| suspend.is_none_or(|s| w.suspend == s)).map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(fleet.ledger("active").await?, sorted(Some(false)));
+    assert_eq!(fleet.ledger("suspended").await?, sorted(Some(true)));
+    for state in ["deleting", "retained"] {
+        assert_eq!(fleet.ledger(state).await?, Vec::<String>::new());
+    }
+    let schemas: Vec<String> = wanted.keys().map(|name| fleet.schema(name)).collect();
+    assert_eq!(fleet.schemas().await?, schemas);
+    let prefix = &fleet.prefix;
+    let roles = format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_t%' ORDER BY 1");
+    assert_eq!(fleet.column(roles).await?, schemas, "a role for each, and no other");
+    let members = format!(
+        "SELECT m.roleid::regrole::text FROM pg_auth_members m WHERE m.member::regrole::text = '{prefix}_acc_1' ORDER BY 1"
+    );
+    let open: Vec<String> = sorted(Some(false)).iter().map(|name| fleet.schema(name)).collect();
+    assert_eq!(fleet.column(members).await?, open, "the agent API can become those in service, and no other");
+    let entries: Vec<String> = wanted.keys().map(|name| format!("tenant-{name}")).collect();
+    assert_eq!(fleet.entries("tenant").await?, entries);
+    let secrets: Vec<String> = wanted.keys().map(|name| format!("{name}-signing-keys")).collect();
+    assert_eq!(fleet.key_secrets().await?, secrets);
+    for (name, want) in wanted {
+        let entry = fleet.entry(&format!("tenant-{name}")).await?;
+        let tenant = fleet.tenants.get(name).await?;
+        assert_eq!(entry["state"], if want.suspend { "suspended" } else { "active" }, "{name}");
+        assert_eq!(entry["auth"]["audience"], Value::from(want.audience.clone()), "{name}");
+        assert_eq!(entry["uid"].as_str(), tenant.metadata.uid.as_deref(), "{name}");
+        assert_eq!(entry["database"]["schema"], Value::from(fleet.schema(name)), "{name}");
+        let status = tenant.status.context("a status")?;
+        let signer = Signer::of(fleet, name).await?;
+        assert_eq!(status.keys.and_then(|k| k.current_kid).as_ref(), Some(&signer.kid), "{name}");
+        let verifies =
+            entry["keys"].as_array().into_iter().flatten().any(|k| k["kid"] == Value::from(signer.kid.clone()));
+        assert!(verifies, "{name}: the key that signs is not in the registry");
+        let database = status.database.context("a database")?;
+        assert_eq!(entry["incarnation"], Value::from(database.incarnation.clone()), "{name}");
+        let mark = format!(
+            "SELECT obj_description('\"{}\"'::regnamespace, 'pg_namespace') = shobj_description('\"{0}\"'::regrole, 'pg_authid') \
+             AND obj_description('\"{0}\"'::regnamespace, 'pg_namespace') LIKE '%{}'",
+            fleet.schema(name),
+            database.incarnation
+        );
+        assert_eq!(fleet.column(format!("SELECT ({mark})::text")).await?, ["true"], "{name}");
+    }
+    Ok(())
+}
