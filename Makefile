@@ -38,6 +38,18 @@ test: ## Every test, against a real control plane and real Postgres servers
 	  wait $$build
 	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS) $(ARGS)
 
+.PHONY: matrix
+matrix: ## The tests that need Postgres, on the two versions in the middle (16 and 17); `make test` has the others
+	AGENT_TENANCY_MIDDLE=1 $(CARGO) test --workspace --no-run
+	AGENT_TENANCY_MIDDLE=1 $(DEVKIT) run --postgres 16,17 -- \
+	  $(CARGO) test --no-fail-fast --test database --test agent_api --test operator -- --test-threads=$(TEST_THREADS) $(ARGS)
+
+.PHONY: soak
+soak: ## What `make test` runs bounded, whole: rotations with a grace of five minutes, a storm over 200 tenants, long histories
+	$(CARGO) build --workspace --bins
+	GRACE=300 STORM=200 MODEL_CASES=3000 $(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --no-fail-fast \
+	  --test model --test operator -- --nocapture whatever_goes_wrong after_a_storm twenty_rotations
+
 .PHONY: lint
 lint: ## Format, clippy, docs and, where cargo-deny is installed, licences and sources
 	$(CARGO) fmt --all --check

@@ -5,11 +5,15 @@ use super::{
     clients::Signer,
     fleet::{Fleet, LONG},
 };
-use agent_tenancy::api::{KeyStatusState, names};
+use agent_tenancy::{
+    api::{KeyStatusState, names},
+    domain::keyring::Keyring,
+};
 use anyhow::Context as _;
 use devkit::{Component, PgVersion, eventually};
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use k8s_openapi::ByteString;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
     sync::{
@@ -19,11 +23,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-on_each_postgres!(a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs,);
+on_each_postgres!(
+    a_key_that_has_signed_for_its_period_is_replaced,
+    a_revoked_key_is_refused_within_two_seconds_and_the_next_one_signs,
+);
 
 /// How late a signer may be, in seconds; `GRACE=300` for a soak.
 fn grace() -> u64 {
-    std::env::var("GRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(5)
+    std::env::var("GRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }
 
 fn rotations() -> usize {
@@ -159,6 +166,50 @@ async fn twenty_rotations_under_load_refuse_no_valid_token() -> anyhow::Result<(
     anyhow::ensure!(asked > 100, "only {asked} requests were answered");
     anyhow::ensure!(refused.is_empty(), "refused: {refused:?}");
     drop(first);
+    Ok(())
+}
+
+/// A key that has signed for as long as it may is replaced without anybody asking; the old one verifies on.
+async fn a_key_that_has_signed_for_its_period_is_replaced(version: PgVersion) -> anyhow::Result<()> {
+    let fleet = Fleet::new(version).await?;
+    let operator = fleet.operator("one").await?;
+    let (_replica, url) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    fleet.tenant("acme", "Delete").await?;
+    fleet.wait_ready("acme").await?;
+    // Nobody here can wait an hour: the key is made two hours older, where it is kept and where that is noted.
+    operator.process.kill_9().await?;
+    let mut secret = fleet.secrets.get("acme-signing-keys").await?;
+    let data = secret.data.as_mut().context("the Secret has data")?;
+    let mut ring: Value = serde_json::from_slice(&data.get(names::RING).context("a ring")?.0)?;
+    let made: jiff::Timestamp = serde_json::from_value(ring["keys"][0]["since"].clone())?;
+    ring["keys"][0]["since"] = serde_json::to_value(made - jiff::SignedDuration::from_hours(2))?;
+    data.insert(names::RING.to_owned(), ByteString(serde_json::to_vec(&ring)?));
+    let mark = Keyring::parse_secret(|key| data.get(key).map(|bytes| bytes.0.as_slice()))?.mark();
+    let old = Signer::read(&secret)?;
+    fleet.secrets.replace("acme-signing-keys", &PostParams::default(), &secret).await?;
+    let note = format!("UPDATE agent_tenancy.tenants SET ring_digest = '{}' WHERE tenant_id = 'acme'", mark.digest);
+    fleet.execute(&note).await?;
+    let _operator = fleet.operator("one").await?;
+    fleet.wait_ready("acme").await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(current_kid(&fleet, "acme").await?, old.kid, "without a period it signs for ever");
+
+    let patch = json!({ "spec": { "auth": { "rotationPeriodSeconds": 3600 } } });
+    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    eventually(LONG, "another key signs", || async {
+        anyhow::ensure!(current_kid(&fleet, "acme").await? != old.kid, "the old one still signs");
+        Ok(())
+    })
+    .await?;
+    let next = Signer::of(&fleet, "acme").await?;
+    for signer in [&old, &next] {
+        let settings = format!("{url}/api/v1/tenants/acme/settings");
+        let answer = reqwest::Client::new().get(settings).bearer_auth(signer.token("acme")?).send().await?;
+        assert_eq!(answer.status().as_u16(), 200, "{}", signer.kid);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(current_kid(&fleet, "acme").await?, next.kid, "the next one has just begun");
     Ok(())
 }
 

@@ -162,7 +162,7 @@ async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Resu
         let signer = Signer::of(fleet, name).await?;
         assert_eq!(status.keys.and_then(|k| k.current_kid).as_ref(), Some(&signer.kid), "{name}");
         let verifies =
-            entry["keys"].as_array().into_iter().flatten().any(|k| k["kid"] == Value::from(signer.kid.clone()));
+            entry["keys"].as_array().into_iter().flatten().any(|k| k["kid"].as_str() == Some(signer.kid.as_str()));
         assert!(verifies, "{name}: the key that signs is not in the registry");
         let database = status.database.context("a database")?;
         assert_eq!(entry["incarnation"], Value::from(database.incarnation.clone()), "{name}");
