@@ -32,6 +32,8 @@ mod chaos;
 mod clients;
 #[path = "operator/counters.rs"]
 mod counters;
+#[path = "operator/data.rs"]
+mod data;
 #[path = "operator/fleet.rs"]
 mod fleet;
 #[path = "operator/leftovers.rs"]

@@ -3,7 +3,7 @@
 -- and one connection serves many schemas.
 -- grant: SELECT, INSERT, UPDATE, DELETE ON conversations
 -- grant: SELECT, INSERT, UPDATE, DELETE ON messages
--- grant: SELECT, INSERT ON usage
+-- grant: SELECT, INSERT, UPDATE ON usage
 -- grant: SELECT, INSERT, UPDATE, DELETE ON settings
 
 CREATE TABLE conversations (
@@ -29,7 +29,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_conversation ON messages (conversation_id, id);
 CREATE INDEX messages_by_sub ON messages (sub, id);
 
--- One row per request that reached the provider, written with the answer; append-only for the tenant's role.
+-- One row per request that reached the provider, written with the answer. Never deleted by the agent API, and changed
+-- only when a user is erased: then `sub` no longer names him.
 CREATE TABLE usage (
     request_id uuid PRIMARY KEY,
     sub text NOT NULL,

@@ -1,6 +1,6 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
-use super::{auth::token::TokenError, database::PoolUse, registry::follow::RegistryStatus};
+use super::{auth::token::TokenError, database::PoolUse, registry::status::RegistryStatus};
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,

@@ -6,8 +6,8 @@
 
 use super::{
     broken::{salvage_agent, salvage_tenant},
+    context::Context,
     queue::{Target, Urgency},
-    worker::Context,
 };
 use crate::{
     api::{AgentConfig, Tenant},

@@ -2,6 +2,7 @@
 
 pub mod agent_pass;
 mod broken;
+mod context;
 pub mod identity;
 mod instance;
 mod leader;

@@ -1,15 +1,8 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
-    identity::Identity,
-    instance::Supervisor,
-    leader::Elector,
-    leftovers,
-    retry::backoff,
-    scheduler::Scheduler,
-    telemetry::OperatorMetrics,
-    watches,
-    worker::{Context, work},
+    context::Context, identity::Identity, instance::Supervisor, leader::Elector, leftovers, retry::backoff,
+    scheduler::Scheduler, telemetry::OperatorMetrics, watches, worker::work,
 };
 use crate::{
     clock::Clock,

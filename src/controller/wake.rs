@@ -1,9 +1,10 @@
 //! Who has to be looked at when something changes. Our own finalizer and status writes wake nobody.
 
 use super::{
+    context::Context,
     queue::{Target, Urgency},
     tenant_pass::{resolve_claimant, tenant_id},
-    worker::{Context, tenant_target},
+    worker::tenant_target,
 };
 use crate::{
     api::{AgentConfig, Condition, ConditionType, Tenant, names},

@@ -1,6 +1,6 @@
 //! Everything that is watched, and where its changes go.
 
-use super::worker::Context;
+use super::context::Context;
 use crate::{
     api::{AgentConfig, Tenant, names},
     effects::kubernetes::{

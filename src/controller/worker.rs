@@ -4,59 +4,28 @@
 use super::{
     agent_pass::run_agent_pass,
     broken::{locate, salvage_agent, salvage_tenant},
+    context::Context,
     leftovers::{lives, resolve_vanished_agent, resolve_vanished_tenant},
     pass::{Form, Outcome},
     queue::{Target, Urgency},
-    scheduler::Scheduler,
-    telemetry::OperatorMetrics,
     tenant_pass::run_tenant_pass,
 };
 use crate::{
     api::{AgentConfigSpec, TenantSpec, names},
-    clock::Clock,
     domain::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, Uid},
     },
-    effects::{
-        error::EffectError,
-        kubernetes::{cache::Key, fence::Fence},
-        live::LiveWorld,
-    },
+    effects::{error::EffectError, kubernetes::cache::Key},
     plan::observed::Installation,
     telemetry::Chain,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Longest time of one pass; every request in it has its own, shorter bound.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What workers share.
-pub struct Context {
-    /// The world.
-    pub world: LiveWorld,
-    /// The queue.
-    pub scheduler: Scheduler,
-    /// Metrics.
-    pub metrics: OperatorMetrics,
-    /// Time.
-    pub clock: Clock,
-    /// Leadership.
-    pub fence: Fence,
-    /// The installation; the epoch in it is filled in for each pass.
-    pub installation: Installation,
-    /// Namespaces that are looked after; empty: all.
-    pub watched: Vec<String>,
-    /// Set when every first list is in.
-    pub synced: OnceLock<()>,
-    /// Turns true when a newer leader was met: the process has to end.
-    pub fenced: watch::Sender<bool>,
-}
 
 /// Works until told to stop; the pass under way is finished.
 pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {

@@ -3,6 +3,7 @@
 
 use super::{
     cluster::{ClusterArgs, observe_cluster},
+    data::{EraseArgs, ExportArgs, erase, export},
     error::PluginError,
     observe::{observe_existing, observe_facts, observe_ring},
     report::project_report,
@@ -83,6 +84,20 @@ enum Verb {
         /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
         #[arg(long, default_value = "90s", value_parser = parse_duration)]
         timeout: Duration,
+    },
+    /// Take out a Tenant's data as JSON Lines, over the agent API (needs to read the Tenant's Secret)
+    Export {
+        /// Name of the Tenant
+        name: String,
+        #[command(flatten)]
+        export: ExportArgs,
+    },
+    /// Erase one user of a Tenant, over the agent API (needs to read the Tenant's Secret)
+    Erase {
+        /// Name of the Tenant
+        name: String,
+        #[command(flatten)]
+        erase: EraseArgs,
     },
     /// Wait until a Tenant is ready or deleted
     Wait {
@@ -175,6 +190,8 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
         }
         Verb::Suspend { name, timeout } => told(suspend(&cluster, &name, true, timeout).await),
         Verb::Resume { name, timeout } => told(suspend(&cluster, &name, false, timeout).await),
+        Verb::Export { name, export: args } => export(&cluster, &name, &args).await,
+        Verb::Erase { name, erase: args } => erase(&cluster, &name, &args).await,
         Verb::Wait { name, goal, timeout } => {
             let word = told(wait(&cluster, &name, goal, timeout).await)?;
             Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP))

@@ -2,8 +2,10 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
+//! | `api` | speaking to the agent API as the tenant |
 //! | `cli` | the command line |
 //! | `cluster` | from kubeconfig, context and namespace to a client |
+//! | `data` | taking a tenant's data out, erasing one of its users |
 //! | `observe` | every read; what may not be read is named, the rest is still shown |
 //! | `report` | what was read, as one document (`-o json`, `-o yaml`) |
 //! | `tree` | the document as text |
@@ -14,8 +16,10 @@
 //! | `wait` | waiting until a Tenant is ready or gone |
 //! | `error` | one sentence and one exit code for everything that can go wrong |
 
+mod api;
 mod cli;
 mod cluster;
+mod data;
 mod error;
 mod observe;
 mod report;

@@ -26,7 +26,6 @@ async fn tenants_are_apart(version: PgVersion) {
         "SELECT lo_from_bytea(0, 'x')".to_owned(),
         format!("ALTER TABLE \"{a}\".messages DISABLE TRIGGER ALL"),
         format!("TRUNCATE \"{a}\".messages"),
-        format!("UPDATE \"{a}\".usage SET input_tokens = 0"),
         format!("DELETE FROM \"{a}\".usage"),
         "SELECT count(*) FROM agent_tenancy.tenants".to_owned(),
         format!("SELECT agent_tenancy.fence('{}', 1)", instance.fence.cluster_id),

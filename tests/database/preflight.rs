@@ -23,7 +23,7 @@ async fn plan(instance: &Instance, expected: Option<DatabaseId>) -> InstancePlan
 async fn each_fault_is_named(version: PgVersion) {
     let instance = in_use(version).await;
     let (db, p) = (&instance.test.name, &instance.prefix);
-    let new = version != PgVersion::OLDEST;
+    let new = version != PgVersion::V15;
     let inherit = |yes: &str| {
         if new {
             format!("GRANT \"{p}_base\" TO \"{p}_operator_a\" WITH INHERIT {yes}")
@@ -114,7 +114,7 @@ async fn each_fault_is_named(version: PgVersion) {
     instance.as_admin("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC").await;
     let InstancePlan::Fit { warnings, .. } = plan(&instance, None).await else { panic!() };
     assert!(warnings.iter().any(|w| w.contains("large objects")), "{warnings:?}");
-    assert_eq!(warnings.iter().any(|w| w.contains("PostgreSQL 15")), version == PgVersion::OLDEST);
+    assert_eq!(warnings.iter().any(|w| w.contains("PostgreSQL 15")), version == PgVersion::V15);
 }
 
 async fn nobody_prepared_it(version: PgVersion) {

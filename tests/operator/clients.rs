@@ -46,9 +46,17 @@ impl Signer {
 
     /// A token of a minute.
     pub fn token(&self, tenant: &str) -> anyhow::Result<String> {
+        self.token_of(tenant, "load", None)
+    }
+
+    /// The same, of this user and for these scopes.
+    pub fn token_of(&self, tenant: &str, sub: &str, scope: Option<&str>) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        let claims = json!({ "iss": "agent-tenancy", "aud": "agent-api", "sub": "load", "iat": now, "exp": now + 60,
-                             "tenant_id": tenant });
+        let mut claims = json!({ "iss": "agent-tenancy", "aud": "agent-api", "sub": sub, "iat": now, "exp": now + 60,
+                                 "tenant_id": tenant });
+        if let Some(scope) = scope {
+            claims["scope"] = scope.into();
+        }
         let key = match self.algorithm {
             jsonwebtoken::Algorithm::HS256 => EncodingKey::from_secret(&self.key),
             jsonwebtoken::Algorithm::EdDSA => EncodingKey::from_ed_der(&self.pkcs8()?),

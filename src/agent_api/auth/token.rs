@@ -31,6 +31,10 @@ pub enum Scope {
     SettingsRead,
     /// Changing settings.
     SettingsWrite,
+    /// Taking out everything, of every user.
+    DataExport,
+    /// Erasing a user.
+    DataErase,
 }
 
 impl Scope {
@@ -41,6 +45,16 @@ impl Scope {
             Self::ChatWrite => "chat:write",
             Self::SettingsRead => "settings:read",
             Self::SettingsWrite => "settings:write",
+            Self::DataExport => "data:export",
+            Self::DataErase => "data:erase",
+        }
+    }
+
+    /// Whether a token has to name it: what concerns every user is none of one user's, who may hold a token for all.
+    const fn has_to_be_named(self) -> bool {
+        match self {
+            Self::ChatRead | Self::ChatWrite | Self::SettingsRead | Self::SettingsWrite => false,
+            Self::DataExport | Self::DataErase => true,
         }
     }
 }
@@ -52,14 +66,17 @@ pub struct Claims {
     pub tenant: TenantId,
     /// The user.
     pub sub: String,
-    /// What the token allows; `None`: everything.
+    /// What the token allows; `None`: everything that need not be named.
     pub scope: Option<String>,
 }
 
 impl Claims {
-    /// Whether the token allows this. A token without `scope` allows everything.
+    /// Whether the token allows this. A token without `scope` allows everything that one user may do.
     pub fn allows(&self, scope: Scope) -> bool {
-        self.scope.as_ref().is_none_or(|s| s.split(' ').any(|word| word == scope.as_str()))
+        match &self.scope {
+            None => !scope.has_to_be_named(),
+            Some(named) => named.split(' ').any(|word| word == scope.as_str()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod pool;
+pub mod portable;
 pub mod statements;
 
 pub use error::DatabaseError;

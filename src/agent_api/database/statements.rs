@@ -121,7 +121,7 @@ pub struct PageQuery {
 type Bound = Query<'static, Postgres, PgArguments>;
 
 impl<'c> Connection<'c> {
-    fn query(self, sql: &'static str) -> (&'c mut PgConnection, Bound) {
+    pub(super) fn query(self, sql: &'static str) -> (&'c mut PgConnection, Bound) {
         (self.connection, sqlx::query(sql).persistent(self.prepared))
     }
 }

@@ -3,8 +3,10 @@
 mod body;
 mod chat;
 mod cursor;
+mod export;
 mod history;
 mod settings;
+mod users;
 
 use super::{
     Context,
@@ -17,7 +19,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -25,6 +27,8 @@ use uuid::Uuid;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CHAT: &str = "/api/v1/tenants/{tenantId}/chat";
 const SETTINGS: &str = "/api/v1/tenants/{tenantId}/settings";
+const EXPORT: &str = "/api/v1/tenants/{tenantId}/export";
+const USER: &str = "/api/v1/tenants/{tenantId}/users/{sub}";
 
 /// A request's ids.
 #[derive(Clone)]
@@ -59,6 +63,8 @@ pub fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route(CHAT, get(history::read).post(chat::send))
         .route(SETTINGS, get(settings::read).put(settings::change))
+        .route(EXPORT, get(export::read))
+        .route(USER, delete(users::erase))
         .fallback(|| async { Problem::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
         .layer(middleware::from_fn_with_state(Arc::clone(&context), around))
@@ -76,6 +82,8 @@ async fn around(
     let route = match path.as_ref().map(MatchedPath::as_str) {
         Some(CHAT) => CHAT,
         Some(SETTINGS) => SETTINGS,
+        Some(EXPORT) => EXPORT,
+        Some(USER) => USER,
         Some(_) | None => "other",
     };
     request.extensions_mut().insert(id.clone());

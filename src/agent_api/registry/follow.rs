@@ -5,6 +5,7 @@
 use super::{
     Change, Snapshot,
     book::{Book, Login},
+    status::{QuarantineStatus, RegistryStatus},
 };
 use crate::{
     agent_api::metrics::ApiMetrics,
@@ -16,7 +17,6 @@ use crate::{
 };
 use arc_swap::{ArcSwap, Guard};
 use futures::future::BoxFuture;
-use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -54,38 +54,6 @@ pub struct Progress {
     pub quarantined: Arc<BTreeMap<Incarnation, String>>,
     /// There are more of them than may be named.
     pub overflow: bool,
-}
-
-/// The registry for people: GET /registry on the health port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RegistryStatus {
-    /// Whether all of the first list is applied and may be acknowledged: new cells have let us in, or refused.
-    pub listed: bool,
-    /// Everything up to here is applied and may be acknowledged.
-    pub version: Version,
-    /// Loaded tenants.
-    pub tenants: usize,
-    /// Loaded AgentConfigs.
-    pub agents: usize,
-    /// Cells that let this replica in.
-    pub cells: usize,
-    /// How many entries are quarantined; up to 200 follow.
-    pub quarantined_count: usize,
-    /// Quarantined entries by name.
-    pub quarantined: BTreeMap<String, QuarantineStatus>,
-    /// Deletions that were not carried out, by name, with the reason.
-    pub ignored_deletions: BTreeMap<String, &'static str>,
-}
-
-/// A quarantined entry for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct QuarantineStatus {
-    /// Identity of the tenant's data.
-    pub incarnation: Option<Incarnation>,
-    /// Why it is quarantined.
-    pub reason: String,
 }
 
 /// The served registry. Clones share everything.

@@ -12,6 +12,7 @@ pub mod follow;
 pub mod kube;
 mod shards;
 mod shared;
+pub mod status;
 pub mod tenant;
 
 #[cfg(test)]

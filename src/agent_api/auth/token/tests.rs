@@ -216,4 +216,8 @@ fn a_scope_limits_and_its_absence_does_not() {
     assert!(read(Some("chat:read settings:write")).allows(Scope::SettingsWrite));
     assert!(!read(Some("chat:read settings:writer")).allows(Scope::SettingsWrite));
     assert!(!read(Some("")).allows(Scope::ChatRead));
+    for scope in [Scope::DataExport, Scope::DataErase] {
+        assert!(!read(None).allows(scope), "one user's token for everything is none for everybody's data");
+        assert!(read(Some("chat:read data:export data:erase")).allows(scope));
+    }
 }

@@ -1,0 +1,152 @@
+//! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. Whoever breaks off goes on from the
+//! last page's cursor.
+
+use super::body::read_query;
+use crate::{
+    agent_api::{
+        Context,
+        auth::{Caller, admit, token::Scope},
+        database::portable::{self, Part, Slice},
+        problem::{Code, Problem},
+    },
+    domain::ident::Incarnation,
+};
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const DEFAULT_LIMIT: i64 = 200;
+const MAX_LIMIT: i64 = 1000;
+/// A page ends early rather than being larger than this, but always holds one row.
+const MAX_BYTES: usize = 4 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExportQuery {
+    #[serde(default)]
+    limit: Option<i64>,
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default)]
+    sub: Option<String>,
+}
+
+/// Where a page ended; good for one life of the tenant and one filter.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Cursor {
+    incarnation: Incarnation,
+    sub: Option<String>,
+    part: usize,
+    after: Option<String>,
+}
+
+impl Cursor {
+    fn render(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    }
+}
+
+/// The last line of each page.
+#[derive(Serialize)]
+struct PageEnd {
+    r#type: &'static str,
+    next: Option<String>,
+}
+
+pub(super) async fn read(
+    State(context): State<Arc<Context>>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let caller = admit(&context, &headers, &tenant, Scope::DataExport)?;
+    let ExportQuery { limit, cursor, sub } = read_query(&uri)?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::field("limit", format!("must be from 1 to {MAX_LIMIT}")));
+    }
+    let slice = Arc::new(resolve_slice(&caller, cursor.as_deref(), sub, limit)?);
+    let wanted = Arc::clone(&slice);
+    let rows = context.database.transact(&caller.access, move |at| {
+        let wanted = Arc::clone(&wanted);
+        Box::pin(async move { portable::slice(at, &wanted).await })
+    });
+    let rows = rows.await.map_err(|error| caller.explain(&context, error))?;
+    Ok(render_page(&slice, caller.access.tenant.incarnation, rows))
+}
+
+fn resolve_slice(caller: &Caller, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
+    let Some(text) = cursor else {
+        return Ok(Slice { part: Part::Conversations, after: None, sub, limit });
+    };
+    let wrong = || Problem::field("cursor", "must be a 'next' of this very export");
+    let cursor = Cursor::parse(text).ok_or_else(wrong)?;
+    let part = Part::ALL.get(cursor.part).copied().ok_or_else(wrong)?;
+    let keyed = match part {
+        Part::Conversations | Part::Messages | Part::Usage => {
+            cursor.after.as_deref().is_none_or(|key| uuid::Uuid::parse_str(key).is_ok())
+        }
+        Part::Settings => true,
+    };
+    if cursor.incarnation != caller.access.tenant.incarnation || cursor.sub != sub || !keyed {
+        return Err(wrong());
+    }
+    Ok(Slice { part, after: cursor.after, sub, limit })
+}
+
+/// The rows, as many as fit, and where to go on.
+fn render_page(slice: &Slice, incarnation: Incarnation, rows: Vec<(String, String)>) -> Response {
+    let full = usize::try_from(slice.limit).is_ok_and(|limit| rows.len() >= limit);
+    let (mut body, mut last, mut cut) = (String::new(), None, false);
+    for (key, line) in rows {
+        if last.is_some() && body.len() + line.len() > MAX_BYTES {
+            cut = true;
+            break;
+        }
+        body.push_str(&line);
+        body.push('\n');
+        last = Some(key);
+    }
+    let index = |part: Part| Part::ALL.iter().position(|p| *p == part).unwrap_or_default();
+    let next = match (full || cut, slice.part.next()) {
+        (true, _) => Some((index(slice.part), last)),
+        (false, Some(part)) => Some((index(part), None)),
+        (false, None) => None,
+    };
+    let next = next.map(|(part, after)| Cursor { incarnation, sub: slice.sub.clone(), part, after }.render());
+    let Ok(end) = serde_json::to_string(&PageEnd { r#type: "page", next }) else {
+        return Problem::new(Code::Internal).into_response();
+    };
+    body.push_str(&end);
+    body.push('\n');
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_cursor_survives_its_text() {
+        let incarnation = Incarnation(Uuid::from_u128(5));
+        for (sub, after) in [(None, None), (Some("ann".to_owned()), Some("x".to_owned()))] {
+            let cursor = Cursor { incarnation, sub, part: 1, after };
+            assert_eq!(Cursor::parse(&cursor.render()), Some(cursor));
+        }
+        assert_eq!(Cursor::parse("AAAA"), None);
+    }
+}

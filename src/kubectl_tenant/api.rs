@@ -1,0 +1,125 @@
+//! Speaking to the agent API as the tenant: every call with a fresh token of the tenant's own key.
+
+use super::{
+    cluster::Cluster,
+    error::{PluginError, innermost},
+    observe::{observe_existing, observe_ring},
+    token::{TokenArgs, project_claims, project_token},
+};
+use crate::{clock::Clock, domain::class::ErrorClass};
+use kube::ResourceExt;
+use serde::Deserialize;
+use std::{path::PathBuf, time::Duration};
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the agent API is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// URL of the agent API, as its clients use it
+    #[arg(long, value_name = "URL", env = "KUBECTL_TENANT_SERVER")]
+    pub server: String,
+    /// File with the certificates (PEM) that vouch for it, besides the usual ones
+    #[arg(long, value_name = "FILE")]
+    pub server_certificate_authority: Option<PathBuf>,
+}
+
+/// A tenant's way to the agent API.
+pub struct TenantApi<'a> {
+    cluster: &'a Cluster,
+    name: String,
+    base: String,
+    tenant_id: String,
+    http: reqwest::Client,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    title: String,
+    code: String,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+impl<'a> TenantApi<'a> {
+    /// For the Tenant of that name.
+    ///
+    /// # Errors
+    /// When it isn't served, or the server's address or certificates can't be used.
+    pub async fn new(cluster: &'a Cluster, name: &str, server: &ServerArgs) -> Result<Self, PluginError> {
+        let tenant = observe_existing(cluster, name).await?;
+        let invalid = |text: String| PluginError::new(ErrorClass::Invalid, text);
+        let base = server.server.trim_end_matches('/');
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(invalid(format!("--server '{base}' is not an http or https URL")));
+        }
+        let mut builder = reqwest::Client::builder().timeout(TIMEOUT);
+        if let Some(file) = &server.server_certificate_authority {
+            let bad = |why: String| invalid(format!("--server-certificate-authority {}: {why}", file.display()));
+            let pem = std::fs::read(file).map_err(|e| bad(e.to_string()))?;
+            for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| bad(innermost(&e)))? {
+                builder = builder.add_root_certificate(certificate);
+            }
+        }
+        let http = builder.build().map_err(|e| PluginError::new(ErrorClass::Bug, innermost(&e)))?;
+        let status = tenant.status.as_ref();
+        let tenant_id = status.and_then(|s| s.tenant_id.clone()).unwrap_or_else(|| tenant.name_any());
+        Ok(Self { cluster, name: name.to_owned(), base: base.to_owned(), tenant_id, http })
+    }
+
+    /// Calls a path below the tenant's, with a token for this scope; the body of a good answer.
+    ///
+    /// # Errors
+    /// What the agent API says against it, or that it can't be reached.
+    pub async fn call(
+        &self,
+        method: reqwest::Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        scope: &str,
+    ) -> Result<String, PluginError> {
+        let what = format!("{method} {} of tenant {}", path.join("/"), self.tenant_id);
+        let mut url = reqwest::Url::parse(&self.base)
+            .map_err(|e| PluginError::new(ErrorClass::Invalid, format!("--server '{}': {e}", self.base)))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1", "tenants", &self.tenant_id]).extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let token = self.token(scope).await?;
+        let sent = self.http.request(method, url).bearer_auth(token).send().await;
+        let unreachable = |e: reqwest::Error| {
+            PluginError::new(ErrorClass::Transient, format!("can't {what}: {} ({})", innermost(&e), self.base))
+        };
+        let answer = sent.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let class = match status.as_u16() {
+            401 | 403 => ErrorClass::Denied,
+            429 | 500..=599 => ErrorClass::Transient,
+            _ => ErrorClass::Invalid,
+        };
+        let why = match serde_json::from_str::<Problem>(&body) {
+            Ok(Problem { title, code, detail }) => {
+                format!("{title} ({status}, {code}){}", detail.map(|d| format!(": {d}")).unwrap_or_default())
+            }
+            Err(_) => format!("{status}, and the answer is not the agent API's; is --server right?"),
+        };
+        Err(PluginError::new(class, format!("can't {what}: {why}")))
+    }
+
+    /// Read anew each time: keys rotate while a long export runs.
+    async fn token(&self, scope: &str) -> Result<String, PluginError> {
+        let tenant = observe_existing(self.cluster, &self.name).await?;
+        let args = TokenArgs { sub: "kubectl".to_owned(), seconds: 120, scope: Some(scope.to_owned()) };
+        let claims = project_claims(&tenant, &args, Clock::system().now())?;
+        let missing = || PluginError::new(ErrorClass::Waiting, format!("Tenant {} has no keys yet", self.name));
+        let ring = observe_ring(&self.cluster.client, &tenant).await.ok_or_else(missing)??;
+        project_token(&ring, &claims)
+    }
+}
