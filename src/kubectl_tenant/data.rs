@@ -171,13 +171,14 @@ mod tests {
     #[test]
     fn a_file_is_continued_after_its_last_whole_page() {
         let dir = std::env::temp_dir().join(format!("export-{}", uuid::Uuid::new_v4()));
+        let end = "{\"type\":\"page\",\"next\":null}\n";
         let page = "{\"type\":\"message\"}\n{\"type\":\"page\",\"next\":\"c1\"}\n";
         for (content, progress, kept) in [
             (String::new(), Progress::Beginning, 0),
             ("{\"type\":\"message\"}\n".to_owned(), Progress::Beginning, 0),
             (page.to_owned(), Progress::At("c1".to_owned()), page.len()),
             (format!("{page}{{\"type\":\"mess"), Progress::At("c1".to_owned()), page.len()),
-            (format!("{page}{{\"type\":\"page\",\"next\":null}}\n"), Progress::Complete, page.len() + 29),
+            (format!("{page}{end}"), Progress::Complete, page.len() + end.len()),
         ] {
             std::fs::write(&dir, &content).unwrap();
             let (file, found) = open(&dir).unwrap();
