@@ -2,9 +2,9 @@
 //! and to have the right to do what is to be rehearsed; few may come at once, so that passes don't notice.
 
 use super::{
+    context::Context,
     posted::{resolve_key, resolve_posted},
     rehearse::{Asked, Unplayable, rehearse},
-    context::Context,
 };
 use crate::{
     api::Tenant,

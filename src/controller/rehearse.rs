@@ -3,10 +3,10 @@
 
 use super::{
     broken::{locate, salvage_tenant},
+    context::Context,
     pass::{Form, Outcome},
     posted::Posted,
     tenant_pass::run_tenant_pass,
-    context::Context,
 };
 use crate::{
     api::{Tenant, TenantSpec},
