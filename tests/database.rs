@@ -5,6 +5,7 @@
 mod database {
     mod setup;
 
+    mod archives;
     mod cost;
     mod isolation;
     mod life;

@@ -4,6 +4,7 @@
 
 mod model {
     pub mod agent_world;
+    pub mod archives;
     pub mod crash;
     pub mod database;
     pub mod objects;
@@ -14,6 +15,7 @@ mod model {
     pub mod run;
     pub mod scenarios;
     pub mod scenarios_agents;
+    pub mod scenarios_archives;
     pub mod scenarios_keys;
     pub mod scenarios_suspend;
     pub mod secrets;

@@ -26,7 +26,8 @@ impl Reason {
             | Self::Served
             | Self::Ready
             | Self::KeysRotated
-            | Self::DataRetained
+            | Self::Adopted
+            | Self::ArchiveDropped
             | Self::DataDeleted => advice("", ""),
             Self::InvalidSpec => advice(
                 "keeps serving what was accepted before; looks again when the object changes",
@@ -73,7 +74,19 @@ impl Reason {
             ),
             Self::Retained => advice(
                 "makes nothing over the kept data",
-                "choose another `spec.tenantId`, or have the database's administrator take the kept data away",
+                "take the data over with `spec.database.adopt.previousUid` (the message names the UID), or choose another \
+                 `spec.tenantId`",
+            ),
+            Self::AdoptionRefused => advice(
+                "makes nothing",
+                "name the UID of a deleted Tenant of this id whose data is kept, or remove `spec.database.adopt`",
+            ),
+            Self::DataRetained => {
+                advice("", "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`")
+            }
+            Self::DataArchived => advice(
+                "drops the archive when its time is over",
+                "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`",
             ),
             Self::Rotating => advice("lets the new key sign as soon as every replica knows it", "wait"),
             Self::RotationHeld => advice(

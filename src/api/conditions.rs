@@ -115,6 +115,10 @@ closed_words! {
         DatabaseChanged,
         /// The database still holds an earlier tenant of this id, kept when it was deleted.
         Retained,
+        /// There is nothing, or nothing fit, to take over from the Tenant that spec.database.adopt.previousUid names; nothing was made.
+        AdoptionRefused,
+        /// The data of an earlier Tenant was taken over, as spec.database.adopt asks.
+        Adopted,
         /// The signing keys exist.
         Issued,
         /// A new key is published; it signs as soon as every replica knows it.
@@ -157,6 +161,10 @@ closed_words! {
         ReplicaPassedOver,
         /// The tenant's database objects were kept, as the deletion policy asks.
         DataRetained,
+        /// The tenant's database objects were put aside under another name, as the deletion policy asks; the message says until when.
+        DataArchived,
+        /// The time of an archive was over, and it was dropped.
+        ArchiveDropped,
         /// The tenant's database objects were dropped, as the deletion policy asks.
         DataDeleted,
         /// Something outside the operator changed what it had made, and it was made right again.

@@ -196,7 +196,7 @@ pub fn mutable_schema(_: &mut SchemaGenerator) -> Schema {
 
 /// Schema of `database.deletionPolicy`.
 pub fn deletion_policy_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "maxLength": 16, "enum": ["Retain", "Delete"], "default": "Retain" })
+    json_schema!({ "type": "string", "maxLength": 16, "enum": ["Retain", "Archive", "Delete"], "default": "Retain" })
 }
 
 /// Schema of `provider.type`.

@@ -19,8 +19,8 @@ pub use agent_config::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
 pub use notice::{Notice, NoticeKind};
 pub use tenant::{
-    AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, SigningAlgorithm, Tenant, TenantAgent, TenantAuth,
-    TenantDatabase, TenantSpec,
+    AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, SigningAlgorithm, Tenant, TenantAdoption,
+    TenantAgent, TenantAuth, TenantDatabase, TenantSpec,
 };
 pub use tenant_status::{
     KeyStatusState, TenantDatabaseStatus, TenantKeyStatus, TenantKeysStatus, TenantServedStatus, TenantStatus,

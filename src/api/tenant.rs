@@ -143,10 +143,15 @@ pub enum MutableSetting {
 #[serde(rename_all = "camelCase")]
 pub struct TenantDatabase {
     /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them, out of the
-    /// agent API's reach; `Delete` drops them for good.
+    /// agent API's reach, and with them the tenant id; `Archive` does so under another name for as long as the operator's
+    /// settings say, and frees the tenant id; `Delete` drops them for good.
     #[serde(default)]
     #[schemars(schema_with = "crd::deletion_policy_schema")]
     pub deletion_policy: DeletionPolicy,
+    /// Take over the data that was kept when an earlier Tenant of this tenant id was deleted, instead of beginning with
+    /// nothing. Means nothing any more once this Tenant has data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<TenantAdoption>,
     /// Most transactions of this tenant at once in one replica of the agent API.
     #[serde(default = "default_transactions")]
     #[schemars(range(min = 1, max = 100))]
@@ -169,10 +174,21 @@ impl Default for TenantDatabase {
     fn default() -> Self {
         Self {
             deletion_policy: DeletionPolicy::default(),
+            adopt: None,
             max_concurrent_transactions: default_transactions(),
             statement_timeout_seconds: default_statement_timeout(),
         }
     }
+}
+
+/// Whose data to take over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantAdoption {
+    /// `metadata.uid` of the deleted Tenant whose data was kept (`Retain`) or archived (`Archive`). Where there is no such
+    /// data, nothing is made.
+    #[schemars(length(min = 36, max = 36), regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
+    pub previous_uid: String,
 }
 
 /// What happens to a tenant's data when the Tenant is deleted.
@@ -181,6 +197,8 @@ pub enum DeletionPolicy {
     /// Schema, role and data stay; the agent API may no longer use them.
     #[default]
     Retain,
+    /// Schema, role and data stay under another name for a time, and are dropped then; the tenant id is free at once.
+    Archive,
     /// Schema, role and data are dropped.
     Delete,
 }

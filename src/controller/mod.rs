@@ -1,6 +1,7 @@
 //! When to look, how often to retry, who leads. No SQL, no YAML.
 
 pub mod agent_pass;
+mod archives;
 mod broken;
 mod context;
 pub mod identity;
@@ -8,10 +9,7 @@ mod instance;
 mod leader;
 pub mod leftovers;
 pub mod pass;
-mod plan_door;
-mod posted;
 pub mod queue;
-mod rehearse;
 mod retry;
 pub mod run;
 mod scheduler;

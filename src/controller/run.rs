@@ -1,17 +1,8 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
-    context::Context,
-    identity::Identity,
-    instance::Supervisor,
-    leader::Elector,
-    leftovers,
-    plan_door::{Door, Limits},
-    retry::backoff,
-    scheduler::Scheduler,
-    telemetry::OperatorMetrics,
-    watches,
-    worker::work,
+    archives, context::Context, identity::Identity, instance::Supervisor, leader::Elector, leftovers, retry::backoff,
+    scheduler::Scheduler, telemetry::OperatorMetrics, watches, worker::work,
 };
 use crate::{
     clock::Clock,
@@ -23,7 +14,6 @@ use crate::{
             fence::Fence,
             lease::LeaderLease,
             replicas::{Board, Source},
-            review::Reviews,
         },
         live::{LiveWorld, Parts},
         postgres::Database,
@@ -54,11 +44,9 @@ const LONGEST_START_PAUSE: Duration = Duration::from_secs(5);
 /// Why the operator ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A listener could not be opened.
-    #[error("{setting} {address} can't be listened on")]
+    /// The health listener could not be opened.
+    #[error("httpAddress {address} can't be listened on")]
     Listen {
-        /// The setting that names it.
-        setting: &'static str,
         /// The address.
         address: std::net::SocketAddr,
         /// Why.
@@ -112,7 +100,8 @@ pub async fn run(
     let stage = Stage::default();
     let gate = Gate::new(Database::new(settings.database.clone()));
     let own = OperatorMetrics::new(&metrics);
-    let listener = listen("httpAddress", settings.http_address).await?;
+    let address = settings.http_address;
+    let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
     let (collector, context_slot) = collector(&own, &gate, &fence);
     let readiness = stage.clone();
     let health = Health::new(metrics, move || readiness.readiness()).with_collector(collector);
@@ -120,20 +109,6 @@ pub async fn run(
 
     let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
     let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
-    let door = Door {
-        context: Arc::clone(&context_slot),
-        reviews: Reviews::new(client.clone()),
-        audiences: settings.plan.audiences.clone().into(),
-        lease: lease.clone(),
-        limits: Arc::new(Limits::new(clock.clone())),
-    };
-    let plans = match settings.plan.http_address {
-        Some(address) => {
-            let listener = listen("plan.httpAddress", address).await?;
-            Some(tokio::spawn(serve(listener, door.router(), std::future::pending())))
-        }
-        None => None,
-    };
     let renew = Duration::from_secs(settings.leader_election.renew_seconds);
     let elector = Elector::new(lease, identity.name.clone(), settings.lease(), renew, clock.clone(), fence.clone());
 
@@ -171,12 +146,7 @@ pub async fn run(
         elector.release().await;
     }
     server.abort();
-    plans.iter().for_each(tokio::task::JoinHandle::abort);
     result
-}
-
-async fn listen(setting: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Listen { setting, address, source })
 }
 
 fn lost_leadership(kept: Result<&'static str, tokio::task::JoinError>) -> RunError {
@@ -304,6 +274,7 @@ async fn lead(
             schema_version: TENANT_VERSION,
             signer_grace_seconds: i64::try_from(settings.signer_grace_seconds).unwrap_or(i64::MAX),
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
+            archive_seconds: i64::from(settings.database.archive_seconds),
         },
         world,
         watched: settings.watch_namespaces.clone(),
@@ -327,6 +298,7 @@ async fn lead(
     };
     tokio::spawn(supervisor.run());
     tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
+    tokio::spawn(archives::sweep(Arc::clone(&context), resync));
     tokio::spawn(announce_database(Arc::clone(&context), gate));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =

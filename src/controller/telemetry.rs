@@ -21,12 +21,19 @@ pub struct KindLabel {
     kind: &'static str,
 }
 
+/// What came of an archive whose time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ArchiveLabel {
+    outcome: &'static str,
+}
+
 /// The operator's metrics.
 #[derive(Clone)]
 pub struct OperatorMetrics {
     passes: Family<PassLabels, Counter>,
     duration: Family<KindLabel, Histogram, fn() -> Histogram>,
     steps: Family<KindLabel, Counter>,
+    archives: Family<ArchiveLabel, Counter>,
     /// 1 while this process leads.
     pub leader: Gauge,
     /// The epoch of its leadership.
@@ -50,6 +57,7 @@ impl OperatorMetrics {
             passes: metrics.counters("passes", "Looks at an object, by kind and how they ended"),
             duration: metrics.seconds_by("pass_duration_seconds", "Time that one look took"),
             steps: metrics.counters("steps", "Changes made, status and events included"),
+            archives: metrics.counters("archives", "Archives whose time was over: dropped, or held by something"),
             leader: metrics.gauge("leader", "1 while this process leads"),
             epoch: metrics.gauge("epoch", "Epoch of this leadership"),
             waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
@@ -70,6 +78,11 @@ impl OperatorMetrics {
         self.passes.get_or_create(&PassLabels { kind, outcome: word }).inc();
         self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
         self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
+    }
+
+    /// Counts an archive whose time is over: `dropped`, or `held` by something.
+    pub fn archive_handled(&self, outcome: &'static str) {
+        self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
     }
 
     /// Sets how many objects of a kind there are.

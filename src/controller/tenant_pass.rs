@@ -165,6 +165,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         finalizers: tenant.finalizers().to_vec(),
         recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
         key_secret: key_secret_name(&object.name),
+        adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
         algorithm: tenant.spec.auth.algorithm,
         suspend: tenant.spec.suspend,
         vanished: false,

@@ -170,6 +170,15 @@ uuid_newtype! {
     ProcessId
 }
 
+impl Incarnation {
+    /// Name of a schema or role of this data while it is archived: `<name>_<11 hexadecimal digits>`. Neither a tenant's
+    /// name, which ends with its id, nor a cell's role can be met: their last parts hold no such word.
+    pub fn archive_name(&self, name: &str) -> String {
+        let digits = self.0.simple().to_string();
+        format!("{name}_{}", digits.get(21..).unwrap_or_default())
+    }
+}
+
 /// UID of a Kubernetes object. The API server makes them; their form is its business.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -50,6 +50,8 @@ pub struct DesiredTenant {
     pub mutable: BTreeSet<MutableSetting>,
     /// What happens to its data in the end.
     pub deletion_policy: DeletionPolicy,
+    /// The deleted Tenant whose data it takes over, as long as it has none.
+    pub adopt: Option<Uid>,
     /// Most transactions at once in one replica.
     pub max_concurrent_transactions: i32,
     /// Longest statement, seconds.
@@ -176,6 +178,7 @@ pub fn resolve_tenant(
             wrong.push(violation(field, "must have 1 to 256 characters"));
         }
     }
+    let adopt = resolve_adoption(spec, &mut wrong);
     let keys = resolve_keys(spec, annotations, &mut wrong);
     match (tenant_id, default_agent) {
         (Some(tenant_id), Some(default_agent)) if wrong.is_empty() => Ok(DesiredTenant {
@@ -187,6 +190,7 @@ pub fn resolve_tenant(
             default_agent,
             mutable: spec.tenant_mutable.iter().copied().collect(),
             deletion_policy: spec.database.deletion_policy,
+            adopt,
             max_concurrent_transactions: spec.database.max_concurrent_transactions,
             statement_timeout_seconds: spec.database.statement_timeout_seconds,
             issuer: spec.auth.issuer.clone(),
@@ -196,6 +200,16 @@ pub fn resolve_tenant(
         }),
         _ => Err(wrong),
     }
+}
+
+/// Whether it looks like a UID is all that can be checked here; the API server makes them.
+fn resolve_adoption(spec: &TenantSpec, wrong: &mut Vec<Violation>) -> Option<Uid> {
+    let uid = &spec.database.adopt.as_ref()?.previous_uid;
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if uid.is_empty() || uid.len() > 36 || !uid.bytes().all(good) {
+        wrong.push(violation("spec.database.adopt.previousUid", "must be the metadata.uid of a deleted Tenant"));
+    }
+    Some(Uid(uid.clone()))
 }
 
 /// Most kids that one annotation revokes: more than a ring holds.

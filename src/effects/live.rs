@@ -14,7 +14,7 @@ use crate::{
     api::{AgentConfig, Tenant},
     domain::{
         class::ErrorClass,
-        ident::{DatabaseId, Epoch, ObjectId, TenantId},
+        ident::{DatabaseId, Epoch, Incarnation, ObjectId, TenantId},
         keys::Algorithm,
     },
     plan::observed::{DatabaseView, Fresh, Unseen},
@@ -123,6 +123,30 @@ impl LiveWorld {
     pub async fn observe_owners(&self) -> Result<Vec<(TenantId, ObjectId)>, EffectError> {
         self.open_database()?;
         self.gate.database.observe_owners(&self.cluster_id).await.map_err(|error| self.database_error(error))
+    }
+
+    /// Archives of this cluster whose time is over: at most `limit`, the first behind the incarnation `after`.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn observe_due_archives(
+        &self,
+        after: Option<Incarnation>,
+        limit: usize,
+    ) -> Result<postgres::DueArchives, EffectError> {
+        self.open_database()?;
+        let found = self.gate.database.observe_due_archives(&self.cluster_id, after, limit).await;
+        found.map_err(|error| self.database_error(error))
+    }
+
+    /// Drops an archive whose time is over; `false` where somebody was faster, or gave it more time.
+    ///
+    /// # Errors
+    /// As any change of the database; `Conflict` where something is in the way.
+    pub async fn perform_drop_archive(&self, archive: &postgres::DueArchive) -> Result<bool, EffectError> {
+        let id = self.open_database()?;
+        let done = self.gate.database.perform_drop_archive(archive, id, &self.database_fence()).await;
+        done.map_err(|error| self.database_error(error))
     }
 
     /// Draws material; without it the database is left alone in this pass, and the status says why.

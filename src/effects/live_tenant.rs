@@ -34,7 +34,7 @@ impl World<TenantScope> for LiveWorld {
         );
         let fresh = self.draw(&mut database, scope.algorithm);
         let cell = match &database {
-            DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
+            DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
         };
         let instance = &self.gate.database.settings().name;
@@ -65,6 +65,14 @@ impl World<TenantScope> for LiveWorld {
                 let id = self.open_database()?;
                 let done = self.gate.database.perform_provision(provision, object, id, &self.database_fence()).await;
                 self.changed(done)
+            }
+            TenantStep::Adopt(adoption) => {
+                let id = self.open_database()?;
+                self.changed(self.gate.database.perform_adopt(adoption, object, id, &self.database_fence()).await)
+            }
+            TenantStep::PreventAdoption { row } => {
+                self.open_database()?;
+                self.changed(self.gate.database.perform_prevent_adoption(row, &self.database_fence()).await)
             }
             TenantStep::RepairDatabase { row } => {
                 let id = self.open_database()?;
@@ -151,7 +159,8 @@ impl LiveWorld {
             (false, true) => Look::Suspending,
             (false, false) => Look::Serving,
         };
-        match self.gate.database.observe_tenant(tenant, look).await {
+        let adopt = scope.adopt.as_ref().filter(|_| look != Look::Deleting);
+        match self.gate.database.observe_adopting(tenant, look, adopt).await {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
             Ok(facts) => {
                 // Replaced while we were connected: the gate closes and is looked at anew.
@@ -213,7 +222,7 @@ impl LiveWorld {
         self.changed(self.gate.database.perform_create_cell(cell, &password, &self.database_fence()).await)
     }
 
-    pub(super) fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
+    fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
         let settings = self.gate.database.settings();
         let (host, port) = settings.agent_api_address();
         CellEntry {

@@ -5,7 +5,7 @@ use super::error::EffectError;
 use crate::api::SecretKeyRef;
 use crate::{
     domain::{
-        ident::{AgentName, ObjectId, TenantId, Version},
+        ident::{AgentName, ObjectId, TenantId, Uid, Version},
         keys::Algorithm,
         resolve::Claimant,
     },
@@ -51,6 +51,8 @@ pub struct TenantScope {
     pub recorded: Recorded,
     /// Name of the Secret with its keys.
     pub key_secret: String,
+    /// The deleted Tenant whose data it asks for.
+    pub adopt: Option<Uid>,
     /// How a new key would sign.
     pub algorithm: Algorithm,
     /// It is to be out of service.

@@ -132,6 +132,7 @@ fn close(
             incarnation: row.as_ref().map_or(observed.fresh.incarnation, |r| r.incarnation),
             replaces,
             row,
+            archive_seconds: installation.archive_seconds,
         })
     };
     let row = row_of(observed);
@@ -142,8 +143,15 @@ fn close(
         Holding::Foreign(note) if row.as_ref().is_some_and(|r| r.uid == departing.object.uid) => {
             stuck(Reason::Conflict, Stand::Refused(ErrorClass::Conflict), note)
         }
+        // Kept data of an earlier Tenant, which this one may have begun to take over: nothing may come of that any more.
+        Holding::Retained(_) | Holding::Adoptable(_) if observed.finalizer => {
+            let prevent = row.map(|row| TenantStep::PreventAdoption { row });
+            finish(prevent.into_iter().collect(), notices, observed)
+        }
         // Somebody else's data: not ours to touch.
-        Holding::Foreign(_) | Holding::Retained(_) => finish(Vec::new(), notices, observed),
+        Holding::Foreign(_) | Holding::Retained(_) | Holding::Adoptable(_) | Holding::Unadoptable(_) => {
+            finish(Vec::new(), notices, observed)
+        }
         // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
         Holding::Nothing { .. } if !observed.finalizer => finish(Vec::new(), notices, observed),
         // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an

@@ -82,12 +82,15 @@ pub(super) fn plan_keys(
     }
 }
 
-/// The mark of the ring that a new tenant gets in this pass.
-pub(super) fn first_mark(desired: &DesiredTenant, observed: &ObservedTenant, now: Timestamp) -> RingMark {
+/// The mark of the ring that a new tenant gets in this pass, or one that takes over another's data: its first ring has
+/// the version that follows.
+pub(super) fn first_mark(desired: &DesiredTenant, observed: &ObservedTenant, version: i32, now: Timestamp) -> RingMark {
     match &observed.keys {
         Seen::Ours(KeysView { ring: Ok(ring), .. }) => ring.mark(),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => first_ring(desired, observed, 1, now)
-            .map_or_else(|_| RingMark { version: 1, digest: String::new() }, |ring| ring.mark()),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+            first_ring(desired, observed, version, now)
+                .map_or_else(|_| RingMark { version, digest: String::new() }, |ring| ring.mark())
+        }
     }
 }
 

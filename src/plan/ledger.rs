@@ -1,7 +1,10 @@
 //! Judging what the database holds for a tenant id: nothing, ours, somebody else's, or less than there was.
 
-use super::observed::{
-    CellOffer, DatabaseView, EntryView, LedgerFacts, LedgerRow, ObservedTenant, RowState, Seen, Unseen, render_mark,
+use super::{
+    observed::{
+        CellOffer, DatabaseView, EntryView, LedgerFacts, LedgerRow, ObservedTenant, RowState, Seen, Unseen, render_mark,
+    },
+    step::Adoption,
 };
 use crate::domain::ident::{DatabaseId, Incarnation, Uid};
 
@@ -26,6 +29,10 @@ pub enum Holding {
     Foreign(String),
     /// An earlier tenant's kept data.
     Retained(String),
+    /// An earlier tenant's kept or archived data, which this one is told to take over.
+    Adoptable(Box<Adoption>),
+    /// This Tenant is told to take over data that is not there, or not fit.
+    Unadoptable(String),
     /// Ours once, and now incomplete.
     Lost(String),
     /// Another database.
@@ -61,7 +68,8 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
                 row.namespace, row.name, row.uid
             )),
             RowState::Retained => Holding::Retained(format!(
-                "the database keeps schema '{}' of the deleted Tenant {}/{} (UID {}); choose another tenant id",
+                "the database keeps schema '{}' of the deleted Tenant {}/{}: to take it over, set \
+                 spec.database.adopt.previousUid to {}; to begin with nothing, choose another tenant id",
                 row.schema, row.namespace, row.name, row.uid
             )),
             // An older state of the database came back: it knows nothing of this Tenant yet.

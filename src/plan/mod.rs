@@ -3,6 +3,7 @@
 //! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
 
 pub mod acks;
+mod adopt;
 pub mod agent;
 pub mod cells;
 pub mod delete;
@@ -12,7 +13,6 @@ mod keys;
 pub mod ledger;
 pub mod observed;
 pub mod progress;
-pub mod rehearsal;
 pub mod step;
 mod suspend;
 pub mod tenant;

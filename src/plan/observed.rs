@@ -9,6 +9,7 @@ use crate::domain::{
     keys::KeyBytes,
     resolve::AgentLookup,
 };
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// One part of the world.
@@ -128,8 +129,53 @@ pub struct LedgerFacts {
     /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
     /// suspended, else 0.
     pub open_transactions: i64,
-    /// Where a new tenant would go; present if there is no row, or only the tombstone of a dropped tenant.
+    /// Where a new tenant would go; present if there is no row, or only the tombstone of a dropped tenant, and no data of
+    /// an earlier one was asked for.
     pub offer: Option<CellOffer>,
+    /// What is archived of the tenant id: that of the Tenant that was asked for first, then the newest, at most six.
+    /// Empty unless asked for.
+    pub archives: Vec<Archive>,
+}
+
+impl LedgerFacts {
+    /// The archive of an earlier Tenant.
+    pub fn archive_of(&self, previous: &Uid) -> Option<&Archive> {
+        self.archives.iter().find(|archive| archive.uid == *previous)
+    }
+
+    /// The cell that the tenant is in, or would be in; `previous` is the Tenant whose data it asks for.
+    pub fn cell(&self, previous: Option<&Uid>) -> Option<CellNumber> {
+        let home = self.row.as_ref().filter(|row| row.state != RowState::Dropped).map(|row| row.cell);
+        let archived = || previous.and_then(|uid| self.archive_of(uid)).map(|archive| archive.cell);
+        home.or_else(archived).or(self.offer.map(|offer| offer.cell))
+    }
+}
+
+/// Data of a deleted Tenant, put aside under another name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Archive {
+    /// Identity of the data.
+    pub incarnation: Incarnation,
+    /// UID of the Tenant that owned it.
+    pub uid: Uid,
+    /// Namespace of that Tenant.
+    pub namespace: String,
+    /// Name of that Tenant.
+    pub name: String,
+    /// Its cell, which it keeps.
+    pub cell: CellNumber,
+    /// Its schema now.
+    pub schema: String,
+    /// Its role now.
+    pub role: String,
+    /// Version of its tables.
+    pub schema_version: i32,
+    /// Version of its last keyring.
+    pub ring_version: i32,
+    /// The mark on the role: `None` if there is no such role, else its comment.
+    pub role_mark: Option<String>,
+    /// The mark on the schema.
+    pub schema_mark: Option<String>,
 }
 
 /// The cell a new tenant would join.
@@ -348,4 +394,6 @@ pub struct Installation {
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.
     pub ack_timeout_seconds: i64,
+    /// How long an archive is kept, in seconds.
+    pub archive_seconds: i64,
 }

@@ -27,6 +27,14 @@ pub enum TenantStep {
     /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or
     /// schema is there; does nothing if this very one is.
     Provision(Provision),
+    /// One transaction: the kept or archived data of an earlier Tenant becomes this one's: row, names, tables of this
+    /// version, grants, membership. Fails unless it is still kept as it was seen; does nothing if it was done before.
+    Adopt(Adoption),
+    /// Changes a retained row of an earlier Tenant so that an adoption by this one, sent before and still under way, fails.
+    PreventAdoption {
+        /// The row.
+        row: LedgerRow,
+    },
     /// Makes right what drifted: grants and membership, which a suspended tenant must not have. Fails unless the row is
     /// still this one, and in use, and the marks are its own.
     RepairDatabase {
@@ -148,6 +156,48 @@ pub struct Provision {
     pub replaces: Option<Incarnation>,
 }
 
+/// An earlier tenant's data that a new one takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// Identity of the data; survives.
+    pub incarnation: Incarnation,
+    /// UID of the Tenant that owned it.
+    pub previous: Uid,
+    /// Its cell.
+    pub cell: CellNumber,
+    /// Its schema, in the end.
+    pub schema: String,
+    /// Its role, in the end.
+    pub role: String,
+    /// Version of its tables as they are.
+    pub schema_version: i32,
+    /// The keyring that is about to be made.
+    pub ring: RingMark,
+    /// Where it is now.
+    pub source: AdoptionSource,
+}
+
+/// Where the data is that is taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdoptionSource {
+    /// In a row of the ledger that has been `retained` since then, to the microsecond.
+    Retained {
+        /// Since when.
+        since: jiff::Timestamp,
+    },
+    /// In an archive.
+    Archived {
+        /// Its schema now.
+        schema: String,
+        /// Its role now.
+        role: String,
+        /// The tombstone in whose place the row goes; `None` if there must be no row.
+        replaces: Option<Incarnation>,
+    },
+}
+
 /// The end of a tenant in the database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloseDatabase {
@@ -161,6 +211,8 @@ pub struct CloseDatabase {
     pub incarnation: Incarnation,
     /// The earlier tenant's tombstone, by its incarnation, in whose place it goes; only where there is no row of ours.
     pub replaces: Option<Incarnation>,
+    /// How long an archive is kept, in seconds.
+    pub archive_seconds: i64,
 }
 
 /// One effect of an AgentConfig's pass.

@@ -72,6 +72,8 @@ fn suspend(
         Holding::Nothing { .. }
         | Holding::Foreign(_)
         | Holding::Retained(_)
+        | Holding::Adoptable(_)
+        | Holding::Unadoptable(_)
         | Holding::Lost(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => {

@@ -3,11 +3,12 @@
 use super::{
     Plan,
     acks::judge_served,
+    adopt::judge_adoption,
     entry::plan_entry,
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
     observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Recorded, RowState, Seen},
-    step::{Provision, TenantStep},
+    step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
     verdict::{Stand, Verdict},
 };
@@ -16,7 +17,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::EntryDatabase,
-        ident::{Incarnation, Uid, Version},
+        ident::{CellNumber, Incarnation, Uid, Version},
         keyring::RingMark,
         resolve::{AgentLookup, DesiredTenant},
     },
@@ -42,7 +43,7 @@ fn plan_parts(
     installation: &Installation,
     now: jiff::Timestamp,
 ) -> Plan<TenantStep> {
-    let holding = judge(&desired.object.uid, observed);
+    let holding = judge_adoption(judge(&desired.object.uid, observed), desired, observed, installation);
     let accepted = judge_acceptance(desired, observed, &holding);
     // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
     let has_effects = has_effects(observed, &holding);
@@ -135,7 +136,9 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
     match holding {
         Holding::Foreign(note) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict),
         Holding::Retained(note) => return refuse(Reason::Retained, note.clone(), ErrorClass::Conflict),
+        Holding::Unadoptable(note) => return refuse(Reason::AdoptionRefused, note.clone(), ErrorClass::Conflict),
         Holding::Nothing { .. }
+        | Holding::Adoptable(_)
         | Holding::Ours { .. }
         | Holding::Lost(_)
         | Holding::Changed(_)
@@ -144,7 +147,7 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
     match (&observed.entry, holding) {
         (Seen::Foreign(note), _) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict),
         // The entry may give the id to somebody else, or say that there was data: nothing is made before it is read.
-        (Seen::Unknown(unseen), Holding::Nothing { .. }) => {
+        (Seen::Unknown(unseen), Holding::Nothing { .. } | Holding::Adoptable(_)) => {
             let stand = Stand::Unseen(unseen.class);
             return Verdict::new(Part::Accepted, stand, Reason::Retrying, unseen.note.clone());
         }
@@ -189,6 +192,8 @@ fn standing_parts(desired: &DesiredTenant, observed: &ObservedTenant, holding: &
         | Holding::Nothing { .. }
         | Holding::Foreign(_)
         | Holding::Retained(_)
+        | Holding::Adoptable(_)
+        | Holding::Unadoptable(_)
         | Holding::Lost(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => pending(Part::DatabaseReady),
@@ -251,26 +256,37 @@ fn plan_database(
                 cell: offer.cell,
                 schema: name.clone(),
                 role: name,
-                ring: first_mark(desired, observed, now),
+                ring: first_mark(desired, observed, 1, now),
                 replaces,
             };
+            let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
             let home = Home {
                 incarnation: provision.incarnation,
-                database: EntryDatabase {
-                    instance: installation.instance.clone(),
-                    cell: provision.cell,
-                    schema: provision.schema.clone(),
-                    role: provision.role.clone(),
-                    schema_version: installation.schema_version,
-                    max_concurrent_transactions: desired.max_concurrent_transactions,
-                    statement_timeout_seconds: desired.statement_timeout_seconds,
-                },
+                database: database_of(desired, installation, place, installation.schema_version),
                 ring: provision.ring.clone(),
                 row: None,
             };
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
+        }
+        Holding::Adoptable(adoption) => {
+            plan_cell(CellOffer { cell: adoption.cell, exists: true }, observed, steps);
+            let ring = first_mark(desired, observed, adoption.ring.version, now);
+            let adoption = Adoption { ring, ..*adoption };
+            let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
+            let home = Home {
+                incarnation: adoption.incarnation,
+                database: database_of(desired, installation, place, installation.schema_version),
+                ring: adoption.ring.clone(),
+                row: None,
+            };
+            let note = provisioned_note(&adoption.schema);
+            steps.push(TenantStep::Adopt(adoption));
+            (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
+        }
+        Holding::Unadoptable(note) => {
+            (verdict(Stand::Refused(ErrorClass::Conflict), Reason::AdoptionRefused, note), None)
         }
         Holding::Nothing { offer: None, .. } => {
             let note = "the database offers no cell".to_owned();
@@ -322,19 +338,29 @@ fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<Tenant
     }
 }
 
+/// What the entry says of the database.
+fn database_of(
+    desired: &DesiredTenant,
+    installation: &Installation,
+    (cell, schema, role): (CellNumber, &str, &str),
+    schema_version: i32,
+) -> EntryDatabase {
+    EntryDatabase {
+        instance: installation.instance.clone(),
+        cell,
+        schema: schema.to_owned(),
+        role: role.to_owned(),
+        schema_version,
+        max_concurrent_transactions: desired.max_concurrent_transactions,
+        statement_timeout_seconds: desired.statement_timeout_seconds,
+    }
+}
+
 impl Home {
     fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
         Self {
             incarnation: row.incarnation,
-            database: EntryDatabase {
-                instance: installation.instance.clone(),
-                cell: row.cell,
-                schema: row.schema.clone(),
-                role: row.role.clone(),
-                schema_version: row.schema_version,
-                max_concurrent_transactions: desired.max_concurrent_transactions,
-                statement_timeout_seconds: desired.statement_timeout_seconds,
-            },
+            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), row.schema_version),
             ring: row.ring.clone(),
             row: Some(row.clone()),
         }

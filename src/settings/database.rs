@@ -40,6 +40,9 @@ pub struct InstanceSettings {
     /// Tenants in one cell: a target, a few more do no harm.
     #[serde(default = "default_tenants_per_cell")]
     pub tenants_per_cell: usize,
+    /// How long the data of a deleted Tenant with the policy `Archive` is kept, in seconds.
+    #[serde(default = "default_archive_seconds")]
+    pub archive_seconds: u32,
     /// How long a connection may take to open.
     #[serde(default = "default_connect_seconds")]
     pub connect_timeout_seconds: u32,
@@ -102,6 +105,9 @@ fn default_connections() -> u32 {
 fn default_tenants_per_cell() -> usize {
     500
 }
+fn default_archive_seconds() -> u32 {
+    2_592_000
+}
 fn default_connect_seconds() -> u32 {
     5
 }
@@ -135,6 +141,10 @@ impl InstanceSettings {
         );
         unless((1..=100).contains(&self.max_connections), "maxConnections: must be 1 to 100");
         unless((1..=2000).contains(&self.tenants_per_cell), "tenantsPerCell: must be 1 to 2000");
+        unless(
+            (60..=315_360_000).contains(&self.archive_seconds),
+            "archiveSeconds: must be from 60 to 315360000 (a minute to ten years)",
+        );
         for (value, field) in [
             (self.connect_timeout_seconds, "connectTimeoutSeconds"),
             (self.statement_timeout_seconds, "statementTimeoutSeconds"),

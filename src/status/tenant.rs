@@ -9,14 +9,18 @@ use crate::{
         ConditionType as Part, DeletionPolicy, Notice, NoticeKind, Reason, TenantDatabaseStatus, TenantServedStatus,
         TenantStatus,
     },
-    domain::{class::ErrorClass, ident::TenantId, time::whole_seconds},
+    domain::{
+        class::ErrorClass,
+        ident::{Incarnation, TenantId, Uid},
+        time::whole_seconds,
+    },
     plan::{
         Plan,
         acks::{Proof, prove_served},
         ledger::database_id,
         observed::{DatabaseView, Installation, ObservedTenant, Seen},
         progress::Progress,
-        step::{Provision, TenantStep},
+        step::TenantStep,
         verdict::{Stand, Verdict},
     },
 };
@@ -95,6 +99,7 @@ fn part_of(step: &TenantStep) -> Part {
         TenantStep::AddFinalizer => Part::Accepted,
         TenantStep::CreateCell { .. }
         | TenantStep::Provision(_)
+        | TenantStep::Adopt(_)
         | TenantStep::RepairDatabase { .. }
         | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
         TenantStep::SuspendAccess { .. } => Part::Suspended,
@@ -103,6 +108,7 @@ fn part_of(step: &TenantStep) -> Part {
         }
         TenantStep::PutEntry { .. } => Part::Published,
         TenantStep::RevokeAccess { .. }
+        | TenantStep::PreventAdoption { .. }
         | TenantStep::CloseDatabase(_)
         | TenantStep::DeleteEntry { .. }
         | TenantStep::DeleteKeys { .. }
@@ -120,12 +126,23 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
         TenantStep::CloseDatabase(close) => match (&close.row, close.policy) {
             (None, _) => None,
             (Some(row), DeletionPolicy::Retain) => {
-                normal(Reason::DataRetained, format!("schema '{}' was kept", row.schema))
+                normal(Reason::DataRetained, format!("schema '{}' was kept; {}", row.schema, adopt_hint(&row.uid)))
+            }
+            (Some(row), DeletionPolicy::Archive) => {
+                let (name, days) = (row.incarnation.archive_name(&row.schema), render_span(close.archive_seconds));
+                let note =
+                    format!("schema '{}' was archived as '{name}' for {days}; {}", row.schema, adopt_hint(&row.uid));
+                normal(Reason::DataArchived, note)
             }
             (Some(row), DeletionPolicy::Delete) => {
                 normal(Reason::DataDeleted, format!("schema '{}' was dropped", row.schema))
             }
         },
+        TenantStep::Adopt(adoption) => {
+            let note =
+                format!("schema '{}' was taken over from the deleted Tenant {}", adoption.schema, adoption.previous);
+            normal(Reason::Adopted, note)
+        }
         TenantStep::ReplaceKeys { ring, change, .. } => notice_of_ring(ring, *change),
         TenantStep::AddFinalizer
         | TenantStep::CreateCell { .. }
@@ -136,6 +153,7 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
         | TenantStep::SuspendAccess { .. }
         | TenantStep::ResumeAccess { .. }
         | TenantStep::RevokeAccess { .. }
+        | TenantStep::PreventAdoption { .. }
         | TenantStep::DeleteEntry { .. }
         | TenantStep::DeleteKeys { .. }
         | TenantStep::RemoveFinalizer
@@ -144,9 +162,24 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
     }
 }
 
-fn provisioned(progress: &Progress<TenantStep>) -> Option<&Provision> {
+/// How a new Tenant gets at the data of one that was deleted.
+fn adopt_hint(uid: &Uid) -> String {
+    format!("a new Tenant of this id takes it over with spec.database.adopt.previousUid {uid}")
+}
+
+fn render_span(seconds: i64) -> String {
+    match (seconds / 86_400, seconds % 86_400) {
+        (1, 0) => "1 day".to_owned(),
+        (days, 0) => format!("{days} days"),
+        _ => format!("{seconds} seconds"),
+    }
+}
+
+/// Incarnation, schema and role that a pass made or took over.
+fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String)> {
     progress.done.iter().find_map(|(step, _)| match step {
-        TenantStep::Provision(provision) => Some(provision),
+        TenantStep::Provision(made) => Some((made.incarnation, made.schema.clone(), made.role.clone())),
+        TenantStep::Adopt(taken) => Some((taken.incarnation, taken.schema.clone(), taken.role.clone())),
         _ => None,
     })
 }
@@ -155,7 +188,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
     let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
-        (Some(p), _) => (p.incarnation, p.schema.clone(), p.role.clone(), facts.installation.schema_version),
+        (Some((incarnation, schema, role)), _) => (incarnation, schema, role, facts.installation.schema_version),
         (None, DatabaseView::Facts(seen)) => {
             let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
             let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;

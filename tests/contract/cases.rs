@@ -119,7 +119,7 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     refuse(
         "enum",
         of_tenant(json!({ "database": { "deletionPolicy": "Drop" } })),
-        "supported values: \"Retain\", \"Delete\"",
+        "supported values: \"Retain\", \"Archive\", \"Delete\"",
     );
     refuse("enum", of_tenant(json!({ "tenantMutable": ["Model"] })), "Unsupported value: \"Model\"");
     refuse("set", of_tenant(json!({ "tenantMutable": ["TopP", "TopP"] })), "Duplicate value: \"TopP\"");
@@ -135,6 +135,10 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     refuse("maxItems", of_tenant(json!({ "agents": many })), "must have at most 16 items");
     let twice = [item("chat".to_owned()), item("chat".to_owned())];
     refuse("map", of_tenant(json!({ "agents": twice })), "Duplicate value");
+    let adopting = |uid: &str| tenant("acme", json!({ "database": { "adopt": { "previousUid": uid } } }));
+    refuse("pattern", adopting("0B9A4C9E-0000-4000-8000-000000000001"), "should match");
+    refuse("minLength", adopting("acme"), "should be at least 36 chars long");
+    refuse("required", of_tenant(json!({ "database": { "adopt": {} } })), "previousUid: Required value");
     let of_agent = |patch| agent("support", patch);
     refuse("type", of_agent(json!({ "parameters": { "temperature": 0.2 } })), "must be of type string");
     refuse("pattern", of_agent(json!({ "parameters": { "temperature": "2.1" } })), "should match");
@@ -150,6 +154,8 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     let ftp = json!({ "type": "OpenAICompatible", "baseUrl": "ftp://models.example" });
     refuse("pattern", of_agent(json!({ "provider": ftp })), "should match");
     refuse("maximum", of_agent(json!({ "timeouts": { "totalSeconds": 601 } })), "less than or equal to 600");
+    create("pattern", adopting("0b9a4c9e-0000-4000-8000-000000000001"), Accepted);
+    create("enum", tenant("acme", json!({ "database": { "deletionPolicy": "Archive" } })), Accepted);
     for temperature in ["0", "0.5", "1.2345", "2", "2.0"] {
         create("pattern", agent("support", json!({ "parameters": { "temperature": temperature } })), Accepted);
     }

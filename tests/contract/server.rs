@@ -230,6 +230,6 @@ async fn kubectl_explain_reads_well() {
     .await
     .unwrap();
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("ENUM: Retain Delete"), "{flat}");
+    assert!(flat.contains("ENUM: Retain Archive Delete"), "{flat}");
     assert!(flat.contains("What happens to the tenant's schema, role and data when the Tenant is deleted."), "{flat}");
 }

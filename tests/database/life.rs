@@ -30,12 +30,12 @@ on_both!(
     suspend_and_resume
 );
 
-fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
+pub fn close(id: &TenantId, row: Option<LedgerRow>, policy: DeletionPolicy) -> CloseDatabase {
     let incarnation = row.as_ref().map_or(Incarnation(Uuid::new_v4()), |r| r.incarnation);
-    CloseDatabase { tenant_id: id.clone(), policy, row, incarnation, replaces: None }
+    CloseDatabase { tenant_id: id.clone(), policy, row, incarnation, replaces: None, archive_seconds: 60 }
 }
 
-async fn write_a_message(instance: &Instance, id: &TenantId) -> Result<(), String> {
+pub async fn write_a_message(instance: &Instance, id: &TenantId) -> Result<(), String> {
     let name = id.database_name(&instance.prefix);
     let sql = format!(
         "BEGIN; SET LOCAL ROLE \"{name}\"; SET LOCAL search_path = \"{name}\", pg_temp; \

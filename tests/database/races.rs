@@ -43,6 +43,7 @@ fn drop_it(row: agent_tenancy::plan::observed::LedgerRow, name: &str) -> CloseDa
         row: Some(row),
         incarnation,
         replaces: None,
+        archive_seconds: 60,
     }
 }
 
@@ -151,7 +152,7 @@ async fn killed_half_way(version: PgVersion) {
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
 }
 
-async fn terminate_waiting(instance: &Instance) {
+pub async fn terminate_waiting(instance: &Instance) {
     let sql = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}_operator_a' \
          AND datname = current_database() AND wait_event_type = 'Lock'",

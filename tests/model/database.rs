@@ -17,7 +17,7 @@ use agent_tenancy::{
     },
 };
 
-fn conflict(what: impl Into<String>) -> EffectError {
+pub fn conflict(what: impl Into<String>) -> EffectError {
     EffectError::new(ErrorClass::Conflict, what)
 }
 
@@ -37,6 +37,7 @@ pub fn changed(state: &State) -> Option<(DatabaseId, Option<DatabaseId>)> {
 
 pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseView {
     let deleting = scope.claim.deleting;
+    let adopt = scope.adopt.as_ref().filter(|_| !deleting);
     if !state.database.up {
         let note = "the database does not answer".to_owned();
         return DatabaseView::Unknown(Unseen { class: ErrorClass::Transient, note });
@@ -59,14 +60,17 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
         } else {
             0
         },
-        offer: (free && !deleting).then(|| offer(database)),
+        offer: (free && !deleting && adopt.is_none()).then(|| offer(database)),
+        archives: adopt.map(|_| super::archives::observe(database, id)).unwrap_or_default(),
         row,
     })
 }
 
 fn offer(database: &Database) -> CellOffer {
     let used = |cell: i32| {
-        database.rows.values().filter(|r| r.cell.0 == cell && r.state != RowState::Dropped).count() < CELL_SIZE
+        let kept = database.archives.values().filter(|a| a.archive.cell.0 == cell).count();
+        let homes = database.rows.values().filter(|r| r.cell.0 == cell && r.state != RowState::Dropped).count();
+        kept + homes < CELL_SIZE
     };
     let cell = (1..).find(|n| used(*n)).unwrap_or(1);
     CellOffer { cell: CellNumber(cell), exists: database.cells.contains_key(&cell) }
@@ -82,6 +86,10 @@ pub fn create_cell(state: &mut State, cell: CellNumber, password: &KeyBytes) -> 
 
 pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Result<Done, EffectError> {
     let now = state.now;
+    let asks = state.live_tenant(&owner.uid).is_some_and(|t| t.spec.database.adopt.is_some());
+    if asks && !state.stale && !state.database.rows.values().any(|r| r.uid == owner.uid) {
+        state.violation(format!("{owner} begins with nothing, though it is to take data over"));
+    }
     let database = &mut state.database;
     match (database.rows.get(&wanted.tenant_id), wanted.replaces) {
         (None, None) => {}
@@ -126,7 +134,7 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
 }
 
 /// The row, if it is still this one and in one of these states.
-fn hold<'a>(
+pub fn hold<'a>(
     database: &'a mut Database,
     row: &LedgerRow,
     states: &[RowState],
@@ -210,11 +218,11 @@ pub fn revoke(state: &mut State, tenant: &TenantId, row: &LedgerRow) -> Result<D
 
 pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<Done, EffectError> {
     let Some(row) = &wanted.row else { return bury(state, wanted, owner) };
-    let drop = wanted.policy == DeletionPolicy::Delete;
+    let (drop, archive) = (wanted.policy == DeletionPolicy::Delete, wanted.policy == DeletionPolicy::Archive);
     let all = &RowState::ALL[..];
-    let (now, target) = (state.now, if drop { RowState::Dropped } else { RowState::Retained });
-    let before = hold(&mut state.database, row, if drop { all } else { &all[..4] })?.state;
-    if drop && !marked(&state.database, row) {
+    let (now, target) = (state.now, if drop || archive { RowState::Dropped } else { RowState::Retained });
+    let before = hold(&mut state.database, row, if drop || archive { all } else { &all[..4] })?.state;
+    if (drop || archive) && before != RowState::Dropped && !marked(&state.database, row) {
         return Err(conflict("role or schema carries another mark"));
     }
     let open = state.database.open.get(&row.schema).copied().unwrap_or_default();
@@ -224,6 +232,9 @@ pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Res
     }
     if before == target {
         return Ok(Done::Plain);
+    }
+    if archive {
+        super::archives::put_aside(state, row, wanted);
     }
     if drop {
         state.database.roles.remove(&row.role);

@@ -138,6 +138,7 @@ impl Operator {
             schema_version: 1,
             signer_grace_seconds: 300,
             ack_timeout_seconds: super::state::ACK_TIMEOUT,
+            archive_seconds: super::state::ARCHIVE_SECONDS,
         }
     }
 

@@ -60,21 +60,23 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
     let row = state.database.rows.get(&desired.tenant_id);
     let Some(row) = row.filter(|r| r.uid == scope.object.uid) else {
         // The id is somebody else's, or a reference is missing; in any case nothing was made.
-        let why = ["Conflict", "Retained", "AgentConfigMissing"];
+        let why = ["Conflict", "Retained", "AdoptionRefused", "AgentConfigMissing"];
         assert!(accepted.0 == "False" && why.contains(&accepted.1), "{key:?}: {:#?}", tenant.status);
         let free = row.is_none_or(|r| r.state == RowState::Dropped);
         let rivals = state.tenants.values().filter(|t| tenant_id(t).as_ref() == Some(&desired.tenant_id)).count();
         if free && rivals == 1 {
-            assert_eq!(accepted.1, "AgentConfigMissing", "{key:?}: nobody else has the id");
+            super::archives::check_refusal(state, key, &desired, accepted.1);
         }
         return;
     };
     // Whatever else is wrong with it: what is to be out of service is, once there is anything that could be served.
     let entry = state.tenant_entry(&desired.tenant_id);
     let out = desired.suspend && entry.is_some();
-    let wanted = if out { RowState::Suspended } else { RowState::Active };
+    // One that was out of service comes back with a spec that can be served.
+    let held = accepted.0 == "False" && row.state == RowState::Suspended;
+    let wanted = if out || held { RowState::Suspended } else { RowState::Active };
     assert_eq!(row.state, wanted, "{key:?}: {:#?}", tenant.status);
-    assert_eq!(state.database.members.contains(&row.role), !out, "{key:?}");
+    assert_eq!(state.database.members.contains(&row.role), !(out || held), "{key:?}");
     assert!(!out || entry.is_some_and(|e| e.state == TenantState::Suspended), "{key:?}");
     let configs = desired.agents.values().map(|a| state.agents.get(&(key.0.clone(), a.config.clone())));
     let configs: Vec<Option<&AgentConfig>> = configs.collect();
@@ -215,8 +217,11 @@ fn check_leftovers(state: &State) {
             RowState::Dropped => assert!(!live),
         }
     }
+    super::archives::check_kept(state);
+    let archived = |name: &String| state.database.archives.values().any(|a| a.archive.schema == *name);
     let named = |name: &String| {
-        state.database.rows.values().any(|r| (r.schema == *name) && (r.state.in_use() || r.state == RowState::Retained))
+        let kept = |r: &LedgerRow| r.state.in_use() || r.state == RowState::Retained;
+        archived(name) || state.database.rows.values().any(|r| r.schema == *name && kept(r))
     };
     let foreign = |mark: &String| mark == "foreign";
     for (name, mark) in state.database.schemas.iter().chain(&state.database.roles) {
@@ -233,6 +238,12 @@ fn check_late_arrivals(state: &State) {
         let _ = database::provision(&mut copy, wanted, owner);
         let made = copy.database.rows.get(&wanted.tenant_id) != state.database.rows.get(&wanted.tenant_id);
         assert!(!made, "a late step of {owner} (UID {}) makes {} again", owner.uid, wanted.tenant_id);
+    }
+    for (wanted, owner) in state.sent_adoptions.iter().filter(|(_, owner)| gone(&owner.uid)) {
+        let mut copy = state.clone();
+        let _ = super::archives::adopt(&mut copy, wanted, owner);
+        let taken = copy.database.rows.get(&wanted.tenant_id) != state.database.rows.get(&wanted.tenant_id);
+        assert!(!taken, "a late step of {owner} (UID {}) takes {} over", owner.uid, wanted.tenant_id);
     }
 }
 
@@ -284,7 +295,13 @@ pub fn picture(state: &State) -> String {
     for (id, row) in &state.database.rows {
         line(format!("row {id} {:?} {} {}", row.state, row.cell, row.schema));
     }
-    line(format!("schemas {:?} roles {:?}", state.database.schemas.keys(), state.database.roles.keys()));
+    let archives: Vec<_> = state.database.archives.values().map(|a| (&a.tenant_id, a.archive.cell)).collect();
+    line(format!("archives {archives:?}"));
+    // The names of archives hold random digits, too.
+    let known = |n: &&String| !state.database.archives.values().any(|a| a.archive.schema == **n);
+    let schemas: Vec<_> = state.database.schemas.keys().filter(known).collect();
+    let roles: Vec<_> = state.database.roles.keys().filter(known).collect();
+    line(format!("schemas {schemas:?} roles {roles:?}"));
     line(format!("members {:?} cells {:?}", state.database.members, state.database.cells.keys()));
     text
 }

@@ -2,6 +2,7 @@
 //! everything is put in order, and the world must be what the specs say.
 
 use super::{
+    archives::kept_uids,
     operator::{Mode, Operator, Part},
     oracle::assert_converged,
     run::{assert_rest, round, settle},
@@ -10,8 +11,8 @@ use super::{
     user::{agent_spec, key, tenant_spec},
 };
 use agent_tenancy::api::{
-    DeletionPolicy::{Delete, Retain},
-    SigningAlgorithm,
+    DeletionPolicy::{Archive, Delete, Retain},
+    SigningAlgorithm, TenantAdoption,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +66,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         3 => (0u8..5).prop_map(Action::Database),
         3 => (0usize..3, 0u8..7).prop_map(|(slot, what)| Action::Replica { slot, what }),
         4 => (slot.clone(), 0u8..16).prop_map(|(slot, what)| Action::Hand { slot, what }),
-        3 => prop_oneof![1i64..5, Just(61), Just(400)].prop_map(Action::Advance),
+        3 => prop_oneof![1i64..5, Just(61), Just(400), Just(90_000)].prop_map(Action::Advance),
         4 => Just(Action::Acknowledge),
         1 => (slot.clone(), 0i64..3).prop_map(|(slot, open)| Action::Transactions { slot, open }),
         10 => slot.clone().prop_map(Action::PassTenant),
@@ -87,7 +88,10 @@ fn apply(operator: &mut Operator, action: &Action) {
     match *action {
         Action::ApplyTenant { slot, variant } => {
             let configs = [&["x"][..], &["x", "y"], &["y"], &["z"], &["x", "missing"]][usize::from(variant) % 5];
-            let mut spec = tenant_spec(configs, if variant % 4 == 0 { Retain } else { Delete });
+            let mut spec = tenant_spec(configs, [Retain, Archive, Delete, Delete][usize::from(variant) % 4]);
+            if variant % 6 == 1 {
+                spec.database.adopt = Some(TenantAdoption { previous_uid: kept(operator, slot) });
+            }
             if variant % 7 == 0 {
                 spec.auth.max_token_seconds = 1;
             }
@@ -148,6 +152,13 @@ fn apply(operator: &mut Operator, action: &Action) {
     if operator.has_ended() {
         operator.restart();
     }
+}
+
+/// The UID of somebody whose data is kept for the id of a Tenant, if there is such data.
+fn kept(operator: &Operator, slot: usize) -> String {
+    let (_, name) = TENANTS[slot % TENANTS.len()];
+    let uids = kept_uids(&operator.state(), &id(if name == "twin" { "alpha" } else { name }));
+    uids.into_iter().next().map_or_else(|| "nobody".to_owned(), |uid| uid.0)
 }
 
 fn replica(operator: &Operator, slot: usize, what: u8) {

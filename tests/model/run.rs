@@ -32,6 +32,7 @@ pub fn round(operator: &Operator) -> Vec<Outcome> {
     outcomes.extend(vanished.iter().map(|tenant| operator.run_tenant(tenant, Form::Vanished)));
     let vanished = vanished_agents(&operator.state());
     outcomes.extend(vanished.iter().map(|agent| operator.run_agent(agent, Form::Vanished)));
+    super::archives::sweep(operator);
     collect_garbage(&mut operator.state());
     outcomes
 }
@@ -90,6 +91,7 @@ pub fn settle(operator: &mut Operator) {
         }
         let now = state.now;
         let alarm = outcomes.iter().filter_map(|o| o.wake_at).filter(|at| *at > now).min();
+        let alarm = alarm.or_else(|| super::archives::soon_due(&state));
         match alarm {
             Some(at) => state.now = at,
             None => return,

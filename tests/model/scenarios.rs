@@ -65,7 +65,7 @@ pub fn created(op: &mut Operator, policy: agent_tenancy::api::DeletionPolicy) {
 }
 
 /// Lets the operator do this many effects more, and ends it.
-fn run_for(op: &mut Operator, effects: usize) {
+pub fn run_for(op: &mut Operator, effects: usize) {
     {
         let mut faults = op.faults.lock().unwrap();
         faults.ends_at = Some(faults.count + effects);
@@ -264,6 +264,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = stories();
     all.extend(scenarios_agents::all());
     all.extend(scenarios_suspend::all());
+    all.extend(super::scenarios_archives::stories());
     all.extend(
         [stage::<0>(), stage::<1>(), stage::<2>(), stage::<3>(), stage::<4>(), stage::<5>()].into_iter().flatten(),
     );

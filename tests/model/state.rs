@@ -11,8 +11,8 @@ use agent_tenancy::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{LastReference, LedgerRow, Replicas},
-        step::Provision,
+        observed::{Archive, LastReference, LedgerRow, Replicas},
+        step::{Adoption, Provision},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +26,8 @@ pub type Key = (String, String);
 pub const CELL_SIZE: usize = 2;
 /// Seconds a deletion waits.
 pub const ACK_TIMEOUT: i64 = 60;
+/// Seconds an archive is kept.
+pub const ARCHIVE_SECONDS: i64 = 86_400;
 /// Every secret of the model starts with this.
 pub const CANARY: &str = "CANARY";
 pub const PREFIX: &str = "at";
@@ -66,6 +68,7 @@ pub struct Database {
     pub control: bool,
     pub epoch: i32,
     pub rows: BTreeMap<TenantId, LedgerRow>,
+    pub archives: BTreeMap<Incarnation, Archived>,
     pub cells: BTreeMap<i32, KeyBytes>,
     /// Name and mark.
     pub roles: BTreeMap<String, String>,
@@ -76,6 +79,14 @@ pub struct Database {
     pub open: BTreeMap<String, i64>,
 }
 
+/// An archive, without its marks.
+#[derive(Clone, Debug)]
+pub struct Archived {
+    pub tenant_id: TenantId,
+    pub archive: Archive,
+    pub drop_after: Timestamp,
+}
+
 impl Database {
     pub fn new(id: u128, control: bool) -> Self {
         Self {
@@ -84,6 +95,7 @@ impl Database {
             control,
             epoch: 0,
             rows: BTreeMap::new(),
+            archives: BTreeMap::new(),
             cells: BTreeMap::new(),
             roles: BTreeMap::new(),
             schemas: BTreeMap::new(),
@@ -126,12 +138,16 @@ pub struct State {
     pub backups: BTreeMap<Key, BTreeMap<String, Vec<u8>>>,
     /// Tenants that ever asked for their data to be dropped.
     pub droppable: BTreeSet<Uid>,
+    /// Tenants that ever asked for their data to be archived.
+    pub archivable: BTreeSet<Uid>,
     /// A view was stale in this run: what only a fresh view can promise is not asked.
     pub stale: bool,
     /// Tenants whose finalizer was taken off by hand: they may vanish before it is back.
     pub stripped: BTreeSet<Uid>,
     /// Every request for a new tenant in the database that was ever sent: it may arrive late.
     pub sent: Vec<(Provision, ObjectId)>,
+    /// The same for data that was to be taken over.
+    pub sent_adoptions: Vec<(Adoption, ObjectId)>,
     /// Whether what is written is searched for secrets (in the runs where nothing goes wrong; it takes time).
     pub grep: bool,
 }
@@ -164,9 +180,11 @@ impl State {
             kids: BTreeMap::new(),
             backups: BTreeMap::new(),
             droppable: BTreeSet::new(),
+            archivable: BTreeSet::new(),
             stale: false,
             stripped: BTreeSet::new(),
             sent: Vec::new(),
+            sent_adoptions: Vec::new(),
             grep: true,
         }
     }

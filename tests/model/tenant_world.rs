@@ -1,7 +1,7 @@
 //! `World<TenantScope>` over the model.
 
 use super::{
-    database, objects,
+    archives, database, objects,
     operator::{Operator, Part},
     registry, secrets,
     state::{CANARY, INSTANCE, State, transient},
@@ -43,7 +43,7 @@ impl World<TenantScope> for Operator {
             }),
         };
         let cell = match &view {
-            DatabaseView::Facts(facts) => facts.row.as_ref().map(|r| r.cell).or(facts.offer.map(|o| o.cell)),
+            DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
         };
         ObservedTenant {
@@ -89,6 +89,13 @@ impl World<TenantScope> for Operator {
                 }
                 self.database_effect(|s| database::provision(s, wanted, object))
             }
+            TenantStep::Adopt(wanted) => {
+                if !self.is_dead() {
+                    self.state().sent_adoptions.push((wanted.clone(), object.clone()));
+                }
+                self.database_effect(|s| archives::adopt(s, wanted, object))
+            }
+            TenantStep::PreventAdoption { row } => self.database_effect(|s| archives::prevent(s, row)),
             TenantStep::RepairDatabase { row } => self.database_effect(|s| database::repair(s, row)),
             TenantStep::CreateKeys { ring } => self.effect(|s| secrets::create(s, scope, ring)),
             TenantStep::ReplaceKeys { ring, uid, version, acknowledged, .. } => self.effect(|s| {

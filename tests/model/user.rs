@@ -94,6 +94,9 @@ impl State {
         if tenant.spec.database.deletion_policy == DeletionPolicy::Delete {
             self.droppable.insert(Uid(tenant.metadata.uid.clone().unwrap()));
         }
+        if tenant.spec.database.deletion_policy == DeletionPolicy::Archive {
+            self.archivable.insert(Uid(tenant.metadata.uid.clone().unwrap()));
+        }
     }
 
     /// The object goes without anybody being asked, as where an older state of the cluster comes back.

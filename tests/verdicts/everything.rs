@@ -1,8 +1,8 @@
 //! Every combination of what can be seen: no plan does what it must not.
 
 use super::stage::{
-    absent, all_done, converged, facts, facts_of, object, out_of_service, present, project, row, unseen, untouched,
-    word,
+    absent, all_done, archive, converged, facts, facts_of, object, out_of_service, present_adopting, project, row,
+    unseen, untouched, word,
 };
 use agent_tenancy::{
     api::{DeletionPolicy, TenantStatus},
@@ -36,6 +36,11 @@ fn databases() -> Vec<DatabaseView> {
             all.push(DatabaseView::Facts(facts(Some(row(state)), there)));
             all.push(DatabaseView::Facts(facts(Some(stranger(state)), there)));
         }
+    }
+    for state in [None, Some(RowState::Dropped), Some(RowState::Active)] {
+        let mut archived = facts(state.map(stranger), false);
+        archived.archives.push(archive("uid-other"));
+        all.push(DatabaseView::Facts(archived));
     }
     let mut drifted = converged();
     facts_of(&mut drifted).membership = false;
@@ -103,8 +108,17 @@ fn has(plan: &Plan<TenantStep>, kinds: &[&str]) -> bool {
 }
 
 const DESTRUCTIVE: [&str; 5] = ["RevokeAccess", "CloseDatabase", "DeleteEntry", "DeleteKeys", "RemoveFinalizer"];
-const DATABASE: [&str; 7] =
-    ["CreateCell", "Provision", "RepairDatabase", "SuspendAccess", "ResumeAccess", "RevokeAccess", "CloseDatabase"];
+const DATABASE: [&str; 9] = [
+    "CreateCell",
+    "Provision",
+    "Adopt",
+    "PreventAdoption",
+    "RepairDatabase",
+    "SuspendAccess",
+    "ResumeAccess",
+    "RevokeAccess",
+    "CloseDatabase",
+];
 
 fn check_both(world: &ObservedTenant, plan: &Plan<TenantStep>) {
     let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
@@ -121,7 +135,7 @@ fn check_both(world: &ObservedTenant, plan: &Plan<TenantStep>) {
     }
     if unknown_entry {
         refuse(
-            has(plan, &["CreateKeys", "Provision", "RemoveFinalizer"]),
+            has(plan, &["CreateKeys", "Provision", "Adopt", "RemoveFinalizer"]),
             "something hangs on an entry that was not read",
         );
     }
@@ -137,14 +151,22 @@ fn check_both(world: &ObservedTenant, plan: &Plan<TenantStep>) {
 #[test]
 fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
     let worlds = worlds();
-    for world in &worlds {
-        let plan = present(world);
+    for (world, adopt) in worlds.iter().flat_map(|w| [(w, None), (w, Some("uid-other")), (w, Some("uid-unknown"))]) {
+        let plan = present_adopting(world, adopt);
         check_both(world, &plan);
         let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
         refuse(has(&plan, &DESTRUCTIVE), "a living tenant loses something");
         let effects = plan.steps.iter().any(|s| *s != TenantStep::AddFinalizer);
         refuse(effects && !world.finalizer && plan.steps[0] != TenantStep::AddFinalizer, "no finalizer first");
-        refuse(world.recorded.incarnation.is_some() && has(&plan, &["Provision"]), "lost data is papered over");
+        let made = has(&plan, &["Provision"]);
+        let taken = plan.steps.iter().find_map(|s| if let TenantStep::Adopt(a) = s { Some(&a.previous) } else { None });
+        refuse(world.recorded.incarnation.is_some() && (made || taken.is_some()), "lost data is papered over");
+        refuse(adopt.is_some() && made, "it begins with nothing, though it is to take data over");
+        refuse(taken.is_some_and(|from| Some(from.0.as_str()) != adopt), "other data than asked for is taken");
+        if let (DatabaseView::Facts(facts), true) = (&world.database, taken.is_some()) {
+            let used = |r: &LedgerRow| r.state.in_use() || r.state == RowState::Deleting;
+            refuse(facts.row.as_ref().is_some_and(used), "data in use is taken");
+        }
         assert_eq!(plan.verdicts.len(), 5, "each part is judged once");
         // The status of such a pass says something of every part, of this generation.
         let status = project(Some(world), &plan, &all_done(&plan), &TenantStatus::default(), false);
@@ -191,16 +213,20 @@ fn no_view_of_the_world_takes_anything_from_what_may_live() {
 #[test]
 fn no_view_of_the_world_makes_a_deletion_take_too_much() {
     for world in &worlds() {
-        for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        for policy in [DeletionPolicy::Retain, DeletionPolicy::Archive, DeletionPolicy::Delete] {
             let plan = absent(world, policy);
             check_both(world, &plan);
             let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
-            refuse(has(&plan, &["AddFinalizer", "Provision", "CreateKeys", "CreateCell"]), "something is made");
-            let drops = plan
-                .steps
-                .iter()
-                .any(|s| matches!(s, TenantStep::CloseDatabase(c) if c.policy == DeletionPolicy::Delete));
-            refuse(drops && (policy == DeletionPolicy::Retain || !world.finalizer), "kept data is dropped");
+            refuse(
+                has(&plan, &["AddFinalizer", "Provision", "Adopt", "CreateKeys", "CreateCell"]),
+                "something is made",
+            );
+            let closes = |wanted: DeletionPolicy| {
+                plan.steps.iter().any(|s| matches!(s, TenantStep::CloseDatabase(c) if c.policy == wanted))
+            };
+            for told in [DeletionPolicy::Delete, DeletionPolicy::Archive] {
+                refuse(closes(told) && (policy != told || !world.finalizer), "kept data is dropped or put aside");
+            }
             if let DatabaseView::Facts(facts) = &world.database {
                 let other = facts.row.as_ref().is_some_and(|r| r.uid != object().uid);
                 let dropped = facts.row.as_ref().filter(|r| r.state == RowState::Dropped).map(|r| r.incarnation);
@@ -208,7 +234,10 @@ fn no_view_of_the_world_makes_a_deletion_take_too_much() {
                     TenantStep::CloseDatabase(c) => c.row.is_none() && c.replaces.is_some() && c.replaces == dropped,
                     _ => false,
                 };
-                let touched = plan.steps.iter().any(|s| DATABASE.contains(&word(s)) && !buries(s));
+                let touched = plan
+                    .steps
+                    .iter()
+                    .any(|s| DATABASE.contains(&word(s)) && word(s) != "PreventAdoption" && !buries(s));
                 refuse(other && touched, "another's data is touched");
                 let active = facts.row.as_ref().is_some_and(|r| r.uid == object().uid && r.state == RowState::Active);
                 let there = facts.schema_mark.is_some();

@@ -20,8 +20,8 @@ use agent_tenancy::{
         Plan,
         delete::{Departing, plan_deletion},
         observed::{
-            CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Archive, CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow,
+            ObservedTenant, Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
         },
         progress::Progress,
         step::{Done, TenantStep},
@@ -77,6 +77,7 @@ pub fn installation() -> Installation {
         schema_version: 1,
         signer_grace_seconds: 300,
         ack_timeout_seconds: 60,
+        archive_seconds: 2_592_000,
     }
 }
 
@@ -137,6 +138,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
         grants_ok: there,
         open_transactions: 0,
         offer: free.then_some(CellOffer { cell: CellNumber(1), exists: true }),
+        archives: Vec::new(),
         row,
     }
 }
@@ -209,6 +211,8 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::AddFinalizer => "AddFinalizer",
         TenantStep::CreateCell { .. } => "CreateCell",
         TenantStep::Provision(_) => "Provision",
+        TenantStep::Adopt(_) => "Adopt",
+        TenantStep::PreventAdoption { .. } => "PreventAdoption",
         TenantStep::RepairDatabase { .. } => "RepairDatabase",
         TenantStep::CreateKeys { .. } => "CreateKeys",
         TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
@@ -237,6 +241,31 @@ pub fn present(observed: &ObservedTenant) -> Plan<TenantStep> {
 /// The same Tenant, to be out of service.
 pub fn out_of_service(observed: &ObservedTenant) -> Plan<TenantStep> {
     plan_tenant(&DesiredTenant { suspend: true, ..desired() }, observed, &installation(), now())
+}
+
+/// As [`present`], for a Tenant that is to take over the data of this one.
+pub fn present_adopting(observed: &ObservedTenant, previous: Option<&str>) -> Plan<TenantStep> {
+    let desired = DesiredTenant { adopt: previous.map(|uid| Uid(uid.to_owned())), ..desired() };
+    plan_tenant(&desired, observed, &installation(), now())
+}
+
+/// What is archived of a Tenant with this UID; its data is that of `stranger` rows.
+pub fn archive(uid: &str) -> Archive {
+    let incarnation = Incarnation(Uuid::from_u128(7));
+    let mark = Some(render_mark(database(), incarnation));
+    Archive {
+        incarnation,
+        uid: Uid(uid.to_owned()),
+        namespace: "a".to_owned(),
+        name: "alpha".to_owned(),
+        cell: CellNumber(3),
+        schema: incarnation.archive_name("at_alpha"),
+        role: incarnation.archive_name("at_alpha"),
+        schema_version: 1,
+        ring_version: 4,
+        role_mark: mark.clone(),
+        schema_mark: mark,
+    }
 }
 
 pub fn absent(observed: &ObservedTenant, policy: DeletionPolicy) -> Plan<TenantStep> {

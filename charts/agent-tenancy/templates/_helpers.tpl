@@ -87,7 +87,8 @@ app.kubernetes.io/component: {{ .component }}
   "sslMode" $v.database.sslMode
   "namePrefix" $v.database.namePrefix
   "maxConnections" $v.database.maxConnections
-  "tenantsPerCell" $v.database.tenantsPerCell -}}
+  "tenantsPerCell" $v.database.tenantsPerCell
+  "archiveSeconds" $v.database.archiveSeconds -}}
 {{- if $v.database.caSecret.name }}
 {{- $_ := set $database "sslRootCertFile" "/etc/agent-tenancy/database/ca.crt" }}
 {{- end }}
@@ -110,9 +111,6 @@ app.kubernetes.io/component: {{ .component }}
   "ackTimeoutSeconds" $v.operator.ackTimeoutSeconds
   "httpAddress" "0.0.0.0:8081"
   "log" $v.operator.log -}}
-{{- if $v.plan.enabled }}
-{{- $_ := set $config "plan" (dict "httpAddress" "0.0.0.0:8082") }}
-{{- end }}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.operator.config)) }}
 {{- end }}
 

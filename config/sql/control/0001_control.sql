@@ -64,6 +64,28 @@ CREATE TABLE agent_tenancy.tenants (
 );
 CREATE INDEX tenants_by_cell ON agent_tenancy.tenants (cell) WHERE state <> 'dropped';
 
+-- Data of deleted Tenants under names of its own, out of everybody's reach, until somebody takes it over or its time is
+-- over. Their tenant ids are free; a tenant id may have many. An archive stays in its cell: the owner still has its role.
+CREATE TABLE agent_tenancy.archives (
+    incarnation uuid PRIMARY KEY,
+    tenant_id text NOT NULL,
+    uid text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    -- Whose leader drops it.
+    cluster_id text NOT NULL,
+    cell integer NOT NULL REFERENCES agent_tenancy.cells (number),
+    schema_name text NOT NULL UNIQUE,
+    role_name text NOT NULL UNIQUE,
+    schema_version integer NOT NULL,
+    ring_version integer NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT now(),
+    -- As it was promised then; an administrator may set another time.
+    drop_after timestamptz NOT NULL
+);
+CREATE INDEX archives_by_tenant ON agent_tenancy.archives (tenant_id);
+CREATE INDEX archives_by_time ON agent_tenancy.archives (cluster_id, drop_after);
+
 -- Fails unless the cluster's leader still has this epoch; holds the row until the transaction ends.
 CREATE FUNCTION agent_tenancy.fence(p_cluster_id text, p_epoch integer) RETURNS void LANGUAGE plpgsql AS $fence$
 DECLARE
@@ -187,6 +209,79 @@ BEGIN
     END IF;
 END
 $hold$;
+
+-- Enters the data of a row that the caller holds as an archive, under the names that it is about to get, and leaves a
+-- tombstone. ATD01 if there is a tombstone already.
+CREATE FUNCTION agent_tenancy.archive(
+    p_incarnation uuid, p_schema text, p_role text, p_keep_seconds bigint, p_epoch integer
+) RETURNS void LANGUAGE plpgsql AS $archive$
+BEGIN
+    INSERT INTO agent_tenancy.archives (incarnation, tenant_id, uid, namespace, name, cluster_id, cell, schema_name,
+        role_name, schema_version, ring_version, drop_after)
+    SELECT t.incarnation, t.tenant_id, t.uid, t.namespace, t.name, t.cluster_id, t.cell, p_schema,
+        p_role, t.schema_version, t.ring_version, now() + make_interval(secs => p_keep_seconds)
+    FROM agent_tenancy.tenants t WHERE t.incarnation = p_incarnation AND t.state <> 'dropped';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
+    END IF;
+    UPDATE agent_tenancy.tenants t SET state = 'dropped', state_since = now(), epoch = p_epoch
+    WHERE t.incarnation = p_incarnation;
+END
+$archive$;
+
+-- Takes an archive off the list for the tenant that was entered with its data.
+CREATE FUNCTION agent_tenancy.restore(p_tenant_id text, p_incarnation uuid, p_previous text) RETURNS void
+LANGUAGE plpgsql AS $restore$
+BEGIN
+    DELETE FROM agent_tenancy.archives a
+    WHERE a.incarnation = p_incarnation AND a.tenant_id = p_tenant_id AND a.uid = p_previous;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the archive of tenant id % from UID % is gone', p_tenant_id, p_previous
+            USING ERRCODE = 'ATR01';
+    END IF;
+END
+$restore$;
+
+-- Takes an archive off the list whose time is over. ATD01 if it is gone, or its time was made longer.
+CREATE FUNCTION agent_tenancy.expire(p_incarnation uuid, p_cluster_id text) RETURNS void LANGUAGE plpgsql AS $expire$
+DECLARE
+    wanted_id text;
+BEGIN
+    SELECT a.tenant_id INTO wanted_id FROM agent_tenancy.archives a WHERE a.incarnation = p_incarnation;
+    PERFORM agent_tenancy.lock_tenant(coalesce(wanted_id, ''));
+    DELETE FROM agent_tenancy.archives a
+    WHERE a.incarnation = p_incarnation AND a.cluster_id = p_cluster_id AND a.drop_after <= now();
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
+    END IF;
+END
+$expire$;
+
+-- Gives a row that has been retained since `p_since_micros` to another Tenant. ATD01 if it has it already.
+CREATE FUNCTION agent_tenancy.rebind(
+    p_tenant_id text, p_incarnation uuid, p_previous text, p_since_micros bigint, p_uid text, p_namespace text,
+    p_name text, p_cluster_id text, p_epoch integer, p_schema_version integer, p_ring_version integer,
+    p_ring_digest text
+) RETURNS void LANGUAGE plpgsql AS $rebind$
+DECLARE
+    found_row agent_tenancy.tenants;
+BEGIN
+    PERFORM agent_tenancy.lock_tenant(p_tenant_id);
+    UPDATE agent_tenancy.tenants t SET uid = p_uid, namespace = p_namespace, name = p_name,
+        cluster_id = p_cluster_id, epoch = p_epoch, schema_version = p_schema_version,
+        ring_version = p_ring_version, ring_digest = p_ring_digest, state = 'active', state_since = now()
+    WHERE t.tenant_id = p_tenant_id AND t.incarnation = p_incarnation AND t.uid = p_previous
+        AND t.state = 'retained' AND (extract(epoch FROM t.state_since) * 1000000)::bigint = p_since_micros;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    SELECT * INTO found_row FROM agent_tenancy.tenants t WHERE t.tenant_id = p_tenant_id;
+    IF found_row.incarnation = p_incarnation AND found_row.uid = p_uid AND found_row.state = 'active' THEN
+        RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
+    END IF;
+    RAISE EXCEPTION 'the data of tenant id % is not kept any more as it was', p_tenant_id USING ERRCODE = 'ATR01';
+END
+$rebind$;
 
 -- Fails if the role or the schema exists and carries another mark than ours. `p_all`: both must exist, and one without
 -- any mark passes, because the caller puts the mark back (which only the objects' owner can do).

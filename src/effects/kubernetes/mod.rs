@@ -11,6 +11,5 @@ pub mod lease;
 pub mod objects;
 pub mod registry;
 pub mod replicas;
-pub mod review;
 pub mod revisions;
 pub mod watch;

@@ -59,7 +59,9 @@ impl Database {
             .read(STEP, |script| {
                 script.as_base()?;
                 script.add(
-                    "SELECT c.number, count(t.tenant_id) FROM agent_tenancy.cells c LEFT JOIN agent_tenancy.tenants t \
+                    "SELECT c.number, count(t.tenant_id) \
+                     + (SELECT count(*) FROM agent_tenancy.archives a WHERE a.cell = c.number) \
+                     FROM agent_tenancy.cells c LEFT JOIN agent_tenancy.tenants t \
                      ON t.cell = c.number AND t.state <> 'dropped' GROUP BY c.number;",
                 );
                 Ok(())

@@ -3,13 +3,13 @@
 use super::{
     Database, Fence, PgError, Script, done_before,
     script::literals,
-    tenant::{check_marks, hold, optional, revoke_membership, set_state, write_if},
+    tenant::{check_marks, exists_role, exists_schema, hold, optional, revoke_membership, set_state, write_if},
 };
 use crate::{
     api::DeletionPolicy,
     domain::{
         cells::CellRoles,
-        ident::{DatabaseId, ObjectId},
+        ident::{CellNumber, DatabaseId, ObjectId},
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -19,7 +19,8 @@ use crate::{
 };
 
 impl Database {
-    /// Closes a tenant. `Retain` keeps its objects without access; `Delete` drops schema and role; without a row only a
+    /// Closes a tenant. `Retain` keeps its objects without access; `Archive` also gives them names of their own, so that
+    /// the tenant id is free; `Delete` drops schema and role; without a row only a
     /// tombstone is left, in place of an earlier one too, so that a delayed step of ours finds the id closed. All or
     /// nothing.
     ///
@@ -42,6 +43,9 @@ impl Database {
                 (None, _) => write_tombstone(script, &wanted, &owner, &fence),
                 (Some(row), _) if row.cell.0 == 0 => hold(script, row, &[RowState::Dropped]),
                 (Some(row), DeletionPolicy::Retain) => write_retain(script, row, &fence),
+                (Some(row), DeletionPolicy::Archive) => {
+                    write_archive(script, row, wanted.archive_seconds, database_id, &fence)
+                }
                 (Some(row), DeletionPolicy::Delete) => write_drop(script, row, database_id, &fence),
             }
         };
@@ -49,7 +53,8 @@ impl Database {
         self.cells.settle(&close.tenant_id, None);
         match (&close.row, close.policy) {
             (Some(row), DeletionPolicy::Delete) if row.state != RowState::Dropped => self.cells.leave(row.cell),
-            (Some(_) | None, DeletionPolicy::Delete | DeletionPolicy::Retain) => {}
+            // An archive keeps its place in the cell.
+            (Some(_) | None, DeletionPolicy::Delete | DeletionPolicy::Archive | DeletionPolicy::Retain) => {}
         }
         Ok(())
     }
@@ -77,19 +82,46 @@ fn write_retain(script: &mut Script, row: &LedgerRow, fence: &Fence) -> Result<(
     revoke_membership(script, row)
 }
 
+/// What of role and schema is there gets the archive's names; a row is entered for what is not there, too, so that the
+/// rest is dropped in the end.
+fn write_archive(
+    script: &mut Script,
+    row: &LedgerRow,
+    keep_seconds: i64,
+    database_id: DatabaseId,
+    fence: &Fence,
+) -> Result<(), PgError> {
+    hold(script, row, &RowState::ALL)?;
+    let names = [&row.schema, &row.role].map(|name| row.incarnation.archive_name(name));
+    let entered = literals([&row.incarnation.to_string(), &names[0], &names[1]])?;
+    script.add(&format!("SELECT agent_tenancy.archive({entered}, {keep_seconds}, {});", fence.epoch));
+    check_marks(script, row, database_id, false)?;
+    script.as_owner(row.cell)?;
+    revoke_membership(script, row)?;
+    let [schema, role] = [(&row.schema, &names[0]), (&row.role, &names[1])]
+        .map(|(old, new)| Ok::<_, PgError>(format!("{} RENAME TO {}", quote_ident(old)?, quote_ident(new)?)));
+    write_if(script, &exists_schema(&row.schema)?, &[format!("ALTER SCHEMA {}", schema?)])?;
+    write_if(script, &exists_role(&row.role)?, &[format!("ALTER ROLE {}", role?)])
+}
+
 fn write_drop(script: &mut Script, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
     hold(script, row, &RowState::ALL)?;
     check_marks(script, row, database_id, false)?;
     script.add(&format!("SELECT agent_tenancy.check_dependents({});", quote_literal(&row.schema)?));
     set_state(script, row, RowState::Dropped, fence)?;
-    script.as_owner(row.cell)?;
-    let (schema, role) = (quote_ident(&row.schema)?, quote_ident(&row.role)?);
+    drop_objects(script, row.cell, &row.schema, &row.role)
+}
+
+/// As owner: drops schema and role, what of them there is.
+pub(super) fn drop_objects(script: &mut Script, cell: CellNumber, schema: &str, role: &str) -> Result<(), PgError> {
+    script.as_owner(cell)?;
+    let exists = exists_role(role)?;
+    let (schema, role) = (quote_ident(schema)?, quote_ident(role)?);
     script.add(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE;"));
     // Rights on other people's objects, or large objects, would keep the role alive. DROP OWNED needs the role's own
     // rights, which its maker has to give itself from 16 on.
-    let owner = quote_ident(&CellRoles::of(script.prefix(), row.cell).owner)?;
+    let owner = quote_ident(&CellRoles::of(script.prefix(), cell).owner)?;
     let inherit = if script.server().version >= 160_000 { " WITH INHERIT TRUE" } else { "" };
-    let exists = format!("to_regrole(quote_ident({})) IS NOT NULL", quote_literal(&row.role)?);
     let statements =
         [format!("GRANT {role} TO {owner}{inherit}"), format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")];
     write_if(script, &exists, &statements)

@@ -6,8 +6,9 @@ use crate::{
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
         keyring::RingMark,
         migrations::{TENANT_VERSION, tenant_grants},
+        sql::quote_literal,
     },
-    plan::observed::{LedgerFacts, LedgerRow, RowState},
+    plan::observed::{Archive, LedgerFacts, LedgerRow, RowState},
 };
 use serde::Deserialize;
 use sqlx::{Row, postgres::PgRow};
@@ -43,7 +44,8 @@ SELECT json_build_object(
         SELECT bool_and(coalesce(has_table_privilege(o.role_id, k.oid, g.privilege), false))
         FROM (VALUES $rights) g (table_name, privilege)
         LEFT JOIN pg_class k ON k.relname = g.table_name AND k.relnamespace = o.schema_id), false),
-    'open_transactions', $transactions
+    'open_transactions', $transactions,
+    'archives', $archives
 )::text
 FROM (VALUES ($wanted)) w (tenant_id, derived)
 LEFT JOIN agent_tenancy.tenants t ON t.tenant_id = w.tenant_id
@@ -57,6 +59,18 @@ const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg
     WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         AND l.pid IS DISTINCT FROM pg_backend_pid())";
 
+/// What is archived of the tenant id. `$previous`: the UID of the Tenant whose data is asked for.
+const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
+        'namespace', a.namespace, 'name', a.name, 'cell', a.cell, 'schema', a.schema_name, 'role', a.role_name,
+        'schema_version', a.schema_version, 'ring_version', a.ring_version,
+        'role_mark', CASE WHEN a.role_id IS NOT NULL THEN coalesce(shobj_description(a.role_id, 'pg_authid'), '') END,
+        'schema_mark', CASE WHEN a.schema_id IS NOT NULL
+            THEN coalesce(obj_description(a.schema_id, 'pg_namespace'), '') END) ORDER BY a.place), '[]'::json)
+    FROM (SELECT k.*, to_regrole(quote_ident(k.role_name))::oid AS role_id,
+            to_regnamespace(quote_ident(k.schema_name))::oid AS schema_id,
+            row_number() OVER (ORDER BY k.uid = $previous DESC, k.archived_at DESC) AS place
+        FROM agent_tenancy.archives k WHERE k.tenant_id = w.tenant_id ORDER BY place LIMIT 6) a)";
+
 #[derive(Deserialize)]
 struct RawFacts {
     database_id: DatabaseId,
@@ -66,6 +80,7 @@ struct RawFacts {
     membership: bool,
     grants_ok: bool,
     open_transactions: i64,
+    archives: Vec<Archive>,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +164,22 @@ impl Database {
     /// # Errors
     /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
     pub async fn observe_tenant(&self, tenant: &TenantId, look: Look) -> Result<LedgerFacts, PgError> {
-        let id = tenant.clone();
+        self.observe_adopting(tenant, look, None).await
+    }
+
+    /// The same for a Tenant that asks for the data of an earlier one, `previous`: also looks at what is archived of the
+    /// tenant id.
+    ///
+    /// # Errors
+    /// As [`Database::observe_tenant`].
+    pub async fn observe_adopting(
+        &self,
+        tenant: &TenantId,
+        look: Look,
+        previous: Option<&Uid>,
+    ) -> Result<LedgerFacts, PgError> {
+        let (id, previous) = (tenant.clone(), previous.cloned());
+        let adopting = previous.is_some();
         let rows = self
             .read(STEP, move |script| {
                 script.as_base()?;
@@ -160,11 +190,16 @@ impl Database {
                         rights.push(format!("({})", literals([&grant.table, privilege])?));
                     }
                 }
+                let archives = match &previous {
+                    Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
+                    None => "'[]'::json".to_owned(),
+                };
                 let transactions = match look {
                     Look::Serving => "0",
                     Look::Suspending | Look::Deleting => TRANSACTIONS,
                 };
                 let text = FACTS.replace("$transactions", transactions).replace("$rights", &rights.join(", "));
+                let text = text.replace("$archives", &archives);
                 script.add(&text.replace("$wanted", &wanted));
                 Ok(())
             })
@@ -181,8 +216,8 @@ impl Database {
                 self.cells.settle(tenant, Some(*cell));
                 None
             }
-            // A tombstone can be replaced.
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) if look != Look::Deleting => {
+            // A tombstone can be replaced. Earlier data has its cell.
+            None | Some(LedgerRow { state: RowState::Dropped, .. }) if look != Look::Deleting && !adopting => {
                 Some(self.offer(tenant).await?)
             }
             None | Some(LedgerRow { state: RowState::Dropped, .. }) => {
@@ -199,6 +234,7 @@ impl Database {
             grants_ok: raw.grants_ok,
             open_transactions: raw.open_transactions,
             offer,
+            archives: raw.archives,
         })
     }
 }

@@ -6,22 +6,24 @@
 //! | `instance` | preflight, control schema, epoch |
 //! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
 //! | `ledger` | what the database holds for one tenant, in one round trip |
+//! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
 //! | `script` | the text that every transaction starts with |
-//! | `rehearse` | keeping changes instead of sending them, for those who want to see them first |
 
+mod adopt;
 mod allocator;
+mod archive;
 mod cells;
 mod close;
 mod error;
 mod instance;
 mod ledger;
 mod pool;
-mod rehearse;
 mod script;
 pub mod sqlstate;
 mod tenant;
 
+pub use archive::{DueArchive, DueArchives};
 pub use error::{PgError, PgErrorKind};
 pub use ledger::Look;
 
@@ -47,8 +49,6 @@ pub struct Database {
     settings: InstanceSettings,
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
-    /// Changes are kept here instead of sent.
-    unsent: Option<rehearse::Unsent>,
 }
 
 impl Database {
@@ -56,7 +56,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, unsent: None }
+        Self { settings, pool, cells }
     }
 
     /// Its settings.
@@ -99,13 +99,7 @@ impl Database {
             write(&mut script)?;
             Ok(script.into_text())
         };
-        match (&self.unsent, access) {
-            (Some(unsent), Access::Change) => {
-                unsent.keep(&render(self.pool.server())?);
-                Ok(Vec::new())
-            }
-            (Some(_), Access::Read) | (None, _) => self.pool.run(step, access, render).await,
-        }
+        self.pool.run(step, access, render).await
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         cells::CellRoles,
-        ident::{DatabaseId, Incarnation, ObjectId},
+        ident::{CellNumber, DatabaseId, Incarnation, ObjectId},
         keyring::RingMark,
         migrations::{TENANT, TENANT_VERSION, tenant_grants},
         sql::{quote_ident, quote_literal},
@@ -66,7 +66,7 @@ impl Database {
             script.as_owner(row.cell)?;
             write_rights(script, &row.schema, &row.role, row.schema_version)?;
             match row.state {
-                RowState::Active => write_membership(script, &row)?,
+                RowState::Active => write_membership(script, row.cell, &row.role)?,
                 RowState::Suspended | RowState::Deleting | RowState::Retained | RowState::Dropped => {
                     revoke_membership(script, &row)?;
                 }
@@ -126,7 +126,7 @@ impl Database {
             hold(script, &row, &[RowState::Active, RowState::Suspended])?;
             set_state(script, &row, RowState::Active, &fence)?;
             script.as_owner(row.cell)?;
-            write_membership(script, &row)
+            write_membership(script, row.cell, &row.role)
         };
         self.change("resuming access", write).await.map(drop)
     }
@@ -169,16 +169,20 @@ fn write_provision(
     script.as_owner(wanted.cell)?;
     let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
     script.add(&format!("CREATE ROLE {role} NOLOGIN NOINHERIT;\nCREATE SCHEMA {schema};"));
-    script.add(&format!("SET LOCAL search_path = {schema};"));
-    for migration in TENANT {
+    write_tables(script, &wanted.schema, 0)?;
+    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
+    write_membership(script, wanted.cell, &wanted.role)?;
+    write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
+}
+
+/// As owner: brings the tables from a version to the newest.
+pub(super) fn write_tables(script: &mut Script, schema: &str, from: i32) -> Result<(), PgError> {
+    script.add(&format!("SET LOCAL search_path = {};", quote_ident(schema)?));
+    for migration in TENANT.iter().filter(|migration| migration.version > from) {
         script.add(migration.sql);
     }
     script.add("SET LOCAL search_path = pg_catalog, pg_temp;");
-    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
-    let access = quote_ident(&CellRoles::of(script.prefix(), wanted.cell).access)?;
-    let only_set = script.server().only_set();
-    script.add(&format!("GRANT {role} TO {access}{only_set};"));
-    write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
+    Ok(())
 }
 
 /// A literal, or NULL.
@@ -186,7 +190,7 @@ pub(super) fn optional(incarnation: Option<Incarnation>) -> Result<String, PgErr
     Ok(incarnation.map(|i| quote_literal(&i.to_string())).transpose()?.unwrap_or_else(|| "NULL".to_owned()))
 }
 
-fn render_ring(mark: &RingMark) -> Result<String, PgError> {
+pub(super) fn render_ring(mark: &RingMark) -> Result<String, PgError> {
     Ok(format!("{}, {}", mark.version, quote_literal(&mark.digest)?))
 }
 
@@ -225,8 +229,17 @@ pub(super) fn set_state(script: &mut Script, row: &LedgerRow, state: RowState, f
 pub(super) fn revoke_membership(script: &mut Script, row: &LedgerRow) -> Result<(), PgError> {
     let access = CellRoles::of(script.prefix(), row.cell).access;
     let revoke = format!("REVOKE {} FROM {}", quote_ident(&row.role)?, quote_ident(&access)?);
-    let exists = format!("to_regrole(quote_ident({})) IS NOT NULL", quote_literal(&row.role)?);
-    write_if(script, &exists, &[revoke])
+    write_if(script, &exists_role(&row.role)?, &[revoke])
+}
+
+/// Whether there is such a role.
+pub(super) fn exists_role(role: &str) -> Result<String, PgError> {
+    Ok(format!("to_regrole(quote_ident({})) IS NOT NULL", quote_literal(role)?))
+}
+
+/// Whether there is such a schema.
+pub(super) fn exists_schema(schema: &str) -> Result<String, PgError> {
+    Ok(format!("to_regnamespace(quote_ident({})) IS NOT NULL", quote_literal(schema)?))
 }
 
 /// Runs statements where a condition holds.
@@ -236,7 +249,7 @@ pub(super) fn write_if(script: &mut Script, condition: &str, statements: &[Strin
     Ok(())
 }
 
-fn write_rights(script: &mut Script, schema: &str, role: &str, version: i32) -> Result<(), PgError> {
+pub(super) fn write_rights(script: &mut Script, schema: &str, role: &str, version: i32) -> Result<(), PgError> {
     let (schema, role) = (quote_ident(schema)?, quote_ident(role)?);
     script.add(&format!("GRANT USAGE ON SCHEMA {schema} TO {role};"));
     for grant in tenant_grants(version)? {
@@ -246,14 +259,14 @@ fn write_rights(script: &mut Script, schema: &str, role: &str, version: i32) -> 
     Ok(())
 }
 
-fn write_membership(script: &mut Script, row: &LedgerRow) -> Result<(), PgError> {
-    let access = quote_ident(&CellRoles::of(script.prefix(), row.cell).access)?;
-    let (role, only_set) = (quote_ident(&row.role)?, script.server().only_set());
+pub(super) fn write_membership(script: &mut Script, cell: CellNumber, role: &str) -> Result<(), PgError> {
+    let access = quote_ident(&CellRoles::of(script.prefix(), cell).access)?;
+    let (role, only_set) = (quote_ident(role)?, script.server().only_set());
     script.add(&format!("GRANT {role} TO {access}{only_set};"));
     Ok(())
 }
 
-fn write_marks(script: &mut Script, schema: &str, role: &str, mark: &str) -> Result<(), PgError> {
+pub(super) fn write_marks(script: &mut Script, schema: &str, role: &str, mark: &str) -> Result<(), PgError> {
     let (schema, role, mark) = (quote_ident(schema)?, quote_ident(role)?, quote_literal(mark)?);
     script.add(&format!("COMMENT ON ROLE {role} IS {mark};\nCOMMENT ON SCHEMA {schema} IS {mark};"));
     Ok(())

@@ -1,0 +1,106 @@
+//! Taking over the data of an earlier Tenant: its row, or its archive, becomes another Tenant's. One transaction.
+
+use super::{
+    Database, Fence, PgError, Script, done_before,
+    script::literals,
+    tenant::{hold, optional, render_ring, write_marks, write_membership, write_rights, write_tables},
+};
+use crate::{
+    domain::{
+        ident::{DatabaseId, ObjectId},
+        migrations::TENANT_VERSION,
+        sql::{quote_ident, quote_literal},
+    },
+    plan::{
+        observed::{LedgerRow, RowState, render_mark},
+        step::{Adoption, AdoptionSource},
+    },
+};
+
+impl Database {
+    /// Gives kept or archived data to a new owner: ledger row, names, tables brought to this version, grants, membership.
+    /// All or nothing; if this owner has it already it succeeds.
+    ///
+    /// # Errors
+    /// `Transient` if the data is not kept any more as it was seen; `Conflict` if the tenant id is somebody else's, or role
+    /// or schema is gone or carries a foreign mark. Then nothing was changed.
+    pub async fn perform_adopt(
+        &self,
+        adoption: &Adoption,
+        owner: &ObjectId,
+        database_id: DatabaseId,
+        fence: &Fence,
+    ) -> Result<(), PgError> {
+        let (wanted, owner, fence) = (adoption.clone(), owner.clone(), fence.clone());
+        let write = move |script: &mut Script| write_adoption(script, &wanted, &owner, database_id, &fence);
+        done_before(self.change("taking over the data", write).await.map(drop))?;
+        // Its place in the cell it never gave up.
+        self.cells.settle(&adoption.tenant_id, None);
+        Ok(())
+    }
+
+    /// Makes an adoption fail that was sent before and may still be under way: the row is not any more as it was seen.
+    ///
+    /// # Errors
+    /// `Conflict` if the row is not kept any more.
+    pub async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+        let (row, fence) = (row.clone(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[RowState::Retained])?;
+            let (epoch, incarnation) = (fence.epoch, quote_literal(&row.incarnation.to_string())?);
+            script.add(&format!(
+                "UPDATE agent_tenancy.tenants SET state_since = now(), epoch = {epoch} WHERE incarnation = {incarnation};"
+            ));
+            Ok(())
+        };
+        self.change("preventing an adoption", write).await.map(drop)
+    }
+}
+
+fn write_adoption(
+    script: &mut Script,
+    wanted: &Adoption,
+    owner: &ObjectId,
+    database_id: DatabaseId,
+    fence: &Fence,
+) -> Result<(), PgError> {
+    script.fenced(fence)?;
+    let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
+    let previous = quote_literal(&wanted.previous.0)?;
+    let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
+    let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let mark = render_mark(database_id, wanted.incarnation);
+    let check = |script: &mut Script, role: &str, schema: &str| {
+        let marks = literals([role, schema, &mark])?;
+        script.add(&format!("SELECT agent_tenancy.check_marks({marks}, true);"));
+        Ok::<_, PgError>(())
+    };
+    match &wanted.source {
+        AdoptionSource::Retained { since } => {
+            let since = since.as_microsecond();
+            script.add(&format!(
+                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {object}, {epoch}, {TENANT_VERSION}, {ring});"
+            ));
+            check(script, &wanted.role, &wanted.schema)?;
+            script.as_owner(cell)?;
+        }
+        AdoptionSource::Archived { schema, role, replaces } => {
+            let (replaces, names) = (optional(*replaces)?, literals([&wanted.schema, &wanted.role])?);
+            script.add(&format!(
+                "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION}, \
+                 {ring});\nSELECT agent_tenancy.restore({id}, {previous});"
+            ));
+            check(script, role, schema)?;
+            script.as_owner(cell)?;
+            let renames = [("SCHEMA", schema, &wanted.schema), ("ROLE", role, &wanted.role)];
+            for (kind, old, new) in renames {
+                script.add(&format!("ALTER {kind} {} RENAME TO {};", quote_ident(old)?, quote_ident(new)?));
+            }
+        }
+    }
+    write_tables(script, &wanted.schema, wanted.schema_version)?;
+    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
+    write_membership(script, cell, &wanted.role)?;
+    write_marks(script, &wanted.schema, &wanted.role, &mark)
+}

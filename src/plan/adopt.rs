@@ -1,0 +1,136 @@
+//! Taking over the data of an earlier Tenant, as `spec.database.adopt.previousUid` asks: kept in the ledger's row of the
+//! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken.
+
+use super::{
+    ledger::Holding,
+    observed::{Archive, DatabaseView, Installation, LedgerFacts, LedgerRow, ObservedTenant, RowState, render_mark},
+    step::{Adoption, AdoptionSource},
+};
+use crate::domain::{
+    ident::{Incarnation, Uid},
+    keyring::RingMark,
+    resolve::DesiredTenant,
+};
+
+/// The field, as messages name it.
+const FIELD: &str = "spec.database.adopt.previousUid";
+
+/// Judges anew what is nobody's yet, for a Tenant that asks for earlier data. Anything else stays as it was judged.
+pub(super) fn judge_adoption(
+    holding: Holding,
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+) -> Holding {
+    let (Some(previous), DatabaseView::Facts(facts)) = (&desired.adopt, &observed.database) else { return holding };
+    // It had data once: an older state of the database is not begun with again.
+    if observed.recorded.incarnation.is_some() {
+        return holding;
+    }
+    match holding {
+        Holding::Retained(note) => match &facts.row {
+            Some(row) if row.uid == *previous && row.state == RowState::Retained => {
+                check_fit(of_row(desired, row), &facts.role_mark, &facts.schema_mark, facts, installation)
+            }
+            Some(_) | None => Holding::Retained(note),
+        },
+        Holding::Nothing { replaces, .. } => match facts.archive_of(previous) {
+            Some(archive) => {
+                let adoption = of_archive(desired, installation, archive, replaces);
+                check_fit(adoption, &archive.role_mark, &archive.schema_mark, facts, installation)
+            }
+            None => Holding::Unadoptable(nothing_note(previous, desired, facts)),
+        },
+        Holding::Ours { .. }
+        | Holding::Foreign(_)
+        | Holding::Adoptable(_)
+        | Holding::Unadoptable(_)
+        | Holding::Lost(_)
+        | Holding::Changed(_)
+        | Holding::Unknown(_) => holding,
+    }
+}
+
+/// The keyring that is made for it follows the last one that there was.
+fn next_ring(version: i32) -> RingMark {
+    RingMark { version: version.saturating_add(1), digest: String::new() }
+}
+
+fn of_row(desired: &DesiredTenant, row: &LedgerRow) -> Adoption {
+    Adoption {
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: row.incarnation,
+        previous: row.uid.clone(),
+        cell: row.cell,
+        schema: row.schema.clone(),
+        role: row.role.clone(),
+        schema_version: row.schema_version,
+        ring: next_ring(row.ring.version),
+        source: AdoptionSource::Retained { since: row.state_since },
+    }
+}
+
+fn of_archive(
+    desired: &DesiredTenant,
+    installation: &Installation,
+    archive: &Archive,
+    replaces: Option<Incarnation>,
+) -> Adoption {
+    let name = desired.tenant_id.database_name(&installation.prefix);
+    Adoption {
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: archive.incarnation,
+        previous: archive.uid.clone(),
+        cell: archive.cell,
+        schema: name.clone(),
+        role: name,
+        schema_version: archive.schema_version,
+        ring: next_ring(archive.ring_version),
+        source: AdoptionSource::Archived { schema: archive.schema.clone(), role: archive.role.clone(), replaces },
+    }
+}
+
+/// Whole, ours, and of a version that this operator knows.
+fn check_fit(
+    adoption: Adoption,
+    role_mark: &Option<String>,
+    schema_mark: &Option<String>,
+    facts: &LedgerFacts,
+    installation: &Installation,
+) -> Holding {
+    let (uid, known) = (&adoption.previous, installation.schema_version);
+    let mark = render_mark(facts.database_id, adoption.incarnation);
+    match (role_mark, schema_mark) {
+        (Some(role), Some(schema)) if *role == mark && *schema == mark => {}
+        (Some(_), Some(_)) => {
+            let note = format!("{FIELD}: role or schema of UID {uid} carries another mark than the ledger");
+            return Holding::Unadoptable(note);
+        }
+        (None, _) | (_, None) => {
+            return Holding::Unadoptable(format!("{FIELD}: role or schema of UID {uid} is gone"));
+        }
+    }
+    if adoption.schema_version > known {
+        let found = adoption.schema_version;
+        return Holding::Unadoptable(format!(
+            "{FIELD}: the data of UID {uid} has schema version {found}, and this operator knows versions up to {known}: \
+             it needs a newer operator"
+        ));
+    }
+    Holding::Adoptable(Box::new(adoption))
+}
+
+/// What there would be, for those who may know: the namespace's own people.
+fn nothing_note(previous: &Uid, desired: &DesiredTenant, facts: &LedgerFacts) -> String {
+    let id = &desired.tenant_id;
+    let own = facts.archives.iter().filter(|archive| archive.namespace == desired.object.namespace);
+    let own: Vec<&str> = own.map(|archive| archive.uid.0.as_str()).collect();
+    let there = match own.is_empty() {
+        true => String::new(),
+        false => format!("; of this namespace, archives are kept of UID {}", own.join(", ")),
+    };
+    format!(
+        "{FIELD}: the database keeps nothing of tenant id '{id}' from a Tenant with UID {previous}{there}; name the UID of \
+         a deleted Tenant whose data is kept, or remove the field to begin with nothing"
+    )
+}

@@ -1,0 +1,207 @@
+//! The model's archives: putting data aside, taking it over, dropping it when its time is over; and what must hold of them.
+
+use super::{
+    database::{conflict, hold},
+    operator::Operator,
+    state::{Archived, Database, Key, State, transient},
+};
+use agent_tenancy::{
+    domain::{
+        ident::{Incarnation, ObjectId, TenantId, Uid},
+        resolve::DesiredTenant,
+    },
+    effects::error::EffectError,
+    plan::{
+        observed::{Archive, LedgerRow, RowState, render_mark},
+        step::{Adoption, AdoptionSource, CloseDatabase, Done},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+
+pub fn observe(database: &Database, id: &TenantId) -> Vec<Archive> {
+    let of_id = database.archives.values().filter(|a| a.tenant_id == *id);
+    let marked = |a: &Archive| Archive {
+        role_mark: database.roles.get(&a.role).cloned(),
+        schema_mark: database.schemas.get(&a.schema).cloned(),
+        ..a.clone()
+    };
+    of_id.map(|a| marked(&a.archive)).collect()
+}
+
+fn rename(database: &mut Database, from: &str, to: &str) {
+    for names in [&mut database.roles, &mut database.schemas] {
+        if let Some(mark) = names.remove(from) {
+            names.insert(to.to_owned(), mark);
+        }
+    }
+    if database.grants.remove(from) {
+        database.grants.insert(to.to_owned());
+    }
+}
+
+/// Part of closing a row whose marks were checked.
+pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
+    let name = row.incarnation.archive_name(&row.schema);
+    rename(&mut state.database, &row.schema, &name);
+    let archive = Archive {
+        incarnation: row.incarnation,
+        uid: row.uid.clone(),
+        namespace: row.namespace.clone(),
+        name: row.name.clone(),
+        cell: row.cell,
+        schema: name.clone(),
+        role: name,
+        schema_version: row.schema_version,
+        ring_version: row.ring.version,
+        role_mark: None,
+        schema_mark: None,
+    };
+    let drop_after = state.now.checked_add(SignedDuration::from_secs(wanted.archive_seconds)).unwrap();
+    let kept = Archived { tenant_id: wanted.tenant_id.clone(), archive, drop_after };
+    if state.database.archives.insert(row.incarnation, kept).is_some() {
+        state.violation("an archive was overwritten");
+    }
+    if !state.archivable.contains(&row.uid) {
+        state.violation(format!("the data of {} was archived, and nobody asked for it", wanted.tenant_id));
+    }
+}
+
+pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<Done, EffectError> {
+    let asked = state.live_tenant(&owner.uid).and_then(|t| t.spec.database.adopt.clone());
+    let row = state.database.rows.get(&wanted.tenant_id).cloned();
+    if row
+        .as_ref()
+        .is_some_and(|r| (r.incarnation, &r.uid, r.state) == (wanted.incarnation, &owner.uid, RowState::Active))
+    {
+        return Ok(Done::Plain);
+    }
+    let mark = render_mark(state.database.id, wanted.incarnation);
+    let marked = |d: &Database, name: &str| d.roles.get(name) == Some(&mark) && d.schemas.get(name) == Some(&mark);
+    match &wanted.source {
+        AdoptionSource::Retained { since } => {
+            let kept = |r: &LedgerRow| {
+                (r.incarnation, &r.uid, r.state, r.state_since)
+                    == (wanted.incarnation, &wanted.previous, RowState::Retained, *since)
+            };
+            if !row.as_ref().is_some_and(kept) {
+                return Err(transient("the data is not kept any more as it was"));
+            }
+            if !marked(&state.database, &wanted.schema) {
+                return Err(conflict("role or schema is gone or carries another mark"));
+            }
+        }
+        AdoptionSource::Archived { schema, replaces, .. } => {
+            match (&row, replaces) {
+                (None, None) => {}
+                (Some(row), Some(old)) if row.incarnation == *old && row.state == RowState::Dropped => {}
+                (None, Some(_)) | (Some(_), _) => return Err(transient("the row is another one by now")),
+            }
+            if !state.database.archives.contains_key(&wanted.incarnation) {
+                return Err(transient("the archive is gone"));
+            }
+            if !marked(&state.database, schema) {
+                return Err(conflict("role or schema is gone or carries another mark"));
+            }
+            state.database.archives.remove(&wanted.incarnation);
+            rename(&mut state.database, schema, &wanted.schema);
+        }
+    }
+    if !state.stale && asked.is_some_and(|a| a.previous_uid != wanted.previous.0) {
+        state.violation(format!("{owner} takes over what it does not ask for"));
+    }
+    let row = LedgerRow {
+        incarnation: wanted.incarnation,
+        uid: owner.uid.clone(),
+        namespace: owner.namespace.clone(),
+        name: owner.name.clone(),
+        cluster_id: "cluster".to_owned(),
+        cell: wanted.cell,
+        schema: wanted.schema.clone(),
+        role: wanted.role.clone(),
+        schema_version: 1,
+        ring: wanted.ring.clone(),
+        state: RowState::Active,
+        state_since: state.now,
+    };
+    state.database.members.insert(row.role.clone());
+    state.database.grants.insert(row.role.clone());
+    state.database.rows.insert(wanted.tenant_id.clone(), row);
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+pub fn prevent(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
+    let held = hold(&mut state.database, row, &[RowState::Retained])?;
+    // Time goes on in a database, also where it stands still here.
+    held.state_since = held.state_since.checked_add(SignedDuration::from_micros(1)).unwrap();
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+/// What the leader does beside all passes.
+pub fn sweep(operator: &Operator) {
+    let due = |s: &State| -> Vec<Incarnation> {
+        let over = s.database.archives.values().filter(|a| a.drop_after <= s.now);
+        over.map(|a| a.archive.incarnation).collect()
+    };
+    let all = due(&operator.state());
+    for incarnation in all {
+        // What fails is tried in the next round.
+        let _ = operator.database_effect(|state| drop_archive(state, incarnation));
+    }
+}
+
+fn drop_archive(state: &mut State, incarnation: Incarnation) -> Result<Done, EffectError> {
+    let now = state.now;
+    let Some(old) = state.database.archives.get(&incarnation).filter(|a| a.drop_after <= now).cloned() else {
+        return Ok(Done::Plain);
+    };
+    let mark = render_mark(state.database.id, incarnation);
+    let name = &old.archive.schema;
+    if [state.database.roles.get(name), state.database.schemas.get(name)].iter().flatten().any(|m| **m != mark) {
+        return Err(conflict("role or schema carries another mark"));
+    }
+    state.database.archives.remove(&incarnation);
+    state.database.roles.remove(name);
+    state.database.schemas.remove(name);
+    state.database.grants.remove(name);
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+/// When the next archive is due, if that is soon.
+pub fn soon_due(state: &State) -> Option<Timestamp> {
+    let soon = state.now.checked_add(SignedDuration::from_secs(1000)).unwrap();
+    let times = state.database.archives.values().map(|a| a.drop_after);
+    times.filter(|at| *at > state.now && *at <= soon).min()
+}
+
+/// UIDs of the Tenants whose data is kept for an id.
+pub fn kept_uids(state: &State, id: &TenantId) -> Vec<Uid> {
+    let row = state.database.rows.get(id).filter(|r| r.state == RowState::Retained).map(|r| r.uid.clone());
+    let archives = state.database.archives.values().filter(|a| a.tenant_id == *id).map(|a| a.archive.uid.clone());
+    row.into_iter().chain(archives).collect()
+}
+
+/// Why a Tenant whose id nobody else has got none.
+pub fn check_refusal(state: &State, key: &Key, desired: &DesiredTenant, reason: &str) {
+    if reason != "AdoptionRefused" {
+        assert_eq!(reason, "AgentConfigMissing", "{key:?}: nobody else has the id");
+        return;
+    }
+    let wanted = desired.adopt.as_ref().expect("it asks for data");
+    assert!(!kept_uids(state, &desired.tenant_id).contains(wanted), "{key:?}: what it asks for is there");
+}
+
+/// Archived data is whole and out of reach, and is nobody else's.
+pub fn check_kept(state: &State) {
+    let database = &state.database;
+    for (incarnation, kept) in &database.archives {
+        let (name, mark) = (&kept.archive.schema, Some(render_mark(database.id, *incarnation)));
+        assert_eq!((database.schemas.get(name), database.roles.get(name)), (mark.as_ref(), mark.as_ref()));
+        assert!(!database.members.contains(name), "{name} is in reach");
+        let twice = |r: &LedgerRow| r.incarnation == *incarnation && r.state != RowState::Dropped;
+        assert!(!database.rows.values().any(twice), "{name} is somebody's");
+        assert!(kept.drop_after > state.now, "{name} is overdue");
+    }
+}

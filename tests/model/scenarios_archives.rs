@@ -1,0 +1,167 @@
+//! Stories of data that is put aside and taken over.
+
+use super::{
+    archives::kept_uids,
+    operator::Operator,
+    run::settle,
+    scenarios::{Scenario, alpha, created, id, run_for},
+    state::{ARCHIVE_SECONDS, Key},
+    user::{agent_spec, key, tenant_spec},
+};
+use agent_tenancy::{
+    api::{
+        DeletionPolicy::{self, Archive, Delete, Retain},
+        TenantAdoption, TenantSpec,
+    },
+    domain::ident::{Incarnation, Uid},
+};
+
+fn uid_of(op: &Operator, key: &Key) -> Uid {
+    Uid(op.state().tenants[key].metadata.uid.clone().unwrap())
+}
+
+fn incarnation(op: &Operator) -> Incarnation {
+    op.state().database.rows[&id("alpha")].incarnation
+}
+
+fn adopting(previous: &Uid, policy: DeletionPolicy) -> TenantSpec {
+    let mut spec = tenant_spec(&["x"], policy);
+    spec.database.adopt = Some(TenantAdoption { previous_uid: previous.0.clone() });
+    spec
+}
+
+/// Makes the tenant, lets it go, and says who it was.
+fn left(op: &mut Operator, policy: DeletionPolicy) -> (Uid, Incarnation) {
+    created(op, policy);
+    let was = (uid_of(op, &alpha()), incarnation(op));
+    op.state().delete_tenant(&alpha());
+    settle(op);
+    assert!(op.state().tenants.is_empty());
+    was
+}
+
+fn taken_over(op: &mut Operator, policy: DeletionPolicy) {
+    let (previous, data) = left(op, policy);
+    op.state().apply_tenant(&alpha(), adopting(&previous, Archive));
+    settle(op);
+    assert_eq!(incarnation(op), data, "the data survives");
+    // Means nothing any more.
+    op.state().apply_tenant(&alpha(), adopting(&Uid("nobody".to_owned()), Archive));
+    settle(op);
+    let second = uid_of(op, &alpha());
+    op.state().delete_tenant(&alpha());
+    settle(op);
+    assert_eq!(kept_uids(&op.state(), &id("alpha")), [second.clone()]);
+    // The first Tenant's UID is not the data's any more.
+    op.state().apply_tenant(&alpha(), adopting(&previous, Delete));
+    settle(op);
+    op.state().apply_tenant(&alpha(), adopting(&second, Delete));
+    settle(op);
+    assert_eq!(incarnation(op), data);
+}
+
+/// A fresh one in its place; the old one's time is over; the new one is left alone.
+fn fresh_in_place(op: &mut Operator) {
+    let (_, first) = left(op, Archive);
+    let (_, second) = left(op, Archive);
+    created(op, Archive);
+    let third = incarnation(op);
+    assert!(first != second && second != third && first != third, "nothing is inherited");
+    assert_eq!(op.state().database.archives.len(), 2);
+    op.state().advance(ARCHIVE_SECONDS + 1);
+    settle(op);
+    let state = op.state();
+    assert!(state.database.archives.is_empty());
+    assert_eq!(state.database.schemas.keys().collect::<Vec<_>>(), ["at_alpha"]);
+    assert_eq!(state.database.rows[&id("alpha")].incarnation, third);
+}
+
+/// Somebody asks for data that is still in use, by a Tenant that goes slowly.
+fn asked_for_too_early(op: &mut Operator) {
+    created(op, Archive);
+    let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
+    op.state().advance(1);
+    op.state().apply_agent(&key("b", "x"), agent_spec("m1", false));
+    let mut spec = adopting(&previous, Retain);
+    spec.tenant_id = Some("alpha".to_owned());
+    op.state().apply_tenant(&key("b", "next"), spec);
+    settle(op);
+    op.state().replicas[0].stuck = true;
+    op.state().database.open.insert("at_alpha".to_owned(), 1);
+    op.state().delete_tenant(&alpha());
+    settle(op);
+    op.state().replicas[0].stuck = false;
+    settle(op);
+    assert_eq!(
+        (incarnation(op), uid_of(op, &key("b", "next"))),
+        (data, op.state().database.rows[&id("alpha")].uid.clone())
+    );
+}
+
+fn nothing_to_take(op: &mut Operator) {
+    let (gone, _) = left(op, Delete);
+    op.state().apply_tenant(&alpha(), adopting(&gone, Delete));
+    settle(op);
+    {
+        let state = op.state();
+        assert!(state.database.schemas.is_empty() && state.secrets.is_empty(), "not even an empty tenant");
+        assert!(state.tenants[&alpha()].metadata.finalizers.as_ref().is_none_or(Vec::is_empty));
+    }
+    created(op, Delete);
+    let fresh = incarnation(op);
+    op.state().apply_tenant(&alpha(), adopting(&gone, Delete));
+    settle(op);
+    assert_eq!(incarnation(op), fresh);
+}
+
+/// The data's time is over just when somebody asks for it.
+fn asked_for_too_late(op: &mut Operator) {
+    let (previous, _) = left(op, Archive);
+    op.state().advance(ARCHIVE_SECONDS);
+    op.state().apply_tenant(&alpha(), adopting(&previous, Delete));
+    settle(op);
+}
+
+/// A Tenant is deleted after so many effects of taking data over.
+fn deleted_after<const EFFECTS: usize>(op: &mut Operator, policy: DeletionPolicy) {
+    let (previous, data) = left(op, policy);
+    op.state().apply_tenant(&alpha(), adopting(&previous, Retain));
+    run_for(op, EFFECTS);
+    op.state().delete_tenant(&alpha());
+    settle(op);
+    // Whoever has it now, it is kept.
+    let kept = kept_uids(&op.state(), &id("alpha"));
+    assert_eq!(kept.len(), 1);
+    op.state().apply_tenant(&alpha(), adopting(&kept[0], Retain));
+    settle(op);
+    assert_eq!(incarnation(op), data);
+}
+
+const fn stage<const EFFECTS: usize>() -> [Scenario; 2] {
+    let kept = Scenario::new("deleted while it takes kept data over", |op| deleted_after::<EFFECTS>(op, Retain));
+    let aside = Scenario::new("deleted while it takes an archive over", |op| deleted_after::<EFFECTS>(op, Archive));
+    [Scenario { one_end: false, ..kept }, Scenario { one_end: false, ..aside }]
+}
+
+pub fn stories() -> Vec<Scenario> {
+    let mut all = vec![
+        Scenario::new("archived, then taken over", |op| taken_over(op, Archive)),
+        Scenario::new("retained, then taken over", |op| taken_over(op, Retain)),
+        Scenario::new("archived, then the same name again", fresh_in_place),
+        Scenario::new("asked for while in use", asked_for_too_early),
+        Scenario::new("nothing to take over", nothing_to_take),
+        Scenario { one_end: false, ..Scenario::new("asked for at the last moment", asked_for_too_late) },
+        Scenario::new("archived while edited, lost and away", |op| {
+            created(op, Archive);
+            op.state().database.up = false;
+            op.state().hand_damage_entry(&id("alpha"));
+            op.state().delete_tenant(&alpha());
+            settle(op);
+            op.state().database.up = true;
+            settle(op);
+            assert_eq!(op.state().database.archives.len(), 1);
+        }),
+    ];
+    all.extend([stage::<1>(), stage::<2>(), stage::<4>()].into_iter().flatten());
+    all
+}

@@ -1,0 +1,215 @@
+//! Tenants that are to take over an earlier one's data: observed → planned, row by row.
+
+use super::{
+    stage::{archive, facts, facts_of, installation, present_adopting, project, row, unseen, untouched, words},
+    tenants::{Tweak, stranger},
+};
+use agent_tenancy::{
+    api::{ConditionType as Part, Reason, TenantStatus},
+    domain::{class::ErrorClass, entry::TenantState},
+    plan::{
+        observed::{DatabaseView, ObservedTenant, RowState, Seen, render_mark},
+        step::{AdoptionSource, TenantStep},
+        verdict::Stand,
+    },
+    status::find,
+};
+
+const CONFLICT: Stand = Stand::Refused(ErrorClass::Conflict);
+const TAKES: &str = "AddFinalizer Adopt CreateKeys PutEntry";
+const PREVIOUS: &str = "uid-other";
+
+fn retained(o: &mut ObservedTenant) {
+    let mut kept = facts(Some(stranger(RowState::Retained)), true);
+    let mark = Some(render_mark(kept.database_id, stranger(RowState::Retained).incarnation));
+    (kept.role_mark, kept.schema_mark) = (mark.clone(), mark);
+    o.database = DatabaseView::Facts(kept);
+}
+
+fn archived(o: &mut ObservedTenant) {
+    let mut free = facts(Some(stranger(RowState::Dropped)), false);
+    free.offer = None;
+    free.archives = vec![archive(PREVIOUS), archive("uid-third")];
+    o.database = DatabaseView::Facts(free);
+}
+
+#[test]
+fn a_tenant_that_is_to_take_data_over() {
+    let rows: [(&str, Tweak, &str, (Part, Stand, Reason)); 15] = [
+        ("retained", retained, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
+        ("archived", archived, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
+        (
+            "archived, cell not published",
+            |o| {
+                archived(o);
+                o.cell_entry = false
+            },
+            "AddFinalizer CreateCell Adopt CreateKeys PutEntry",
+            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+        ),
+        ("nothing there", |_| (), "", (Part::Accepted, CONFLICT, Reason::AdoptionRefused)),
+        (
+            "kept by another",
+            |o| {
+                retained(o);
+                facts_of(o).row.as_mut().unwrap().uid.0 = "uid-third".to_owned()
+            },
+            "",
+            (Part::Accepted, CONFLICT, Reason::Retained),
+        ),
+        (
+            "archived by another",
+            |o| {
+                archived(o);
+                facts_of(o).archives.remove(0);
+            },
+            "",
+            (Part::Accepted, CONFLICT, Reason::AdoptionRefused),
+        ),
+        (
+            "still in use",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Active)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "still going",
+            |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Deleting)), true)),
+            "",
+            (Part::Accepted, CONFLICT, Reason::Conflict),
+        ),
+        (
+            "schema gone",
+            |o| {
+                retained(o);
+                facts_of(o).schema_mark = None
+            },
+            "",
+            (Part::Accepted, CONFLICT, Reason::AdoptionRefused),
+        ),
+        (
+            "archive with a foreign mark",
+            |o| {
+                archived(o);
+                facts_of(o).archives[0].role_mark = Some("mine".to_owned())
+            },
+            "",
+            (Part::Accepted, CONFLICT, Reason::AdoptionRefused),
+        ),
+        (
+            "newer than this operator",
+            |o| {
+                archived(o);
+                facts_of(o).archives[0].schema_version = 2
+            },
+            "",
+            (Part::Accepted, CONFLICT, Reason::AdoptionRefused),
+        ),
+        (
+            "entry unreadable",
+            |o| {
+                archived(o);
+                o.entry = Seen::Unknown(unseen())
+            },
+            "",
+            (Part::Accepted, Stand::Unseen(ErrorClass::Transient), Reason::Retrying),
+        ),
+        (
+            "AgentConfig missing",
+            |o| {
+                archived(o);
+                o.agents.clear()
+            },
+            "",
+            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+        ),
+        (
+            // An older state of the database came back.
+            "had data before",
+            |o| {
+                archived(o);
+                o.recorded = super::stage::converged().recorded;
+                o.finalizer = true
+            },
+            "",
+            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+        ),
+        (
+            "has data",
+            |o| {
+                *o = super::stage::converged();
+                facts_of(o).archives.push(archive(PREVIOUS))
+            },
+            "",
+            (Part::Served, Stand::Holds, Reason::Served),
+        ),
+    ];
+    for (name, tweak, steps, (part, stand, reason)) in rows {
+        let mut observed = untouched();
+        tweak(&mut observed);
+        let plan = present_adopting(&observed, Some(PREVIOUS));
+        assert_eq!(words(&plan), steps, "{name}: {:?}", plan.verdicts);
+        let verdict = plan.verdicts.iter().find(|v| v.part == part).unwrap();
+        assert_eq!((verdict.stand, verdict.reason), (stand, reason), "{name}: {verdict:?}");
+        let named = verdict.note.contains("spec.database.adopt.previousUid");
+        assert_eq!(named, matches!(reason, Reason::AdoptionRefused | Reason::Retained), "{name}: {}", verdict.note);
+    }
+}
+
+#[test]
+fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
+    for (tweak, version) in [(retained as Tweak, 2), (archived, 5)] {
+        let mut observed = untouched();
+        tweak(&mut observed);
+        let plan = present_adopting(&observed, Some(PREVIOUS));
+        let [_, TenantStep::Adopt(adoption), TenantStep::CreateKeys { ring }, TenantStep::PutEntry { entry, .. }] =
+            &plan.steps[..]
+        else {
+            panic!("{:?}", plan.steps)
+        };
+        assert_eq!(adoption.incarnation, archive(PREVIOUS).incarnation);
+        assert_eq!((entry.incarnation, entry.state), (adoption.incarnation, TenantState::Active));
+        assert_eq!((&adoption.schema, &entry.database.schema), (&"at_alpha".to_owned(), &"at_alpha".to_owned()));
+        assert_eq!((ring.version(), ring.mark()), (version, adoption.ring.clone()), "it follows the last ring");
+        match &adoption.source {
+            AdoptionSource::Retained { since } => assert_eq!(*since, row(RowState::Retained).state_since),
+            AdoptionSource::Archived { schema, replaces, .. } => {
+                assert_eq!(schema, "at_alpha_00000000007");
+                assert_eq!(*replaces, Some(adoption.incarnation), "in place of the tombstone");
+                assert_eq!(adoption.cell.0, 3);
+            }
+        }
+        let status = project(Some(&observed), &plan, &super::stage::all_done(&plan), &TenantStatus::default(), false);
+        assert_eq!(status.database.unwrap().incarnation, adoption.incarnation.to_string());
+    }
+}
+
+/// What there would be to take is told to the namespace it belonged to.
+#[test]
+fn archives_of_other_namespaces_are_not_named() {
+    let mut observed = untouched();
+    archived(&mut observed);
+    let facts = facts_of(&mut observed);
+    facts.archives[0].namespace = "b".to_owned();
+    let note = |o: &ObservedTenant| {
+        let plan = present_adopting(o, Some("uid-unknown"));
+        plan.verdicts[0].note.clone()
+    };
+    let text = note(&observed);
+    assert!(text.contains("uid-third") && !text.contains(PREVIOUS), "{text}");
+    println!("{text}");
+    facts_of(&mut observed).archives.remove(1);
+    assert!(!note(&observed).contains("archives"), "{}", note(&observed));
+}
+
+/// A refused Tenant is terminal: a person has to write something else.
+#[test]
+fn a_refused_adoption_is_stalled() {
+    let observed = untouched();
+    let plan = present_adopting(&observed, Some(PREVIOUS));
+    let status = project(Some(&observed), &plan, &super::stage::all_done(&plan), &TenantStatus::default(), false);
+    let reason = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
+    assert_eq!(reason(Part::Ready), Some(("False", "AdoptionRefused")));
+    assert_eq!(reason(Part::Stalled), Some(("True", "AdoptionRefused")));
+    assert!(status.database.is_none() && installation().schema_version == 1);
+}
