@@ -34,6 +34,8 @@ mod clients;
 mod counters;
 #[path = "operator/data.rs"]
 mod data;
+#[path = "operator/deletions.rs"]
+mod deletions;
 #[path = "operator/fleet.rs"]
 mod fleet;
 #[path = "operator/leftovers.rs"]
