@@ -1,8 +1,18 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
-    archives, context::Context, identity::Identity, instance::Supervisor, leader::Elector, leftovers, retry::backoff,
-    scheduler::Scheduler, telemetry::OperatorMetrics, watches, worker::work,
+    archives,
+    context::Context,
+    identity::Identity,
+    instance::Supervisor,
+    leader::Elector,
+    leftovers,
+    plan_door::{Door, Limits},
+    retry::backoff,
+    scheduler::Scheduler,
+    telemetry::OperatorMetrics,
+    watches,
+    worker::work,
 };
 use crate::{
     clock::Clock,
@@ -14,6 +24,7 @@ use crate::{
             fence::Fence,
             lease::LeaderLease,
             replicas::{Board, Source},
+            review::Reviews,
         },
         live::{LiveWorld, Parts},
         postgres::Database,
@@ -44,9 +55,11 @@ const LONGEST_START_PAUSE: Duration = Duration::from_secs(5);
 /// Why the operator ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The health listener could not be opened.
-    #[error("httpAddress {address} can't be listened on")]
+    /// A listener could not be opened.
+    #[error("{setting} {address} can't be listened on")]
     Listen {
+        /// The setting that names it.
+        setting: &'static str,
         /// The address.
         address: std::net::SocketAddr,
         /// Why.
@@ -100,8 +113,7 @@ pub async fn run(
     let stage = Stage::default();
     let gate = Gate::new(Database::new(settings.database.clone()));
     let own = OperatorMetrics::new(&metrics);
-    let address = settings.http_address;
-    let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let listener = listen("httpAddress", settings.http_address).await?;
     let (collector, context_slot) = collector(&own, &gate, &fence);
     let readiness = stage.clone();
     let health = Health::new(metrics, move || readiness.readiness()).with_collector(collector);
@@ -109,6 +121,20 @@ pub async fn run(
 
     let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
     let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
+    let door = Door {
+        context: Arc::clone(&context_slot),
+        reviews: Reviews::new(client.clone()),
+        audiences: settings.plan.audiences.clone().into(),
+        lease: lease.clone(),
+        limits: Arc::new(Limits::new(clock.clone())),
+    };
+    let plans = match settings.plan.http_address {
+        Some(address) => {
+            let listener = listen("plan.httpAddress", address).await?;
+            Some(tokio::spawn(serve(listener, door.router(), std::future::pending())))
+        }
+        None => None,
+    };
     let renew = Duration::from_secs(settings.leader_election.renew_seconds);
     let elector = Elector::new(lease, identity.name.clone(), settings.lease(), renew, clock.clone(), fence.clone());
 
@@ -146,7 +172,12 @@ pub async fn run(
         elector.release().await;
     }
     server.abort();
+    plans.iter().for_each(tokio::task::JoinHandle::abort);
     result
+}
+
+async fn listen(setting: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { setting, address, source })
 }
 
 fn lost_leadership(kept: Result<&'static str, tokio::task::JoinError>) -> RunError {

@@ -222,7 +222,7 @@ impl LiveWorld {
         self.changed(self.gate.database.perform_create_cell(cell, &password, &self.database_fence()).await)
     }
 
-    fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
+    pub(super) fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
         let settings = self.gate.database.settings();
         let (host, port) = settings.agent_api_address();
         CellEntry {

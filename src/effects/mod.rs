@@ -8,4 +8,5 @@ pub mod live;
 mod live_agent;
 mod live_tenant;
 pub mod postgres;
+pub mod rehearsal;
 pub mod world;

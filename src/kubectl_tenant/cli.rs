@@ -6,6 +6,7 @@ use super::{
     data::{EraseArgs, ExportArgs, erase, export},
     error::PluginError,
     observe::{observe_existing, observe_facts, observe_ring},
+    plan::{PlanArgs, plan},
     report::project_report,
     rotate::{RotateArgs, rotate},
     suspend::suspend,
@@ -99,6 +100,8 @@ enum Verb {
         #[command(flatten)]
         erase: EraseArgs,
     },
+    /// Show what the operator would do for Tenants, every request and all SQL, without doing it
+    Plan(PlanArgs),
     /// Wait until a Tenant is ready or deleted
     Wait {
         /// Name of the Tenant
@@ -192,6 +195,12 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
         Verb::Resume { name, timeout } => told(suspend(&cluster, &name, false, timeout).await),
         Verb::Export { name, export: args } => export(&cluster, &name, &args).await,
         Verb::Erase { name, erase: args } => erase(&cluster, &name, &args).await,
+        Verb::Plan(args) => {
+            let (text, stuck) = plan(&cluster, &args).await?;
+            let Some(stuck) = stuck else { return Ok(text) };
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Err(stuck)
+        }
         Verb::Wait { name, goal, timeout } => {
             let word = told(wait(&cluster, &name, goal, timeout).await)?;
             Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP))

@@ -10,6 +10,8 @@
 //! | `report` | what was read, as one document (`-o json`, `-o yaml`) |
 //! | `tree` | the document as text |
 //! | `rotate` | rotating and revoking keys: an annotation, and waiting for what it asks |
+//! | `plan`, `plan_text` | what would be done for a Tenant: which ones, and the answer as text |
+//! | `door` | the way to the operator, and the token that opens it |
 //! | `suspend` | taking a tenant out of service and bringing it back |
 //! | `token` | a short-lived token from the tenant's own key |
 //! | `verdict` | what `wait` makes of one state of a Tenant |
@@ -20,8 +22,11 @@ mod api;
 mod cli;
 mod cluster;
 mod data;
+mod door;
 mod error;
 mod observe;
+mod plan;
+mod plan_text;
 mod report;
 mod rotate;
 mod suspend;

@@ -13,6 +13,7 @@ mod keys;
 pub mod ledger;
 pub mod observed;
 pub mod progress;
+pub mod rehearsal;
 pub mod step;
 mod suspend;
 pub mod tenant;

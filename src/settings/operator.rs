@@ -38,8 +38,21 @@ pub struct OperatorSettings {
     pub signer_grace_seconds: u64,
     /// Address of health and metrics.
     pub http_address: SocketAddr,
+    /// Where plans can be asked for.
+    pub plan: PlanSettings,
     /// Logs.
     pub log: LogSettings,
+}
+
+/// Where plans can be asked for (`kubectl tenant plan`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanSettings {
+    /// Address; `None`: nowhere.
+    pub http_address: Option<SocketAddr>,
+    /// Whom a token has to be made for, one of these; empty: the API server itself, so that its users' own tokens are
+    /// taken. The door speaks plain HTTP: such tokens want TLS in front of it.
+    pub audiences: Vec<String>,
 }
 
 /// How one of several operators is chosen.
@@ -128,6 +141,7 @@ impl Default for OperatorSettings {
             ack_timeout_seconds: 60,
             signer_grace_seconds: 300,
             http_address: SocketAddr::from(([0, 0, 0, 0], 8081)),
+            plan: PlanSettings { http_address: None, audiences: vec!["agent-tenancy.dev/plan".to_owned()] },
             log: LogSettings::default(),
         }
     }
@@ -146,6 +160,9 @@ impl Settings for OperatorSettings {
         within("signerGraceSeconds", self.signer_grace_seconds, 0, 86_400)?;
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
+        if self.plan.audiences.iter().any(String::is_empty) {
+            return Err("plan.audiences: must not hold an empty text".to_owned());
+        }
         if self.registry_namespace.is_empty() {
             return Err("registryNamespace: must not be empty".to_owned());
         }

@@ -1,6 +1,6 @@
 //! The provider `OpenAICompatible` against a real local server that notes what it got.
 
-use super::stage::{Stage, agent, token};
+use super::stage::{Stage, agent, token, token_with};
 use crate::setup;
 use axum::{
     Json, Router,
@@ -111,6 +111,25 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 7);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
+}
+
+/// Nothing of the answer is stored any more; it is counted, and the client gets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_after_the_user_was_erased() {
+    let (stage, notes) = stage().await;
+    let address = stage.listen().await;
+    let url = format!("http://{address}/api/v1/tenants/acme");
+    let asked = reqwest::Client::new().post(format!("{url}/chat")).bearer_auth(token("acme", "ann"));
+    let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
+    while notes.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let right = token_with("acme", "admin", |claims| claims["scope"] = json!("data:erase"));
+    let erased = reqwest::Client::new().delete(format!("{url}/users/ann")).bearer_auth(right).send().await.unwrap();
+    assert_eq!(erased.json::<Value>().await.unwrap(), json!({"conversations": 1, "messages": 1, "renamed": 0}));
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
 }
 
 /// The answer can't be stored any more; the client is told why, and the question stays.

@@ -198,6 +198,31 @@ fn options_make_their_objects() {
     );
 }
 
+/// Without `plan.enabled` nothing of it is there; with it, whatever the door needs, and no more.
+#[test]
+fn the_door_for_plans_is_closed_unless_it_is_asked_for() {
+    for (variant, objects) in variants() {
+        let open = variant == "everything";
+        let named: Vec<_> = names(&objects).into_iter().filter(|name| name.ends_with("-plan")).collect();
+        let expected = [
+            "ClusterRole/demo-agent-tenancy.system-operator-plan",
+            "ClusterRoleBinding/demo-agent-tenancy.system-operator-plan",
+            "Service/demo-agent-tenancy-operator-plan",
+        ];
+        let mut found = named.clone();
+        found.sort();
+        assert_eq!(found, if open { expected.to_vec() } else { Vec::new() }, "{variant}");
+        let settings: Value =
+            serde_yaml::from_str(&config(&objects, "demo-agent-tenancy-operator", "operator.yaml")).unwrap();
+        assert_eq!(settings["plan"]["httpAddress"].as_str(), open.then_some("0.0.0.0:8082"), "{variant}");
+        assert_eq!(objects.iter().any(|object| object.to_string().contains("tokenreviews")), open, "{variant}");
+    }
+    let (_, objects) = variants().pop().unwrap();
+    let ports = |name: &str| find(&objects, "NetworkPolicy", name)["spec"]["ingress"].to_string();
+    assert!(ports("demo-agent-tenancy-operator").contains("\"plan\""));
+    assert!(!ports("demo-agent-tenancy-agent-api").contains("\"plan\""));
+}
+
 /// Selectors can't be changed later, so they hold nothing that a value could change.
 #[test]
 fn selectors_match_their_pods_and_nothing_else() {

@@ -68,6 +68,8 @@ fn render_variants() -> Vec<(&'static str, Vec<Value>)> {
     let everything = [
         "--set-json",
         r#"operator.podDisruptionBudget.enabled=true,networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true"#,
+        "--set",
+        "plan.enabled=true",
         "--set-json",
         r#"database.caSecret={"name":"ca"},operator.replicas=2,commonLabels={"team":"platform"}"#,
         "--set-json",

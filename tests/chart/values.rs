@@ -42,6 +42,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("database.archiveSeconds=59", "/database/archiveSeconds"),
     ("database.passwordSecret.key=\"a/b\"", "/database/passwordSecret/key"),
     ("database.password=\"hunter2\"", "password"),
+    ("plan.enabled=\"yes\"", "/plan/enabled"),
     ("networkPolicy.apiServerPorts=[\"https\"]", "/networkPolicy/apiServerPorts/0"),
     ("metrics.serviceMonitor.interval=\"often\"", "/metrics/serviceMonitor/interval"),
     ("imagePullSecrets=[\"pull\"]", "/imagePullSecrets/0"),

@@ -111,6 +111,9 @@ app.kubernetes.io/component: {{ .component }}
   "ackTimeoutSeconds" $v.operator.ackTimeoutSeconds
   "httpAddress" "0.0.0.0:8081"
   "log" $v.operator.log -}}
+{{- if $v.plan.enabled }}
+{{- $_ := set $config "plan" (dict "httpAddress" "0.0.0.0:8082") }}
+{{- end }}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.operator.config)) }}
 {{- end }}
 

@@ -185,13 +185,15 @@ pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Option<Asked
     Ok(Some(Asked { agent: row.try_get(0)?, settings, history }))
 }
 
-/// Stores an answer with its id and text, and its usage; the question becomes `answered`.
+/// Stores an answer with its id and text, and its usage; the question becomes `answered`. Where the conversation was
+/// erased meanwhile only the usage is stored.
 pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str) -> Result<(), sqlx::Error> {
     let (connection, query) = at.query(
         "WITH question AS (UPDATE messages SET status = 'answered' WHERE id = $1 RETURNING id), \
          answer AS (INSERT INTO messages \
             (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-            VALUES ($10, $2, $4, 'assistant', 'complete', $11, $5, $7, $3) RETURNING id) \
+            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversations c WHERE c.id = $2 \
+            RETURNING id) \
          INSERT INTO usage \
             (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
             VALUES ($3, $4, $5, $6, $7, $8, $9, 'ok')",

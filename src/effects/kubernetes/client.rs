@@ -65,7 +65,7 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Count<S> {
 }
 
 /// Resources as they stand in paths; anything else is `other`.
-const RESOURCES: [&str; 10] = [
+const RESOURCES: [&str; 12] = [
     "tenants",
     "agentconfigs",
     "secrets",
@@ -76,6 +76,8 @@ const RESOURCES: [&str; 10] = [
     "events",
     "namespaces",
     "customresourcedefinitions",
+    "tokenreviews",
+    "subjectaccessreviews",
 ];
 
 fn labels(method: &Method, uri: &Uri) -> RequestLabels {

@@ -11,5 +11,6 @@ pub mod lease;
 pub mod objects;
 pub mod registry;
 pub mod replicas;
+pub mod review;
 pub mod revisions;
 pub mod watch;

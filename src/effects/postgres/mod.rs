@@ -9,6 +9,7 @@
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
 //! | `script` | the text that every transaction starts with |
+//! | `rehearse` | keeping changes instead of sending them, for those who want to see them first |
 
 mod adopt;
 mod allocator;
@@ -19,6 +20,7 @@ mod error;
 mod instance;
 mod ledger;
 mod pool;
+mod rehearse;
 mod script;
 pub mod sqlstate;
 mod tenant;
@@ -49,6 +51,8 @@ pub struct Database {
     settings: InstanceSettings,
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
+    /// Changes are kept here instead of sent.
+    unsent: Option<rehearse::Unsent>,
 }
 
 impl Database {
@@ -56,7 +60,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells }
+        Self { settings, pool, cells, unsent: None }
     }
 
     /// Its settings.
@@ -99,7 +103,13 @@ impl Database {
             write(&mut script)?;
             Ok(script.into_text())
         };
-        self.pool.run(step, access, render).await
+        match (&self.unsent, access) {
+            (Some(unsent), Access::Change) => {
+                unsent.keep(&render(self.pool.server())?);
+                Ok(Vec::new())
+            }
+            (Some(_), Access::Read) | (None, _) => self.pool.run(step, access, render).await,
+        }
     }
 }
 

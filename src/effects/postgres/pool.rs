@@ -17,7 +17,7 @@ use sqlx::{
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -72,17 +72,24 @@ pub(super) struct Pool {
     permits: Semaphore,
     idle: Mutex<Vec<Held>>,
     round_trips: AtomicU64,
+    /// `server_version_num` of the server that was last talked to; 0 before.
+    version: AtomicU32,
 }
 
 impl Pool {
     pub(super) fn new(settings: InstanceSettings) -> Self {
         let permits = Semaphore::new(settings.max_connections as usize);
-        Self { settings, permits, idle: Mutex::default(), round_trips: AtomicU64::new(0) }
+        Self { settings, permits, idle: Mutex::default(), round_trips: AtomicU64::new(0), version: AtomicU32::new(0) }
     }
 
     /// Messages sent so far, logins and signs of life apart.
     pub(super) fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// The server that was last talked to.
+    pub(super) fn server(&self) -> Server {
+        Server { version: self.version.load(Ordering::Relaxed) }
     }
 
     /// Sends statements as one message, which is one transaction, and returns every row of every result.
@@ -122,6 +129,7 @@ impl Pool {
         };
         let mut held = self.take(step).await.map_err(|error| (error, false))?;
         let version = held.connection.server_version_num().unwrap_or_default();
+        self.version.store(version, Ordering::Relaxed);
         let text = match render(Server { version }) {
             Ok(text) => text,
             Err(error) => {

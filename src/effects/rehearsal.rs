@@ -1,0 +1,274 @@
+//! The world as it is, in which nothing is done: reads are real, each step is told as the requests and statements that
+//! it would send, and counts as done.
+
+use super::{
+    error::EffectError,
+    live::LiveWorld,
+    world::{TenantScope, World},
+};
+use crate::{
+    api::{TenantStatus, names},
+    domain::{
+        class::ErrorClass,
+        entry::{Entry, cell_entry_name},
+        ident::{CellNumber, ObjectId, Uid, Version},
+        keyring::Keyring,
+        keys::KeyBytes,
+    },
+    plan::{
+        observed::{Fresh, KeysView, ObservedTenant, Seen},
+        rehearsal::{REDACTED, RehearsedRequest, RehearsedStep, render_sentence},
+        step::{Done, TenantStep},
+    },
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+/// See the file's description. For one pass of one Tenant.
+pub struct RehearsalWorld {
+    /// Its database keeps changes instead of sending them.
+    live: LiveWorld,
+    told: Mutex<Told>,
+}
+
+/// What was told in a rehearsal.
+#[derive(Default)]
+pub struct Told {
+    /// The steps, in order.
+    pub steps: Vec<RehearsedStep>,
+    /// The status that would be written.
+    pub status: Option<TenantStatus>,
+    /// What has another value each time, or is a secret, and what is shown instead.
+    masks: Vec<(Zeroizing<String>, &'static str)>,
+}
+
+impl Told {
+    /// Puts `<…>` in place of what is drawn anew for each pass, and of every secret that was seen.
+    pub fn mask(&self, mut text: String) -> String {
+        for (found, shown) in &self.masks {
+            text = text.replace(found.as_str(), shown);
+        }
+        text
+    }
+
+    fn hide(&mut self, secret: &KeyBytes) {
+        let plain = std::str::from_utf8(secret.expose()).ok().filter(|text| text.len() >= 16).map(str::to_owned);
+        let texts = [Some(BASE64_STANDARD.encode(secret.expose())), plain];
+        self.masks.extend(texts.into_iter().flatten().map(|text| (Zeroizing::new(text), REDACTED)));
+    }
+
+    fn note_fresh(&mut self, fresh: &Fresh) {
+        self.hide(&fresh.password);
+        if fresh.key.algorithm.is_symmetric() {
+            self.hide(&fresh.key.verifying);
+        } else {
+            let public = BASE64_STANDARD.encode(fresh.key.verifying.expose());
+            self.masks.push((Zeroizing::new(public), "<new public key>"));
+        }
+        fresh.key.private.iter().for_each(|private| self.hide(private));
+        let drawn = [(fresh.incarnation.to_string(), "<new incarnation>"), (fresh.key.kid.to_string(), "<new kid>")];
+        self.masks.extend(drawn.map(|(found, shown)| (Zeroizing::new(found), shown)));
+    }
+
+    fn note_ring(&mut self, ring: &Keyring) {
+        ring.keys().iter().filter_map(|key| key.signing_bytes()).for_each(|bytes| self.hide(bytes));
+    }
+}
+
+impl LiveWorld {
+    /// A rehearsal in this world.
+    pub fn rehearsing(&self) -> RehearsalWorld {
+        let mut live = self.clone();
+        live.gate.database = live.gate.database.rehearsing();
+        RehearsalWorld { live, told: Mutex::default() }
+    }
+}
+
+impl World<TenantScope> for RehearsalWorld {
+    async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
+        let observed = self.live.observe(scope).await;
+        let mut told = self.told();
+        told.note_fresh(&observed.fresh);
+        if let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &observed.keys {
+            told.note_ring(ring);
+        }
+        observed
+    }
+
+    async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
+        let requests = self.resolve_requests(scope, step)?;
+        match step {
+            TenantStep::CreateCell { cell, password } => self.keep_cell(*cell, password).await?,
+            // Each is one transaction and nothing else; the database in this world keeps it.
+            TenantStep::Provision(_)
+            | TenantStep::Adopt(_)
+            | TenantStep::PreventAdoption { .. }
+            | TenantStep::RepairDatabase { .. }
+            | TenantStep::RecordRing { .. }
+            | TenantStep::SuspendAccess { .. }
+            | TenantStep::ResumeAccess { .. }
+            | TenantStep::RevokeAccess { .. }
+            | TenantStep::CloseDatabase(_) => {
+                self.live.perform(scope, step).await?;
+            }
+            TenantStep::AddFinalizer
+            | TenantStep::CreateKeys { .. }
+            | TenantStep::ReplaceKeys { .. }
+            | TenantStep::PutEntry { .. }
+            | TenantStep::DeleteEntry { .. }
+            | TenantStep::DeleteKeys { .. }
+            | TenantStep::RemoveFinalizer
+            | TenantStep::WriteStatus(_)
+            | TenantStep::RecordEvent(_) => {}
+        }
+        let sql = self.live.gate.database.take_unsent();
+        let mut told = self.told();
+        if let TenantStep::WriteStatus(status) = step {
+            told.status = Some(status.as_ref().clone());
+        }
+        let ring = match step {
+            TenantStep::Provision(provision) => Some(&provision.ring),
+            TenantStep::Adopt(adoption) => Some(&adoption.ring),
+            _ => None,
+        };
+        let digest = ring.map(|ring| Zeroizing::new(ring.digest.clone()));
+        told.masks.extend(digest.map(|digest| (digest, "<digest of the new keyring>")));
+        told.steps.push(RehearsedStep { sentence: render_sentence(step), requests, sql });
+        // Which version an entry would have is not known; that one is awaited is.
+        let written = matches!(step, TenantStep::PutEntry { .. });
+        Ok(if written { Done::At(Version::default()) } else { Done::Plain })
+    }
+}
+
+impl RehearsalWorld {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was told.
+    pub fn into_told(self) -> Told {
+        self.told.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The roles of a cell, with a password that was drawn for this rehearsal, also where a login is published already.
+    async fn keep_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
+        self.live.open_database()?;
+        let database = &self.live.gate.database;
+        Ok(database.perform_create_cell(cell, password, &self.live.database_fence()).await?)
+    }
+
+    /// What a step asks of the API server.
+    fn resolve_requests(&self, scope: &TenantScope, step: &TenantStep) -> Result<Vec<RehearsedRequest>, EffectError> {
+        let object = &scope.object;
+        let request = match step {
+            TenantStep::AddFinalizer => tenant(object, "patch", "tenants", json!({ "add": names::TENANT_FINALIZER })),
+            TenantStep::RemoveFinalizer => {
+                tenant(object, "patch", "tenants", json!({ "remove": names::TENANT_FINALIZER }))
+            }
+            TenantStep::WriteStatus(status) => tenant(object, "patch", "tenants/status", json!({ "status": status })),
+            TenantStep::RecordEvent(notice) => {
+                tenant(object, "create", "events", json!({ "reason": notice.reason.as_str(), "note": notice.note }))
+            }
+            TenantStep::CreateKeys { ring } => secret(scope, "create", render_keys(ring)),
+            TenantStep::ReplaceKeys { ring, uid, version, .. } => {
+                secret(scope, "update", seen(uid, *version, render_keys(ring)))
+            }
+            TenantStep::DeleteKeys { uid, version } => secret(scope, "delete", seen(uid, *version, json!({}))),
+            TenantStep::PutEntry { entry, replace } => {
+                let verb = if replace.is_some() { "update" } else { "create" };
+                self.entry(verb, entry.tenant_id.entry_name(), render_entry(&Entry::Tenant(entry.clone())))
+            }
+            TenantStep::DeleteEntry { uid, version } => {
+                let name = scope.tenant_id.as_ref().map(|id| id.entry_name()).unwrap_or_default();
+                self.entry("delete", name, seen(uid, *version, json!({})))
+            }
+            TenantStep::CreateCell { cell, password } => {
+                let name = cell_entry_name(&self.live.gate.database.settings().name, *cell);
+                if self.live.registry.holds(&name) {
+                    return Ok(Vec::new());
+                }
+                let id = self.live.open_database()?;
+                let entry = Entry::Cell(self.live.cell_entry(*cell, id, password));
+                self.entry("create", name, render_entry(&entry))
+            }
+            TenantStep::Provision(_)
+            | TenantStep::Adopt(_)
+            | TenantStep::PreventAdoption { .. }
+            | TenantStep::RepairDatabase { .. }
+            | TenantStep::RecordRing { .. }
+            | TenantStep::SuspendAccess { .. }
+            | TenantStep::ResumeAccess { .. }
+            | TenantStep::RevokeAccess { .. }
+            | TenantStep::CloseDatabase(_) => return Ok(Vec::new()),
+        };
+        if request.name.is_empty() {
+            return Err(EffectError::new(ErrorClass::Bug, "a step on an entry without a name"));
+        }
+        Ok(vec![request])
+    }
+
+    fn entry(&self, verb: &str, name: String, content: Value) -> RehearsedRequest {
+        let namespace = self.live.registry.namespace().to_owned();
+        RehearsedRequest { verb: verb.to_owned(), resource: "secrets".to_owned(), namespace, name, content }
+    }
+}
+
+fn tenant(object: &ObjectId, verb: &str, resource: &str, content: Value) -> RehearsedRequest {
+    let (namespace, name) = (object.namespace.clone(), object.name.clone());
+    RehearsedRequest { verb: verb.to_owned(), resource: resource.to_owned(), namespace, name, content }
+}
+
+fn secret(scope: &TenantScope, verb: &str, content: Value) -> RehearsedRequest {
+    let (namespace, name) = (scope.object.namespace.clone(), scope.key_secret.clone());
+    RehearsedRequest { verb: verb.to_owned(), resource: "secrets".to_owned(), namespace, name, content }
+}
+
+/// Exactly the object that was seen.
+fn seen(uid: &Uid, version: Version, mut content: Value) -> Value {
+    content["preconditions"] = json!({ "uid": uid, "resourceVersion": version.to_string() });
+    content
+}
+
+/// The Secret with a keyring: its ids and states.
+fn render_keys(ring: &Keyring) -> Value {
+    let keys: Vec<Value> = ring
+        .keys()
+        .iter()
+        .map(|key| {
+            let key = &key.verifying;
+            json!({ "kid": key.kid, "algorithm": key.algorithm, "state": key.state, "key": REDACTED })
+        })
+        .collect();
+    let current = ring.current().map(|key| &key.verifying);
+    json!({ "data": {
+        names::CURRENT_KID: current.map(|key| &key.kid),
+        names::CURRENT_ALG: current.map(|key| key.algorithm.as_str()),
+        names::CURRENT_KEY: REDACTED,
+        names::RING: { "version": ring.version(), "keys": keys },
+    } })
+}
+
+/// An entry's document without its secrets: symmetric keys, passwords, API keys.
+fn render_entry(entry: &Entry) -> Value {
+    let document = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
+    let mut shown = match entry {
+        Entry::Tenant(entry) => document(serde_json::to_value(entry)),
+        Entry::Agent(entry) => document(serde_json::to_value(entry)),
+        Entry::Upstream(entry) => document(serde_json::to_value(entry)),
+        Entry::Cell(entry) => document(serde_json::to_value(entry)),
+    };
+    for secret in ["password", "apiKey"] {
+        if shown.get(secret).is_some() {
+            shown[secret] = json!(REDACTED);
+        }
+    }
+    for key in shown.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten() {
+        // Public keys are public; of an algorithm that nobody here knows nothing is shown.
+        if !matches!(key["algorithm"].as_str(), Some("EdDSA" | "ES256")) {
+            key["key"] = json!(REDACTED);
+        }
+    }
+    shown
+}

@@ -1,0 +1,129 @@
+//! A plan for people: numbered steps with the requests and the SQL of each, then what the Tenant would say of itself.
+
+use crate::plan::rehearsal::{Event, Rehearsal, RehearsedRequest};
+use std::fmt::Write as _;
+
+/// The plan as text.
+pub fn render_plan(rehearsal: &Rehearsal) -> String {
+    let Rehearsal { namespace, name, event, steps, then, error, conditions } = rehearsal;
+    let what = match event {
+        Event::Created => "if it is created",
+        Event::Updated => "if this is applied",
+        Event::None => "as it is",
+        Event::Deleted => "if it is deleted",
+    };
+    let mut out = format!("Tenant {namespace}/{name}, {what} (nothing is done now):\n");
+    if steps.is_empty() {
+        out.push_str("\n   Nothing to do.\n");
+    }
+    for (number, step) in steps.iter().enumerate() {
+        put(&mut out, format_args!("\n{}. {}\n", number + 1, step.sentence));
+        for request in &step.requests {
+            render_request(request, &mut out);
+        }
+        for sql in &step.sql {
+            out.push_str("   SQL, one transaction:\n");
+            indent(sql.trim_end(), 6, &mut out);
+        }
+    }
+    if let Some(error) = error {
+        put(&mut out, format_args!("\nHere it would end: {error}\n"));
+    }
+    if let Some(then) = then {
+        put(&mut out, format_args!("\nThen the operator {then}.\n"));
+    }
+    if !conditions.is_empty() {
+        out.push_str("\nConditions then:\n");
+        let width = conditions.iter().map(|c| c.type_.len()).max().unwrap_or_default();
+        for c in conditions {
+            put(&mut out, format_args!("   {:width$}  {:7}  {}: {}\n", c.type_, c.status, c.reason, c.message));
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn render_request(request: &RehearsedRequest, out: &mut String) {
+    let RehearsedRequest { verb, resource, namespace, name, content } = request;
+    put(out, format_args!("   {verb} {resource} {namespace}/{name}\n"));
+    // The status is mostly its conditions, which follow; an event was told in the sentence.
+    if !matches!(resource.as_str(), "tenants/status" | "events") && !content.is_null() {
+        indent(serde_yaml::to_string(content).unwrap_or_default().trim_end(), 6, out);
+    }
+}
+
+fn indent(text: &str, depth: usize, out: &mut String) {
+    for line in text.lines() {
+        let pad = if line.is_empty() { 0 } else { depth };
+        put(out, format_args!("{:pad$}{line}\n", ""));
+    }
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing into a String can't fail.
+    let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Condition, plan::rehearsal::RehearsedStep};
+    use serde_json::json;
+
+    #[test]
+    fn a_plan_reads_from_top_to_bottom() {
+        let request = |verb: &str, resource: &str, content| RehearsedRequest {
+            verb: verb.into(),
+            resource: resource.into(),
+            namespace: "shop".into(),
+            name: "acme".into(),
+            content,
+        };
+        let step = |sentence: &str, requests, sql: &[&str]| RehearsedStep {
+            sentence: sentence.into(),
+            requests,
+            sql: sql.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let condition: Condition = serde_json::from_value(json!({
+            "type": "Ready", "status": "Unknown", "reason": "Provisioning", "message": "being made",
+            "lastTransitionTime": "2030-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        let rehearsal = Rehearsal {
+            namespace: "shop".into(),
+            name: "acme".into(),
+            event: Event::Created,
+            steps: vec![
+                step("Make it", Vec::new(), &["BEGIN;\n\nSELECT 1;\n"]),
+                step("Publish it", vec![request("create", "secrets", json!({ "state": "active" }))], &[]),
+                step("Tell it", vec![request("patch", "tenants/status", json!({ "status": {} }))], &[]),
+            ],
+            then: Some("waits".into()),
+            error: None,
+            conditions: vec![condition],
+        };
+        let expected = "\
+Tenant shop/acme, if it is created (nothing is done now):
+
+1. Make it
+   SQL, one transaction:
+      BEGIN;
+
+      SELECT 1;
+
+2. Publish it
+   create secrets shop/acme
+      state: active
+
+3. Tell it
+   patch tenants/status shop/acme
+
+Then the operator waits.
+
+Conditions then:
+   Ready  Unknown  Provisioning: being made
+
+";
+        assert_eq!(render_plan(&rehearsal), expected);
+    }
+}
