@@ -7,6 +7,7 @@ mod database {
 
     mod archives;
     mod cost;
+    mod drift;
     mod isolation;
     mod life;
     mod outage;

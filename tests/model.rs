@@ -7,6 +7,7 @@ mod model {
     pub mod archives;
     pub mod crash;
     pub mod database;
+    pub mod drift;
     pub mod objects;
     pub mod operator;
     pub mod oracle;
@@ -16,6 +17,7 @@ mod model {
     pub mod scenarios;
     pub mod scenarios_agents;
     pub mod scenarios_archives;
+    pub mod scenarios_drift;
     pub mod scenarios_keys;
     pub mod scenarios_suspend;
     pub mod secrets;

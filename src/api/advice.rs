@@ -66,11 +66,11 @@ impl Reason {
             ),
             Self::Lost => advice(
                 "makes nothing and deletes nothing",
-                "restore the database from a backup; then everything goes on by itself",
+                "restore the database from a backup, and everything goes on by itself; or give up what is lost with the annotation of the message: the tenant then begins with nothing",
             ),
             Self::DatabaseChanged => advice(
                 "makes nothing in this database, for new Tenants neither",
-                "point `database.*` in the operator's settings at the right database, or restore it",
+                "point `database.*` in the operator's settings at the right database, or restore it; if it is lost for good, name it in `database.lostDatabaseId`, then annotate each Tenant as its message says",
             ),
             Self::Retained => advice(
                 "makes nothing over the kept data",
@@ -137,6 +137,18 @@ impl Reason {
                 "look at the replica that the message names: it may act on an old state until it ends",
             ),
             Self::DriftRepaired => advice("made it right", "find out who changes it by hand"),
+            Self::DriftNotRepairable => advice(
+                "repaired what its rights are enough for, looks again every 5 minutes",
+                "run the statements of the message as a superuser of the database",
+            ),
+            Self::LossAccepted => advice(
+                "makes the tenant anew, and keeps a schema that was left under the name that the event tells",
+                "drop the kept schema when nobody needs it; the annotation may stay",
+            ),
+            Self::EntryChanged => advice(
+                "nothing: without a valid spec it does not know what the entry has to say",
+                "make the spec valid, or put its last valid state back: the entry is written again at once",
+            ),
             Self::InternalError => advice("tries again every 5 minutes", "report it, with the operator's log"),
         }
     }

@@ -169,6 +169,12 @@ closed_words! {
         DataDeleted,
         /// Something outside the operator changed what it had made, and it was made right again.
         DriftRepaired,
+        /// Something outside the operator changed what it had made, and its rights are not enough to make it right: the message says what a superuser of the database has to run. The tenant is served meanwhile.
+        DriftNotRepairable,
+        /// A person gave up what was lost, by annotation: the tenant begins with nothing.
+        LossAccepted,
+        /// The registry entry was deleted or edited by hand, and can't be written again before the spec is valid; replicas keep serving what they loaded.
+        EntryChanged,
         /// A programming error of the operator; its log says more.
         InternalError,
     }

@@ -49,3 +49,6 @@ pub const PAUSED_ANNOTATION: &str = "agent-tenancy.dev/paused";
 /// Annotation on a Tenant that revokes keys at once: their kids, separated by commas. Kids that the ring does not hold
 /// are ignored, so it may stay.
 pub const REVOKE_ANNOTATION: &str = "agent-tenancy.dev/revoke-keys";
+/// Annotation on a Tenant that gives up lost data: the incarnation that is lost, or the id of the database that is. The
+/// tenant then begins with nothing, under a new incarnation; any other value, and this one afterwards, means nothing.
+pub const ACCEPT_LOSS_ANNOTATION: &str = "agent-tenancy.dev/accept-loss";

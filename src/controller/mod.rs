@@ -4,6 +4,7 @@ pub mod agent_pass;
 mod archives;
 mod broken;
 mod context;
+mod drift;
 pub mod identity;
 mod instance;
 mod leader;

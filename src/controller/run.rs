@@ -3,6 +3,7 @@
 use super::{
     archives,
     context::Context,
+    drift,
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
@@ -330,6 +331,10 @@ async fn lead(
     tokio::spawn(supervisor.run());
     tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
     tokio::spawn(archives::sweep(Arc::clone(&context), resync));
+    if settings.database.drift_seconds > 0 {
+        let period = Duration::from_secs(settings.database.drift_seconds.into());
+        tokio::spawn(drift::watch(Arc::clone(&context), period));
+    }
     tokio::spawn(announce_database(Arc::clone(&context), gate));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =

@@ -1,7 +1,7 @@
 //! What the operator counts.
 
 use super::pass::Outcome;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -48,6 +48,8 @@ pub struct OperatorMetrics {
     pub objects: Family<KindLabel, Gauge>,
     /// Replicas of the agent API that are ready.
     pub replicas: Gauge,
+    drifted: Gauge,
+    drift_look: FractionGauge,
 }
 
 impl OperatorMetrics {
@@ -65,6 +67,8 @@ impl OperatorMetrics {
             database_up: metrics.gauge("database_up", "1 while the database can be used"),
             objects: metrics.gauges("objects", "Objects looked after, by kind"),
             replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
+            drifted: metrics.gauge("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
+            drift_look: metrics.fraction("drift_look_seconds", "Time that the last look for drift took"),
         }
     }
 
@@ -83,6 +87,12 @@ impl OperatorMetrics {
     /// Counts an archive whose time is over: `dropped`, or `held` by something.
     pub fn archive_handled(&self, outcome: &'static str) {
         self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
+    }
+
+    /// Tells of a look for drift.
+    pub fn looked_for_drift(&self, found: usize, took: Duration) {
+        self.drifted.set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.drift_look.set(took.as_secs_f64());
     }
 
     /// Sets how many objects of a kind there are.

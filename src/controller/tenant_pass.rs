@@ -14,7 +14,8 @@ use crate::{
         observed::{Installation, ObservedTenant, Proof, Recorded},
         progress::Progress,
         step::TenantStep,
-        tenant::{plan_rejected, plan_tenant},
+        tenant::plan_tenant,
+        upkeep::{plan_rejected, was_provisioned},
         verdict::Verdict,
     },
     status::{TenantFacts, project_deeds, project_paused, project_rejection, project_tenant, project_unreadable},
@@ -46,8 +47,11 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let (plan, observed) = match resolve_intent(tenant, form, &scope, deleting) {
         Intent::Rejected(verdicts) => {
-            let finalizer = scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER);
-            (plan_rejected(verdicts, finalizer, &scope.recorded), None)
+            let observed = match was_provisioned(&scope.recorded) {
+                true => Some(world.observe(&scope).await),
+                false => None,
+            };
+            (plan_rejected(&scope.object.uid, verdicts, observed.as_ref()), observed)
         }
         Intent::Present(desired) => {
             let observed = world.observe(&scope).await;
@@ -163,7 +167,10 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         tenant_id: tenant_id(tenant),
         agents,
         finalizers: tenant.finalizers().to_vec(),
-        recorded: tenant.status.as_ref().map(resolve_recorded).unwrap_or_default(),
+        recorded: Recorded {
+            accepted_loss: tenant.annotations().get(names::ACCEPT_LOSS_ANNOTATION).cloned(),
+            ..tenant.status.as_ref().map(resolve_recorded).unwrap_or_default()
+        },
         key_secret: key_secret_name(&object.name),
         adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
         algorithm: tenant.spec.auth.algorithm,
@@ -202,6 +209,7 @@ fn resolve_recorded(status: &TenantStatus) -> Recorded {
         database_id: database.and_then(|d| d.database_id.parse().ok()).map(DatabaseId),
         incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
         served: status.served.as_ref().and_then(resolve_proof),
+        accepted_loss: None,
     }
 }
 

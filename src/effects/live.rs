@@ -149,6 +149,16 @@ impl LiveWorld {
         done.map_err(|error| self.database_error(error))
     }
 
+    /// The Tenants whose database objects look different from what was made; none while the database can't be asked.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn observe_drift(&self) -> Result<Vec<ObjectId>, EffectError> {
+        self.open_database()?;
+        let found = self.gate.database.observe_drift(&self.cluster_id).await.map_err(|e| self.database_error(e))?;
+        Ok(found.into_iter().map(|(_, object)| object).collect())
+    }
+
     /// Draws material; without it the database is left alone in this pass, and the status says why.
     pub(super) fn draw(&self, database: &mut DatabaseView, algorithm: Algorithm) -> Fresh {
         let (fresh, error) = entropy::draw_or_nothing(algorithm);

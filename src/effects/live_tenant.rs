@@ -74,9 +74,13 @@ impl World<TenantScope> for LiveWorld {
                 self.open_database()?;
                 self.changed(self.gate.database.perform_prevent_adoption(row, &self.database_fence()).await)
             }
-            TenantStep::RepairDatabase { row } => {
+            TenantStep::RepairDatabase { row, found } => {
                 let id = self.open_database()?;
-                self.changed(self.gate.database.perform_repair(row, id, &self.database_fence()).await)
+                self.changed(self.gate.database.perform_repair(row, found, id, &self.database_fence()).await)
+            }
+            TenantStep::SetAside { tenant_id, name, remains } => {
+                let (id, fence) = (self.open_database()?, self.database_fence());
+                self.changed(self.gate.database.perform_set_aside(tenant_id, name, remains, id, &fence).await)
             }
             TenantStep::CreateKeys { ring } => self.keys.perform_create(object, &scope.key_secret, ring).await,
             TenantStep::ReplaceKeys { ring, uid, version, change: _, acknowledged } => {

@@ -46,6 +46,7 @@ pub(super) fn judge_adoption(
         | Holding::Adoptable(_)
         | Holding::Unadoptable(_)
         | Holding::Lost(_)
+        | Holding::GivenUp(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => holding,
     }

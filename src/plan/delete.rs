@@ -157,7 +157,7 @@ fn close(
         // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an
         // earlier pass that arrives late checks the row it looked at, and finds the id closed.
         Holding::Nothing { replaces, .. } => finish(vec![close_now(None, replaces)], notices, observed),
-        Holding::Lost(_) => match row {
+        Holding::Lost(_) | Holding::GivenUp(_) => match row {
             Some(row) if row.uid != departing.object.uid => {
                 finish(vec![close_now(None, Some(row.incarnation))], notices, observed)
             }

@@ -8,7 +8,7 @@ use super::{
     verdict::{Stand, Verdict},
 };
 use crate::{
-    api::{ConditionType as Part, Reason},
+    api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
         entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
@@ -87,6 +87,10 @@ pub(super) fn plan_entry(
     match &observed.entry {
         Seen::Missing => {
             steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            // A tenant that was served had one; replicas ignored that it went.
+            if observed.recorded.served.is_some() && home.row.is_some() {
+                steps.push(repaired("deleted"));
+            }
             (written(), None)
         }
         Seen::Ours(view) if view.entry.as_ref().is_some_and(|old| says_the_same(old, &entry)) => {
@@ -94,7 +98,12 @@ pub(super) fn plan_entry(
             (verdict(Stand::Holds, Reason::Published, note), Some(view.version))
         }
         Seen::Ours(view) => {
+            let edited = match &view.entry {
+                Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
+                None => Some("damaged".to_owned()),
+            };
             steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            steps.extend(edited.as_deref().map(repaired));
             (written(), None)
         }
         Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
@@ -107,6 +116,40 @@ fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
     let aligned =
         TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
     aligned == *old
+}
+
+/// Which parts of an entry somebody changed: those that follow from a spec that did not change meanwhile, and keys of the
+/// same ring. Parts that the operator itself may have a reason to change are not named.
+fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
+    if (old.generation, old.incarnation) != (new.generation, new.incarnation) {
+        return String::new();
+    }
+    let place = |d: &EntryDatabase| {
+        (d.cell, d.schema.clone(), d.role.clone(), d.max_concurrent_transactions, d.statement_timeout_seconds)
+    };
+    let overrides =
+        |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
+    let same_ring = old.ring_version == new.ring_version;
+    let parts = [
+        ("owner", (&old.uid, &old.namespace, &old.name) != (&new.uid, &new.namespace, &new.name)),
+        ("state", old.state == TenantState::Deleting),
+        ("database", place(&old.database) != place(&new.database)),
+        ("agents", overrides(old) != overrides(new) || old.default_agent != new.default_agent),
+        ("mutable", old.mutable != new.mutable),
+        ("auth", old.auth != new.auth),
+        ("keys", same_ring && (&old.keys, &old.revoked_kids) != (&new.keys, &new.revoked_kids)),
+    ];
+    let edited: Vec<&str> = parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+    if edited.is_empty() { String::new() } else { format!("edited ({})", edited.join(", ")) }
+}
+
+/// Told once the entry is written again.
+fn repaired(what: &str) -> TenantStep {
+    TenantStep::RecordEvent(Notice {
+        kind: NoticeKind::Warning,
+        reason: Reason::DriftRepaired,
+        note: format!("the registry entry was {what} by hand, and was written again"),
+    })
 }
 
 /// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is made up

@@ -1,12 +1,18 @@
 //! Judging what the database holds for a tenant id: nothing, ours, somebody else's, or less than there was.
 
 use super::{
+    drift::{Drift, Finding, RightsError, find_lost_table, judge_access},
+    loss::{Remains, accepts, hint, judge_remains, lost_incarnation},
     observed::{
         CellOffer, DatabaseView, EntryView, LedgerFacts, LedgerRow, ObservedTenant, RowState, Seen, Unseen, render_mark,
     },
     step::Adoption,
 };
-use crate::domain::ident::{DatabaseId, Incarnation, Uid};
+use crate::domain::{
+    class::ErrorClass,
+    ident::{DatabaseId, Incarnation, Uid},
+    migrations::tenant_grants,
+};
 
 /// What the database holds for a tenant, judged for the Tenant with one UID.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +24,12 @@ pub enum Holding {
         /// The tombstone's incarnation.
         replaces: Option<Incarnation>,
     },
-    /// Ours. `whole` says that access and marks are as they should be.
+    /// Ours.
     Ours {
         /// Its row.
         row: LedgerRow,
-        /// Nothing to repair.
-        whole: bool,
+        /// What somebody changed; empty if everything is as it should be.
+        drift: Vec<Finding>,
     },
     /// Somebody else's; the text says whose.
     Foreign(String),
@@ -35,6 +41,8 @@ pub enum Holding {
     Unadoptable(String),
     /// Ours once, and now incomplete.
     Lost(String),
+    /// The same, and a person gave it up: what is left is in the way of beginning anew.
+    GivenUp(Remains),
     /// Another database.
     Changed(String),
     /// Could not be read.
@@ -56,12 +64,14 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
         DatabaseView::Changed { expected, found } => return Holding::Changed(changed_note(*expected, *found)),
         DatabaseView::Facts(facts) => facts,
     };
-    if let Some(expected) = observed.recorded.database_id.filter(|id| *id != facts.database_id) {
-        return Holding::Changed(changed_note(expected, Some(facts.database_id)));
+    let elsewhere = observed.recorded.database_id.filter(|id| *id != facts.database_id);
+    if let Some(expected) = elsewhere.filter(|id| !accepts(observed, id)) {
+        let note = changed_note(expected, Some(facts.database_id));
+        return Holding::Changed(format!("{note}{}", hint(&expected)));
     }
     match &facts.row {
         None => judge_without_row(uid, observed, facts),
-        Some(row) if row.uid == *uid => judge_own_row(row, facts),
+        Some(row) if row.uid == *uid => judge_own_row(row, observed, facts),
         Some(row) => match row.state {
             RowState::Active | RowState::Suspended | RowState::Deleting => Holding::Foreign(format!(
                 "the ledger gives this tenant id to Tenant {}/{} (UID {})",
@@ -73,8 +83,8 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
                 row.schema, row.namespace, row.name, row.uid
             )),
             // An older state of the database came back: it knows nothing of this Tenant yet.
-            RowState::Dropped if was_here(uid, observed) => {
-                Holding::Lost("the ledger knows only an earlier Tenant of this id".to_owned())
+            RowState::Dropped if was_here(uid, observed) && !gave_up(observed) => {
+                Holding::Lost(format!("the ledger knows only an earlier Tenant of this id{}", lost_hint(observed)))
             }
             RowState::Dropped if facts.role_mark.is_none() && facts.schema_mark.is_none() => {
                 Holding::Nothing { offer: facts.offer, replaces: Some(row.incarnation) }
@@ -103,33 +113,80 @@ fn was_here(uid: &Uid, observed: &ObservedTenant) -> bool {
     served || observed.recorded.incarnation.is_some()
 }
 
+/// Whether a person gave up the data that was recorded, or the whole database in which it was.
+fn gave_up(observed: &ObservedTenant) -> bool {
+    lost_incarnation(observed).is_some_and(|lost| accepts(observed, &lost))
+        || observed.recorded.database_id.is_some_and(|lost| accepts(observed, &lost))
+}
+
+fn lost_hint(observed: &ObservedTenant) -> String {
+    lost_incarnation(observed).map_or_else(String::new, |lost| hint(&lost))
+}
+
 fn judge_without_row(uid: &Uid, observed: &ObservedTenant, facts: &LedgerFacts) -> Holding {
-    if was_here(uid, observed) {
-        return Holding::Lost("the ledger row of this tenant is gone".to_owned());
+    let was_here = was_here(uid, observed);
+    if was_here && !gave_up(observed) {
+        return Holding::Lost(format!("the ledger row of this tenant is gone{}", lost_hint(observed)));
     }
     match (&facts.role_mark, &facts.schema_mark) {
         (None, None) => Holding::Nothing { offer: facts.offer, replaces: None },
-        _ => Holding::Foreign("a role or schema of this tenant's name exists without a ledger row".to_owned()),
+        _ => match lost_incarnation(observed).filter(|_| was_here).and_then(|lost| judge_remains(lost, None, facts)) {
+            Some(remains) => Holding::GivenUp(remains),
+            None => Holding::Foreign("a role or schema of this tenant's name exists without a ledger row".to_owned()),
+        },
     }
 }
 
-fn judge_own_row(row: &LedgerRow, facts: &LedgerFacts) -> Holding {
+fn judge_own_row(row: &LedgerRow, observed: &ObservedTenant, facts: &LedgerFacts) -> Holding {
     let mark = render_mark(facts.database_id, row.incarnation);
+    let given_up = accepts(observed, &row.incarnation);
     match row.state {
         RowState::Active | RowState::Suspended => {}
-        RowState::Deleting => return Holding::Ours { row: row.clone(), whole: true },
-        RowState::Retained | RowState::Dropped => return Holding::Ours { row: row.clone(), whole: true },
+        // What was left was put out of the way.
+        RowState::Dropped if given_up && facts.role_mark.is_none() && facts.schema_mark.is_none() => {
+            return Holding::Nothing { offer: facts.offer, replaces: Some(row.incarnation) };
+        }
+        RowState::Deleting | RowState::Retained | RowState::Dropped => {
+            return Holding::Ours { row: row.clone(), drift: Vec::new() };
+        }
     }
-    match (&facts.role_mark, &facts.schema_mark) {
-        (None, None) => Holding::Lost(format!("role and schema '{}' are gone", row.schema)),
-        (None, Some(_)) => Holding::Lost(format!("role '{}' is gone", row.role)),
-        (Some(_), None) => Holding::Lost(format!("schema '{}' is gone", row.schema)),
-        (Some(role), Some(schema)) if *role == mark && *schema == mark => {
-            let access = facts.membership == (row.state == RowState::Active);
-            Holding::Ours { row: row.clone(), whole: access && facts.grants_ok }
+    let lost = |what: String| match judge_remains(row.incarnation, Some(row), facts) {
+        Some(remains) if given_up => Holding::GivenUp(remains),
+        Some(_) | None => Holding::Lost(format!("{what}{}", hint(&row.incarnation))),
+    };
+    let (role, schema) = match (&facts.role_mark, &facts.schema_mark) {
+        (None, None) => return lost(format!("role and schema '{}' are gone", row.schema)),
+        (None, Some(_)) => return lost(format!("role '{}' is gone", row.role)),
+        (Some(_), None) => return lost(format!("schema '{}' is gone", row.schema)),
+        (Some(role), Some(schema)) => (role, schema),
+    };
+    // A mark that somebody took away is put back as long as the other one says whose this is.
+    let ours = |one: &String, other: &String| *one == mark || (one.is_empty() && *other == mark);
+    if !ours(role, schema) || !ours(schema, role) {
+        return Holding::Foreign(format!("role or schema '{}' carries another mark than the ledger", row.schema));
+    }
+    let mut drift = Vec::new();
+    for (found, missing) in [(Drift::SchemaMark, schema.is_empty()), (Drift::RoleMark, role.is_empty())] {
+        if missing {
+            drift.push(Finding { drift: found, mendable: true });
         }
-        (Some(_), Some(_)) => {
-            Holding::Foreign(format!("role or schema '{}' carries another mark than the ledger", row.schema))
+    }
+    let bug = |note: String| Holding::Unknown(Unseen { class: ErrorClass::Bug, note });
+    let (Some(access), grants) = (&facts.access, tenant_grants(row.schema_version)) else {
+        return bug("the database did not tell who has access".to_owned());
+    };
+    let grants = match grants {
+        Ok(grants) => grants,
+        Err(error) => return bug(error.to_string()),
+    };
+    if let Some(table) = find_lost_table(access, &grants) {
+        return lost(format!("table '{table}' of schema '{}' is gone", row.schema));
+    }
+    match judge_access(access, &row.role, row.state == RowState::Active, &grants) {
+        Ok(found) => {
+            drift.extend(found);
+            Holding::Ours { row: row.clone(), drift }
         }
+        Err(error @ RightsError(_)) => bug(error.to_string()),
     }
 }

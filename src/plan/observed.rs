@@ -1,5 +1,6 @@
 //! What one pass saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
 
+use super::drift::AccessFacts;
 use crate::domain::{
     ack::Replica,
     class::ErrorClass,
@@ -74,7 +75,7 @@ pub struct ObservedTenant {
     pub fresh: Fresh,
 }
 
-/// Facts that earlier passes recorded in status: evidence that something was there once.
+/// What the object itself tells: facts that earlier passes recorded in status, evidence that something was there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The database in which the tenant was provisioned.
@@ -83,6 +84,8 @@ pub struct Recorded {
     pub incarnation: Option<Incarnation>,
     /// The entry whose serving was proved.
     pub served: Option<Proof>,
+    /// What a person gives up for lost, by annotation: an incarnation or the id of a database.
+    pub accepted_loss: Option<String>,
 }
 
 /// What a proof of serving was about.
@@ -122,10 +125,8 @@ pub struct LedgerFacts {
     pub role_mark: Option<String>,
     /// The mark on the schema.
     pub schema_mark: Option<String>,
-    /// The access group of the row's cell is a member of the tenant's role: the agent API can become it.
-    pub membership: bool,
-    /// The tenant's role has USAGE of its schema and the rights on its tables that the migrations name.
-    pub grants_ok: bool,
+    /// Owners, rights and memberships of a tenant in use whose role and schema exist.
+    pub access: Option<AccessFacts>,
     /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
     /// suspended, else 0.
     pub open_transactions: i64,

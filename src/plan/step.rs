@@ -1,6 +1,10 @@
 //! The closed lists of steps. Each is idempotent, checks the ownership mark again, and is safe when its reply is lost.
 
-use super::observed::{LedgerRow, Seen};
+use super::{
+    drift::Drift,
+    loss::Remains,
+    observed::{LedgerRow, Seen},
+};
 use crate::{
     api::{AgentConfigStatus, DeletionPolicy, Notice, TenantStatus},
     domain::{
@@ -35,11 +39,24 @@ pub enum TenantStep {
         /// The row.
         row: LedgerRow,
     },
-    /// Makes right what drifted: grants and membership, which a suspended tenant must not have. Fails unless the row is
-    /// still this one, and in use, and the marks are its own.
+    /// Makes right what drifted on a tenant in use. Fails unless the row is still this one, and in that state, and the
+    /// marks are its own.
     RepairDatabase {
         /// The row of the tenant.
         row: LedgerRow,
+        /// What was found, in the order in which it is put right.
+        found: Vec<Drift>,
+    },
+    /// One transaction: what is left of a tenant that a person gave up makes way for a new one. Its row becomes a
+    /// tombstone, its schema is kept under another name, its role is dropped. Touches only what carries the mark of the
+    /// lost data.
+    SetAside {
+        /// The tenant.
+        tenant_id: TenantId,
+        /// Name of its schema and role.
+        name: String,
+        /// What is left.
+        remains: Remains,
     },
     /// Creates the signing Secret. One that exists is left alone: the step fails, and the next pass reads it.
     CreateKeys {

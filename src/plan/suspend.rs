@@ -75,6 +75,7 @@ fn suspend(
         | Holding::Adoptable(_)
         | Holding::Unadoptable(_)
         | Holding::Lost(_)
+        | Holding::GivenUp(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => {
             (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())

@@ -7,13 +7,15 @@ use super::{
     entry::plan_entry,
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
-    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Recorded, RowState, Seen},
+    loss::lost_incarnation,
+    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
     step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
+    upkeep::{plan_repair, plan_upkeep},
     verdict::{Stand, Verdict},
 };
 use crate::{
-    api::{ConditionType as Part, Reason},
+    api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
         entry::EntryDatabase,
@@ -49,17 +51,21 @@ fn plan_parts(
     let has_effects = has_effects(observed, &holding);
     let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
     if !accepted.lets_pass() {
-        let mut verdicts = vec![accepted];
-        verdicts.extend(standing_parts(desired, observed, &holding));
-        return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
+        let mut steps = finalizer(has_effects);
+        let database = plan_upkeep(holding, observed, &mut steps).unwrap_or_else(|| pending(Part::DatabaseReady));
+        let verdicts = [accepted, database].into_iter().chain(standing_tail(observed)).collect();
+        return Plan { steps, verdicts, awaits: None, wake_at: None };
     }
-    let mut steps = finalizer(true);
+    let mut steps = Vec::new();
     let (database, home) = plan_database(desired, observed, installation, holding, now, &mut steps);
     let mut verdicts = vec![accepted, database];
     let Some(home) = home else {
         verdicts.extend(standing_tail(observed));
-        return Plan { steps: finalizer(has_effects), verdicts, awaits: None, wake_at: None };
+        let wake_at = (!steps.is_empty()).then_some(now);
+        let steps = finalizer(has_effects).into_iter().chain(steps).collect();
+        return Plan { steps, verdicts, awaits: None, wake_at };
     };
+    steps.splice(0..0, finalizer(true));
     let keys = plan_keys(desired, observed, installation, &home, now, &mut steps);
     verdicts.push(keys.verdict);
     let Some(ring) = keys.ring else {
@@ -96,15 +102,9 @@ fn judge_spec_served(
     }
 }
 
-/// Plans a Tenant whose spec can't be had: nothing, but that the finalizer stays where something was made.
-pub fn plan_rejected(verdicts: Vec<Verdict>, finalizer: bool, recorded: &Recorded) -> Plan<TenantStep> {
-    let steps = if recorded.incarnation.is_some() && !finalizer { vec![TenantStep::AddFinalizer] } else { Vec::new() };
-    Plan { steps, ..Plan::nothing(verdicts) }
-}
-
 /// Whether there is, or was once, something of this Tenant outside the object.
 fn has_effects(observed: &ObservedTenant, holding: &Holding) -> bool {
-    matches!(holding, Holding::Ours { .. } | Holding::Lost(_))
+    matches!(holding, Holding::Ours { .. } | Holding::Lost(_) | Holding::GivenUp(_))
         || matches!(observed.entry, Seen::Ours(_))
         || matches!(observed.keys, Seen::Ours(_))
         || observed.recorded.incarnation.is_some()
@@ -141,6 +141,7 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
         | Holding::Adoptable(_)
         | Holding::Ours { .. }
         | Holding::Lost(_)
+        | Holding::GivenUp(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => {}
     }
@@ -183,24 +184,6 @@ fn runs_already(observed: &ObservedTenant, config: &Uid) -> bool {
 }
 
 /// What a pass that must not change anything can still say about the later parts.
-fn standing_parts(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Vec<Verdict> {
-    let database = match holding {
-        Holding::Ours { row, whole: true } if row.uid == desired.object.uid && row.state.in_use() => {
-            Verdict::new(Part::DatabaseReady, Stand::Holds, Reason::Provisioned, provisioned_note(&row.schema))
-        }
-        Holding::Ours { .. }
-        | Holding::Nothing { .. }
-        | Holding::Foreign(_)
-        | Holding::Retained(_)
-        | Holding::Adoptable(_)
-        | Holding::Unadoptable(_)
-        | Holding::Lost(_)
-        | Holding::Changed(_)
-        | Holding::Unknown(_) => pending(Part::DatabaseReady),
-    };
-    std::iter::once(database).chain(standing_tail(observed)).collect()
-}
-
 fn standing_tail(observed: &ObservedTenant) -> [Verdict; 3] {
     let keys = match &observed.keys {
         Seen::Ours(KeysView { ring: Ok(ring), .. }) => issued(ring, Stand::Holds),
@@ -233,7 +216,7 @@ fn pending(part: Part) -> Verdict {
     Verdict::new(part, Stand::Waits, Reason::Pending, "an earlier part has to be ready first")
 }
 
-fn provisioned_note(schema: &str) -> String {
+pub(super) fn provisioned_note(schema: &str) -> String {
     format!("schema '{schema}' is in place")
 }
 
@@ -268,6 +251,7 @@ fn plan_database(
             };
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
+            steps.extend(lost_incarnation(observed).map(begun_anew));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
         }
         Holding::Adoptable(adoption) => {
@@ -288,6 +272,13 @@ fn plan_database(
         Holding::Unadoptable(note) => {
             (verdict(Stand::Refused(ErrorClass::Conflict), Reason::AdoptionRefused, note), None)
         }
+        Holding::GivenUp(remains) => {
+            let note = "what is left of the lost data is put out of the way".to_owned();
+            let name = remains.row.as_ref().map(|row| row.schema.clone());
+            let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.prefix));
+            steps.push(TenantStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains });
+            (verdict(Stand::Waits, Reason::LossAccepted, note), None)
+        }
         Holding::Nothing { offer: None, .. } => {
             let note = "the database offers no cell".to_owned();
             (verdict(Stand::Unseen(ErrorClass::Transient), Reason::DatabaseUnavailable, note), None)
@@ -297,18 +288,13 @@ fn plan_database(
                 format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
             (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None)
         }
-        Holding::Ours { row, whole } => {
+        Holding::Ours { row, drift } => {
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
-            let note = provisioned_note(&row.schema);
             let home = Home::of_row(desired, installation, &row);
-            let stand = if whole { Stand::Holds } else { Stand::Doing };
-            if !whole {
-                steps.push(TenantStep::RepairDatabase { row: row.clone() });
-            }
-            if row.state == RowState::Suspended && !desired.suspend {
-                steps.push(TenantStep::ResumeAccess { row });
-            }
-            (verdict(stand, Reason::Provisioned, note), Some(home))
+            let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
+            let verdict = plan_repair(row, drift, &observed.database, steps);
+            steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
+            (verdict, Some(home))
         }
         Holding::Lost(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
         Holding::Changed(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::DatabaseChanged, note), None),
@@ -319,6 +305,15 @@ fn plan_database(
             (verdict(Stand::Unseen(unseen.class), reason, unseen.note), None)
         }
     }
+}
+
+/// Says that the tenant that a person gave up begins with nothing.
+fn begun_anew(lost: Incarnation) -> TenantStep {
+    TenantStep::RecordEvent(Notice {
+        kind: NoticeKind::Warning,
+        reason: Reason::LossAccepted,
+        note: format!("incarnation {lost} was given up; the tenant begins with nothing"),
+    })
 }
 
 /// The reason for a database that could not be used, by the class of its error.

@@ -52,6 +52,9 @@ pub struct InstanceSettings {
     /// How long one statement may wait for a lock.
     #[serde(default = "default_lock_seconds")]
     pub lock_timeout_seconds: u32,
+    /// How often all tenants are looked at for drift, by one query, in seconds (±20 %); 0 is never.
+    #[serde(default = "default_drift_seconds")]
+    pub drift_seconds: u32,
     /// The agent API connects here instead of to `host`; for a pooler.
     #[serde(default)]
     pub agent_api_host: Option<String>,
@@ -117,6 +120,9 @@ fn default_statement_seconds() -> u32 {
 fn default_lock_seconds() -> u32 {
     5
 }
+fn default_drift_seconds() -> u32 {
+    300
+}
 
 impl InstanceSettings {
     /// What is wrong with these settings, one sentence each, with the field's name.
@@ -145,6 +151,8 @@ impl InstanceSettings {
             (60..=315_360_000).contains(&self.archive_seconds),
             "archiveSeconds: must be from 60 to 315360000 (a minute to ten years)",
         );
+        let drift_ok = self.drift_seconds == 0 || (10..=86_400).contains(&self.drift_seconds);
+        unless(drift_ok, "driftSeconds: must be 0, or from 10 to 86400");
         for (value, field) in [
             (self.connect_timeout_seconds, "connectTimeoutSeconds"),
             (self.statement_timeout_seconds, "statementTimeoutSeconds"),

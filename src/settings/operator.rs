@@ -131,6 +131,7 @@ impl Default for OperatorSettings {
                 connect_timeout_seconds: 5,
                 statement_timeout_seconds: 30,
                 lock_timeout_seconds: 5,
+                drift_seconds: 300,
                 agent_api_host: None,
                 agent_api_port: None,
                 lost_database_id: None,

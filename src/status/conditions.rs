@@ -205,7 +205,7 @@ pub(super) fn condition(wanted: Wanted, previous: &[Condition], generation: i64,
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= MAX_MESSAGE {
         return text.to_owned();
     }
@@ -223,6 +223,8 @@ pub(super) fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> 
             (ConditionType::Ready, Status::False) | (ConditionType::DeletionBlocked, Status::True) => {
                 NoticeKind::Warning
             }
+            // `Ready` tells of the spec first, and of this nothing.
+            (ConditionType::Published, Status::False) if now.reason == Reason::EntryChanged => NoticeKind::Warning,
             _ => continue,
         };
         if news {

@@ -1,7 +1,7 @@
 //! Status of a Tenant.
 
 use super::{
-    conditions::{Sources, find, project},
+    conditions::{Sources, find, project, shorten},
     keys::{notice_of_ring, project_keys},
 };
 use crate::{
@@ -17,7 +17,9 @@ use crate::{
     plan::{
         Plan,
         acks::{Proof, prove_served},
+        drift::render_list,
         ledger::database_id,
+        loss::kept_name,
         observed::{DatabaseView, Installation, ObservedTenant, Seen},
         progress::Progress,
         step::TenantStep,
@@ -101,6 +103,7 @@ fn part_of(step: &TenantStep) -> Part {
         | TenantStep::Provision(_)
         | TenantStep::Adopt(_)
         | TenantStep::RepairDatabase { .. }
+        | TenantStep::SetAside { .. }
         | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
         TenantStep::SuspendAccess { .. } => Part::Suspended,
         TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordRing { .. } => {
@@ -120,8 +123,16 @@ fn part_of(step: &TenantStep) -> Part {
 fn notice_of(step: &TenantStep) -> Option<Notice> {
     let normal = |reason, note: String| Some(Notice { kind: NoticeKind::Normal, reason, note });
     match step {
-        TenantStep::RepairDatabase { row } => {
-            normal(Reason::DriftRepaired, format!("access to schema '{}' was made right again", row.schema))
+        TenantStep::RepairDatabase { row, found } => {
+            let note = format!("schema '{}': found and repaired: {}", row.schema, render_list(found.iter()));
+            Some(Notice { kind: NoticeKind::Warning, reason: Reason::DriftRepaired, note: shorten(&note) })
+        }
+        TenantStep::SetAside { tenant_id: _, name, remains } => {
+            let mut note = format!("what was left of incarnation {} was put out of the way", remains.incarnation);
+            if remains.schema {
+                note.push_str(&format!("; schema '{name}' is kept as '{}'", kept_name(name, remains.incarnation)));
+            }
+            Some(Notice { kind: NoticeKind::Warning, reason: Reason::LossAccepted, note })
         }
         TenantStep::CloseDatabase(close) => match (&close.row, close.policy) {
             (None, _) => None,

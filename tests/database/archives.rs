@@ -2,7 +2,7 @@
 
 use super::{
     life::{close, write_a_message},
-    setup::{CLUSTER, Instance, in_use, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
 };
 use agent_tenancy::{
     api::DeletionPolicy,
@@ -150,7 +150,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     for _ in 0..2 {
         database.perform_adopt(&right, &third, instance.id, fence).await.unwrap();
         let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
-        assert!(facts.membership && facts.grants_ok);
+        assert!(is_intact(&facts));
         assert_eq!((&facts.schema_mark, &facts.role_mark), (&mark, &mark));
         let now = facts.row.unwrap();
         assert_eq!((now.incarnation, now.uid, now.state), (row.incarnation, third.uid.clone(), RowState::Active));
@@ -233,7 +233,7 @@ async fn tables_brought_up_to_date(version: PgVersion) {
     let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since });
     instance.database.perform_adopt(&wanted, &object("acme"), instance.id, &instance.fence).await.unwrap();
     let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
-    assert!(facts.grants_ok && facts.membership);
+    assert!(is_intact(&facts));
     assert_eq!(facts.row.unwrap().schema_version, 1);
     write_a_message(&instance, &id).await.unwrap();
 }

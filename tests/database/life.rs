@@ -1,6 +1,6 @@
 //! A tenant's whole life: every step, and every step twice.
 
-use super::setup::{CLUSTER, Instance, in_use, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, in_use, is_intact, is_member, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -10,6 +10,7 @@ use agent_tenancy::{
     },
     effects::postgres::Look,
     plan::{
+        drift::{Drift, Place},
         observed::{LedgerRow, RowState, render_mark},
         step::{CloseDatabase, Provision},
     },
@@ -60,7 +61,7 @@ async fn create_to_drop(version: PgVersion) {
         let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         let mark = Some(render_mark(instance.id, wanted.incarnation));
         assert_eq!((&facts.role_mark, &facts.schema_mark), (&mark, &mark));
-        assert!(facts.membership && facts.grants_ok && facts.offer.is_none());
+        assert!(is_intact(&facts) && is_member(&facts) && facts.offer.is_none());
         let row = facts.row.unwrap();
         assert_eq!((row.state, &row.uid, row.incarnation), (RowState::Active, &owner.uid, wanted.incarnation));
     }
@@ -71,7 +72,7 @@ async fn create_to_drop(version: PgVersion) {
     for _ in 0..2 {
         database.perform_revoke_access(&row, &instance.fence).await.unwrap();
         let facts = database.observe_tenant(&id, Look::Deleting).await.unwrap();
-        assert!(!facts.membership);
+        assert!(!is_member(&facts));
         let now = facts.row.unwrap();
         assert_eq!(now.state, RowState::Deleting);
         assert_eq!(*since.get_or_insert(now.state_since), now.state_since, "the wait starts once");
@@ -98,14 +99,14 @@ async fn suspend_and_resume(version: PgVersion) {
     for _ in 0..2 {
         database.perform_suspend_access(&row, &instance.fence).await.unwrap();
         let facts = database.observe_tenant(&id, Look::Suspending).await.unwrap();
-        assert!(!facts.membership && facts.grants_ok && facts.offer.is_none());
+        assert!(!is_member(&facts) && is_intact(&facts) && facts.offer.is_none());
         let now = facts.row.unwrap();
         assert_eq!(now.state, RowState::Suspended);
         assert_eq!(*since.get_or_insert(now.state_since), now.state_since, "the wait starts once");
     }
     assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()));
     let suspended = instance.row(&id).await;
-    database.perform_repair(&suspended, instance.id, &instance.fence).await.unwrap();
+    database.perform_repair(&suspended, &[Drift::SchemaMark], instance.id, &instance.fence).await.unwrap();
     assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()), "a repair is no way back");
     let mark = RingMark { version: 2, digest: "second".to_owned() };
     database.perform_record_ring(&suspended, &mark, &instance.fence).await.unwrap();
@@ -115,7 +116,8 @@ async fn suspend_and_resume(version: PgVersion) {
         assert_eq!(instance.row(&id).await.state, RowState::Active);
         write_a_message(&instance, &id).await.unwrap();
     }
-    let late = database.perform_repair(&suspended, instance.id, &instance.fence).await.unwrap_err();
+    let late =
+        database.perform_repair(&suspended, &[Drift::SchemaMark], instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(late.sqlstate.as_deref(), Some("ATC01"), "what was planned for a suspended tenant comes too late");
 
     // From a suspended tenant straight to the end.
@@ -267,18 +269,21 @@ async fn repair(version: PgVersion) {
         ))
         .await;
     let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
-    assert!(!facts.grants_ok && !facts.membership && facts.schema_mark.as_deref() == Some(""));
+    assert!(!is_intact(&facts) && !is_member(&facts) && facts.schema_mark.as_deref() == Some(""));
+    let right =
+        Drift::RightLost { on: Place::Table("conversations".to_owned()), from: role.clone(), rights: vec!["INSERT"] };
+    let found = [Drift::SchemaMark, right, Drift::MemberLost];
     for _ in 0..2 {
-        database.perform_repair(&row, instance.id, &instance.fence).await.unwrap();
+        database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap();
         let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
-        assert!(facts.grants_ok && facts.membership);
+        assert!(is_intact(&facts));
         assert_eq!(facts.schema_mark, Some(render_mark(instance.id, row.incarnation)));
     }
     write_a_message(&instance, &id).await.unwrap();
 
     // What is gone is not made again.
     instance.as_admin(&format!("DROP SCHEMA \"{schema}\" CASCADE")).await;
-    let lost = database.perform_repair(&row, instance.id, &instance.fence).await.unwrap_err();
+    let lost = database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(lost.sqlstate.as_deref(), Some("ATC04"));
 }
 
@@ -290,7 +295,7 @@ async fn round_trips(version: PgVersion) {
     let (id, owner) = (tenant_id("acme"), object("acme"));
     database.observe_tenant(&id, Look::Serving).await.unwrap();
     database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await.unwrap();
-    assert!(database.observe_tenant(&id, Look::Serving).await.unwrap().membership);
+    assert!(is_member(&database.observe_tenant(&id, Look::Serving).await.unwrap()));
     let spent = database.round_trips() - before;
     println!("round trips of one tenant from nothing to confirmed: {spent}");
     assert_eq!(spent, 3);

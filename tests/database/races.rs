@@ -1,6 +1,6 @@
 //! Many at once, the wrong owner, the old leader, a connection that breaks: one outcome, nothing half-done.
 
-use super::setup::{CLUSTER, Instance, in_use, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -10,7 +10,7 @@ use agent_tenancy::{
         keys::KeyBytes,
     },
     effects::postgres::{Fence, Look, PgErrorKind},
-    plan::{observed::RowState, step::CloseDatabase},
+    plan::{drift::Drift, observed::RowState, step::CloseDatabase},
 };
 use devkit::PgVersion;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -179,7 +179,7 @@ async fn caller_gone(version: PgVersion) {
         assert_eq!(facts.row.is_some(), facts.role_mark.is_some() && facts.schema_mark.is_some());
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
         let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
-        assert!(facts.membership && facts.grants_ok);
+        assert!(is_intact(&facts));
     }
     let open = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}_operator_a' AND state LIKE 'idle in%'",
@@ -201,11 +201,18 @@ async fn old_leader(version: PgVersion) {
     let password = KeyBytes::new(b"new-password".to_vec());
     let refusals = [
         database.perform_provision(&instance.provision(&tenant_id("late")), &owner, id, old).await,
-        database.perform_repair(&row, id, old).await,
+        database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, old).await,
         database.perform_revoke_access(&row, old).await,
         database.perform_close(&drop_it(row.clone(), "acme"), &owner, id, old).await,
         database.perform_create_cell(CellNumber(1), &password, old).await,
-        database.perform_repair(&row, id, &Fence { cluster_id: "another".into(), epoch: Epoch(5) }).await,
+        database
+            .perform_repair(
+                &row,
+                &[Drift::RoleMark, Drift::SchemaMark],
+                id,
+                &Fence { cluster_id: "another".into(), epoch: Epoch(5) },
+            )
+            .await,
     ];
     for refused in refusals {
         let error = refused.unwrap_err();
@@ -214,7 +221,7 @@ async fn old_leader(version: PgVersion) {
     assert_eq!(instance.row(&tenant_id("acme")).await.state, RowState::Active);
     assert_eq!(instance.as_access(1, "SELECT 1").await, Ok(()), "the old password still holds");
     let new = Fence { epoch: Epoch(5), ..old.clone() };
-    database.perform_repair(&row, id, &new).await.unwrap();
+    database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, &new).await.unwrap();
 }
 
 async fn foreign_marks(version: PgVersion) {
@@ -226,7 +233,11 @@ async fn foreign_marks(version: PgVersion) {
         let step = drop_it(row.clone(), "acme");
         let refused = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Conflict, Some("ATC02")));
-        let refused = instance.database.perform_repair(&row, instance.id, &instance.fence).await.unwrap_err();
+        let refused = instance
+            .database
+            .perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], instance.id, &instance.fence)
+            .await
+            .unwrap_err();
         assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "nor is it overwritten");
         let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert_eq!(facts.row.as_ref().map(|r| r.state), Some(RowState::Active));
@@ -234,7 +245,11 @@ async fn foreign_marks(version: PgVersion) {
         instance.as_admin(&mark("NULL")).await;
         let refused = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "no mark is no permission to drop");
-        instance.database.perform_repair(&row, instance.id, &instance.fence).await.unwrap();
+        instance
+            .database
+            .perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], instance.id, &instance.fence)
+            .await
+            .unwrap();
     }
     // A schema or a role of a new tenant's name that somebody else made.
     for make in ["CREATE SCHEMA", "CREATE ROLE"] {

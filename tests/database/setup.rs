@@ -6,12 +6,13 @@ use agent_tenancy::{
         ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
-        migrations::{bootstrap_login, render_bootstrap},
+        migrations::{bootstrap_login, render_bootstrap, tenant_grants},
     },
     effects::postgres::{Database, Fence, Look},
     plan::{
+        drift::judge_access,
         instance::{InstancePlan, plan_instance},
-        observed::LedgerRow,
+        observed::{LedgerFacts, LedgerRow, RowState},
         step::Provision,
     },
     settings::database::{InstanceSettings, SslMode},
@@ -163,6 +164,18 @@ impl Instance {
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
         self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
     }
+}
+
+/// Whether the access group may become the tenant.
+pub fn is_member(facts: &LedgerFacts) -> bool {
+    facts.access.as_ref().is_some_and(|a| a.members.iter().any(|m| m.role == a.access && m.set))
+}
+
+/// Whether every part is as provisioning leaves it.
+pub fn is_intact(facts: &LedgerFacts) -> bool {
+    let (Some(access), Some(row)) = (&facts.access, &facts.row) else { return false };
+    let grants = tenant_grants(row.schema_version).unwrap();
+    judge_access(access, &row.role, row.state == RowState::Active, &grants).unwrap().is_empty()
 }
 
 pub fn tenant_id(name: &str) -> TenantId {

@@ -37,9 +37,11 @@ fn play(scenario: &Scenario, at: Option<(usize, Mode)>) -> (String, usize) {
     (end, count)
 }
 
-/// Every scenario, every effect, every mode, on all processors. The number of runs.
+/// Every scenario (or those with `MODEL_ONLY` in their name), every effect, every mode, on all processors. The number of
+/// runs.
 pub fn run_matrix() -> usize {
-    let all = all();
+    let only = std::env::var("MODEL_ONLY").unwrap_or_default();
+    let all: Vec<Scenario> = all().into_iter().filter(|scenario| scenario.name.contains(&only)).collect();
     let ends: Vec<(String, usize)> = all.iter().map(|scenario| play(scenario, None)).collect();
     let runs: Vec<(usize, usize, Mode)> = ends
         .iter()

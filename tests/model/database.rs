@@ -1,5 +1,6 @@
 //! The model's Postgres: each step is one transaction that checks fence, row and marks.
 
+use super::drift::{access_facts, mend};
 use super::state::{CELL_SIZE, Database, State, transient};
 use agent_tenancy::{
     api::DeletionPolicy,
@@ -12,6 +13,7 @@ use agent_tenancy::{
     },
     effects::{error::EffectError, world::TenantScope},
     plan::{
+        drift::Drift,
         observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
         step::{CloseDatabase, Done, Provision},
     },
@@ -53,8 +55,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
         database_id: database.id,
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),
-        membership: database.members.contains(&name),
-        grants_ok: database.grants.contains(&name),
+        access: row.as_ref().filter(|r| r.state.in_use()).map(|_| access_facts(database, &name)),
         open_transactions: if deleting || scope.suspend {
             database.open.get(&name).copied().unwrap_or_default()
         } else {
@@ -148,18 +149,13 @@ fn marked(database: &Database, row: &LedgerRow) -> bool {
     [database.roles.get(&row.role), database.schemas.get(&row.schema)].iter().flatten().all(|m| **m == mark)
 }
 
-pub fn repair(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
-    let found = hold(&mut state.database, row, &[row.state])?.state;
+pub fn repair(state: &mut State, row: &LedgerRow, found: &[Drift]) -> Result<Done, EffectError> {
+    hold(&mut state.database, row, &[row.state])?;
     let whole = state.database.roles.contains_key(&row.role) && state.database.schemas.contains_key(&row.schema);
     if !whole || !marked(&state.database, row) {
         return Err(conflict("role or schema is gone or carries another mark"));
     }
-    if found == RowState::Active {
-        state.database.members.insert(row.role.clone());
-    } else {
-        state.database.members.remove(&row.role);
-    }
-    state.database.grants.insert(row.role.clone());
+    mend(&mut state.database, row, found);
     state.wrote();
     Ok(Done::Plain)
 }
@@ -240,6 +236,7 @@ pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Res
         state.database.roles.remove(&row.role);
         state.database.schemas.remove(&row.schema);
         state.database.grants.remove(&row.role);
+        state.database.meddled.remove(&row.role);
         if !state.droppable.contains(&row.uid) {
             state.violation(format!("the data of {} was dropped though it was to be kept", wanted.tenant_id));
         }

@@ -3,6 +3,7 @@
 
 use super::{
     archives::kept_uids,
+    drift::Meddling,
     operator::{Mode, Operator, Part},
     oracle::assert_converged,
     run::{assert_rest, round, settle},
@@ -65,7 +66,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         1 => proptest::option::weighted(0.8, 0u8..3).prop_map(Action::Credential),
         3 => (0u8..5).prop_map(Action::Database),
         3 => (0usize..3, 0u8..7).prop_map(|(slot, what)| Action::Replica { slot, what }),
-        4 => (slot.clone(), 0u8..16).prop_map(|(slot, what)| Action::Hand { slot, what }),
+        4 => (slot.clone(), 0u8..24).prop_map(|(slot, what)| Action::Hand { slot, what }),
         3 => prop_oneof![1i64..5, Just(61), Just(400), Just(90_000)].prop_map(Action::Advance),
         4 => Just(Action::Acknowledge),
         1 => (slot.clone(), 0i64..3).prop_map(|(slot, open)| Action::Transactions { slot, open }),
@@ -206,6 +207,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
         12 => state.ask_revocation(&key),
         13 => state.vanish_tenant(&key),
         14 => state.vanish_agent(&agent_key(slot)),
+        15..=22 => state.meddle(&role, Meddling::ALL[usize::from(what) - 15]),
         _ => {
             state.registry.remove("cell-main-1");
         }
@@ -228,6 +230,7 @@ fn heal(operator: &Operator) {
     if state.replicas.is_empty() {
         state.join();
     }
+    state.take_superuser_away();
     state.delete_hopeless_keys();
 }
 

@@ -3,7 +3,7 @@
 use super::{
     operator::Operator,
     run::{round, settle},
-    scenarios_agents, scenarios_keys, scenarios_suspend,
+    scenarios_agents, scenarios_drift, scenarios_keys, scenarios_suspend,
     state::{Key, State},
     user::{agent_spec, key, tenant_spec},
 };
@@ -307,6 +307,9 @@ fn stories() -> Vec<Scenario> {
         Scenario::new("a replica holds a rotation", scenarios_keys::held_rotation),
         Scenario::new("keys edited, lost and put back by hand", scenarios_keys::keys_by_hand),
         Scenario::new("edited by hand", hand_edits),
+        Scenario::new("role, schema and tables changed by hand", scenarios_drift::meddled),
+        Scenario::new("lost and given up", scenarios_drift::given_up),
+        Scenario::new("lost, given up and deleted", scenarios_drift::given_up_and_deleted),
         Scenario::new("finalizer taken off, deleted: kept, and nothing served", |op| {
             created(op, Delete);
             op.state().strip_finalizer(&alpha());

@@ -1,5 +1,6 @@
 //! The model's world: what the API server, the registry, the database and the replicas hold.
 
+use super::drift::Meddling;
 use agent_tenancy::{
     api::{AgentConfig, Notice, Tenant},
     domain::{
@@ -75,6 +76,8 @@ pub struct Database {
     pub schemas: BTreeMap<String, String>,
     pub members: BTreeSet<String>,
     pub grants: BTreeSet<String>,
+    /// What people changed, by role.
+    pub meddled: BTreeMap<String, BTreeSet<Meddling>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
 }
@@ -101,6 +104,7 @@ impl Database {
             schemas: BTreeMap::new(),
             members: BTreeSet::new(),
             grants: BTreeSet::new(),
+            meddled: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }

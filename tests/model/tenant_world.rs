@@ -1,7 +1,7 @@
 //! `World<TenantScope>` over the model.
 
 use super::{
-    archives, database, objects,
+    archives, database, drift, objects,
     operator::{Operator, Part},
     registry, secrets,
     state::{CANARY, INSTANCE, State, transient},
@@ -96,7 +96,10 @@ impl World<TenantScope> for Operator {
                 self.database_effect(|s| archives::adopt(s, wanted, object))
             }
             TenantStep::PreventAdoption { row } => self.database_effect(|s| archives::prevent(s, row)),
-            TenantStep::RepairDatabase { row } => self.database_effect(|s| database::repair(s, row)),
+            TenantStep::RepairDatabase { row, found } => self.database_effect(|s| database::repair(s, row, found)),
+            TenantStep::SetAside { tenant_id, name, remains } => {
+                self.database_effect(|s| drift::set_aside(s, tenant_id, name, remains))
+            }
             TenantStep::CreateKeys { ring } => self.effect(|s| secrets::create(s, scope, ring)),
             TenantStep::ReplaceKeys { ring, uid, version, acknowledged, .. } => self.effect(|s| {
                 let missing = acknowledged.map(|entry| unaware_speakers(entry, &s.replicas())).unwrap_or_default();

@@ -14,11 +14,13 @@ use agent_tenancy::{
         },
         keyring::{Keyring, NewKey},
         keys::{Algorithm, KeyBytes, Kid},
+        migrations::tenant_grants,
         resolve::{AgentLookup, DesiredTenant, resolve_tenant},
     },
     plan::{
         Plan,
         delete::{Departing, plan_deletion},
+        drift::AccessFacts,
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow,
             ObservedTenant, Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
@@ -134,13 +136,36 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
         database_id: database(),
         role_mark: mark.clone(),
         schema_mark: mark,
-        membership: there && row.as_ref().is_none_or(|r| r.state != RowState::Suspended),
-        grants_ok: there,
+        access: row.as_ref().filter(|r| there && r.state.in_use()).map(access),
         open_transactions: 0,
         offer: free.then_some(CellOffer { cell: CellNumber(1), exists: true }),
         archives: Vec::new(),
         row,
     }
+}
+
+const ACCESS: &str = "at_acc_1";
+
+/// Owners, rights and memberships without drift: a suspended tenant has no member.
+fn access(row: &LedgerRow) -> AccessFacts {
+    let grants = tenant_grants(row.schema_version).unwrap();
+    let mut access = AccessFacts::intact(180_000, "at_own_1", ACCESS, &row.role, &grants);
+    if row.state == RowState::Suspended {
+        access.members.retain(|member| member.role != ACCESS);
+    }
+    access
+}
+
+/// Gives or takes the access group's membership.
+pub fn set_member(observed: &mut ObservedTenant, member: bool) {
+    let facts = facts_of(observed);
+    let Some(row) = &facts.row else { return };
+    let state = if member { RowState::Active } else { RowState::Suspended };
+    facts.access = Some(access(&LedgerRow { state, ..row.clone() }));
+}
+
+pub fn access_of(observed: &mut ObservedTenant) -> &mut AccessFacts {
+    facts_of(observed).access.as_mut().unwrap()
 }
 
 pub fn facts_of(observed: &mut ObservedTenant) -> &mut LedgerFacts {
@@ -194,8 +219,12 @@ pub fn converged() -> ObservedTenant {
     });
     observed.finalizer = true;
     let proof = Proof { version: SERVED, generation: Some(1) };
-    observed.recorded =
-        Recorded { database_id: Some(database()), incarnation: Some(incarnation()), served: Some(proof) };
+    observed.recorded = Recorded {
+        database_id: Some(database()),
+        incarnation: Some(incarnation()),
+        served: Some(proof),
+        accepted_loss: None,
+    };
     observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
     observed.keys = Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), ring: Ok(ring()) });
     observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
@@ -214,6 +243,7 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::Adopt(_) => "Adopt",
         TenantStep::PreventAdoption { .. } => "PreventAdoption",
         TenantStep::RepairDatabase { .. } => "RepairDatabase",
+        TenantStep::SetAside { .. } => "SetAside",
         TenantStep::CreateKeys { .. } => "CreateKeys",
         TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
         TenantStep::RecordRing { .. } => "RecordRing",

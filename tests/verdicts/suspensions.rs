@@ -2,7 +2,10 @@
 
 use super::{
     deletions::in_state,
-    stage::{all_done, converged, facts_of, now, out_of_service, present, project, replica, unseen, untouched, words},
+    stage::{
+        all_done, converged, facts_of, now, out_of_service, present, project, replica, set_member, unseen, untouched,
+        words,
+    },
     tenants::{Tweak, edit_entry},
 };
 use agent_tenancy::{
@@ -23,7 +26,7 @@ fn refused() -> ObservedTenant {
 fn suspended() -> ObservedTenant {
     let mut observed = refused();
     in_state(&mut observed, RowState::Suspended);
-    facts_of(&mut observed).membership = false;
+    set_member(&mut observed, false);
     observed
 }
 
@@ -72,8 +75,8 @@ fn a_tenant_that_should_be_out_of_service() {
             Suspended,
         ),
         ("suspended", suspended, |_| (), "", Suspended),
-        ("suspended, access came back", suspended, |o| facts_of(o).membership = true, "RepairDatabase", Suspended),
-        ("suspended, entry lost", suspended, |o| o.entry = Seen::Missing, "PutEntry", WaitingForReplicas),
+        ("suspended, access came back", suspended, |o| set_member(o, true), "RepairDatabase", Suspended),
+        ("suspended, entry lost", suspended, |o| o.entry = Seen::Missing, "PutEntry RecordEvent", WaitingForReplicas),
     ];
     for (name, start, tweak, steps, reason) in rows {
         let mut world = start();
@@ -101,7 +104,7 @@ fn a_tenant_that_comes_back() {
             || {
                 let mut o = suspended();
                 in_state(&mut o, RowState::Active);
-                facts_of(&mut o).membership = true;
+                set_member(&mut o, true);
                 o
             },
             "PutEntry",

@@ -1,6 +1,9 @@
 //! Tenants: observed → planned, row by row.
 
-use super::stage::{converged, facts, facts_of, incarnation, object, present, replica, row, unseen, untouched, words};
+use super::stage::{
+    access_of, converged, facts, facts_of, incarnation, object, present, replica, row, set_member, unseen, untouched,
+    words,
+};
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{
@@ -190,13 +193,13 @@ fn a_tenant_that_should_exist() {
         ),
         (
             "membership lost",
-            |o| facts_of(o).membership = false,
+            |o| set_member(o, false),
             "RepairDatabase",
             (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
         ),
         (
             "grants lost",
-            |o| facts_of(o).grants_ok = false,
+            |o| access_of(o).schema.acl.as_mut().unwrap().truncate(1),
             "RepairDatabase",
             (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
         ),
@@ -247,12 +250,12 @@ fn a_tenant_that_should_exist() {
             "",
             (Part::DatabaseReady, CONFLICT, Reason::Lost),
         ),
-        ("entry deleted", |o| o.entry = Seen::Missing, "PutEntry", (Part::Published, Stand::Doing, Reason::Published)),
-        ("entry damaged", damage_entry, "PutEntry", (Part::Published, Stand::Doing, Reason::Published)),
+        ("entry deleted", |o| o.entry = Seen::Missing, "PutEntry RecordEvent", (Part::Published, Stand::Doing, Reason::Published)),
+        ("entry damaged", damage_entry, "PutEntry RecordEvent", (Part::Published, Stand::Doing, Reason::Published)),
         (
             "entry edited",
             |o| edit_entry(o, |e| e.state = TenantState::Deleting),
-            "PutEntry",
+            "PutEntry RecordEvent",
             (Part::Published, Stand::Doing, Reason::Published),
         ),
         (

@@ -88,7 +88,8 @@ app.kubernetes.io/component: {{ .component }}
   "namePrefix" $v.database.namePrefix
   "maxConnections" $v.database.maxConnections
   "tenantsPerCell" $v.database.tenantsPerCell
-  "archiveSeconds" $v.database.archiveSeconds -}}
+  "archiveSeconds" $v.database.archiveSeconds
+  "driftSeconds" $v.database.driftSeconds -}}
 {{- if $v.database.caSecret.name }}
 {{- $_ := set $database "sslRootCertFile" "/etc/agent-tenancy/database/ca.crt" }}
 {{- end }}

@@ -1,19 +1,23 @@
 //! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
 
-use super::{Database, PgError, instance::name_missing_schema, instance::parse_one, script::literals};
+use super::{
+    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_one, script::literals,
+};
 use crate::{
     domain::{
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
         keyring::RingMark,
-        migrations::{TENANT_VERSION, tenant_grants},
         sql::quote_literal,
     },
-    plan::observed::{Archive, LedgerFacts, LedgerRow, RowState},
+    plan::{
+        drift::AccessFacts,
+        observed::{Archive, LedgerFacts, LedgerRow, RowState},
+    },
 };
 use serde::Deserialize;
 use sqlx::{Row, postgres::PgRow};
 
-fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
+pub(super) fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
     let id: String = row.try_get(0)?;
     let id = TenantId::parse(&id).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok((id, ObjectId { uid: Uid(row.try_get(1)?), namespace: row.try_get(2)?, name: row.try_get(3)? }))
@@ -21,8 +25,7 @@ fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
 
 const STEP: &str = "looking at the tenant";
 
-/// `$wanted`: tenant id and derived name, as literals; `$rights`: the named rights, as rows of literals;
-/// `$transactions`: an expression.
+/// `$wanted`: tenant id and derived name, as literals; `$access`, `$transactions`: expressions.
 const FACTS: &str = "
 SELECT json_build_object(
     'database_id', (SELECT m.database_id FROM agent_tenancy.meta m),
@@ -35,15 +38,7 @@ SELECT json_build_object(
         THEN coalesce(shobj_description(o.role_id, 'pg_authid'), '') END,
     'schema_mark', CASE WHEN o.schema_id IS NOT NULL
         THEN coalesce(obj_description(o.schema_id, 'pg_namespace'), '') END,
-    -- Before 16 a membership has no SET option; it always lets the member become the role.
-    -- An aggregate rather than EXISTS, which would be answered by reading all memberships.
-    'membership', (SELECT coalesce(bool_or(coalesce((to_jsonb(a) ->> 'set_option')::boolean, true)), false)
-        FROM pg_auth_members a
-        WHERE a.roleid = o.role_id AND a.member = to_regrole(quote_ident(c.access_role))::oid),
-    'grants_ok', coalesce(has_schema_privilege(o.role_id, o.schema_id, 'USAGE') AND (
-        SELECT bool_and(coalesce(has_table_privilege(o.role_id, k.oid, g.privilege), false))
-        FROM (VALUES $rights) g (table_name, privilege)
-        LEFT JOIN pg_class k ON k.relname = g.table_name AND k.relnamespace = o.schema_id), false),
+    'access', $access,
     'open_transactions', $transactions,
     'archives', $archives
 )::text
@@ -77,8 +72,7 @@ struct RawFacts {
     row: Option<RawRow>,
     role_mark: Option<String>,
     schema_mark: Option<String>,
-    membership: bool,
-    grants_ok: bool,
+    access: Option<AccessFacts>,
     open_transactions: i64,
     archives: Vec<Archive>,
 }
@@ -184,12 +178,6 @@ impl Database {
             .read(STEP, move |script| {
                 script.as_base()?;
                 let wanted = literals([id.as_str(), &id.database_name(script.prefix())])?;
-                let mut rights = Vec::new();
-                for grant in tenant_grants(TENANT_VERSION)? {
-                    for privilege in grant.privileges {
-                        rights.push(format!("({})", literals([&grant.table, privilege])?));
-                    }
-                }
                 let archives = match &previous {
                     Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
                     None => "'[]'::json".to_owned(),
@@ -198,7 +186,8 @@ impl Database {
                     Look::Serving => "0",
                     Look::Suspending | Look::Deleting => TRANSACTIONS,
                 };
-                let text = FACTS.replace("$transactions", transactions).replace("$rights", &rights.join(", "));
+                let text = FACTS.replace("$access", &render_access()?);
+                let text = text.replace("$transactions", transactions);
                 let text = text.replace("$archives", &archives);
                 script.add(&text.replace("$wanted", &wanted));
                 Ok(())
@@ -230,8 +219,7 @@ impl Database {
             row,
             role_mark: raw.role_mark,
             schema_mark: raw.schema_mark,
-            membership: raw.membership,
-            grants_ok: raw.grants_ok,
+            access: raw.access,
             open_transactions: raw.open_transactions,
             offer,
             archives: raw.archives,

@@ -5,20 +5,25 @@
 //! | `pool`, `error`, `sqlstate` | the one way to the server, and what its refusals mean |
 //! | `instance` | preflight, control schema, epoch |
 //! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
-//! | `ledger` | what the database holds for one tenant, in one round trip |
+//! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
+//! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
+//! | `loss` | making way for a tenant that begins anew after a loss |
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
 //! | `script` | the text that every transaction starts with |
 //! | `rehearse` | keeping changes instead of sending them, for those who want to see them first |
 
+mod access;
 mod adopt;
 mod allocator;
 mod archive;
 mod cells;
 mod close;
+mod drift;
 mod error;
 mod instance;
 mod ledger;
+mod loss;
 mod pool;
 mod rehearse;
 mod script;

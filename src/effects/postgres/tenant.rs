@@ -1,4 +1,4 @@
-//! Changes of one tenant: provision, repair, suspend, resume, revoke. Each is one transaction, sent as one message.
+//! Changes of one tenant: provision, suspend, resume, revoke. Each is one transaction, sent as one message.
 //!
 //! All of them start with the fence, then hold the tenant's lock and its row, and only then touch role and schema.
 
@@ -50,30 +50,6 @@ impl Database {
                 Err(error)
             }
         }
-    }
-
-    /// Puts rights, membership (which only an active tenant has) and missing marks of a tenant in use back in order.
-    /// Never makes a role or schema.
-    ///
-    /// # Errors
-    /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone.
-    pub async fn perform_repair(&self, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
-        let (row, fence) = (row.clone(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            hold(script, &row, &[row.state])?;
-            check_marks(script, &row, database_id, true)?;
-            script.as_owner(row.cell)?;
-            write_rights(script, &row.schema, &row.role, row.schema_version)?;
-            match row.state {
-                RowState::Active => write_membership(script, row.cell, &row.role)?,
-                RowState::Suspended | RowState::Deleting | RowState::Retained | RowState::Dropped => {
-                    revoke_membership(script, &row)?;
-                }
-            }
-            write_marks(script, &row.schema, &row.role, &render_mark(database_id, row.incarnation))
-        };
-        self.change("repairing the tenant", write).await.map(drop)
     }
 
     /// Notes the last keyring that was written; an earlier one than the ledger knows changes nothing.

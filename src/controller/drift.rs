@@ -1,0 +1,45 @@
+//! Looking for drift of the whole fleet: one query for each period, which only wakes the tenants that look wrong. What is
+//! wrong, and what to do about it, says the look of their own pass.
+
+use super::{context::Context, queue::Urgency, worker::tenant_target};
+use crate::{
+    domain::ident::ObjectId,
+    effects::{gate::GateState, kubernetes::cache::Key},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Looks once in a period, spread by ±20 %, for as long as the process leads.
+pub(super) async fn watch(context: Arc<Context>, period: Duration) {
+    loop {
+        tokio::time::sleep(context.scheduler.spread(period)).await;
+        if matches!(context.world.gate.state(), GateState::Open(_)) {
+            context.look_for_drift().await;
+        }
+    }
+}
+
+impl Context {
+    async fn look_for_drift(&self) {
+        let started = self.clock.monotonic();
+        match self.world.observe_drift().await {
+            Ok(found) => {
+                let took = self.clock.monotonic().saturating_sub(started);
+                self.metrics.looked_for_drift(found.len(), took);
+                if !found.is_empty() {
+                    tracing::info!(tenants = found.len(), millis = took.as_millis(), "tenants look wrong");
+                }
+                for object in found.iter().filter(|object| self.is_cached(object)) {
+                    self.scheduler.push(tenant_target(&object.namespace, &object.name), Urgency::Periodic);
+                }
+            }
+            // An outage is told by whoever watches over the database.
+            Err(error) => tracing::debug!(error = error.chain(), "drift was not looked for"),
+        }
+    }
+
+    /// What has no Tenant any more is found as a leftover.
+    fn is_cached(&self, object: &ObjectId) -> bool {
+        let watched = self.world.tenants.cache.get(&Key::new(&object.namespace, &object.name));
+        watched.is_some_and(|w| w.metadata().uid.as_deref() == Some(object.uid.0.as_str()))
+    }
+}

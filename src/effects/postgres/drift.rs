@@ -1,0 +1,195 @@
+//! Drift at the cost of a fleet: one query tells which tenants of a database look wrong. And putting one right.
+
+use super::{
+    Database, Fence, PgError, Script,
+    instance::name_missing_schema,
+    ledger::owner,
+    script::literals,
+    tenant::{check_marks, hold},
+};
+use crate::{
+    domain::{
+        cells::CellRoles,
+        class::ErrorClass,
+        ident::{DatabaseId, ObjectId, TenantId},
+        migrations::{TENANT_VERSION, tenant_grants},
+        sql::quote_literal,
+    },
+    plan::{
+        drift::{Drift, Names},
+        observed::{LedgerRow, render_mark},
+    },
+};
+use std::collections::BTreeMap;
+
+/// `undefined_object`: a role that was named in the drift is gone.
+const UNDEFINED_OBJECT: &str = "42704";
+
+/// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
+/// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
+/// column for each set of rights that a migration gives, as the list of a table that has it; `$same`: whether table `k`
+/// has the list it should have; `$tables`, `$count`: names of the tables, and how many there are.
+const LOOK: &str = "
+WITH held AS MATERIALIZED (
+    SELECT t.tenant_id, t.uid, t.namespace, t.name, t.state = 'active' AS in_service, r.oid AS role_id,
+        n.oid AS schema_id, w.oid AS owner_id, a.oid AS access_id, $items,
+        coalesce(n.nspowner = w.oid AND n.nspacl IN (l.own || l.tenant, l.tenant || l.own)
+            AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolcanlogin OR r.rolreplication
+                OR r.rolbypassrls OR r.rolinherit)
+            AND r.rolconnlimit = -1 AND coalesce(r.rolvaliduntil, 'infinity') = 'infinity'
+            AND rm.description = x.mark AND sm.description = x.mark, false) AS good
+    FROM agent_tenancy.tenants t
+    JOIN agent_tenancy.cells c ON c.number = t.cell
+    CROSS JOIN agent_tenancy.meta m
+    LEFT JOIN pg_roles r ON r.rolname = t.role_name
+    LEFT JOIN pg_namespace n ON n.nspname = t.schema_name
+    LEFT JOIN pg_roles w ON w.rolname = c.owner_role
+    LEFT JOIN pg_roles a ON a.rolname = c.access_role
+    LEFT JOIN pg_shdescription rm ON rm.objoid = r.oid AND rm.classoid = 'pg_authid'::regclass
+    LEFT JOIN pg_description sm ON sm.objoid = n.oid AND sm.classoid = 'pg_namespace'::regclass AND sm.objsubid = 0
+    CROSS JOIN LATERAL (SELECT format('agent-tenancy %s %s', m.database_id, t.incarnation) AS mark,
+        CASE WHEN r.oid IS NOT NULL AND w.oid IS NOT NULL THEN quote_ident(t.role_name) END AS grantee,
+        quote_ident(c.owner_role) AS grantor) x
+    CROSS JOIN LATERAL (SELECT acldefault('n', w.oid) AS own, acldefault('r', w.oid) AS own_table,
+        ARRAY[(x.grantee || '=U/' || x.grantor)::aclitem] AS tenant) l
+    WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')
+), wrong AS (
+    SELECT h.tenant_id FROM held h WHERE NOT h.good OR h.access_id IS NULL
+    UNION ALL
+    SELECT h.tenant_id FROM held h
+        LEFT JOIN pg_class k ON k.relnamespace = h.schema_id AND k.relname = ANY (ARRAY[$tables]::name[])
+            AND k.relkind IN ('r', 'p')
+        GROUP BY h.tenant_id HAVING count(*) FILTER (WHERE k.relowner = h.owner_id AND ($same)) <> $count
+    UNION ALL
+    SELECT h.tenant_id FROM pg_attribute a JOIN pg_class k ON k.oid = a.attrelid
+        JOIN held h ON h.schema_id = k.relnamespace
+        WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND k.relname = ANY (ARRAY[$tables]::name[])
+    UNION ALL
+    SELECT h.tenant_id FROM pg_class k JOIN held h ON h.schema_id = k.relnamespace AND h.owner_id = k.relowner
+        WHERE k.relkind = 'S' AND k.relacl IS NOT NULL AND k.relacl <> acldefault('s', k.relowner)
+    UNION ALL
+    SELECT h.tenant_id FROM held h LEFT JOIN pg_auth_members a ON a.roleid = h.role_id
+        GROUP BY h.tenant_id, h.in_service
+        HAVING count(*) FILTER (WHERE a.member = h.access_id) <> h.in_service::int
+            OR bool_or(a.member = h.access_id AND (a.admin_option $options))
+            OR bool_or(a.member NOT IN (h.access_id, h.owner_id)) $administered
+    UNION ALL
+    SELECT h.tenant_id FROM held h JOIN pg_auth_members a ON a.member = h.role_id
+    UNION ALL
+    SELECT h.tenant_id FROM held h JOIN pg_db_role_setting s ON s.setrole = h.role_id
+    UNION ALL
+    SELECT h.tenant_id FROM held h JOIN pg_default_acl f ON f.defaclnamespace = h.schema_id AND f.defaclrole = h.owner_id
+)
+SELECT h.tenant_id, h.uid, h.namespace, h.name FROM held h
+WHERE h.tenant_id IN (SELECT w.tenant_id FROM wrong w) ORDER BY h.tenant_id;";
+
+/// The parts of [`LOOK`] that follow from the migrations: `$items` and `$same`.
+fn render_lists() -> Result<(String, String, usize), PgError> {
+    let mut tables: BTreeMap<String, String> = BTreeMap::new();
+    for grant in tenant_grants(TENANT_VERSION)? {
+        let letters = tables.entry(grant.table).or_default();
+        // In the order in which Postgres writes them; the parts of a list are compared, not their text.
+        letters.extend(grant.privileges.iter().filter_map(|privilege| match *privilege {
+            "SELECT" => Some('r'),
+            "INSERT" => Some('a'),
+            "UPDATE" => Some('w'),
+            "DELETE" => Some('d'),
+            _ => None,
+        }));
+    }
+    let count = tables.len();
+    let mut sets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (table, letters) in tables {
+        sets.entry(letters).or_default().push(quote_literal(&table)?);
+    }
+    let (mut items, mut same) = (Vec::new(), Vec::new());
+    for (n, (letters, tables)) in sets.iter().enumerate() {
+        let item = format!("(x.grantee || '={letters}/' || x.grantor)::aclitem");
+        items.push(format!("l.own_table || {item} AS list_{n}, {item} || l.own_table AS turned_{n}"));
+        let tables = tables.join(", ");
+        same.push(format!("k.relname IN ({tables}) AND k.relacl IN (h.list_{n}, h.turned_{n})"));
+    }
+    Ok((items.join(", "), same.join(" OR "), count))
+}
+
+impl Database {
+    /// The tenants of a cluster in which something looks different from what provisioning makes, with their owners. One
+    /// round trip, however many tenants there are; what it is, and what to do, says the look at each.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema.
+    pub async fn observe_drift(&self, cluster_id: &str) -> Result<Vec<(TenantId, ObjectId)>, PgError> {
+        const STEP: &str = "looking for drift";
+        let cluster_id = cluster_id.to_owned();
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let (items, same, count) = render_lists()?;
+                // What a membership has to be from 16 on; before, it has no options, and CREATEROLE administers all.
+                let (options, administered) = match script.server().version >= 160_000 {
+                    true => (
+                        "OR a.inherit_option OR NOT a.set_option",
+                        "OR NOT coalesce(bool_or(a.member = h.owner_id AND a.admin_option), false)",
+                    ),
+                    false => ("", ""),
+                };
+                let text = LOOK
+                    .replace("$cluster", &literals([&cluster_id])?)
+                    .replace("$items", &items)
+                    .replace("$same", &same)
+                    .replace("$tables", &super::access::table_names()?)
+                    .replace("$count", &count.to_string())
+                    .replace("$options", options)
+                    .replace("$administered", administered);
+                script.add(&text);
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
+    }
+
+    /// Puts right what was found of a tenant in use, in one transaction. Never makes a role, schema or table. What is right
+    /// by now stays as it is.
+    ///
+    /// # Errors
+    /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone; `Transient` if a
+    /// role that was found is gone by now.
+    pub async fn perform_repair(
+        &self,
+        row: &LedgerRow,
+        found: &[Drift],
+        database_id: DatabaseId,
+        fence: &Fence,
+    ) -> Result<(), PgError> {
+        let (row, found, fence) = (row.clone(), found.to_vec(), fence.clone());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            hold(script, &row, &[row.state])?;
+            check_marks(script, &row, database_id, true)?;
+            script.as_owner(row.cell)?;
+            let roles = CellRoles::of(script.prefix(), row.cell);
+            let mark = render_mark(database_id, row.incarnation);
+            let names = Names {
+                schema: &row.schema,
+                role: &row.role,
+                owner: &roles.owner,
+                access: &roles.access,
+                mark: &mark,
+                modern: script.server().version >= 160_000,
+            };
+            for drift in &found {
+                for statement in drift.render_repair(&names)? {
+                    script.add(&format!("{statement};"));
+                }
+            }
+            Ok(())
+        };
+        let done = self.change("repairing the tenant", write).await;
+        done.map(drop).map_err(|error| match error.code() {
+            // The next look finds what is still to be done.
+            UNDEFINED_OBJECT => PgError { class: ErrorClass::Transient, ..error },
+            _ => error,
+        })
+    }
+}

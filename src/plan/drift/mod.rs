@@ -1,0 +1,265 @@
+//! Drift: what somebody changed of a tenant's role, schema and tables, beside its ledger row. The look at one tenant is
+//! judged here; the fleet is searched for tenants that look wrong by one query, which only wakes them.
+//!
+//! Relations that somebody added to the schema are not ours, and no drift. Row security and triggers are not looked at.
+
+mod facts;
+mod judge;
+mod mend;
+mod rights;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{
+    AccessFacts, ColumnFacts, DefaultFacts, MembershipFacts, ObjectFacts, RoleAttributes, SettingFacts, TableFacts,
+};
+pub use judge::{find_lost_table, judge_access};
+pub use mend::{Names, render_remedies};
+pub use rights::RightsError;
+
+use std::fmt;
+
+/// Most findings that one message names.
+const TOLD: usize = 8;
+
+/// One thing that is not as the operator made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Schema, table or sequence belongs to another role than the cell's owner role.
+    Owner {
+        /// What.
+        of: Place,
+        /// The role it belongs to.
+        found: String,
+    },
+    /// Somebody has rights that the migrations don't name.
+    RightAdded {
+        /// On what.
+        on: Place,
+        /// Who; `None` is PUBLIC.
+        to: Option<String>,
+        /// Which, as keywords of GRANT.
+        rights: Vec<&'static str>,
+    },
+    /// A right that the migrations name may be granted on.
+    GrantOption {
+        /// On what.
+        on: Place,
+        /// By whom.
+        to: String,
+        /// Which, as keywords of GRANT.
+        rights: Vec<&'static str>,
+    },
+    /// The tenant's role or the owner lacks rights.
+    RightLost {
+        /// On what.
+        on: Place,
+        /// Who.
+        from: String,
+        /// Which, as keywords of GRANT.
+        rights: Vec<&'static str>,
+    },
+    /// What the owner role will make in the schema gives somebody rights.
+    DefaultRight {
+        /// Kind of what will be made, as a keyword of ALTER DEFAULT PRIVILEGES.
+        on: &'static str,
+        /// Who; `None` is PUBLIC.
+        to: Option<String>,
+    },
+    /// The cell's access group is not a member of the tenant's role: the agent API can't become the tenant.
+    MemberLost,
+    /// The access group's membership gives more, or less, than becoming the role.
+    MemberOptions {
+        /// Options that it has and should not have.
+        added: Vec<MemberOption>,
+        /// Options that it lacks.
+        lost: Vec<MemberOption>,
+        /// Who granted that.
+        grantor: String,
+    },
+    /// Somebody else may become the tenant's role, or inherits from it.
+    MemberAdded {
+        /// Who.
+        member: String,
+        /// Who granted that.
+        grantor: String,
+    },
+    /// The tenant's role became a member of another one.
+    MemberOf {
+        /// Of which.
+        group: String,
+        /// Who granted that.
+        grantor: String,
+    },
+    /// The cell's owner role may not administer the tenant's role any more.
+    AdminLost,
+    /// The role has an attribute that a tenant's role has not.
+    Attribute(Attribute),
+    /// The role has a setting of its own.
+    Setting {
+        /// Its name; the value is nobody's business.
+        name: String,
+        /// In one database only.
+        database: Option<String>,
+    },
+    /// The comment that marks the role as ours is gone.
+    RoleMark,
+    /// The comment that marks the schema as ours is gone.
+    SchemaMark,
+}
+
+/// What has an owner and rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The tenant's schema.
+    Schema,
+    /// One of its tables.
+    Table(String),
+    /// A sequence that belongs to a table.
+    Sequence(String),
+    /// A column.
+    Column {
+        /// Of this table.
+        table: String,
+        /// Its name.
+        column: String,
+    },
+}
+
+/// An option of a membership; before 16 there is ADMIN alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberOption {
+    /// Has the role's rights without becoming it.
+    Inherit,
+    /// May become the role.
+    Set,
+    /// May grant the role.
+    Admin,
+}
+
+/// An attribute of a role that no tenant's role has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// SUPERUSER.
+    Superuser,
+    /// CREATEROLE.
+    CreateRole,
+    /// CREATEDB.
+    CreateDb,
+    /// LOGIN, perhaps with a password, which only a superuser can see.
+    Login,
+    /// REPLICATION.
+    Replication,
+    /// BYPASSRLS.
+    BypassRls,
+    /// INHERIT.
+    Inherit,
+    /// CONNECTION LIMIT.
+    ConnectionLimit,
+    /// VALID UNTIL.
+    ValidUntil,
+}
+
+/// A drift, and whether it is in the operator's power to put it right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub drift: Drift,
+    /// The operator's rights are enough.
+    pub mendable: bool,
+}
+
+impl MemberOption {
+    /// The keyword of GRANT.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inherit => "INHERIT",
+            Self::Set => "SET",
+            Self::Admin => "ADMIN",
+        }
+    }
+}
+
+impl Attribute {
+    /// The keyword of ALTER ROLE.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Superuser => "SUPERUSER",
+            Self::CreateRole => "CREATEROLE",
+            Self::CreateDb => "CREATEDB",
+            Self::Login => "LOGIN",
+            Self::Replication => "REPLICATION",
+            Self::BypassRls => "BYPASSRLS",
+            Self::Inherit => "INHERIT",
+            Self::ConnectionLimit => "CONNECTION LIMIT",
+            Self::ValidUntil => "VALID UNTIL",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema => f.write_str("the schema"),
+            Self::Table(name) => write!(f, "table {name}"),
+            Self::Sequence(name) => write!(f, "sequence {name}"),
+            Self::Column { table, column } => write!(f, "column {table}.{column}"),
+        }
+    }
+}
+
+fn grantee(to: &Option<String>) -> String {
+    to.as_ref().map_or_else(|| "PUBLIC".to_owned(), |name| format!("'{name}'"))
+}
+
+fn options(list: &[MemberOption]) -> String {
+    list.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// In words that hold before and after it was put right.
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner { of, found } => write!(f, "{of} owned by '{found}'"),
+            Self::RightAdded { on, to, rights } => write!(f, "{} on {on} given to {}", rights.join(", "), grantee(to)),
+            Self::GrantOption { on, to, rights } => {
+                write!(f, "{} on {on} given to '{to}' with grant option", rights.join(", "))
+            }
+            Self::RightLost { on, from, rights } => write!(f, "{} on {on} taken from '{from}'", rights.join(", ")),
+            Self::DefaultRight { on, to } => {
+                write!(f, "default rights on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
+            }
+            Self::MemberLost => f.write_str("the agent API's group taken out of the role"),
+            Self::MemberOptions { added, lost, .. } => {
+                f.write_str("membership of the agent API's group")?;
+                if !added.is_empty() {
+                    write!(f, " with {}", options(added))?;
+                }
+                if !lost.is_empty() {
+                    write!(f, " without {}", options(lost))?;
+                }
+                Ok(())
+            }
+            Self::MemberAdded { member, .. } => write!(f, "'{member}' made a member of the role"),
+            Self::MemberOf { group, .. } => write!(f, "the role made a member of '{group}'"),
+            Self::AdminLost => f.write_str("the owner role may not administer the role any more"),
+            Self::Attribute(attribute) => write!(f, "the role given {}", attribute.as_str()),
+            Self::Setting { name, database: None } => write!(f, "{name} set for the role"),
+            Self::Setting { name, database: Some(database) } => {
+                write!(f, "{name} set for the role in database '{database}'")
+            }
+            Self::RoleMark => f.write_str("the mark on the role removed"),
+            Self::SchemaMark => f.write_str("the mark on the schema removed"),
+        }
+    }
+}
+
+/// A list in words, of bounded length.
+pub fn render_list<'a>(found: impl ExactSizeIterator<Item = &'a Drift>) -> String {
+    let rest = found.len().saturating_sub(TOLD);
+    let mut text = found.take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if rest > 0 {
+        text.push_str(&format!("; and {rest} more"));
+    }
+    text
+}
