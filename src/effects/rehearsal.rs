@@ -106,6 +106,7 @@ impl World<TenantScope> for RehearsalWorld {
             | TenantStep::Adopt(_)
             | TenantStep::PreventAdoption { .. }
             | TenantStep::RepairDatabase { .. }
+            | TenantStep::SetAside { .. }
             | TenantStep::RecordRing { .. }
             | TenantStep::SuspendAccess { .. }
             | TenantStep::ResumeAccess { .. }
@@ -197,6 +198,7 @@ impl RehearsalWorld {
             | TenantStep::Adopt(_)
             | TenantStep::PreventAdoption { .. }
             | TenantStep::RepairDatabase { .. }
+            | TenantStep::SetAside { .. }
             | TenantStep::RecordRing { .. }
             | TenantStep::SuspendAccess { .. }
             | TenantStep::ResumeAccess { .. }

@@ -1,7 +1,11 @@
 //! What a pass would do, told to people and programs without doing it: the answer of the operator to
 //! `kubectl tenant plan`.
 
-use super::step::{KeyChange, TenantStep};
+use super::{
+    drift::render_list,
+    loss::kept_name,
+    step::{KeyChange, TenantStep},
+};
 use crate::api::{Condition, DeletionPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -111,9 +115,14 @@ pub fn render_sentence(step: &TenantStep) -> String {
         TenantStep::PreventAdoption { row } => {
             format!("Make sure that the kept data of Tenant {}/{} stays as it is", row.namespace, row.name)
         }
-        TenantStep::RepairDatabase { row } => {
-            format!("Put rights, membership and marks of role '{}' and schema '{}' back in order", row.role, row.schema)
+        TenantStep::RepairDatabase { row, found } => {
+            format!("Put role '{}' and schema '{}' back in order: {}", row.role, row.schema, render_list(found.iter()))
         }
+        TenantStep::SetAside { name, remains, .. } => format!(
+            "Put what is left of '{name}' out of the way, because incarnation {} was given up; a schema is kept as '{}'",
+            remains.incarnation,
+            kept_name(name, remains.incarnation)
+        ),
         TenantStep::CreateKeys { .. } => "Create the Secret with the tenant's signing keys".to_owned(),
         TenantStep::ReplaceKeys { change, acknowledged, .. } => {
             let what = match change {

@@ -1,8 +1,8 @@
 //! Every combination of what can be seen: no plan does what it must not.
 
 use super::stage::{
-    absent, all_done, archive, converged, facts, object, out_of_service, present_adopting, project, row,
-    set_member, unseen, untouched, word,
+    absent, all_done, archive, converged, facts, object, out_of_service, present_adopting, project, row, set_member,
+    unseen, untouched, word,
 };
 use agent_tenancy::{
     api::{DeletionPolicy, TenantStatus},

@@ -250,7 +250,12 @@ fn a_tenant_that_should_exist() {
             "",
             (Part::DatabaseReady, CONFLICT, Reason::Lost),
         ),
-        ("entry deleted", |o| o.entry = Seen::Missing, "PutEntry RecordEvent", (Part::Published, Stand::Doing, Reason::Published)),
+        (
+            "entry deleted",
+            |o| o.entry = Seen::Missing,
+            "PutEntry RecordEvent",
+            (Part::Published, Stand::Doing, Reason::Published),
+        ),
         ("entry damaged", damage_entry, "PutEntry RecordEvent", (Part::Published, Stand::Doing, Reason::Published)),
         (
             "entry edited",
