@@ -81,9 +81,10 @@ impl Reason {
                 "makes nothing",
                 "name the UID of a deleted Tenant of this id whose data is kept, or remove `spec.database.adopt`",
             ),
-            Self::DataRetained => {
-                advice("", "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`")
-            }
+            Self::DataRetained => advice(
+                "keeps the data",
+                "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`",
+            ),
             Self::DataArchived => advice(
                 "drops the archive when its time is over",
                 "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`",

@@ -51,7 +51,7 @@ fn taken_over(op: &mut Operator, policy: DeletionPolicy) {
     let second = uid_of(op, &alpha());
     op.state().delete_tenant(&alpha());
     settle(op);
-    assert_eq!(kept_uids(&op.state(), &id("alpha")), [second.clone()]);
+    assert_eq!(kept_uids(&op.state(), &id("alpha")), std::slice::from_ref(&second));
     // The first Tenant's UID is not the data's any more.
     op.state().apply_tenant(&alpha(), adopting(&previous, Delete));
     settle(op);

@@ -35,7 +35,8 @@ fn archived(o: &mut ObservedTenant) {
 
 #[test]
 fn a_tenant_that_is_to_take_data_over() {
-    let rows: [(&str, Tweak, &str, (Part, Stand, Reason)); 15] = [
+    type Row = (&'static str, Tweak, &'static str, (Part, Stand, Reason));
+    let rows: [Row; 15] = [
         ("retained", retained, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
         ("archived", archived, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
         (
