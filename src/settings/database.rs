@@ -173,3 +173,18 @@ impl InstanceSettings {
         Duration::from_secs(self.connect_timeout_seconds.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::operator::OperatorSettings;
+
+    #[test]
+    fn an_archive_is_kept_for_a_minute_to_ten_years() {
+        for (seconds, good) in [(59, false), (60, true), (2_592_000, true), (315_360_000, true), (315_360_001, false)] {
+            let database = OperatorSettings::default().database;
+            let wrong = super::InstanceSettings { archive_seconds: seconds, ..database }.violations();
+            assert_eq!(wrong.is_empty(), good, "{seconds}: {wrong:?}");
+            assert!(good || wrong[0].starts_with("archiveSeconds:"), "{wrong:?}");
+        }
+    }
+}

@@ -122,19 +122,29 @@ fn asked_for_too_late(op: &mut Operator) {
     settle(op);
 }
 
-/// A Tenant is deleted after so many effects of taking data over.
-fn deleted_after<const EFFECTS: usize>(op: &mut Operator, policy: DeletionPolicy) {
+/// A Tenant is deleted after so many effects of taking data over; whoever has it then, it is kept.
+fn gone_after<const EFFECTS: usize>(op: &mut Operator, policy: DeletionPolicy) -> (Vec<Uid>, Incarnation) {
     let (previous, data) = left(op, policy);
     op.state().apply_tenant(&alpha(), adopting(&previous, Retain));
     run_for(op, EFFECTS);
     op.state().delete_tenant(&alpha());
     settle(op);
-    // Whoever has it now, it is kept.
     let kept = kept_uids(&op.state(), &id("alpha"));
     assert_eq!(kept.len(), 1);
+    (kept, data)
+}
+
+/// And given to the next one.
+fn deleted_after<const EFFECTS: usize>(op: &mut Operator, policy: DeletionPolicy) {
+    let (kept, data) = gone_after::<EFFECTS>(op, policy);
     op.state().apply_tenant(&alpha(), adopting(&kept[0], Retain));
     settle(op);
     assert_eq!(incarnation(op), data);
+}
+
+/// Its request for the data may still be under way when it is gone.
+fn asked_and_gone(op: &mut Operator, policy: DeletionPolicy) {
+    gone_after::<1>(op, policy);
 }
 
 const fn stage<const EFFECTS: usize>() -> [Scenario; 2] {
@@ -162,6 +172,9 @@ pub fn stories() -> Vec<Scenario> {
             assert_eq!(op.state().database.archives.len(), 1);
         }),
     ];
+    for play in [|op: &mut Operator| asked_and_gone(op, Retain), |op: &mut Operator| asked_and_gone(op, Archive)] {
+        all.push(Scenario { one_end: false, ..Scenario::new("asked for, and gone before it is taken", play) });
+    }
     all.extend([stage::<1>(), stage::<2>(), stage::<4>()].into_iter().flatten());
     all
 }
