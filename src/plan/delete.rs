@@ -15,8 +15,7 @@ use super::{
         DatabaseView, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Presence, RowState, Seen, Unseen,
     },
     step::{CloseDatabase, TenantStep},
-    tenant::unseen_reason,
-    verdict::{Stand, Verdict},
+    verdict::{Stand, Verdict, unseen_reason},
 };
 use crate::{
     api::{ConditionType as Part, DeletionPolicy, Reason},
@@ -76,7 +75,7 @@ fn withdraw(
     let waits =
         |verdict, awaits, wake_at| Err(Box::new(Plan { steps: Vec::new(), verdicts: vec![verdict], awaits, wake_at }));
     let rewritten = |view: Option<&EntryView>| {
-        let Some(entry) = withdrawn_entry(tenant_id, departing, observed, view, installation, now) else {
+        let Some(entry) = withdrawn_entry(tenant_id, &departing.object, observed, view, installation, now) else {
             return Ok(Vec::new());
         };
         let step = TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) };

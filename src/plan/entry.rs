@@ -1,10 +1,9 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
 
 use super::{
-    delete::Departing,
+    home::Home,
     observed::{DatabaseView, EntryView, Installation, KeysView, ObservedTenant, Seen},
     step::TenantStep,
-    tenant::Home,
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
-        ident::{AgentName, CellNumber, TenantId, Uid, Version},
+        ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
         resolve::{AgentLookup, DesiredTenant},
     },
@@ -156,7 +155,7 @@ fn repaired(what: &str) -> TenantStep {
 /// anew: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
 pub(super) fn withdrawn_entry(
     tenant_id: &TenantId,
-    departing: &Departing,
+    object: &ObjectId,
     observed: &ObservedTenant,
     view: Option<&EntryView>,
     installation: &Installation,
@@ -167,7 +166,7 @@ pub(super) fn withdrawn_entry(
         return Some(TenantEntry { state, state_since: now, epoch, ..entry.clone() });
     }
     let row = match &observed.database {
-        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == departing.object.uid),
+        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),
         DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
     };
     let name = tenant_id.database_name(&installation.prefix);
@@ -179,9 +178,9 @@ pub(super) fn withdrawn_entry(
         format: FORMAT,
         tenant_id: tenant_id.clone(),
         incarnation: row.map(|r| r.incarnation).or(observed.recorded.incarnation).unwrap_or(observed.fresh.incarnation),
-        uid: departing.object.uid.clone(),
-        namespace: departing.object.namespace.clone(),
-        name: departing.object.name.clone(),
+        uid: object.uid.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
         generation: 0,
         epoch: installation.epoch,
         state: TenantState::Deleting,

@@ -7,9 +7,9 @@
 mod evolve;
 
 use super::{
+    home::Home,
     observed::{EntryView, Installation, KeysView, ObservedTenant, Seen},
     step::{KeyChange, TenantStep},
-    tenant::Home,
     verdict::{Stand, Verdict},
 };
 use crate::{

@@ -9,6 +9,7 @@ pub mod cells;
 pub mod delete;
 pub mod drift;
 mod entry;
+mod home;
 pub mod instance;
 mod keys;
 pub mod ledger;

@@ -5,22 +5,21 @@ use super::{
     acks::judge_served,
     adopt::judge_adoption,
     entry::plan_entry,
+    home::{Home, database_of, provisioned_note},
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
     loss::lost_incarnation,
-    observed::{CellOffer, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{CellOffer, EntryView, Installation, KeysView, ObservedTenant, RowState, Seen},
     step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
     upkeep::{plan_repair, plan_upkeep},
-    verdict::{Stand, Verdict},
+    verdict::{Stand, Verdict, unseen_reason},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
-        entry::EntryDatabase,
-        ident::{CellNumber, Incarnation, Uid, Version},
-        keyring::RingMark,
+        ident::{Incarnation, Uid, Version},
         resolve::{AgentLookup, DesiredTenant},
     },
 };
@@ -108,18 +107,6 @@ fn has_effects(observed: &ObservedTenant, holding: &Holding) -> bool {
         || matches!(observed.entry, Seen::Ours(_))
         || matches!(observed.keys, Seen::Ours(_))
         || observed.recorded.incarnation.is_some()
-}
-
-/// Where the tenant's data is or will be.
-pub(super) struct Home {
-    /// Identity of the data.
-    pub incarnation: Incarnation,
-    /// Where it is.
-    pub database: EntryDatabase,
-    /// The keyring, as the ledger knows it.
-    pub ring: RingMark,
-    /// The ledger row; `None` while it is being made.
-    pub row: Option<LedgerRow>,
 }
 
 fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding: &Holding) -> Verdict {
@@ -214,10 +201,6 @@ fn standing_tail(observed: &ObservedTenant) -> [Verdict; 3] {
 
 fn pending(part: Part) -> Verdict {
     Verdict::new(part, Stand::Waits, Reason::Pending, "an earlier part has to be ready first")
-}
-
-pub(super) fn provisioned_note(schema: &str) -> String {
-    format!("schema '{schema}' is in place")
 }
 
 fn plan_database(
@@ -316,48 +299,8 @@ fn begun_anew(lost: Incarnation) -> TenantStep {
     })
 }
 
-/// The reason for a database that could not be used, by the class of its error.
-pub fn unseen_reason(class: ErrorClass) -> Reason {
-    match class {
-        ErrorClass::Denied => Reason::PermissionDenied,
-        ErrorClass::Bug => Reason::InternalError,
-        ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
-            Reason::DatabaseUnavailable
-        }
-    }
-}
-
 fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
     if !offer.exists || !observed.cell_entry {
         steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
-    }
-}
-
-/// What the entry says of the database.
-fn database_of(
-    desired: &DesiredTenant,
-    installation: &Installation,
-    (cell, schema, role): (CellNumber, &str, &str),
-    schema_version: i32,
-) -> EntryDatabase {
-    EntryDatabase {
-        instance: installation.instance.clone(),
-        cell,
-        schema: schema.to_owned(),
-        role: role.to_owned(),
-        schema_version,
-        max_concurrent_transactions: desired.max_concurrent_transactions,
-        statement_timeout_seconds: desired.statement_timeout_seconds,
-    }
-}
-
-impl Home {
-    fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
-        Self {
-            incarnation: row.incarnation,
-            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), row.schema_version),
-            ring: row.ring.clone(),
-            row: Some(row.clone()),
-        }
     }
 }

@@ -4,10 +4,10 @@
 use super::{
     Plan,
     drift::{Finding, render_remedies},
+    home::provisioned_note,
     ledger::{Holding, judge},
     observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
     step::TenantStep,
-    tenant::provisioned_note,
     verdict::{Stand, Verdict},
 };
 use crate::{

@@ -44,3 +44,14 @@ impl Verdict {
         matches!(self.stand, Stand::Holds | Stand::Doing)
     }
 }
+
+/// The reason for a database that could not be used, by the class of its error.
+pub fn unseen_reason(class: ErrorClass) -> Reason {
+    match class {
+        ErrorClass::Denied => Reason::PermissionDenied,
+        ErrorClass::Bug => Reason::InternalError,
+        ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
+            Reason::DatabaseUnavailable
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What is told of a tenant's keys; never the keys.
 
-use super::tenant::TenantFacts;
+use super::facts::TenantFacts;
 use crate::{
     api::{KeyStatusState, Notice, NoticeKind, Reason, TenantKeyStatus, TenantKeysStatus},
     domain::{

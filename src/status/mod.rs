@@ -4,14 +4,16 @@
 
 mod agent;
 mod conditions;
+mod facts;
 mod keys;
 mod paused;
 mod tenant;
 
 pub use agent::{AgentFacts, project_agent};
 pub use conditions::find;
+pub use facts::TenantFacts;
 pub use paused::project_paused;
-pub use tenant::{TenantFacts, project_deeds, project_tenant};
+pub use tenant::{project_deeds, project_tenant};
 
 use crate::domain::resolve::Violation;
 use crate::{

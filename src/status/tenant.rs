@@ -2,6 +2,7 @@
 
 use super::{
     conditions::{Sources, find, project, shorten},
+    facts::TenantFacts,
     keys::{notice_of_ring, project_keys},
 };
 use crate::{
@@ -11,16 +12,15 @@ use crate::{
     },
     domain::{
         class::ErrorClass,
-        ident::{Incarnation, TenantId, Uid},
+        ident::{Incarnation, Uid},
         time::whole_seconds,
     },
     plan::{
-        Plan,
         acks::{Proof, prove_served},
         drift::render_list,
         ledger::database_id,
         loss::kept_name,
-        observed::{DatabaseView, Installation, ObservedTenant, Seen},
+        observed::{DatabaseView, Seen},
         progress::Progress,
         step::TenantStep,
         verdict::{Stand, Verdict},
@@ -29,27 +29,6 @@ use crate::{
 use jiff::Timestamp;
 
 const PARTS: [Part; 5] = [Part::Accepted, Part::DatabaseReady, Part::SigningKeysReady, Part::Published, Part::Served];
-
-/// The facts of one pass of a Tenant.
-#[derive(Clone, Copy)]
-pub struct TenantFacts<'a> {
-    /// Generation of the spec.
-    pub generation: i64,
-    /// The tenant's id, if it has a valid one.
-    pub tenant_id: Option<&'a TenantId>,
-    /// Name of the Secret with the keys.
-    pub key_secret: &'a str,
-    /// What was seen; `None` if the object was refused before anything was looked at.
-    pub observed: Option<&'a ObservedTenant>,
-    /// The installation.
-    pub installation: &'a Installation,
-    /// What was planned.
-    pub plan: &'a Plan<TenantStep>,
-    /// How far it got.
-    pub progress: &'a Progress<TenantStep>,
-    /// The object is being deleted.
-    pub deleting: bool,
-}
 
 /// Computes the status of a Tenant and the events of this pass.
 pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> (TenantStatus, Vec<Notice>) {

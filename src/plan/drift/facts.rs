@@ -1,8 +1,10 @@
 //! What the catalogs say of a tenant's role, schema and tables: read in the same round trip as the ledger row.
 
-use super::judge::MODERN;
 use crate::domain::migrations::Grant;
 use serde::Deserialize;
+
+/// First version in which a membership has options and a grantor that counts, and CREATEROLE is bounded.
+pub(super) const MODERN: i32 = 160_000;
 
 /// Role, schema and tables of one tenant that is in use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

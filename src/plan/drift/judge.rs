@@ -2,14 +2,11 @@
 
 use super::{
     Attribute, Drift, Finding, MemberOption, Place,
-    facts::{AccessFacts, MembershipFacts, ObjectFacts, TableFacts},
+    facts::{AccessFacts, MODERN, MembershipFacts, ObjectFacts, TableFacts},
     rights::{Rights, RightsError, parse_acl},
 };
 use crate::domain::migrations::Grant;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// First version in which a membership has options and a grantor that counts, and CREATEROLE is bounded.
-pub(super) const MODERN: i32 = 160_000;
 
 /// What every owner has by itself. MAINTAIN (17) is left out: an upgraded database need not have it.
 const TABLE_RIGHTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];

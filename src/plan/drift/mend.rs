@@ -1,7 +1,7 @@
 //! The statements that put a drift right: what the operator runs, and what a person is told to run where the operator's
 //! rights are not enough. One list, so that both are the same.
 
-use super::{Attribute, Drift, MemberOption, Place, judge::MODERN, render_list};
+use super::{Attribute, Drift, MemberOption, Place, facts::MODERN, render_list};
 use crate::domain::sql::{QuoteError, quote_ident, quote_literal};
 use crate::plan::observed::{DatabaseView, LedgerFacts, LedgerRow, render_mark};
 

@@ -1,0 +1,56 @@
+//! Where a tenant's data is or will be.
+
+use super::observed::{Installation, LedgerRow};
+use crate::domain::{
+    entry::EntryDatabase,
+    ident::{CellNumber, Incarnation},
+    keyring::RingMark,
+    resolve::DesiredTenant,
+};
+
+/// Where the tenant's data is or will be.
+pub(super) struct Home {
+    /// Identity of the data.
+    pub incarnation: Incarnation,
+    /// Where it is.
+    pub database: EntryDatabase,
+    /// The keyring, as the ledger knows it.
+    pub ring: RingMark,
+    /// The ledger row; `None` while it is being made.
+    pub row: Option<LedgerRow>,
+}
+
+impl Home {
+    /// Where the ledger says it is.
+    pub(super) fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
+        Self {
+            incarnation: row.incarnation,
+            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), row.schema_version),
+            ring: row.ring.clone(),
+            row: Some(row.clone()),
+        }
+    }
+}
+
+/// What the entry says of the database.
+pub(super) fn database_of(
+    desired: &DesiredTenant,
+    installation: &Installation,
+    (cell, schema, role): (CellNumber, &str, &str),
+    schema_version: i32,
+) -> EntryDatabase {
+    EntryDatabase {
+        instance: installation.instance.clone(),
+        cell,
+        schema: schema.to_owned(),
+        role: role.to_owned(),
+        schema_version,
+        max_concurrent_transactions: desired.max_concurrent_transactions,
+        statement_timeout_seconds: desired.statement_timeout_seconds,
+    }
+}
+
+/// What is said of a database that is as it should be.
+pub(super) fn provisioned_note(schema: &str) -> String {
+    format!("schema '{schema}' is in place")
+}

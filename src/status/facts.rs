@@ -1,0 +1,32 @@
+//! What the status of a Tenant is computed from.
+
+use crate::{
+    domain::ident::TenantId,
+    plan::{
+        Plan,
+        observed::{Installation, ObservedTenant},
+        progress::Progress,
+        step::TenantStep,
+    },
+};
+
+/// The facts of one pass of a Tenant.
+#[derive(Clone, Copy)]
+pub struct TenantFacts<'a> {
+    /// Generation of the spec.
+    pub generation: i64,
+    /// The tenant's id, if it has a valid one.
+    pub tenant_id: Option<&'a TenantId>,
+    /// Name of the Secret with the keys.
+    pub key_secret: &'a str,
+    /// What was seen; `None` if the object was refused before anything was looked at.
+    pub observed: Option<&'a ObservedTenant>,
+    /// The installation.
+    pub installation: &'a Installation,
+    /// What was planned.
+    pub plan: &'a Plan<TenantStep>,
+    /// How far it got.
+    pub progress: &'a Progress<TenantStep>,
+    /// The object is being deleted.
+    pub deleting: bool,
+}
