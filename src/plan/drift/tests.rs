@@ -65,7 +65,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
         (
             "no list at all is the default one: everything for the owner",
             |f| table(f, "usage").object.acl = None,
-            &["INSERT, SELECT on table usage taken from 'at_acme-1'"],
+            &["INSERT, SELECT, UPDATE on table usage taken from 'at_acme-1'"],
         ),
         (
             "the owner's own rights",
