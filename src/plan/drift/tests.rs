@@ -77,7 +77,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
             |f| {
                 let table = table(f, "usage");
                 table.object.owner = "evil".to_owned();
-                table.object.acl = Some(vec!["evil=arwdDxt/evil".to_owned(), "\"at_acme-1\"=ar/evil".to_owned()]);
+                table.object.acl = Some(vec!["evil=arwdDxt/evil".to_owned(), "\"at_acme-1\"=arw/evil".to_owned()]);
                 table.columns = vec![ColumnFacts { name: "sub".to_owned(), acl: vec!["=r/evil".to_owned()] }];
             },
             &["table usage owned by 'evil'", "SELECT on column usage.sub given to PUBLIC"],
