@@ -76,7 +76,7 @@ enum By {
 /// roles of its cell; `$evil`: a role of somebody else; `$new{…}`: from 16 on only.
 const KINDS: &[(&str, &str, By)] = &[
     ("GRANT SELECT ON $s.messages TO PUBLIC", "SELECT on table messages given to PUBLIC", By::Operator),
-    ("GRANT UPDATE, TRUNCATE ON $s.usage TO $s", "TRUNCATE, UPDATE on table usage given to '$S'", By::Operator),
+    ("GRANT DELETE, TRUNCATE ON $s.usage TO $s", "DELETE, TRUNCATE on table usage given to '$S'", By::Operator),
     (
         "GRANT SELECT ON $s.usage TO $s WITH GRANT OPTION; SET ROLE $s; GRANT SELECT ON $s.usage TO $evil",
         "SELECT on table usage given to '$EVIL'; SELECT on table usage given to '$S' with grant option",
