@@ -158,7 +158,7 @@ pub async fn terminate_waiting(instance: &Instance) {
          AND datname = current_database() AND wait_event_type = 'Lock'",
         instance.prefix
     );
-    for _ in 0..100 {
+    for _ in 0..1000 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if instance.count(&sql).await > 0 {
             return;

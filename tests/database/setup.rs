@@ -74,7 +74,7 @@ pub async fn bare_on(server: &Postgres) -> Instance {
     let settings: InstanceSettings = serde_json::from_value(serde_json::json!({
         "name": "main", "host": test.host, "port": test.port, "database": test.name,
         "user": bootstrap_login(&prefix), "passwordFile": password_file, "sslMode": SslMode::Disable,
-        "namePrefix": prefix, "tenantsPerCell": 50, "maxConnections": 16, "lockTimeoutSeconds": 2,
+        "namePrefix": prefix, "tenantsPerCell": 50, "maxConnections": 16, "lockTimeoutSeconds": 2, "connectTimeoutSeconds": 30,
     }))
     .unwrap();
     assert_eq!(settings.violations(), Vec::<String>::new());
