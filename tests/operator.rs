@@ -44,6 +44,10 @@ mod leftovers;
 mod looks;
 #[path = "operator/node.rs"]
 mod node;
+#[path = "operator/planning.rs"]
+mod planning;
+#[path = "operator/planning_stage.rs"]
+mod planning_stage;
 #[path = "operator/pods.rs"]
 mod pods;
 #[path = "operator/rights.rs"]

@@ -50,10 +50,11 @@ pub struct Fleet {
     _database: Option<TestDatabase>,
 }
 
-/// A running operator, and where its metrics are.
+/// A running operator, and where its metrics are, and its plans.
 pub struct Operator {
     pub process: Process,
     pub address: String,
+    pub plan: String,
 }
 
 impl Fleet {
@@ -96,6 +97,7 @@ impl Fleet {
             "registry": { "namespace": registry_namespace, "createNamespace": false },
             // The cluster's own roles are everybody's.
             "rbac": { "aggregate": false },
+            "plan": { "enabled": true },
             "database": {
                 "host": database.host, "port": database.port, "database": database.name, "sslMode": "disable",
                 "user": format!("{prefix}_operator_a"), "namePrefix": prefix,
@@ -193,14 +195,17 @@ impl Fleet {
 
     /// Starts an operator.
     pub fn spawn_operator(&self, identity: &str) -> anyhow::Result<Operator> {
+        let plan = devkit::free_port()?;
         let program = self
             .operator
             .clone()
             .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.path().join("password"))
-            .env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.path().join(identity));
+            .env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.path().join(identity))
+            // On every address, because the API server goes to no loopback one.
+            .env("AGENT_TENANCY__PLAN__HTTP_ADDRESS", format!("0.0.0.0:{plan}"));
         let (program, address, _) = program.on_free_ports()?;
         let spec = program.spec("tenant-operator").log(self.log(&format!("operator-{identity}")));
-        Ok(Operator { process: self.env.spawn(spec)?, address })
+        Ok(Operator { process: self.env.spawn(spec)?, address, plan: format!("127.0.0.1:{plan}") })
     }
 
     /// Beside the logs of the environment.

@@ -189,6 +189,7 @@ async fn live_a_full_life(fleet: &Fleet) -> anyhow::Result<()> {
     fleet.wait_ready("globex").await?;
 
     rotate(fleet, "globex", 1).await?;
+    ask_for_a_plan(fleet, &operator.plan).await?;
     break_objects(fleet).await?;
 
     for name in ["acme", "globex", "broken"] {
@@ -209,6 +210,17 @@ async fn live_a_full_life(fleet: &Fleet) -> anyhow::Result<()> {
     replica.ended().await?;
     operator.process.terminate();
     operator.process.ended().await?;
+    Ok(())
+}
+
+/// Somebody whose token is good and who has no rights asks for a plan: the operator has to review both.
+async fn ask_for_a_plan(fleet: &Fleet, door: &str) -> anyhow::Result<()> {
+    let (system, account) = (fleet.release.namespace(), fleet.release.account(Component::AgentApi)?);
+    let args = ["create", "token", account, "-n", system, "--audience", "agent-tenancy.dev/plan"];
+    let token = fleet.env.kubectl(&args).await?.ok()?;
+    let url = format!("http://{door}/v1/plan/{}/globex", namespace(fleet));
+    let answer = reqwest::Client::builder().no_proxy().build()?.get(url).bearer_auth(token.trim()).send().await?;
+    assert_eq!(answer.status(), 403, "{}", answer.text().await?);
     Ok(())
 }
 

@@ -1,0 +1,117 @@
+//! The stage of the stories of plans: an installation, and ServiceAccounts that may do more or less with Tenants.
+
+use super::fleet::{Fleet, LONG, Operator};
+use anyhow::Context as _;
+use devkit::{Environment, Postgres, Request, eventually};
+use serde_json::json;
+use std::{collections::BTreeMap, process::Stdio};
+
+/// How the plugin ended and what it said.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// An installation whose operator and replica work, and ServiceAccounts that may do more or less with Tenants.
+pub struct Stage {
+    pub fleet: Fleet,
+    pub namespace: String,
+    pub operator: Operator,
+    _replica: devkit::Process,
+}
+
+impl Stage {
+    pub async fn new(server: &Postgres) -> anyhow::Result<Self> {
+        let fleet = Fleet::on(Environment::shared().await?, server).await?;
+        let (replica, _) = fleet.replica().await?;
+        let operator = fleet.operator("one").await?;
+        let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+        for (account, verbs) in [
+            ("planner", ["get", "create", "update", "delete"].as_slice()),
+            ("viewer", ["get"].as_slice()),
+            ("nobody", [].as_slice()),
+        ] {
+            let api = "rbac.authorization.k8s.io/v1";
+            let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
+            let rules = json!([{ "apiGroups": ["agent-tenancy.dev"], "resources": ["tenants"], "verbs": verbs }]);
+            let rules = if verbs.is_empty() { json!([]) } else { rules };
+            let metadata = json!({ "name": account });
+            let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+                { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata },
+                { "apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules },
+                { "apiVersion": api, "kind": "RoleBinding", "metadata": metadata, "roleRef": role,
+                  "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }] },
+            ] });
+            fleet.env.kubectl_with(&["apply", "-n", &namespace, "-f", "-"], &objects.to_string()).await?.ok()?;
+        }
+        fleet.agent("support", "You help.").await?;
+        eventually(LONG, "the AgentConfig is published", || async {
+            anyhow::ensure!(!fleet.entries("agent").await?.is_empty());
+            Ok(())
+        })
+        .await?;
+        Ok(Self { fleet, namespace, operator, _replica: replica })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.operator.plan)
+    }
+
+    /// `kubectl tenant plan` in the Tenants' namespace.
+    pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<Said> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
+        command
+            .arg("plan")
+            .args(args)
+            .args(["-n", &self.namespace])
+            .env("KUBECONFIG", self.fleet.env.kubeconfig_path()?);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("a standard input")?;
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await?;
+        drop(stdin);
+        let output = child.wait_with_output().await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+    }
+
+    /// As `planner`, at the operator's URL.
+    pub async fn plan_as_planner(&self, args: &[&str], input: &str) -> anyhow::Result<Said> {
+        let url = self.url();
+        self.plan(&[args, &["--server", &url, "--as-service-account", "planner"]].concat(), input).await
+    }
+
+    /// A token of an account, for these audiences.
+    pub async fn token(&self, account: &str, audience: Option<&str>) -> anyhow::Result<String> {
+        let mut args = vec!["create", "token", account, "-n", &self.namespace];
+        args.extend(audience.iter().flat_map(|audience| ["--audience", audience]));
+        Ok(self.fleet.env.kubectl(&args).await?.ok()?.trim().to_owned())
+    }
+
+    /// Everything that a plan must not change, in the cluster and in the database.
+    pub async fn world(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut world = self.fleet.version_of_all().await?;
+        let prefix = &self.fleet.prefix;
+        for (what, query) in [
+            ("roles", format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_%' ORDER BY 1")),
+            ("ledger", "SELECT t::text FROM agent_tenancy.tenants t ORDER BY 1".to_owned()),
+            ("cells", "SELECT c::text FROM agent_tenancy.cells c ORDER BY 1".to_owned()),
+            ("schemas", "SELECT nspname::text FROM pg_namespace ORDER BY 1".to_owned()),
+        ] {
+            world.insert(what.to_owned(), self.fleet.column(query).await?.join("\n"));
+        }
+        Ok(world)
+    }
+
+    /// What the operator wrote into the API server so far; the leader's Lease and reviews are no changes.
+    pub fn writes(&self) -> anyhow::Result<Vec<Request>> {
+        let mut requests = self.fleet.env.requests_from(self.fleet.release.namespace())?;
+        let operator = self.fleet.release.account(devkit::Component::Operator)?;
+        requests.retain(|r| {
+            r.account == operator
+                && !matches!(r.verb.as_str(), "get" | "list" | "watch")
+                && !matches!(r.resource.as_str(), "leases" | "tokenreviews" | "subjectaccessreviews")
+        });
+        Ok(requests)
+    }
+}
