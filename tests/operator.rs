@@ -36,6 +36,8 @@ mod counters;
 mod data;
 #[path = "operator/deletions.rs"]
 mod deletions;
+#[path = "operator/drift.rs"]
+mod drift;
 #[path = "operator/fleet.rs"]
 mod fleet;
 #[path = "operator/leftovers.rs"]

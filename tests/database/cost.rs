@@ -1,13 +1,14 @@
 //! What a tenant costs, and that the cost does not grow with the number of tenants. Figures are printed.
 
 use super::setup::{in_use, is_intact, object, on_both, tenant_id};
-use agent_tenancy::domain::keys::KeyBytes;
+use agent_tenancy::domain::{ident::CellNumber, keys::KeyBytes};
 use agent_tenancy::effects::postgres::Look;
 use agent_tenancy::plan::step::Provision;
 use devkit::PgVersion;
+use futures::StreamExt;
 use std::{collections::BTreeMap, time::Instant};
 
-on_both!(three_hundred_tenants);
+on_both!(three_hundred_tenants, looking_for_drift);
 
 async fn three_hundred_tenants(version: PgVersion) {
     const TENANTS: usize = 300;
@@ -58,4 +59,51 @@ async fn three_hundred_tenants(version: PgVersion) {
     let again = agent_tenancy::effects::postgres::Database::new(instance.database.settings().clone());
     let offer = again.observe_tenant(&tenant_id("next"), Look::Serving).await.unwrap().offer.unwrap();
     assert_eq!((offer.cell.0, offer.exists), (7, false));
+}
+
+/// The look at a whole fleet, in cells of 500: `DRIFT_TENANTS=5000` for the figure that is promised.
+async fn looking_for_drift(version: PgVersion) {
+    const CELL: usize = 500;
+    let tenants: usize = std::env::var("DRIFT_TENANTS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let instance = in_use(version).await;
+    for cell in 2..=tenants.div_ceil(CELL) {
+        instance.make_cell(i32::try_from(cell).unwrap()).await;
+    }
+    let provision = async |n: usize| {
+        let (id, owner) = (tenant_id(&format!("t{n}")), object("t"));
+        let cell = CellNumber(i32::try_from(n / CELL + 1).unwrap());
+        let wanted = Provision { cell, ..instance.provision(&id) };
+        instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
+    };
+    futures::stream::iter(0..tenants).map(provision).buffer_unordered(8).collect::<Vec<()>>().await;
+    instance.as_admin(&format!("GRANT SELECT ON \"{}_t7\".messages TO PUBLIC", instance.prefix)).await;
+    // As autovacuum left it, and as it leaves it later.
+    for stage in ["as it is", "analyzed"] {
+        let (mut looks, mut singles) = (Vec::new(), Vec::new());
+        for n in 0..9 {
+            let (began, before) = (Instant::now(), instance.database.round_trips());
+            let found = instance.database.observe_drift(&instance.fence.cluster_id).await.unwrap();
+            looks.push(began.elapsed().as_secs_f64());
+            assert_eq!(instance.database.round_trips() - before, 1, "one round trip, however many tenants there are");
+            assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["t7"]);
+            let began = Instant::now();
+            instance.database.observe_tenant(&tenant_id(&format!("t{n}")), Look::Serving).await.unwrap();
+            singles.push(began.elapsed().as_secs_f64() * 1000.0);
+        }
+        looks.sort_by(f64::total_cmp);
+        singles.sort_by(f64::total_cmp);
+        println!(
+            "Postgres {}, {stage}: {tenants} tenants looked at for drift in {:.3} s (median of 9; {:.3} to {:.3} s); the \
+             look at one {:.1} ms",
+            version.major(),
+            looks[4],
+            looks[0],
+            looks[8],
+            singles[4]
+        );
+        assert!(tenants < 5000 || looks[4] <= 0.25, "{:.3} s", looks[4]);
+        for table in ["pg_class", "pg_attribute", "pg_authid", "pg_auth_members", "pg_namespace", "pg_description"] {
+            instance.as_admin(&format!("ANALYZE {table}")).await;
+        }
+    }
 }

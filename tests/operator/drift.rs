@@ -1,0 +1,170 @@
+//! Somebody changes by hand what the operator made: found, told and put right, or said with what a person has to do.
+
+use super::{
+    counters::sum,
+    fleet::{Fleet, LONG},
+    stories::settle,
+};
+use agent_tenancy::api::names;
+use anyhow::Context as _;
+use devkit::{Component, PgVersion, eventually};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+use std::time::Duration;
+
+on_each_postgres!(
+    what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again,
+    what_is_lost_waits_for_a_persons_word,
+);
+
+/// Waits for an event about a Tenant whose note holds all of these.
+async fn told(fleet: &Fleet, tenant: &str, reason: &str, words: &[String]) -> anyhow::Result<String> {
+    let namespace = fleet.tenants.namespace().context("a namespace")?;
+    let events: Api<Event> = Api::namespaced(fleet.tenants.clone().into_client(), namespace);
+    eventually(LONG, &format!("{reason} of {tenant} tells {words:?}"), || async {
+        let about = |e: &Event| {
+            e.reason.as_deref() == Some(reason)
+                && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(tenant)
+                && words.iter().all(|word| e.note.as_deref().unwrap_or_default().contains(word.as_str()))
+        };
+        let all = events.list(&ListParams::default()).await?.items;
+        let notes: Vec<_> = all.iter().map(|e| (e.reason.clone(), e.note.clone())).collect();
+        Ok(all.iter().find(|e| about(e)).and_then(|e| e.note.clone()).with_context(|| format!("{notes:?}"))?)
+    })
+    .await
+}
+
+async fn annotate(fleet: &Fleet, tenant: &str, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
+    let patch = json!({ "metadata": { "annotations": { annotation: value } } });
+    fleet.tenants.patch(tenant, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// Resyncs are far away: what is found is found by the look at the whole fleet.
+async fn start(version: PgVersion) -> anyhow::Result<Fleet> {
+    let mut fleet = Fleet::new(version).await?;
+    fleet.set(Component::Operator, "AGENT_TENANCY__DATABASE__DRIFT_SECONDS", "10");
+    fleet.set(Component::Operator, "AGENT_TENANCY__RESYNC_SECONDS", "3600");
+    fleet.agent("support", "You help.").await?;
+    Ok(fleet)
+}
+
+async fn what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again(
+    version: PgVersion,
+) -> anyhow::Result<()> {
+    let fleet = start(version).await?;
+    let operator = fleet.operator("one").await?;
+    let (_replica, _) = fleet.replica().await?;
+    for name in ["acme", "bystander"] {
+        fleet.tenant(name, "Delete").await?;
+        fleet.wait_ready(name).await?;
+    }
+    let role = fleet.schema("acme");
+    let prefix = role.trim_end_matches("_acme").to_owned();
+    let evil = format!("{prefix}_evil");
+    fleet
+        .execute(&format!(
+            "CREATE ROLE {evil}; GRANT SELECT ON {role}.messages TO PUBLIC; ALTER TABLE {role}.usage OWNER TO {role}; \
+             ALTER ROLE {role} SET search_path = public; SET ROLE {prefix}_own_1; GRANT {role} TO {evil}"
+        ))
+        .await?;
+    let words = [
+        "SELECT on table messages given to PUBLIC".to_owned(),
+        format!("table usage owned by '{role}'"),
+        format!("'{evil}' made a member of the role"),
+        "search_path set for the role".to_owned(),
+    ];
+    let note = told(&fleet, "acme", "DriftRepaired", &words).await?;
+    println!("{note}");
+    fleet.wait_ready("acme").await?;
+
+    // The registry entry: deleted, and edited.
+    fleet.registry.delete("tenant-acme", &DeleteParams::default()).await?;
+    told(&fleet, "acme", "DriftRepaired", &["registry entry was deleted by hand".to_owned()]).await?;
+    eventually(LONG, "the entry is back", || async {
+        anyhow::ensure!(fleet.entries("tenant").await?.len() == 2);
+        Ok(())
+    })
+    .await?;
+
+    // With a spec that can't be had the entry can't be made again, and that is said; the database is kept in order.
+    annotate(&fleet, "acme", names::PAUSED_ANNOTATION, Some("perhaps")).await?;
+    fleet.wait_condition("acme", "Accepted", "False", "InvalidSpec").await?;
+    fleet.registry.delete("tenant-acme", &DeleteParams::default()).await?;
+    fleet.wait_condition("acme", "Published", "False", "EntryChanged").await?;
+    told(&fleet, "acme", "EntryChanged", &["deleted by hand".to_owned()]).await?;
+    fleet.execute(&format!("GRANT INSERT ON {role}.usage TO PUBLIC")).await?;
+    told(&fleet, "acme", "DriftRepaired", &["INSERT on table usage given to PUBLIC".to_owned()]).await?;
+    annotate(&fleet, "acme", names::PAUSED_ANNOTATION, None).await?;
+    fleet.wait_ready("acme").await?;
+
+    // What only a superuser can undo is said with the statement that does.
+    fleet.execute(&format!("ALTER ROLE {role} BYPASSRLS")).await?;
+    fleet.wait_condition("acme", "DatabaseReady", "False", "DriftNotRepairable").await?;
+    let message = fleet.message("acme", "DatabaseReady").await?;
+    let (_, remedy) = message.split_once("run: ").context("a remedy")?;
+    fleet.execute(remedy).await?;
+    fleet.wait_ready("acme").await?;
+
+    // Silent again: nothing is written, and the database is asked by the look at the fleet alone.
+    settle(&fleet).await?;
+    let versions = fleet.version_of_all().await?;
+    let (before, trips) = (operator.metrics().await?, operator.round_trips().await?);
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let requests = operator.requests_since(&before).await?;
+    assert_eq!(sum(&requests, &["create", "update", "patch", "delete"]), 0, "{requests:?}");
+    assert_eq!(fleet.version_of_all().await?, versions);
+    let trips = operator.round_trips().await? - trips;
+    assert!((1..=2).contains(&trips), "{trips} round trips in which the fleet was looked at");
+    assert_eq!(operator.metrics().await?.get("tenant_operator_drifted_tenants"), Some(&0.0));
+    Ok(())
+}
+
+async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Result<()> {
+    let fleet = start(version).await?;
+    let _operator = fleet.operator("one").await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.tenant("acme", "Delete").await?;
+    fleet.wait_ready("acme").await?;
+    let incarnation = async || -> anyhow::Result<String> {
+        let status = fleet.tenants.get("acme").await?.status.context("a status")?;
+        Ok(status.database.context("a database")?.incarnation)
+    };
+    let lost = incarnation().await?;
+    let role = fleet.schema("acme");
+    fleet.execute(&format!("DROP SCHEMA {role} CASCADE")).await?;
+    fleet.wait_condition("acme", "DatabaseReady", "False", "Lost").await?;
+    fleet.wait_condition("acme", "Stalled", "True", "Lost").await?;
+    let message = fleet.message("acme", "DatabaseReady").await?;
+    assert!(message.contains(&format!("{}={lost}", names::ACCEPT_LOSS_ANNOTATION)), "{message}");
+
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some("yes")).await?;
+    settle(&fleet).await?;
+    assert_eq!(fleet.condition("acme", "DatabaseReady").await?, ("False".to_owned(), "Lost".to_owned()));
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new(), "another word makes nothing");
+
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    fleet.wait_ready("acme").await?;
+    assert_ne!(incarnation().await?, lost);
+    assert_eq!(fleet.schemas().await?, [role.clone()]);
+    told(&fleet, "acme", "LossAccepted", &[lost]).await?;
+
+    // The word was for that loss, and not for the next one. A row that is gone leaves data, which is kept.
+    let second = incarnation().await?;
+    fleet.execute("DELETE FROM agent_tenancy.tenants WHERE tenant_id = 'acme'").await?;
+    fleet.execute(&format!("INSERT INTO {role}.conversations VALUES (gen_random_uuid(), 'me')")).await?;
+    // Without its row the look at the fleet does not meet it; its own look does.
+    annotate(&fleet, "acme", "agent-tenancy.dev/look", Some("1")).await?;
+    fleet.wait_condition("acme", "DatabaseReady", "False", "Lost").await?;
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&second)).await?;
+    fleet.wait_ready("acme").await?;
+    let note = told(&fleet, "acme", "LossAccepted", &["is kept as".to_owned(), second]).await?;
+    let kept = note.rsplit('\'').nth(1).context("the name of what is kept")?;
+    let rows = fleet.column(format!("SELECT sub FROM {kept}.conversations")).await?;
+    assert_eq!(rows, ["me"]);
+    Ok(())
+}
