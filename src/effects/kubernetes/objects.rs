@@ -7,7 +7,7 @@ use super::{
     watch::{key_of, version_of},
 };
 use crate::{
-    api::{Notice, NoticeKind, names},
+    api::{Notice, NoticeKind, Reason, names},
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Version},
@@ -246,20 +246,30 @@ impl<K: Owned> Objects<K> {
             uid: Some(id.uid.0.clone()),
             ..ObjectReference::default()
         };
-        let (type_, recorder) = match notice.kind {
+        let afresh = || Recorder::new(self.client.clone(), self.reporter.clone());
+        let (type_, recorder) = match (notice.kind, notice.reason) {
             // Told once in a life or so, by every object: not worth remembering.
-            NoticeKind::Normal => (EventType::Normal, Recorder::new(self.client.clone(), self.reporter.clone())),
-            NoticeKind::Warning => (EventType::Warning, self.warnings.clone()),
+            (NoticeKind::Normal, _) => (EventType::Normal, afresh()),
+            // Each tells something else; a series would keep the words of the first.
+            (NoticeKind::Warning, Reason::DriftRepaired | Reason::LossAccepted) => (EventType::Warning, afresh()),
+            (NoticeKind::Warning, _) => (EventType::Warning, self.warnings.clone()),
         };
         let event = Event {
             type_,
             reason: notice.reason.as_str().to_owned(),
-            // events.k8s.io/v1 allows 1 kB.
-            note: Some(notice.note.chars().take(250).collect()),
+            note: Some(cut(&notice.note)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         required(&format!("record an event about {id}"), recorder.publish(&event, &reference)).await?;
         Ok(Done::Plain)
     }
+}
+
+/// events.k8s.io/v1 allows 1 kB.
+const MAX_NOTE: usize = 1000;
+
+fn cut(note: &str) -> String {
+    let end = (0..=MAX_NOTE.min(note.len())).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+    note[..end].to_owned()
 }

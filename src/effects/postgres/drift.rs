@@ -27,17 +27,17 @@ const UNDEFINED_OBJECT: &str = "42704";
 
 /// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
 /// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
-/// column for each set of rights that a migration gives, as the list of a table that has it; `$same`: whether table `k`
+/// column for each set of rights that a migration gives, as Postgres writes it; `$same`: whether table `k`
 /// has the list it should have; `$tables`, `$count`: names of the tables, and how many there are.
 const LOOK: &str = "
 WITH held AS MATERIALIZED (
     SELECT t.tenant_id, t.uid, t.namespace, t.name, t.state = 'active' AS in_service, r.oid AS role_id,
-        n.oid AS schema_id, w.oid AS owner_id, a.oid AS access_id, $items,
-        coalesce(n.nspowner = w.oid AND n.nspacl IN (l.own || l.tenant, l.tenant || l.own)
+        n.oid AS schema_id, w.oid AS owner_id, a.oid AS access_id, l.own_table, $items,
+        coalesce(n.nspowner = w.oid AND (n.nspacl = l.own || l.tenant OR n.nspacl = l.tenant || l.own)
             AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolcanlogin OR r.rolreplication
                 OR r.rolbypassrls OR r.rolinherit)
             AND r.rolconnlimit = -1 AND coalesce(r.rolvaliduntil, 'infinity') = 'infinity'
-            AND rm.description = x.mark AND sm.description = x.mark, false) AS good
+            AND rm.description = l.mark AND sm.description = l.mark, false) AS good
     FROM agent_tenancy.tenants t
     JOIN agent_tenancy.cells c ON c.number = t.cell
     CROSS JOIN agent_tenancy.meta m
@@ -47,11 +47,12 @@ WITH held AS MATERIALIZED (
     LEFT JOIN pg_roles a ON a.rolname = c.access_role
     LEFT JOIN pg_shdescription rm ON rm.objoid = r.oid AND rm.classoid = 'pg_authid'::regclass
     LEFT JOIN pg_description sm ON sm.objoid = n.oid AND sm.classoid = 'pg_namespace'::regclass AND sm.objsubid = 0
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.oid IS NOT NULL AND w.oid IS NOT NULL THEN quote_ident(t.role_name) END AS grantee,
+        quote_ident(c.owner_role) AS grantor OFFSET 0) x
+    -- OFFSET keeps each from being computed wherever it is used.
     CROSS JOIN LATERAL (SELECT format('agent-tenancy %s %s', m.database_id, t.incarnation) AS mark,
-        CASE WHEN r.oid IS NOT NULL AND w.oid IS NOT NULL THEN quote_ident(t.role_name) END AS grantee,
-        quote_ident(c.owner_role) AS grantor) x
-    CROSS JOIN LATERAL (SELECT acldefault('n', w.oid) AS own, acldefault('r', w.oid) AS own_table,
-        ARRAY[(x.grantee || '=U/' || x.grantor)::aclitem] AS tenant) l
+        acldefault('n', w.oid) AS own, acldefault('r', w.oid) AS own_table,
+        (x.grantee || '=U/' || x.grantor)::aclitem AS tenant OFFSET 0) l
     WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')
 ), wrong AS (
     SELECT h.tenant_id FROM held h WHERE NOT h.good OR h.access_id IS NULL
@@ -105,9 +106,11 @@ fn render_lists() -> Result<(String, String, usize), PgError> {
     let (mut items, mut same) = (Vec::new(), Vec::new());
     for (n, (letters, tables)) in sets.iter().enumerate() {
         let item = format!("(x.grantee || '={letters}/' || x.grantor)::aclitem");
-        items.push(format!("l.own_table || {item} AS list_{n}, {item} || l.own_table AS turned_{n}"));
+        items.push(format!("{item} AS item_{n}"));
         let tables = tables.join(", ");
-        same.push(format!("k.relname IN ({tables}) AND k.relacl IN (h.list_{n}, h.turned_{n})"));
+        same.push(format!(
+            "k.relname IN ({tables}) AND (k.relacl = h.own_table || h.item_{n} OR k.relacl = h.item_{n} || h.own_table)"
+        ));
     }
     Ok((items.join(", "), same.join(" OR "), count))
 }
