@@ -85,8 +85,10 @@ async fn what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again(
     // The registry entry: deleted, and edited.
     fleet.registry.delete("tenant-acme", &DeleteParams::default()).await?;
     told(&fleet, "acme", "DriftRepaired", &["registry entry was deleted by hand".to_owned()]).await?;
-    eventually(LONG, "the entry is back", || async {
-        anyhow::ensure!(fleet.entries("tenant").await?.len() == 2);
+    eventually(LONG, "the entry is back, and proved", || async {
+        let served = fleet.tenants.get("acme").await?.status.and_then(|s| s.served).context("a proof")?;
+        let version = fleet.registry.get("tenant-acme").await?.metadata.resource_version;
+        anyhow::ensure!(version == Some(served.entry_version), "{version:?}");
         Ok(())
     })
     .await?;
