@@ -33,7 +33,7 @@ async fn told(fleet: &Fleet, tenant: &str, reason: &str, words: &[String]) -> an
         };
         let all = events.list(&ListParams::default()).await?.items;
         let notes: Vec<_> = all.iter().map(|e| (e.reason.clone(), e.note.clone())).collect();
-        Ok(all.iter().find(|e| about(e)).and_then(|e| e.note.clone()).with_context(|| format!("{notes:?}"))?)
+        all.iter().find(|e| about(e)).and_then(|e| e.note.clone()).with_context(|| format!("{notes:?}"))
     })
     .await
 }
@@ -152,7 +152,7 @@ async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Re
     annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
     fleet.wait_ready("acme").await?;
     assert_ne!(incarnation().await?, lost);
-    assert_eq!(fleet.schemas().await?, [role.clone()]);
+    assert_eq!(fleet.schemas().await?, std::slice::from_ref(&role));
     told(&fleet, "acme", "LossAccepted", &[lost]).await?;
 
     // The word was for that loss, and not for the next one. A row that is gone leaves data, which is kept.

@@ -183,7 +183,7 @@ async fn plans_are_shown_to_those_who_may_do_what_they_show(version: PgVersion) 
     fleet.wait_ready("acme").await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
     let in_namespace = |text: String| {
-        let mut object: Value = serde_json::from_str(&text).unwrap();
+        let mut object: Value = serde_json::from_str(&text).unwrap_or_default();
         object["metadata"]["namespace"] = stage.namespace.clone().into();
         object.to_string()
     };
@@ -286,8 +286,8 @@ async fn through_the_api_server(stage: &Stage) -> anyhow::Result<()> {
     };
     let system = stage.fleet.release.namespace();
     let name = "fleet-agent-tenancy-operator-plan";
-    let ports: Vec<_> = [&stage.operator.plan, &standby.plan].iter().map(|a| a.rsplit(':').next().unwrap()).collect();
-    let ports: Vec<u16> = ports.into_iter().map(|port| port.parse().unwrap()).collect();
+    let port = |address: &String| Ok(address.rsplit(':').next().unwrap_or_default().parse::<u16>()?);
+    let ports = [&stage.operator.plan, &standby.plan].map(port).into_iter().collect::<anyhow::Result<Vec<u16>>>()?;
     // Nor to an address that is not a Pod's.
     let target = json!({ "kind": "Pod", "name": name, "namespace": system });
     let account = stage.fleet.release.account(devkit::Component::Operator)?;
