@@ -66,7 +66,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
         (
             "no list at all is the default one: everything for the owner",
             |f| table(f, "usage").object.acl = None,
-            &["INSERT, SELECT, UPDATE on table usage taken from 'at_acme-1'"],
+            &["INSERT, SELECT on table usage taken from 'at_acme-1'"],
         ),
         (
             "the owner's own rights",
@@ -78,7 +78,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
             |f| {
                 let table = table(f, "usage");
                 table.object.owner = "evil".to_owned();
-                table.object.acl = Some(vec!["evil=arwdDxt/evil".to_owned(), "\"at_acme-1\"=arw/evil".to_owned()]);
+                table.object.acl = Some(vec!["evil=arwdDxt/evil".to_owned(), "\"at_acme-1\"=ar/evil".to_owned()]);
                 table.columns = vec![ColumnFacts { name: "sub".to_owned(), acl: vec!["=r/evil".to_owned()] }];
             },
             &["table usage owned by 'evil'", "SELECT on column usage.sub given to PUBLIC"],
