@@ -170,11 +170,21 @@ pub async fn terminate_waiting(instance: &Instance) {
 /// Callers that leave at any moment leave neither a half-done tenant nor a connection that belongs to somebody.
 async fn caller_gone(version: PgVersion) {
     let instance = in_use(version).await;
+    let busy = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}_operator_a' AND state = 'active'",
+        instance.prefix
+    );
     for n in 0..30_u64 {
         let id = tenant_id(&format!("t{n}"));
         let (wanted, owner) = (instance.provision(&id), object(id.as_str()));
         let step = instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence);
         let _ = tokio::time::timeout(Duration::from_micros(n * 300), step).await;
+        // A look while the server is still at it sees rows as of its own beginning, and the catalog as of now.
+        while instance.count(&busy).await > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+        assert_eq!(facts.row.is_some(), facts.role_mark.is_some() && facts.schema_mark.is_some());
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
         let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert!(is_intact(&facts));
