@@ -26,6 +26,8 @@ mod authority;
 mod blocked;
 #[path = "operator/broken.rs"]
 mod broken;
+#[path = "operator/chance.rs"]
+mod chance;
 #[path = "operator/chaos.rs"]
 mod chaos;
 #[path = "operator/clients.rs"]

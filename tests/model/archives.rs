@@ -1,7 +1,7 @@
 //! The model's archives: putting data aside, taking it over, dropping it when its time is over; and what must hold of them.
 
 use super::{
-    database::{conflict, hold},
+    database::{conflict, enter_row, hold},
     operator::Operator,
     state::{Archived, Database, Key, State, transient},
 };
@@ -109,24 +109,8 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     if !state.stale && asked.is_some_and(|a| a.previous_uid != wanted.previous.0) {
         state.violation(format!("{owner} takes over what it does not ask for"));
     }
-    let row = LedgerRow {
-        incarnation: wanted.incarnation,
-        uid: owner.uid.clone(),
-        namespace: owner.namespace.clone(),
-        name: owner.name.clone(),
-        cluster_id: "cluster".to_owned(),
-        cell: wanted.cell,
-        schema: wanted.schema.clone(),
-        role: wanted.role.clone(),
-        schema_version: 1,
-        ring: wanted.ring.clone(),
-        state: RowState::Active,
-        state_since: state.now,
-    };
-    state.database.members.insert(row.role.clone());
-    state.database.grants.insert(row.role.clone());
-    state.database.rows.insert(wanted.tenant_id.clone(), row);
-    state.wrote();
+    let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
+    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, &wanted.ring);
     Ok(Done::Plain)
 }
 

@@ -7,7 +7,7 @@ use agent_tenancy::{
     domain::{
         class::ErrorClass,
         entry::{Entry, TenantState},
-        ident::{CellNumber, DatabaseId, ObjectId, TenantId, Uid},
+        ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
     },
@@ -86,7 +86,6 @@ pub fn create_cell(state: &mut State, cell: CellNumber, password: &KeyBytes) -> 
 }
 
 pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Result<Done, EffectError> {
-    let now = state.now;
     let asks = state.live_tenant(&owner.uid).is_some_and(|t| t.spec.database.adopt.is_some());
     if asks && !state.stale && !state.database.rows.values().any(|r| r.uid == owner.uid) {
         state.violation(format!("{owner} begins with nothing, though it is to take data over"));
@@ -113,25 +112,38 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
     let mark = render_mark(database.id, wanted.incarnation);
     database.roles.insert(wanted.role.clone(), mark.clone());
     database.schemas.insert(wanted.schema.clone(), mark);
-    database.members.insert(wanted.role.clone());
-    database.grants.insert(wanted.role.clone());
+    let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
+    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, &wanted.ring);
+    Ok(Done::Plain)
+}
+
+/// A tenant's row, in use from now on, with the rights and the access that go with it.
+pub fn enter_row(
+    state: &mut State,
+    owner: &ObjectId,
+    id: &TenantId,
+    incarnation: Incarnation,
+    (cell, schema, role): (CellNumber, &str, &str),
+    ring: &RingMark,
+) {
     let row = LedgerRow {
-        incarnation: wanted.incarnation,
+        incarnation,
         uid: owner.uid.clone(),
         namespace: owner.namespace.clone(),
         name: owner.name.clone(),
         cluster_id: "cluster".to_owned(),
-        cell: wanted.cell,
-        schema: wanted.schema.clone(),
-        role: wanted.role.clone(),
+        cell,
+        schema: schema.to_owned(),
+        role: role.to_owned(),
         schema_version: 1,
-        ring: wanted.ring.clone(),
+        ring: ring.clone(),
         state: RowState::Active,
-        state_since: now,
+        state_since: state.now,
     };
-    database.rows.insert(wanted.tenant_id.clone(), row);
+    state.database.members.insert(row.role.clone());
+    state.database.grants.insert(row.role.clone());
+    state.database.rows.insert(id.clone(), row);
     state.wrote();
-    Ok(Done::Plain)
 }
 
 /// The row, if it is still this one and in one of these states.

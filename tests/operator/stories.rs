@@ -1,6 +1,7 @@
 //! The stories.
 
 use super::{
+    chance::Chance,
     counters::sum,
     fleet::{Fleet, LONG, Operator},
 };
@@ -103,14 +104,10 @@ pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
 pub async fn kill_at_random(
     fleet: &Fleet,
     operator: &mut Operator,
-    chance: &mut u64,
+    chance: &mut Chance,
     round: usize,
 ) -> anyhow::Result<u32> {
-    // A step of an LCG (Knuth, MMIX); its high bits are good enough.
-    let mut up_to = |limit: u64| {
-        *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_millis((*chance >> 33) % limit)
-    };
+    let mut up_to = |limit: u64| Duration::from_millis(chance.below(limit));
     // About as long as a tenant takes from beginning to end.
     tokio::time::sleep(up_to(400)).await;
     operator.process.kill_9().await?;
@@ -129,11 +126,7 @@ async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_tw
     let fleet = Fleet::new(version).await?;
     let (_replica, _) = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
-    let mut chance = match std::env::var("KILL_SEED") {
-        Ok(seed) => seed.parse()?,
-        Err(_) => u64::from(std::process::id()),
-    };
-    println!("kills by seed: the same moments again with KILL_SEED={chance}");
+    let mut chance = Chance::new("KILL_SEED")?;
     let names: Vec<String> = (0..20).map(|n| format!("t{n:02}")).collect();
     let mut operator = fleet.operator("one").await?;
     let mut kills = 0;

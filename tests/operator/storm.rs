@@ -2,6 +2,7 @@
 //! over and over. Then an audit of everything outside: exactly what the specs say, nothing less and nothing more.
 
 use super::{
+    chance::Chance,
     clients::Signer,
     fleet::{Fleet, LONG},
     stories::{kill_at_random, settle},
@@ -28,27 +29,12 @@ struct Wanted {
     audience: String,
 }
 
-/// Numbers that a seed gives again (an LCG: Knuth, MMIX).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     let fleet = Fleet::new(PgVersion::NEWEST).await?;
     let _replicas = [fleet.replica().await?, fleet.replica().await?];
     fleet.agent("support", "You help.").await?;
-    let seed = match std::env::var("KILL_SEED") {
-        Ok(seed) => seed.parse()?,
-        Err(_) => u64::from(std::process::id()),
-    };
-    println!("the same storm again with KILL_SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new("KILL_SEED")?;
     let mut operator = fleet.operator("one").await?;
     let all: Vec<String> = (0..tenants()).map(|n| format!("t{n:03}")).collect();
     let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
@@ -58,7 +44,7 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
         let deed = act(&fleet, name, &mut wanted, &mut chance, step).await?;
         *deeds.entry(deed).or_default() += 1;
         if step % 4 == 3 {
-            kills += kill_at_random(&fleet, &mut operator, &mut chance.0, step / 4).await?;
+            kills += kill_at_random(&fleet, &mut operator, &mut chance, step / 4).await?;
         }
     }
     println!("{kills} kills; {deeds:?}");
