@@ -5,7 +5,7 @@ pub mod token;
 
 use super::{
     Context,
-    database::{Access, DatabaseError},
+    database::{Access, DatabaseError, Work},
     problem::{Code, Problem},
     registry::{Snapshot, tenant::Service},
 };
@@ -76,9 +76,18 @@ fn check_state(state: TenantState) -> Result<(), Problem> {
 }
 
 impl Caller {
+    /// Runs one transaction of the tenant; see [`Database::transact`](crate::agent_api::database::Database::transact).
+    ///
+    /// # Errors
+    /// As there, in the client's terms.
+    pub async fn transact<T: Send + 'static>(&self, context: &Context, work: impl Work<T>) -> Result<T, Problem> {
+        let done = context.database.transact(&self.access, work).await;
+        done.map_err(|error| self.explain(context, error))
+    }
+
     /// What a failed transaction means for the client. A tenant that was admitted may be out of service by now, and its
     /// access taken away: that is then the reason.
-    pub fn explain(&self, context: &Context, error: DatabaseError) -> Problem {
+    fn explain(&self, context: &Context, error: DatabaseError) -> Problem {
         let now = context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
         match (&error, now.map(check_state)) {
             (DatabaseError::Refused(_), Some(Err(problem))) => problem,

@@ -67,6 +67,18 @@ pub fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     })
 }
 
+/// How many rows a page has.
+///
+/// # Errors
+/// When it is asked for none, or too many.
+pub fn resolve_limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
+    let limit = asked.unwrap_or(default);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::field("limit", format!("must be from 1 to {most}")))
+}
+
 /// The field that serde's message names: ``unknown field `x`…`` or ``missing field `x```.
 fn named_field(text: &str) -> Option<String> {
     let rest = ["unknown field `", "missing field `", "duplicate field `"].iter().find_map(|p| text.strip_prefix(p))?;

@@ -94,12 +94,11 @@ async fn exchange(
 ) -> Result<ChatAnswer, Problem> {
     let question = Arc::new(prepare(caller, wanted, request)?);
     let stored = Arc::clone(&question);
-    let asked = context.database.transact(&caller.access, move |at| {
+    let asked = caller.transact(context, move |at| {
         let question = Arc::clone(&stored);
         Box::pin(async move { statements::ask(at, &question).await })
     });
-    let asked = asked.await.map_err(|error| caller.explain(context, error))?;
-    let asked = asked.ok_or_else(|| Problem::new(Code::ConversationNotFound))?;
+    let asked = asked.await?.ok_or_else(|| Problem::new(Code::ConversationNotFound))?;
     let (reference, agent) = find_agent(caller, &asked.agent)?;
     let outcome = Outcome {
         question: question.id,
@@ -217,14 +216,14 @@ async fn store_answer(
     let id = Uuid::now_v7();
     let shared = Arc::new((outcome, text));
     let stored = Arc::clone(&shared);
-    let written = context.database.transact(&caller.access, move |at| {
+    let written = caller.transact(context, move |at| {
         let stored = Arc::clone(&stored);
         Box::pin(async move { statements::answer(at, &stored.0, id, &stored.1).await })
     });
-    if let Err(error) = written.await {
+    if let Err(problem) = written.await {
         context.metrics.lost_answers.inc();
         tracing::error!(request = request.as_str(), tenant = %caller.claims.tenant, "an answer could not be stored");
-        return Err(caller.explain(context, error));
+        return Err(problem);
     }
     let (outcome, text) = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.as_ref().clone());
     Ok(ChatAnswer {

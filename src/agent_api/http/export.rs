@@ -1,7 +1,7 @@
 //! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. Whoever breaks off goes on from the
 //! last page's cursor.
 
-use super::body::read_query;
+use super::body::{read_query, resolve_limit};
 use crate::{
     agent_api::{
         Context,
@@ -70,18 +70,14 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let caller = admit(&context, &headers, &tenant, Scope::DataExport)?;
     let ExportQuery { limit, cursor, sub } = read_query(&uri)?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::field("limit", format!("must be from 1 to {MAX_LIMIT}")));
-    }
+    let limit = resolve_limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let slice = Arc::new(resolve_slice(&caller, cursor.as_deref(), sub, limit)?);
     let wanted = Arc::clone(&slice);
-    let rows = context.database.transact(&caller.access, move |at| {
+    let rows = caller.transact(&context, move |at| {
         let wanted = Arc::clone(&wanted);
         Box::pin(async move { portable::slice(at, &wanted).await })
     });
-    let rows = rows.await.map_err(|error| caller.explain(&context, error))?;
-    Ok(render_page(&slice, caller.access.tenant.incarnation, rows))
+    Ok(render_page(&slice, caller.access.tenant.incarnation, rows.await?))
 }
 
 fn resolve_slice(caller: &Caller, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {

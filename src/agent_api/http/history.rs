@@ -1,6 +1,10 @@
 //! `GET chat`: one page of the caller's own messages.
 
-use super::{answer, body::read_query, cursor::Cursor};
+use super::{
+    answer,
+    body::{read_query, resolve_limit},
+    cursor::Cursor,
+};
 use crate::agent_api::{
     Context,
     auth::{admit, token::Scope},
@@ -68,10 +72,7 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let caller = admit(&context, &headers, &tenant, Scope::ChatRead)?;
     let HistoryQuery { limit, cursor, conversation_id, order } = read_query(&uri)?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::field("limit", format!("must be from 1 to {MAX_LIMIT}")));
-    }
+    let limit = resolve_limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let descending = matches!(order.unwrap_or(Order::Desc), Order::Desc);
     let incarnation = caller.access.tenant.incarnation;
     let after = match cursor.as_deref() {
@@ -92,11 +93,11 @@ pub(super) async fn read(
         // One more than asked for shows whether there is another page.
         limit: limit + 1,
     });
-    let page = context.database.transact(&caller.access, move |at| {
+    let page = caller.transact(&context, move |at| {
         let query = Arc::clone(&query);
         Box::pin(async move { statements::page(at, &query).await })
     });
-    let mut messages = page.await.map_err(|error| caller.explain(&context, error))?;
+    let mut messages = page.await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = messages.len() > size;
     messages.truncate(size);

@@ -40,8 +40,7 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = admit(&context, &headers, &tenant, Scope::SettingsRead)?;
-    let stored = context.database.transact(&caller.access, |at| Box::pin(statements::settings(at))).await;
-    let stored = stored.map_err(|error| caller.explain(&context, error))?;
+    let stored = caller.transact(&context, |at| Box::pin(statements::settings(at))).await?;
     Ok(answer(&show(&caller, &stored)))
 }
 
@@ -67,14 +66,14 @@ pub(super) async fn change(
         Refusal::Invalid(field, rule) => Problem::field(field, rule),
     })?;
     let change = Arc::new((change, caller.claims.sub.clone()));
-    let stored = context.database.transact(&caller.access, move |at| {
+    let stored = caller.transact(&context, move |at| {
         let change = Arc::clone(&change);
         Box::pin(async move {
             let (change, by) = change.as_ref();
             statements::change_settings(at, &change.set, &change.remove, by).await
         })
     });
-    let stored = stored.await.map_err(|error| caller.explain(&context, error))?;
+    let stored = stored.await?;
     Ok(answer(&show(&caller, &stored)))
 }
 

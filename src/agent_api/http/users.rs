@@ -4,10 +4,7 @@ use super::answer;
 use crate::agent_api::{
     Context,
     auth::{admit, token::Scope},
-    database::{
-        DatabaseError,
-        portable::{self, Erased},
-    },
+    database::portable::{self, Erased},
     problem::Problem,
 };
 use axum::{
@@ -44,22 +41,22 @@ pub(super) async fn erase(
     let mut total = Erased::default();
     loop {
         let of = Arc::clone(&sub);
-        let some = context.database.transact(&caller.access, move |at| {
+        let some = caller.transact(&context, move |at| {
             let sub = Arc::clone(&of);
             Box::pin(async move { portable::erase_conversations(at, &sub, AT_ONCE).await })
         });
-        let some = some.await.map_err(|error: DatabaseError| caller.explain(&context, error))?;
+        let some = some.await?;
         total.conversations += some.conversations;
         total.messages += some.messages;
         if some.conversations == 0 {
             break;
         }
     }
-    let renamed = context.database.transact(&caller.access, move |at| {
+    let renamed = caller.transact(&context, move |at| {
         let sub = Arc::clone(&sub);
         Box::pin(async move { portable::rename_user(at, &sub, pseudonym).await })
     });
-    total.renamed = renamed.await.map_err(|error| caller.explain(&context, error))?.renamed;
+    total.renamed = renamed.await?.renamed;
     tracing::info!(
         tenant = %caller.claims.tenant,
         conversations = total.conversations,
