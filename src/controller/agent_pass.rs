@@ -1,6 +1,6 @@
 //! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Form, Outcome, perform_steps, resolve_outcome, resolve_rest, tell_vanished};
+use super::pass::{Form, Outcome, perform_steps, resolve_outcome, rest, tell_vanished};
 use crate::{
     api::{AgentConfig, AgentConfigStatus, names},
     domain::{
@@ -14,7 +14,7 @@ use crate::{
         observed::Installation,
         step::AgentStep,
     },
-    status::{AgentFacts, project_agent, project_paused, project_rejection, project_unreadable},
+    status::{AgentFacts, project_agent, project_rejection, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -33,7 +33,10 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let deleting = agent.metadata.deletion_timestamp.is_some();
     let paused = resolve_paused(agent.annotations());
     if paused == Ok(true) {
-        return rest(world, agent, &scope, now()).await;
+        let previous = agent.status.clone().unwrap_or_default();
+        let told = previous.conditions.clone();
+        let status = |conditions| AgentStep::WriteStatus(Box::new(AgentConfigStatus { conditions, ..previous }));
+        return rest(world, &scope, &agent.metadata, &told, (status, AgentStep::RecordEvent), now()).await;
     }
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
@@ -73,21 +76,6 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let (reported, error) = perform_steps(world, &scope, &steps).await;
     outcome.add_report(reported.done.len(), error);
     outcome
-}
-
-/// The pass of a paused AgentConfig: says so, and touches nothing.
-async fn rest<W: World<AgentScope>>(world: &W, agent: &AgentConfig, scope: &AgentScope, now: Timestamp) -> Outcome {
-    let previous = agent.status.clone().unwrap_or_default();
-    let generation = agent.metadata.generation.unwrap_or_default();
-    let deleting = agent.metadata.deletion_timestamp.is_some();
-    let (conditions, notices) = project_paused(&previous.conditions, generation, deleting, now);
-    let status = AgentConfigStatus { conditions, ..previous.clone() };
-    let mut steps = Vec::new();
-    if status != previous {
-        steps.push(AgentStep::WriteStatus(Box::new(status)));
-    }
-    steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
-    resolve_rest(perform_steps(world, scope, &steps).await)
 }
 
 /// What the world needs to know of an AgentConfig.

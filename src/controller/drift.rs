@@ -1,7 +1,7 @@
 //! Looking for drift of the whole fleet: one query for each period, which only wakes the tenants that look wrong. What is
 //! wrong, and what to do about it, says the look of their own pass.
 
-use super::{context::Context, queue::Urgency, worker::tenant_target};
+use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_target};
 use crate::{
     domain::ident::ObjectId,
     effects::{gate::GateState, kubernetes::cache::Key},
@@ -28,18 +28,15 @@ impl Context {
                 if !found.is_empty() {
                     tracing::info!(tenants = found.len(), millis = took.as_millis(), "tenants look wrong");
                 }
-                for object in found.iter().filter(|object| self.is_cached(object)) {
+                // What has no Tenant any more is found as a leftover.
+                let cache = &self.world.tenants.cache;
+                let alive = |o: &&ObjectId| lives(cache, &Key::new(&o.namespace, &o.name), &o.uid);
+                for object in found.iter().filter(alive) {
                     self.scheduler.push(tenant_target(&object.namespace, &object.name), Urgency::Periodic);
                 }
             }
             // An outage is told by whoever watches over the database.
             Err(error) => tracing::debug!(error = error.chain(), "drift was not looked for"),
         }
-    }
-
-    /// What has no Tenant any more is found as a leftover.
-    fn is_cached(&self, object: &ObjectId) -> bool {
-        let watched = self.world.tenants.cache.get(&Key::new(&object.namespace, &object.name));
-        watched.is_some_and(|w| w.metadata().uid.as_deref() == Some(object.uid.0.as_str()))
     }
 }

@@ -1,7 +1,7 @@
 //! What every pass has in common: doing the steps of a plan, and saying how it went.
 
 use crate::{
-    api::ConditionType,
+    api::{Condition, ConditionType, Notice},
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Version},
@@ -11,8 +11,10 @@ use crate::{
         world::{Scope, World},
     },
     plan::{Plan, progress::Progress, step::Done, verdict::Stand},
+    status::project_paused,
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What a pass has of its object.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +99,25 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
     }
 }
 
-/// The outcome of a pass that only told that its object is paused.
-pub fn resolve_rest<S>((progress, error): (Progress<S>, Option<EffectError>)) -> Outcome {
+/// The pass of a paused object: says so, and touches nothing. `previous` are the conditions that its status has; `tell`
+/// makes the step that writes others, and the step of an event.
+pub async fn rest<S: Scope, W: World<S>>(
+    world: &W,
+    scope: &S,
+    metadata: &ObjectMeta,
+    previous: &[Condition],
+    tell: (impl FnOnce(Vec<Condition>) -> S::Step, impl Fn(Notice) -> S::Step),
+    now: Timestamp,
+) -> Outcome {
+    let (write_status, record_event) = tell;
+    let (generation, deleting) = (metadata.generation.unwrap_or_default(), metadata.deletion_timestamp.is_some());
+    let (conditions, notices) = project_paused(previous, generation, deleting, now);
+    let mut steps = Vec::new();
+    if conditions != previous {
+        steps.push(write_status(conditions));
+    }
+    steps.extend(notices.into_iter().map(record_event));
+    let (progress, error) = perform_steps(world, scope, &steps).await;
     let mut outcome = Outcome::default();
     outcome.add_report(progress.done.len(), error);
     outcome

@@ -1,6 +1,6 @@
 //! One pass of a Tenant: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Form, Outcome, perform_steps, resolve_outcome, resolve_rest, tell_vanished};
+use super::pass::{Form, Outcome, perform_steps, resolve_outcome, rest, tell_vanished};
 use crate::{
     api::{Tenant, TenantServedStatus, TenantStatus, names},
     domain::{
@@ -18,7 +18,7 @@ use crate::{
         upkeep::{plan_rejected, was_provisioned},
         verdict::Verdict,
     },
-    status::{TenantFacts, project_deeds, project_paused, project_rejection, project_tenant, project_unreadable},
+    status::{TenantFacts, project_deeds, project_rejection, project_tenant, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -42,7 +42,10 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let vanished = matches!(form, Form::Vanished);
     let scope = TenantScope { vanished, ..resolve_scope(tenant) };
     if resolve_paused(tenant.annotations()) == Ok(true) {
-        return rest(world, tenant, &scope, now()).await;
+        let previous = tenant.status.clone().unwrap_or_default();
+        let told = previous.conditions.clone();
+        let status = |conditions| TenantStep::WriteStatus(Box::new(TenantStatus { conditions, ..previous }));
+        return rest(world, &scope, &tenant.metadata, &told, (status, TenantStep::RecordEvent), now()).await;
     }
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let (plan, observed) = match resolve_intent(tenant, form, &scope, deleting) {
@@ -71,21 +74,6 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     }
     report(world, tenant, &scope, installation, (&plan, &progress, observed.as_ref()), now(), &mut outcome).await;
     outcome
-}
-
-/// The pass of a paused Tenant: says so, and touches nothing.
-async fn rest<W: World<TenantScope>>(world: &W, tenant: &Tenant, scope: &TenantScope, now: Timestamp) -> Outcome {
-    let previous = tenant.status.clone().unwrap_or_default();
-    let generation = tenant.metadata.generation.unwrap_or_default();
-    let deleting = tenant.metadata.deletion_timestamp.is_some();
-    let (conditions, notices) = project_paused(&previous.conditions, generation, deleting, now);
-    let status = TenantStatus { conditions, ..previous.clone() };
-    let mut steps = Vec::new();
-    if status != previous {
-        steps.push(TenantStep::WriteStatus(Box::new(status)));
-    }
-    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
-    resolve_rest(perform_steps(world, scope, &steps).await)
 }
 
 /// Whether the object is to go and our finalizer is not on it: nobody reads its status any more, and it may be gone.

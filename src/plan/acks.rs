@@ -56,7 +56,8 @@ pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas
     Proof::Served
 }
 
-/// Whether every running replica has let go of something that nothing refers to any more.
+/// Whether every running replica has let go of something that it is told to serve no longer, or that nothing refers to
+/// any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LetGo {
     /// Every one has.
@@ -67,7 +68,7 @@ pub enum LetGo {
     PassedOver(Vec<String>),
 }
 
-/// Judges whether what was last referred to at `last` may be taken away.
+/// Judges whether what was last referred to, or served, at `last` may be taken away.
 pub fn judge_let_go(last: LastReference, replicas: &Replicas, timeout_seconds: i64, now: Timestamp) -> LetGo {
     let unaware = still_unaware(last.version, replicas);
     let until = last.since.saturating_add(SignedDuration::from_secs(timeout_seconds)).unwrap_or(now);

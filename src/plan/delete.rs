@@ -8,11 +8,13 @@
 
 use super::{
     Plan,
-    acks::{passed_over, still_unaware},
+    acks::{LetGo, judge_let_go, passed_over},
+    drain::judge_drain,
     entry::withdrawn_entry,
     ledger::{Holding, judge},
     observed::{
-        DatabaseView, EntryView, Installation, KeysView, LedgerRow, ObservedTenant, Presence, RowState, Seen, Unseen,
+        DatabaseView, EntryView, Installation, KeysView, LastReference, LedgerRow, ObservedTenant, Presence, RowState,
+        Seen, Unseen,
     },
     step::{CloseDatabase, TenantStep},
     verdict::{Stand, Verdict, unseen_reason},
@@ -25,7 +27,7 @@ use crate::{
         ident::{Incarnation, ObjectId, TenantId},
     },
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// A Tenant that should be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,16 +95,14 @@ fn withdraw(
     };
     let deleting = view.entry.as_ref().filter(|entry| entry.state == TenantState::Deleting);
     let Some(entry) = deleting else { return rewritten(Some(view)) };
-    let unaware = still_unaware(view.version, &observed.replicas);
-    let deadline =
-        entry.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
-    match (unaware.is_empty(), now >= deadline) {
-        (true, _) => Ok(Vec::new()),
-        (false, false) => {
-            let note = format!("waiting for {} to stop serving the tenant", unaware.join(", "));
+    let told = LastReference { version: view.version, since: entry.state_since };
+    match judge_let_go(told, &observed.replicas, installation.ack_timeout_seconds, now) {
+        LetGo::Everywhere => Ok(Vec::new()),
+        LetGo::Waiting(names, deadline) => {
+            let note = format!("waiting for {} to stop serving the tenant", names.join(", "));
             waits(working(note), Some(view.version), Some(deadline))
         }
-        (false, true) => Ok(vec![TenantStep::RecordEvent(passed_over(&unaware, "the deletion"))]),
+        LetGo::PassedOver(names) => Ok(vec![TenantStep::RecordEvent(passed_over(&names, "the deletion"))]),
     }
 }
 
@@ -182,7 +182,7 @@ fn row_of(observed: &ObservedTenant) -> Option<LedgerRow> {
     }
 }
 
-/// Waits a bounded time for open transactions, then closes. Polls: nobody tells us when a transaction ends.
+/// Waits a bounded time for open transactions, then closes.
 fn drain(
     row: LedgerRow,
     observed: &ObservedTenant,
@@ -190,17 +190,9 @@ fn drain(
     now: Timestamp,
     close_now: impl Fn(Option<LedgerRow>, Option<Incarnation>) -> TenantStep,
 ) -> Plan<TenantStep> {
-    let open = match &observed.database {
-        DatabaseView::Facts(facts) => facts.open_transactions,
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => 0,
-    };
-    let deadline =
-        row.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
-    if open > 0 && now < deadline {
-        let note = format!("waiting for {open} open transactions of the tenant");
+    if let Some((note, poll)) = judge_drain(&row, observed, installation, now) {
         let verdict = blocked(Reason::DrainingTransactions, Stand::Waits, note);
-        let poll = now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(deadline);
-        return Plan { steps: Vec::new(), verdicts: vec![verdict], awaits: None, wake_at: Some(poll.min(deadline)) };
+        return Plan { steps: Vec::new(), verdicts: vec![verdict], awaits: None, wake_at: Some(poll) };
     }
     finish(vec![close_now(Some(row), None)], Vec::new(), observed)
 }

@@ -151,6 +151,16 @@ fn repaired(what: &str) -> TenantStep {
     })
 }
 
+/// The entry that stands, in another state from now on.
+pub(super) fn enter_state(
+    entry: &TenantEntry,
+    state: TenantState,
+    installation: &Installation,
+    now: Timestamp,
+) -> TenantEntry {
+    TenantEntry { state, state_since: now, epoch: installation.epoch, ..entry.clone() }
+}
+
 /// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is made up
 /// anew: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
 pub(super) fn withdrawn_entry(
@@ -162,8 +172,7 @@ pub(super) fn withdrawn_entry(
     now: Timestamp,
 ) -> Option<TenantEntry> {
     if let Some(entry) = view.and_then(|v| v.entry.as_ref()) {
-        let (state, epoch) = (TenantState::Deleting, installation.epoch);
-        return Some(TenantEntry { state, state_since: now, epoch, ..entry.clone() });
+        return Some(enter_state(entry, TenantState::Deleting, installation, now));
     }
     let row = match &observed.database {
         DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),

@@ -21,6 +21,18 @@ pub(super) struct Home {
 }
 
 impl Home {
+    /// Where this pass puts it: new, or taken over and brought to this operator's version.
+    pub(super) fn to_be(
+        desired: &DesiredTenant,
+        installation: &Installation,
+        incarnation: Incarnation,
+        place: (CellNumber, &str, &str),
+        ring: RingMark,
+    ) -> Self {
+        let database = database_of(desired, installation, place, installation.schema_version);
+        Self { incarnation, database, ring, row: None }
+    }
+
     /// Where the ledger says it is.
     pub(super) fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
         Self {
@@ -33,7 +45,7 @@ impl Home {
 }
 
 /// What the entry says of the database.
-pub(super) fn database_of(
+fn database_of(
     desired: &DesiredTenant,
     installation: &Installation,
     (cell, schema, role): (CellNumber, &str, &str),

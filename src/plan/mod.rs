@@ -7,6 +7,7 @@ mod adopt;
 pub mod agent;
 pub mod cells;
 pub mod delete;
+mod drain;
 pub mod drift;
 mod entry;
 mod home;

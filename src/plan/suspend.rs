@@ -6,9 +6,11 @@
 
 use super::{
     Plan,
-    acks::{passed_over, still_unaware},
+    acks::{LetGo, judge_let_go, passed_over},
+    drain::judge_drain,
+    entry::enter_state,
     ledger::{Holding, judge},
-    observed::{DatabaseView, EntryView, Installation, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{EntryView, Installation, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
     step::TenantStep,
     verdict::{Stand, Verdict},
 };
@@ -19,7 +21,7 @@ use crate::{
         ident::{Uid, Version},
     },
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// What one pass has to wait for.
 #[derive(Default)]
@@ -60,7 +62,7 @@ fn suspend(
         }
     };
     if entry.state != TenantState::Suspended {
-        let entry = refusing(entry, installation, now);
+        let entry = enter_state(entry, TenantState::Suspended, installation, now);
         steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
@@ -83,11 +85,6 @@ fn suspend(
     }
 }
 
-/// The entry that stands, refusing requests.
-fn refusing(entry: &TenantEntry, installation: &Installation, now: Timestamp) -> TenantEntry {
-    TenantEntry { state: TenantState::Suspended, state_since: now, epoch: installation.epoch, ..entry.clone() }
-}
-
 /// Takes the access away as soon as every running replica refuses requests by itself, or has had its time.
 fn revoke(
     steps: &mut Vec<TenantStep>,
@@ -98,38 +95,28 @@ fn revoke(
     installation: &Installation,
     now: Timestamp,
 ) -> (Verdict, Pause) {
-    let unaware = still_unaware(version, &observed.replicas);
-    let deadline = after(entry.state_since, installation.ack_timeout_seconds);
-    if !unaware.is_empty() && now < deadline {
-        let note = format!("waiting for {} to refuse the tenant", unaware.join(", "));
-        return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
-    }
+    let told = LastReference { version, since: entry.state_since };
+    let named = match judge_let_go(told, &observed.replicas, installation.ack_timeout_seconds, now) {
+        LetGo::Everywhere => None,
+        LetGo::Waiting(names, deadline) => {
+            let note = format!("waiting for {} to refuse the tenant", names.join(", "));
+            return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
+        }
+        LetGo::PassedOver(names) => Some(TenantStep::RecordEvent(passed_over(&names, "the suspension"))),
+    };
     steps.push(TenantStep::SuspendAccess { row });
-    if !unaware.is_empty() {
-        steps.push(TenantStep::RecordEvent(passed_over(&unaware, "the suspension")));
-    }
+    steps.extend(named);
     let verdict = waits(Reason::DrainingTransactions, "access to the data is being revoked");
     (verdict, Pause { awaits: None, wake_at: Some(now) })
 }
 
 /// Waits a bounded time for open transactions. Later ones are none of the agent API's: it has no access any more.
 fn drain(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation, now: Timestamp) -> (Verdict, Pause) {
-    let open = match &observed.database {
-        DatabaseView::Facts(facts) => facts.open_transactions,
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => 0,
-    };
-    let deadline = after(row.state_since, installation.ack_timeout_seconds);
-    if open > 0 && now < deadline {
-        let note = format!("waiting for {open} open transactions of the tenant");
-        let poll = after(now, 1).min(deadline);
+    if let Some((note, poll)) = judge_drain(row, observed, installation, now) {
         return (waits(Reason::DrainingTransactions, note), Pause { awaits: None, wake_at: Some(poll) });
     }
     let note = "requests are refused, and the agent API has no access to the data";
     (Verdict::new(Part::Suspended, Stand::Holds, Reason::Suspended, note), Pause::default())
-}
-
-fn after(time: Timestamp, seconds: i64) -> Timestamp {
-    time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(time)
 }
 
 fn waits(reason: Reason, note: impl Into<String>) -> Verdict {

@@ -5,7 +5,7 @@ use super::{
     acks::judge_served,
     adopt::judge_adoption,
     entry::plan_entry,
-    home::{Home, database_of, provisioned_note},
+    home::{Home, provisioned_note},
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
     loss::lost_incarnation,
@@ -226,12 +226,7 @@ fn plan_database(
                 replaces,
             };
             let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
-            let home = Home {
-                incarnation: provision.incarnation,
-                database: database_of(desired, installation, place, installation.schema_version),
-                ring: provision.ring.clone(),
-                row: None,
-            };
+            let home = Home::to_be(desired, installation, provision.incarnation, place, provision.ring.clone());
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
             steps.extend(lost_incarnation(observed).map(begun_anew));
@@ -242,12 +237,7 @@ fn plan_database(
             let ring = first_mark(desired, observed, adoption.ring.version, now);
             let adoption = Adoption { ring, ..*adoption };
             let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
-            let home = Home {
-                incarnation: adoption.incarnation,
-                database: database_of(desired, installation, place, installation.schema_version),
-                ring: adoption.ring.clone(),
-                row: None,
-            };
+            let home = Home::to_be(desired, installation, adoption.incarnation, place, adoption.ring.clone());
             let note = provisioned_note(&adoption.schema);
             steps.push(TenantStep::Adopt(adoption));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
