@@ -3,7 +3,7 @@
 
 use crate::domain::ident::Version;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -46,9 +46,26 @@ pub struct Change<V> {
     pub version: Version,
 }
 
+/// How many objects that went are remembered: far more than go while one of our own requests is under way, so that its
+/// late reply doesn't bring back an object whose end the watch has told meanwhile.
+const GRAVES: usize = 1024;
+
+#[derive(Debug)]
+struct Content<V> {
+    objects: BTreeMap<Key, Arc<V>>,
+    /// What went last, and at which version; the oldest first.
+    graves: VecDeque<(Key, Version)>,
+}
+
+impl<V> Content<V> {
+    fn went_at(&self, key: &Key) -> Option<Version> {
+        self.graves.iter().rev().find(|(went, _)| went == key).map(|(_, version)| *version)
+    }
+}
+
 /// The map. Clones share it.
 #[derive(Debug)]
-pub struct Cache<V>(Arc<RwLock<BTreeMap<Key, Arc<V>>>>);
+pub struct Cache<V>(Arc<RwLock<Content<V>>>);
 
 impl<V> Clone for Cache<V> {
     fn clone(&self) -> Self {
@@ -58,64 +75,70 @@ impl<V> Clone for Cache<V> {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Arc::new(RwLock::new(Content { objects: BTreeMap::new(), graves: VecDeque::new() })))
     }
 }
 
 impl<V: Versioned> Cache<V> {
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Arc<V>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Content<V>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Arc<V>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Content<V>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One object.
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
-        self.read().get(key).cloned()
+        self.read().objects.get(key).cloned()
     }
 
     /// Every object, in the order of namespace and name.
     pub fn all(&self) -> Vec<(Key, Arc<V>)> {
-        self.read().iter().map(|(k, v)| (k.clone(), Arc::clone(v))).collect()
+        self.read().objects.iter().map(|(k, v)| (k.clone(), Arc::clone(v))).collect()
     }
 
     /// Every key.
     pub fn keys(&self) -> Vec<Key> {
-        self.read().keys().cloned().collect()
+        self.read().objects.keys().cloned().collect()
     }
 
     /// How many objects there are.
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.read().objects.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.read().is_empty()
+        self.read().objects.is_empty()
     }
 
-    /// Takes in an object unless the same or a newer version is there. Returns the change, if it is one.
+    /// Takes in an object unless the same or a newer version is there or has gone. Returns the change, if it is one.
     pub fn apply(&self, key: Key, value: V) -> Option<Change<V>> {
-        let mut map = self.write();
-        let before = map.get(&key).cloned();
-        if before.as_ref().is_some_and(|old| old.version() >= value.version()) {
+        let mut content = self.write();
+        let before = content.objects.get(&key).cloned();
+        let known = before.as_ref().map(|old| old.version()).or_else(|| content.went_at(&key));
+        if known.is_some_and(|known| known >= value.version()) {
             return None;
         }
         let version = value.version();
         let after = Arc::new(value);
-        map.insert(key, Arc::clone(&after));
+        content.objects.insert(key, Arc::clone(&after));
         Some(Change { before, after: Some(after), version })
     }
 
     /// Takes out an object unless a version newer than `version`, at which it was deleted, is there.
     pub fn remove(&self, key: &Key, version: Version) -> Option<Change<V>> {
-        let mut map = self.write();
-        if map.get(key).is_none_or(|old| old.version() > version) {
+        let mut content = self.write();
+        if content.objects.get(key).is_none_or(|old| old.version() > version) {
             return None;
         }
-        map.remove(key).map(|before| Change { before: Some(before), after: None, version })
+        let before = content.objects.remove(key)?;
+        if content.graves.len() == GRAVES {
+            content.graves.pop_front();
+        }
+        content.graves.push_back((key.clone(), version));
+        Some(Change { before: Some(before), after: None, version })
     }
 }
 
@@ -140,5 +163,29 @@ mod tests {
         assert_eq!(cache.get(&key()).as_deref(), Some(&5));
         assert!(cache.remove(&key(), Version(6)).is_some());
         assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn a_reply_that_comes_after_the_end_of_its_object_brings_nothing_back() {
+        let cache = Cache::<u64>::default();
+        let key = || Key::new("ns", "a");
+        cache.apply(key(), 5);
+        // Our write made version 6; somebody deleted that at 7, and the watch was faster than our reply.
+        assert!(cache.remove(&key(), Version(7)).is_some());
+        assert!(cache.apply(key(), 6).is_none(), "the late reply");
+        assert!(cache.is_empty());
+        assert!(cache.apply(key(), 8).is_some(), "made again");
+        assert_eq!(cache.get(&key()).as_deref(), Some(&8));
+    }
+
+    #[test]
+    fn not_every_end_is_remembered() {
+        let cache = Cache::<u64>::default();
+        for n in 0..3_000_u64 {
+            let key = Key::new("ns", n.to_string());
+            cache.apply(key.clone(), n);
+            cache.remove(&key, Version(n));
+        }
+        assert_eq!(cache.read().graves.len(), GRAVES);
     }
 }
