@@ -8,7 +8,7 @@ use devkit::PgVersion;
 use futures::StreamExt;
 use std::{collections::BTreeMap, time::Instant};
 
-on_both!(three_hundred_tenants, looking_for_drift);
+on_both!(three_hundred_tenants, looking_for_drift, many_looks_at_once);
 
 async fn three_hundred_tenants(version: PgVersion) {
     const TENANTS: usize = 300;
@@ -106,5 +106,53 @@ async fn looking_for_drift(version: PgVersion) {
         for table in ["pg_class", "pg_attribute", "pg_authid", "pg_auth_members", "pg_namespace", "pg_description"] {
             instance.as_admin(&format!("ANALYZE {table}")).await;
         }
+    }
+}
+
+/// As after a restart: everything is looked at, by many at once. To look at one alone still takes one round trip.
+async fn many_looks_at_once(version: PgVersion) {
+    const TENANTS: usize = 120;
+    let instance = in_use(version).await;
+    for n in 0..TENANTS / 2 {
+        let (id, database) = (tenant_id(&format!("t{n}")), &instance.database);
+        let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
+        if !offer.exists {
+            let password = KeyBytes::new(super::setup::CELL_PASSWORD.into());
+            database.perform_create_cell(offer.cell, &password, &instance.fence).await.unwrap();
+        }
+        let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
+        database.perform_provision(&wanted, &object(&format!("o{n}")), instance.id, &instance.fence).await.unwrap();
+    }
+    let looks = |at_once: usize| {
+        let look = |n: usize| {
+            let database = &instance.database;
+            async move { (n, database.observe_tenant(&tenant_id(&format!("t{n}")), Look::Serving).await.unwrap()) }
+        };
+        futures::stream::iter(0..TENANTS).map(look).buffer_unordered(at_once).collect::<Vec<_>>()
+    };
+    let trips = || instance.database.round_trips();
+    for (at_once, most) in [(1, TENANTS), (8, TENANTS / 2), (64, TENANTS / 8)] {
+        let (began, before) = (Instant::now(), trips());
+        let found = looks(at_once).await;
+        let took = trips() - before;
+        println!(
+            "Postgres {}: {TENANTS} looks, {at_once} at once: {took} round trips, {:?}",
+            version.major(),
+            began.elapsed()
+        );
+        assert!(took <= most as u64, "{took} round trips, {at_once} at once");
+        // Each got its own answer.
+        for (n, facts) in found {
+            assert_eq!(facts.row.map(|row| row.name), (n < TENANTS / 2).then(|| format!("o{n}")));
+            assert_eq!(facts.offer.is_some(), n >= TENANTS / 2);
+        }
+    }
+    // One that asks and leaves takes nothing from the others.
+    let (id, other) = (tenant_id("t1"), tenant_id("t2"));
+    for _ in 0..20 {
+        let leaves =
+            tokio::time::timeout(std::time::Duration::ZERO, instance.database.observe_tenant(&id, Look::Serving));
+        let (left, stays) = tokio::join!(leaves, instance.database.observe_tenant(&other, Look::Serving));
+        assert_eq!((left.is_err(), stays.unwrap().row.unwrap().name.as_str()), (true, "o2"));
     }
 }

@@ -183,5 +183,13 @@ pub(super) fn name_missing_schema(error: PgError) -> PgError {
 pub(super) fn parse_one<T: DeserializeOwned>(step: &'static str, rows: &[PgRow]) -> Result<T, PgError> {
     let row = rows.last().ok_or_else(|| PgError::bug(step, "the server returned no row"))?;
     let text: String = row.try_get(0).map_err(|error| PgError::from_sqlx(step, &error, true))?;
-    serde_json::from_str(&text).map_err(|error| PgError::bug(step, format!("the reply has another form: {error}")))
+    parse_text(step, &text)
+}
+
+/// Reads a JSON document that the server wrote.
+///
+/// # Errors
+/// `Bug` if it has another form.
+pub(super) fn parse_text<T: DeserializeOwned>(step: &'static str, text: &str) -> Result<T, PgError> {
+    serde_json::from_str(text).map_err(|error| PgError::bug(step, format!("the reply has another form: {error}")))
 }

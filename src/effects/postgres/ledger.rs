@@ -1,7 +1,7 @@
 //! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
 
 use super::{
-    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_one, script::literals,
+    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, script::literals,
 };
 use crate::{
     domain::{
@@ -16,6 +16,7 @@ use crate::{
 };
 use serde::Deserialize;
 use sqlx::{Row, postgres::PgRow};
+use std::collections::BTreeMap;
 
 pub(super) fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
     let id: String = row.try_get(0)?;
@@ -23,9 +24,9 @@ pub(super) fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
     Ok((id, ObjectId { uid: Uid(row.try_get(1)?), namespace: row.try_get(2)?, name: row.try_get(3)? }))
 }
 
-const STEP: &str = "looking at the tenant";
+pub(super) const STEP: &str = "looking at the tenant";
 
-/// `$wanted`: tenant id and derived name, as literals; `$access`, `$transactions`: expressions.
+/// `$wanted`: rows of a number, tenant id and derived name, as literals; `$access`, `$transactions`: expressions.
 const FACTS: &str = "
 SELECT json_build_object(
     'database_id', (SELECT m.database_id FROM agent_tenancy.meta m),
@@ -41,8 +42,8 @@ SELECT json_build_object(
     'access', $access,
     'open_transactions', $transactions,
     'archives', $archives
-)::text
-FROM (VALUES ($wanted)) w (tenant_id, derived)
+)::text, w.place
+FROM (VALUES $wanted) w (place, tenant_id, derived)
 LEFT JOIN agent_tenancy.tenants t ON t.tenant_id = w.tenant_id
 LEFT JOIN agent_tenancy.cells c ON c.number = t.cell
 CROSS JOIN LATERAL (SELECT to_regrole(quote_ident(coalesce(t.role_name, w.derived)))::oid AS role_id,
@@ -172,29 +173,17 @@ impl Database {
         look: Look,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let (id, previous) = (tenant.clone(), previous.cloned());
         let adopting = previous.is_some();
-        let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
-                let wanted = literals([id.as_str(), &id.database_name(script.prefix())])?;
-                let archives = match &previous {
-                    Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
-                    None => "'[]'::json".to_owned(),
-                };
-                let transactions = match look {
-                    Look::Serving => "0",
-                    Look::Suspending | Look::Deleting => TRANSACTIONS,
-                };
-                let text = FACTS.replace("$access", &render_access()?);
-                let text = text.replace("$transactions", transactions);
-                let text = text.replace("$archives", &archives);
-                script.add(&text.replace("$wanted", &wanted));
-                Ok(())
-            })
-            .await
-            .map_err(name_missing_schema)?;
-        let raw: RawFacts = parse_one(STEP, &rows)?;
+        let text = match (look, previous) {
+            (Look::Serving, None) => self.look(tenant).await?,
+            (Look::Serving | Look::Suspending | Look::Deleting, _) => {
+                let rows = self.ask(vec![tenant.clone()], look, previous.cloned()).await?;
+                let (_, text) =
+                    rows.into_iter().last().ok_or_else(|| PgError::bug(STEP, "the server returned no row"))?;
+                text
+            }
+        };
+        let raw: RawFacts = parse_text(STEP, &text)?;
         let row = raw.row.map(RawRow::check).transpose()?;
         let offer = match &row {
             Some(LedgerRow {
@@ -224,5 +213,46 @@ impl Database {
             offer,
             archives: raw.archives,
         })
+    }
+
+    /// What a look at each tenant to serve it answers, by its place. One round trip.
+    ///
+    /// # Errors
+    /// As [`Database::observe_tenant`].
+    pub(super) async fn observe_together(&self, tenants: Vec<TenantId>) -> Result<BTreeMap<usize, String>, PgError> {
+        Ok(self.ask(tenants, Look::Serving, None).await?.into_iter().collect())
+    }
+
+    async fn ask(
+        &self,
+        tenants: Vec<TenantId>,
+        look: Look,
+        previous: Option<Uid>,
+    ) -> Result<Vec<(usize, String)>, PgError> {
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let mut wanted = Vec::new();
+                for (place, id) in tenants.iter().enumerate() {
+                    wanted.push(format!("({place}, {})", literals([id.as_str(), &id.database_name(script.prefix())])?));
+                }
+                let archives = match &previous {
+                    Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
+                    None => "'[]'::json".to_owned(),
+                };
+                let transactions = match look {
+                    Look::Serving => "0",
+                    Look::Suspending | Look::Deleting => TRANSACTIONS,
+                };
+                let text = FACTS.replace("$access", &render_access()?);
+                let text = text.replace("$transactions", transactions);
+                let text = text.replace("$archives", &archives);
+                script.add(&text.replace("$wanted", &wanted.join(", ")));
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        let read = |row: &PgRow| Ok((usize::try_from(row.try_get::<i32, _>(1)?).unwrap_or_default(), row.try_get(0)?));
+        rows.iter().map(|row| read(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
     }
 }

@@ -6,6 +6,7 @@
 //! | `instance` | preflight, control schema, epoch |
 //! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
+//! | `looks` | that for several tenants at once, when several are asked for |
 //! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
 //! | `loss` | making way for a tenant that begins anew after a loss |
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
@@ -23,6 +24,7 @@ mod drift;
 mod error;
 mod instance;
 mod ledger;
+mod looks;
 mod loss;
 mod pool;
 mod rehearse;
@@ -36,6 +38,7 @@ pub use ledger::Look;
 
 use crate::{domain::ident::Epoch, settings::database::InstanceSettings};
 use allocator::Allocator;
+use looks::Looks;
 use pool::{Access, Pool, Server};
 use script::Script;
 use sqlx::postgres::PgRow;
@@ -56,6 +59,7 @@ pub struct Database {
     settings: InstanceSettings,
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
+    looks: Arc<Looks>,
     /// Changes are kept here instead of sent.
     unsent: Option<rehearse::Unsent>,
 }
@@ -65,7 +69,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, unsent: None }
+        Self { settings, pool, cells, looks: Arc::default(), unsent: None }
     }
 
     /// Its settings.
