@@ -30,6 +30,8 @@ const UNDEFINED_OBJECT: &str = "42704";
 /// column for each set of rights that a migration gives, as Postgres writes it; `$same`: whether table `k`
 /// has the list it should have; `$tables`, `$count`: names of the tables, and how many there are.
 const LOOK: &str = "
+SET LOCAL enable_nestloop = off;
+SET LOCAL work_mem = '16MB';
 WITH held AS MATERIALIZED (
     SELECT t.tenant_id, t.uid, t.namespace, t.name, t.state = 'active' AS in_service, r.oid AS role_id,
         n.oid AS schema_id, w.oid AS owner_id, a.oid AS access_id, l.own_table, $items,
@@ -40,7 +42,6 @@ WITH held AS MATERIALIZED (
             AND rm.description = l.mark AND sm.description = l.mark, false) AS good
     FROM agent_tenancy.tenants t
     JOIN agent_tenancy.cells c ON c.number = t.cell
-    CROSS JOIN agent_tenancy.meta m
     LEFT JOIN pg_roles r ON r.rolname = t.role_name
     LEFT JOIN pg_namespace n ON n.nspname = t.schema_name
     LEFT JOIN pg_roles w ON w.rolname = c.owner_role
@@ -50,7 +51,8 @@ WITH held AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE WHEN r.oid IS NOT NULL AND w.oid IS NOT NULL THEN quote_ident(t.role_name) END AS grantee,
         quote_ident(c.owner_role) AS grantor OFFSET 0) x
     -- OFFSET keeps each from being computed wherever it is used.
-    CROSS JOIN LATERAL (SELECT format('agent-tenancy %s %s', m.database_id, t.incarnation) AS mark,
+    CROSS JOIN LATERAL (SELECT format('agent-tenancy %s %s',
+            (SELECT m.database_id FROM agent_tenancy.meta m), t.incarnation) AS mark,
         acldefault('n', w.oid) AS own, acldefault('r', w.oid) AS own_table,
         (x.grantee || '=U/' || x.grantor)::aclitem AS tenant OFFSET 0) l
     WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')

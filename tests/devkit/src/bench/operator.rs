@@ -132,7 +132,7 @@ impl Stage {
         self.operator = self.site.operator(programs).await?;
         let (mut last, mut since) = (Default::default(), Instant::now());
         while since.elapsed() < QUIET {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             let counters = usage::counters(&self.operator.url).await?;
             let now = (usage::requests(&counters), counters.get(TRIPS).copied().unwrap_or_default());
             if now != last {
