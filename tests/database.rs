@@ -14,4 +14,5 @@ mod database {
     mod preflight;
     mod quoting;
     mod races;
+    mod takeover;
 }

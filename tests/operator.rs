@@ -66,5 +66,7 @@ mod stories;
 mod storm;
 #[path = "operator/suspend.rs"]
 mod suspend;
+#[path = "operator/takeover.rs"]
+mod takeover;
 #[path = "operator/tls.rs"]
 mod tls;

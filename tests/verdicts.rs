@@ -9,5 +9,6 @@ mod verdicts {
     mod readers;
     mod stage;
     mod suspensions;
+    mod takeover;
     mod tenants;
 }

@@ -117,7 +117,7 @@ closed_words! {
         Retained,
         /// There is nothing, or nothing fit, to take over from the Tenant that spec.database.adopt.previousUid names; nothing was made.
         AdoptionRefused,
-        /// The data of an earlier Tenant was taken over, as spec.database.adopt asks.
+        /// The data of an earlier Tenant was taken over, as spec.database.adopt or the operator's previousClusterIds ask.
         Adopted,
         /// The signing keys exist.
         Issued,

@@ -11,7 +11,7 @@ use crate::{
     plan::{
         Plan,
         agent::{plan_agent, plan_agent_deletion},
-        observed::Installation,
+        installation::Installation,
         step::AgentStep,
     },
     status::{AgentFacts, project_agent, project_rejection, project_unreadable},

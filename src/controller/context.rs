@@ -4,7 +4,7 @@ use super::{scheduler::Scheduler, telemetry::OperatorMetrics};
 use crate::{
     clock::Clock,
     effects::{kubernetes::fence::Fence, live::LiveWorld},
-    plan::observed::Installation,
+    plan::installation::Installation,
 };
 use std::sync::OnceLock;
 use tokio::sync::watch;

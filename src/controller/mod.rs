@@ -5,6 +5,7 @@ mod archives;
 mod broken;
 mod context;
 mod drift;
+mod heartbeat;
 pub mod identity;
 mod instance;
 mod leader;

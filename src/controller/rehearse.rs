@@ -19,7 +19,7 @@ use crate::{
         kubernetes::{cache::Key, objects::Watched},
     },
     plan::{
-        observed::Installation,
+        installation::Installation,
         rehearsal::{Event, Rehearsal},
     },
 };

@@ -3,7 +3,7 @@
 use super::{
     archives,
     context::Context,
-    drift,
+    drift, heartbeat,
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
@@ -30,7 +30,7 @@ use crate::{
         live::{LiveWorld, Parts},
         postgres::Database,
     },
-    plan::observed::Installation,
+    plan::{installation::Installation, takeover::Predecessors},
     settings::operator::{OperatorSettings, ReplicaSource},
     telemetry::{
         health::{Health, serve},
@@ -302,6 +302,10 @@ async fn lead(
             instance: settings.database.name.clone(),
             prefix: settings.database.name_prefix.clone(),
             cluster_id: cluster_id.clone(),
+            predecessors: Predecessors {
+                cluster_ids: settings.previous_cluster_ids.clone(),
+                silence_seconds: settings.cluster_silence_seconds,
+            },
             epoch: Epoch(fence.epoch()),
             schema_version: TENANT_VERSION,
             signer_grace_seconds: i64::try_from(settings.signer_grace_seconds).unwrap_or(i64::MAX),
@@ -329,6 +333,7 @@ async fn lead(
         cluster_id,
     };
     tokio::spawn(supervisor.run());
+    tokio::spawn(heartbeat::beat(Arc::clone(&context), settings.beat()));
     tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
     tokio::spawn(archives::sweep(Arc::clone(&context), resync));
     if settings.database.drift_seconds > 0 {

@@ -11,7 +11,8 @@ use crate::{
     plan::{
         Plan,
         delete::{Departing, plan_deletion},
-        observed::{Installation, ObservedTenant, Proof, Recorded},
+        installation::Installation,
+        observed::{ObservedTenant, Proof, Recorded},
         progress::Progress,
         step::TenantStep,
         tenant::plan_tenant,

@@ -17,7 +17,7 @@ use crate::{
         ident::{Epoch, ObjectId, Uid},
     },
     effects::{error::EffectError, kubernetes::cache::Key},
-    plan::observed::Installation,
+    plan::installation::Installation,
     telemetry::Chain,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -159,6 +159,15 @@ impl LiveWorld {
         Ok(found.into_iter().map(|(_, object)| object).collect())
     }
 
+    /// Says in the database that this leader lives.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn perform_beat(&self) -> Result<(), EffectError> {
+        self.open_database()?;
+        self.gate.database.perform_beat(&self.database_fence()).await.map_err(|e| self.database_error(e))
+    }
+
     /// Draws material; without it the database is left alone in this pass, and the status says why.
     pub(super) fn draw(&self, database: &mut DatabaseView, algorithm: Algorithm) -> Fresh {
         let (fresh, error) = entropy::draw_or_nothing(algorithm);

@@ -2,8 +2,9 @@
 //! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken.
 
 use super::{
+    installation::Installation,
     ledger::Holding,
-    observed::{Archive, DatabaseView, Installation, LedgerFacts, LedgerRow, ObservedTenant, RowState, render_mark},
+    observed::{Archive, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, RowState, render_mark},
     step::{Adoption, AdoptionSource},
 };
 use crate::domain::{
@@ -30,14 +31,14 @@ pub(super) fn judge_adoption(
     match holding {
         Holding::Retained(note) => match &facts.row {
             Some(row) if row.uid == *previous && row.state == RowState::Retained => {
-                check_fit(of_row(desired, row), &facts.role_mark, &facts.schema_mark, facts, installation)
+                adoptable(check_fit(of_row(desired, row), &facts.role_mark, &facts.schema_mark, facts, installation))
             }
             Some(_) | None => Holding::Retained(note),
         },
         Holding::Nothing { replaces, .. } => match facts.archive_of(previous) {
             Some(archive) => {
                 let adoption = of_archive(desired, installation, archive, replaces);
-                check_fit(adoption, &archive.role_mark, &archive.schema_mark, facts, installation)
+                adoptable(check_fit(adoption, &archive.role_mark, &archive.schema_mark, facts, installation))
             }
             None => Holding::Unadoptable(nothing_note(previous, desired, facts)),
         },
@@ -49,6 +50,13 @@ pub(super) fn judge_adoption(
         | Holding::GivenUp(_)
         | Holding::Changed(_)
         | Holding::Unknown(_) => holding,
+    }
+}
+
+fn adoptable(fit: Result<Adoption, String>) -> Holding {
+    match fit {
+        Ok(adoption) => Holding::Adoptable(Box::new(adoption)),
+        Err(note) => Holding::Unadoptable(format!("{FIELD}: {note}")),
     }
 }
 
@@ -91,34 +99,31 @@ fn of_archive(
     }
 }
 
-/// Whole, ours, and of a version that this operator knows.
-fn check_fit(
+/// Whole, ours, and of a version that this operator knows; else what is wrong.
+pub(super) fn check_fit(
     adoption: Adoption,
     role_mark: &Option<String>,
     schema_mark: &Option<String>,
     facts: &LedgerFacts,
     installation: &Installation,
-) -> Holding {
+) -> Result<Adoption, String> {
     let (uid, known) = (&adoption.previous, installation.schema_version);
     let mark = render_mark(facts.database_id, adoption.incarnation);
     match (role_mark, schema_mark) {
         (Some(role), Some(schema)) if *role == mark && *schema == mark => {}
         (Some(_), Some(_)) => {
-            let note = format!("{FIELD}: role or schema of UID {uid} carries another mark than the ledger");
-            return Holding::Unadoptable(note);
+            return Err(format!("role or schema of UID {uid} carries another mark than the ledger"));
         }
-        (None, _) | (_, None) => {
-            return Holding::Unadoptable(format!("{FIELD}: role or schema of UID {uid} is gone"));
-        }
+        (None, _) | (_, None) => return Err(format!("role or schema of UID {uid} is gone")),
     }
     if adoption.schema_version > known {
         let found = adoption.schema_version;
-        return Holding::Unadoptable(format!(
-            "{FIELD}: the data of UID {uid} has schema version {found}, and this operator knows versions up to {known}: \
-             it needs a newer operator"
+        return Err(format!(
+            "the data of UID {uid} has schema version {found}, and this operator knows versions up to {known}: it needs \
+             a newer operator"
         ));
     }
-    Holding::Adoptable(Box::new(adoption))
+    Ok(adoption)
 }
 
 /// What there would be, for those who may know: the namespace's own people.

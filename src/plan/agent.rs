@@ -3,7 +3,8 @@
 use super::{
     Plan,
     acks::{LetGo, judge_let_go, judge_served, passed_over},
-    observed::{AgentEntryView, Credential, Installation, ObservedAgent, Presence, RevisionView, Seen},
+    installation::Installation,
+    observed::{AgentEntryView, Credential, ObservedAgent, Presence, RevisionView, Seen},
     step::AgentStep,
     verdict::{Stand, Verdict},
 };

@@ -11,10 +11,10 @@ use super::{
     acks::{LetGo, judge_let_go, passed_over},
     drain::judge_drain,
     entry::withdrawn_entry,
+    installation::Installation,
     ledger::{Holding, judge},
     observed::{
-        DatabaseView, EntryView, Installation, KeysView, LastReference, LedgerRow, ObservedTenant, Presence, RowState,
-        Seen, Unseen,
+        DatabaseView, EntryView, KeysView, LastReference, LedgerRow, ObservedTenant, Presence, RowState, Seen, Unseen,
     },
     step::{CloseDatabase, TenantStep},
     verdict::{Stand, Verdict, unseen_reason},

@@ -1,6 +1,9 @@
 //! How long open transactions of a tenant are waited for once its access is revoked.
 
-use super::observed::{DatabaseView, Installation, LedgerRow, ObservedTenant};
+use super::{
+    installation::Installation,
+    observed::{DatabaseView, LedgerRow, ObservedTenant},
+};
 use jiff::{SignedDuration, Timestamp};
 
 /// What is waited for, in words, and when to look again; `None` if nothing is open any more, or has had its time. Polls:

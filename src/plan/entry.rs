@@ -2,7 +2,8 @@
 
 use super::{
     home::Home,
-    observed::{DatabaseView, EntryView, Installation, KeysView, ObservedTenant, Seen},
+    installation::Installation,
+    observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
     step::TenantStep,
     verdict::{Stand, Verdict},
 };

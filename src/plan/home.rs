@@ -1,6 +1,6 @@
 //! Where a tenant's data is or will be.
 
-use super::observed::{Installation, LedgerRow};
+use super::{installation::Installation, observed::LedgerRow};
 use crate::domain::{
     entry::EntryDatabase,
     ident::{CellNumber, Incarnation},

@@ -8,7 +8,8 @@ mod evolve;
 
 use super::{
     home::Home,
-    observed::{EntryView, Installation, KeysView, ObservedTenant, Seen},
+    installation::Installation,
+    observed::{EntryView, KeysView, ObservedTenant, Seen},
     step::{KeyChange, TenantStep},
     verdict::{Stand, Verdict},
 };

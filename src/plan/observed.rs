@@ -5,7 +5,7 @@ use crate::domain::{
     ack::Replica,
     class::ErrorClass,
     entry::{AgentEntry, TenantEntry},
-    ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, Uid, Version},
+    ident::{AgentName, CellNumber, DatabaseId, Incarnation, ObjectId, Uid, Version},
     keyring::{Keyring, KeyringError, NewKey, RingMark},
     keys::KeyBytes,
     resolve::AgentLookup,
@@ -121,6 +121,8 @@ pub struct LedgerFacts {
     pub database_id: DatabaseId,
     /// The ledger row of the tenant id.
     pub row: Option<LedgerRow>,
+    /// How long nothing was heard of the row's cluster, in seconds; `None` if there is no row, or never anything was.
+    pub silence_seconds: Option<u64>,
     /// The mark on the role: `None` if there is no such role, else its comment.
     pub role_mark: Option<String>,
     /// The mark on the schema.
@@ -376,25 +378,4 @@ pub struct RevisionView {
     pub number: i64,
     /// Hash of its behaviour.
     pub hash: String,
-}
-
-/// What every pass needs to know of the installation and of this leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installation {
-    /// Name of the database instance.
-    pub instance: String,
-    /// Prefix of roles and schemas.
-    pub prefix: crate::domain::ident::NamePrefix,
-    /// Which cluster this is.
-    pub cluster_id: String,
-    /// The epoch of this leader.
-    pub epoch: Epoch,
-    /// Version of the base tables that new tenants get.
-    pub schema_version: i32,
-    /// How late those who sign may still use a key that they read before, in seconds.
-    pub signer_grace_seconds: i64,
-    /// How long a deletion waits for a replica, and for open transactions, in seconds.
-    pub ack_timeout_seconds: i64,
-    /// How long an archive is kept, in seconds.
-    pub archive_seconds: i64,
 }

@@ -108,9 +108,11 @@ pub fn render_sentence(step: &TenantStep) -> String {
             provision.role, provision.schema
         ),
         TenantStep::Adopt(adoption) => format!(
-            "Take over the data of the deleted Tenant with UID {}, in one transaction: ledger row, role '{}', schema '{}', \
+            "Take over the data of {}, in one transaction: ledger row, role '{}', schema '{}', \
              tables of this version, rights",
-            adoption.previous, adoption.role, adoption.schema
+            adoption.describe_owner(),
+            adoption.role,
+            adoption.schema
         ),
         TenantStep::PreventAdoption { row } => {
             format!("Make sure that the kept data of Tenant {}/{} stays as it is", row.namespace, row.name)

@@ -196,6 +196,17 @@ pub struct Adoption {
     pub source: AdoptionSource,
 }
 
+impl Adoption {
+    /// Whose the data was, for people.
+    pub fn describe_owner(&self) -> String {
+        let uid = &self.previous;
+        match &self.source {
+            AdoptionSource::Predecessor { cluster_id, .. } => format!("Tenant {uid} of cluster {cluster_id}"),
+            AdoptionSource::Retained { .. } | AdoptionSource::Archived { .. } => format!("the deleted Tenant {uid}"),
+        }
+    }
+}
+
 /// Where the data is that is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdoptionSource {
@@ -203,6 +214,13 @@ pub enum AdoptionSource {
     Retained {
         /// Since when.
         since: jiff::Timestamp,
+    },
+    /// In a row of the ledger in use by a cluster that is no more.
+    Predecessor {
+        /// Its id.
+        cluster_id: String,
+        /// How long nothing must have been heard of it, in seconds.
+        silence_seconds: u64,
     },
     /// In an archive.
     Archived {

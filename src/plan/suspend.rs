@@ -9,8 +9,9 @@ use super::{
     acks::{LetGo, judge_let_go, passed_over},
     drain::judge_drain,
     entry::enter_state,
+    installation::Installation,
     ledger::{Holding, judge},
-    observed::{EntryView, Installation, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
     step::TenantStep,
     verdict::{Stand, Verdict},
 };

@@ -6,12 +6,14 @@ use super::{
     adopt::judge_adoption,
     entry::plan_entry,
     home::{Home, provisioned_note},
+    installation::Installation,
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
     loss::lost_incarnation,
-    observed::{CellOffer, EntryView, Installation, KeysView, ObservedTenant, RowState, Seen},
+    observed::{CellOffer, EntryView, KeysView, ObservedTenant, RowState, Seen},
     step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
+    takeover::judge_takeover,
     upkeep::{plan_repair, plan_upkeep},
     verdict::{Stand, Verdict, unseen_reason},
 };
@@ -45,6 +47,7 @@ fn plan_parts(
     now: jiff::Timestamp,
 ) -> Plan<TenantStep> {
     let holding = judge_adoption(judge(&desired.object.uid, observed), desired, observed, installation);
+    let holding = judge_takeover(holding, desired, observed, installation);
     let accepted = judge_acceptance(desired, observed, &holding);
     // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
     let has_effects = has_effects(observed, &holding);

@@ -14,6 +14,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub struct OperatorSettings {
     /// Which cluster this is, in the ledger; empty: the UID of namespace `kube-system`.
     pub cluster_id: String,
+    /// Ids of clusters that this one was built in place of: what they left in the database goes to Tenants of the same
+    /// namespace, name and tenant id.
+    pub previous_cluster_ids: Vec<String>,
+    /// How long nothing must have been heard of such a cluster before its tenants are taken over, in seconds. Ten times
+    /// as often a leader says in the database that it lives.
+    pub cluster_silence_seconds: u64,
     /// Namespaces whose Tenants and AgentConfigs are looked after; empty: all.
     pub watch_namespaces: Vec<String>,
     /// Namespace of the registry; holds nothing else.
@@ -99,6 +105,8 @@ impl Default for OperatorSettings {
     fn default() -> Self {
         Self {
             cluster_id: String::new(),
+            previous_cluster_ids: Vec::new(),
+            cluster_silence_seconds: 600,
             watch_namespaces: Vec::new(),
             registry_namespace: "agent-tenancy-registry".to_owned(),
             leader_election: LeaderSettings {
@@ -159,6 +167,13 @@ impl Settings for OperatorSettings {
         within("watchSeconds", self.watch_seconds.into(), 1, 290)?;
         within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
         within("signerGraceSeconds", self.signer_grace_seconds, 0, 86_400)?;
+        within("clusterSilenceSeconds", self.cluster_silence_seconds, 10, 604_800)?;
+        if let Some(at) = self.previous_cluster_ids.iter().position(|id| id.is_empty() || id.len() > 253) {
+            return Err(format!("previousClusterIds[{at}]: must be an id of 1 to 253 characters"));
+        }
+        if self.previous_cluster_ids.contains(&self.cluster_id) {
+            return Err("previousClusterIds: must not hold this cluster's own id".to_owned());
+        }
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
         if self.plan.audiences.iter().any(String::is_empty) {
@@ -181,6 +196,11 @@ impl OperatorSettings {
     /// After how long without a byte a connection to the API server is given up. Longer than a watch is quiet.
     pub fn silence(&self) -> Duration {
         Duration::from_secs(u64::from(self.watch_seconds) + 15)
+    }
+
+    /// How often a leader says in the database that it lives.
+    pub fn beat(&self) -> Duration {
+        Duration::from_secs(self.cluster_silence_seconds / 10)
     }
 
     /// How long a silent leader is believed.

@@ -2,12 +2,7 @@
 
 use crate::{
     domain::ident::TenantId,
-    plan::{
-        Plan,
-        observed::{Installation, ObservedTenant},
-        progress::Progress,
-        step::TenantStep,
-    },
+    plan::{Plan, installation::Installation, observed::ObservedTenant, progress::Progress, step::TenantStep},
 };
 
 /// The facts of one pass of a Tenant.

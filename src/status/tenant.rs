@@ -129,8 +129,7 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
             }
         },
         TenantStep::Adopt(adoption) => {
-            let note =
-                format!("schema '{}' was taken over from the deleted Tenant {}", adoption.schema, adoption.previous);
+            let note = format!("schema '{}' was taken over from {}", adoption.schema, adoption.describe_owner());
             normal(Reason::Adopted, note)
         }
         TenantStep::ReplaceKeys { ring, change, .. } => notice_of_ring(ring, *change),

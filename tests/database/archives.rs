@@ -43,7 +43,7 @@ async fn archived(instance: &Instance, name: &str) -> (TenantId, ObjectId, Ledge
     (id, owner, row)
 }
 
-fn adoption(id: &TenantId, row: &LedgerRow, source: AdoptionSource) -> Adoption {
+pub fn adoption(id: &TenantId, row: &LedgerRow, source: AdoptionSource) -> Adoption {
     Adoption {
         tenant_id: id.clone(),
         incarnation: row.incarnation,
@@ -63,7 +63,7 @@ fn from_archive(id: &TenantId, row: &LedgerRow) -> Adoption {
     adoption(id, row, AdoptionSource::Archived { schema: name.clone(), role: name, replaces })
 }
 
-async fn messages(instance: &Instance, schema: &str) -> i64 {
+pub async fn messages(instance: &Instance, schema: &str) -> i64 {
     instance.count(&format!("SELECT count(*) FROM \"{schema}\".conversations")).await
 }
 
@@ -141,7 +141,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
         AdoptionSource::Archived { schema, role, .. } => {
             AdoptionSource::Archived { schema, role, replaces: Some(wanted.incarnation) }
         }
-        AdoptionSource::Retained { .. } => unreachable!(),
+        AdoptionSource::Retained { .. } | AdoptionSource::Predecessor { .. } => unreachable!(),
     };
     let right = Adoption { source, ..first_try };
     let stranger = Adoption { previous: Uid("somebody".to_owned()), ..right.clone() };

@@ -90,6 +90,18 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
         }
+        AdoptionSource::Predecessor { cluster_id, .. } => {
+            let left = |r: &LedgerRow| {
+                (r.incarnation, &r.uid, &r.cluster_id) == (wanted.incarnation, &wanted.previous, cluster_id)
+                    && (&r.namespace, &r.name) == (&owner.namespace, &owner.name)
+            };
+            if !row.as_ref().is_some_and(left) {
+                return Err(transient("the data is not that cluster's any more"));
+            }
+            if !marked(&state.database, &wanted.schema) {
+                return Err(conflict("role or schema is gone or carries another mark"));
+            }
+        }
         AdoptionSource::Archived { schema, replaces, .. } => {
             match (&row, replaces) {
                 (None, None) => {}

@@ -53,6 +53,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
+        silence_seconds: row.as_ref().map(|r| if r.cluster_id == super::state::FORMER { 3600 } else { 0 }),
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),
         access: row.as_ref().filter(|r| r.state.in_use()).map(|_| access_facts(database, &name)),

@@ -11,7 +11,7 @@ use agent_tenancy::{
     },
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
-    plan::{observed::Installation, step::Done},
+    plan::{installation::Installation, step::Done, takeover::Predecessors},
 };
 use futures::FutureExt;
 use std::{
@@ -134,6 +134,7 @@ impl Operator {
             instance: super::state::INSTANCE.to_owned(),
             prefix: NamePrefix::parse(super::state::PREFIX).unwrap(),
             cluster_id: "cluster".to_owned(),
+            predecessors: Predecessors { cluster_ids: vec![super::state::FORMER.to_owned()], silence_seconds: 600 },
             epoch: Epoch(self.epoch),
             schema_version: 1,
             signer_grace_seconds: 300,

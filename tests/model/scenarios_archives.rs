@@ -14,6 +14,7 @@ use agent_tenancy::{
         TenantAdoption, TenantSpec,
     },
     domain::ident::{Incarnation, Uid},
+    plan::observed::RowState,
 };
 
 fn uid_of(op: &Operator, key: &Key) -> Uid {
@@ -114,6 +115,21 @@ fn nothing_to_take(op: &mut Operator) {
     assert_eq!(incarnation(op), fresh);
 }
 
+/// The same manifests in a cluster that was built anew; what was stopped half way through its end is given back too.
+fn rebuilt(op: &mut Operator, policy: DeletionPolicy, before: impl Fn(&mut Operator)) {
+    created(op, policy);
+    let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
+    before(op);
+    let ended = op.state().database.rows[&id("alpha")].state == RowState::Dropped;
+    op.state().rebuild_cluster();
+    created(op, policy);
+    let state = op.state();
+    let row = &state.database.rows[&id("alpha")];
+    assert_eq!((row.incarnation == data, row.cluster_id.as_str(), row.state.in_use()), (!ended, "cluster", true));
+    assert_ne!(row.uid, previous);
+    assert!(state.database.members.contains(&row.role) && state.secrets.len() == 1);
+}
+
 /// The data's time is over just when somebody asks for it.
 fn asked_for_too_late(op: &mut Operator) {
     let (previous, _) = left(op, Archive);
@@ -160,6 +176,16 @@ pub fn stories() -> Vec<Scenario> {
         Scenario::new("archived, then the same name again", fresh_in_place),
         Scenario::new("asked for while in use", asked_for_too_early),
         Scenario::new("nothing to take over", nothing_to_take),
+        Scenario { one_end: false, ..Scenario::new("a cluster built anew", |op| rebuilt(op, Archive, |_| {})) },
+        Scenario {
+            one_end: false,
+            ..Scenario::new("a cluster built anew in the middle of a deletion", |op| {
+                rebuilt(op, Delete, |op| {
+                    op.state().delete_tenant(&alpha());
+                    run_for(op, 2);
+                })
+            })
+        },
         Scenario { one_end: false, ..Scenario::new("asked for at the last moment", asked_for_too_late) },
         Scenario::new("archived while edited, lost and away", |op| {
             created(op, Archive);

@@ -33,6 +33,8 @@ pub const ARCHIVE_SECONDS: i64 = 86_400;
 pub const CANARY: &str = "CANARY";
 pub const PREFIX: &str = "at";
 pub const INSTANCE: &str = "main";
+/// A cluster that this one was built in place of.
+pub const FORMER: &str = "former";
 
 #[derive(Clone, Debug)]
 pub struct KeySecret {

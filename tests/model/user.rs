@@ -1,6 +1,6 @@
 //! What people do in the model: apply and delete objects, edit things by hand, take databases and replicas away.
 
-use super::state::{CANARY, Database, FakeReplica, Key, State};
+use super::state::{CANARY, Database, FORMER, FakeReplica, Key, State};
 use agent_tenancy::{
     api::{
         AgentConfig, AgentConfigRef, AgentConfigSpec, AgentContext, AgentOverrides, AgentParameters, AgentProvider,
@@ -104,6 +104,26 @@ impl State {
         let Some(tenant) = self.tenants.remove(key) else { return };
         self.bump();
         self.stripped.extend(tenant.metadata.uid.map(Uid));
+    }
+
+    /// The cluster is built anew: nothing of its Tenants is left but their rows, and those are another cluster's.
+    pub fn rebuild_cluster(&mut self) {
+        self.tenants.clear();
+        self.secrets.clear();
+        self.kids.clear();
+        let gone: Vec<String> = self
+            .registry
+            .iter()
+            .filter(|(_, secret)| matches!(secret.entry, Some(Entry::Tenant(_) | Entry::Cell(_))))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.set_registry(&name, None);
+        }
+        for row in self.database.rows.values_mut() {
+            row.cluster_id = FORMER.to_owned();
+        }
+        self.bump();
     }
 
     pub fn vanish_agent(&mut self, key: &Key) {

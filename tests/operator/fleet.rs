@@ -98,6 +98,8 @@ impl Fleet {
             // The cluster's own roles are everybody's.
             "rbac": { "aggregate": false },
             "plan": { "enabled": true },
+            // No sign of life falls into a time in which round trips are counted.
+            "clusterSilenceSeconds": 86_400,
             "database": {
                 "host": database.host, "port": database.port, "database": database.name, "sslMode": "disable",
                 "user": format!("{prefix}_operator_a"), "namePrefix": prefix,

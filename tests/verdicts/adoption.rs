@@ -174,6 +174,7 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         assert_eq!((ring.version(), ring.mark()), (version, adoption.ring.clone()), "it follows the last ring");
         match &adoption.source {
             AdoptionSource::Retained { since } => assert_eq!(*since, row(RowState::Retained).state_since),
+            AdoptionSource::Predecessor { .. } => panic!("it belongs to this cluster"),
             AdoptionSource::Archived { schema, replaces, .. } => {
                 assert_eq!(schema, "at_alpha_00000000007");
                 assert_eq!(*replaces, Some(adoption.incarnation), "in place of the tombstone");

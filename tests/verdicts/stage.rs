@@ -21,9 +21,10 @@ use agent_tenancy::{
         Plan,
         delete::{Departing, plan_deletion},
         drift::AccessFacts,
+        installation::Installation,
         observed::{
-            Archive, CellOffer, DatabaseView, EntryView, Fresh, Installation, KeysView, LedgerFacts, LedgerRow,
-            ObservedTenant, Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
+            Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
         },
         progress::Progress,
         step::{Done, TenantStep},
@@ -75,6 +76,10 @@ pub fn installation() -> Installation {
         instance: "main".to_owned(),
         prefix: NamePrefix::parse("at").unwrap(),
         cluster_id: "cluster".to_owned(),
+        predecessors: agent_tenancy::plan::takeover::Predecessors {
+            cluster_ids: vec!["former".to_owned()],
+            silence_seconds: 600,
+        },
         epoch: Epoch(1),
         schema_version: 1,
         signer_grace_seconds: 300,
@@ -134,6 +139,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
     let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
     LedgerFacts {
         database_id: database(),
+        silence_seconds: row.as_ref().map(|_| 0),
         role_mark: mark.clone(),
         schema_mark: mark,
         access: row.as_ref().filter(|r| there && r.state.in_use()).map(access),

@@ -95,6 +95,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- $config := dict
   "clusterId" $v.clusterId
+  "previousClusterIds" ($v.previousClusterIds | default list)
+  "clusterSilenceSeconds" $v.clusterSilenceSeconds
   "watchNamespaces" ($v.scope.namespaces | default list)
   "registryNamespace" $v.registry.namespace
   "leaderElection" (dict

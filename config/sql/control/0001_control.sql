@@ -28,6 +28,26 @@ CREATE TABLE agent_tenancy.epochs (
     epoch integer NOT NULL
 );
 
+-- When a cluster's leader was last heard of. A table of its own: whoever beats waits for no change that is under way.
+CREATE TABLE agent_tenancy.heartbeats (
+    cluster_id text PRIMARY KEY CHECK (length(cluster_id) BETWEEN 1 AND 253),
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Who took over what from a cluster that is no more.
+CREATE TABLE agent_tenancy.takeovers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    taken_at timestamptz NOT NULL DEFAULT now(),
+    tenant_id text NOT NULL,
+    incarnation uuid NOT NULL,
+    from_cluster_id text NOT NULL,
+    from_uid text NOT NULL,
+    from_state text NOT NULL,
+    from_seen_at timestamptz NOT NULL,
+    to_cluster_id text NOT NULL,
+    to_uid text NOT NULL
+);
+
 CREATE TABLE agent_tenancy.cells (
     number integer PRIMARY KEY CHECK (number > 0),
     owner_role text NOT NULL UNIQUE,
@@ -282,6 +302,45 @@ BEGIN
     RAISE EXCEPTION 'the data of tenant id % is not kept any more as it was', p_tenant_id USING ERRCODE = 'ATR01';
 END
 $rebind$;
+
+-- Gives a row of a cluster that has been silent for `p_silence` seconds to the Tenant of the same namespace and name in
+-- another. ATD01 if it has it already.
+CREATE FUNCTION agent_tenancy.take_over(
+    p_tenant_id text, p_incarnation uuid, p_previous text, p_from_cluster_id text, p_silence bigint, p_uid text,
+    p_namespace text, p_name text, p_cluster_id text, p_epoch integer, p_schema_version integer, p_ring_version integer,
+    p_ring_digest text
+) RETURNS void LANGUAGE plpgsql AS $takeover$
+DECLARE
+    found_row agent_tenancy.tenants;
+    last_seen timestamptz;
+BEGIN
+    -- Also keeps the other's leader from changing anything meanwhile, should it wake up now.
+    PERFORM FROM agent_tenancy.epochs e WHERE e.cluster_id = p_from_cluster_id FOR UPDATE;
+    PERFORM agent_tenancy.lock_tenant(p_tenant_id);
+    SELECT * INTO found_row FROM agent_tenancy.tenants t WHERE t.tenant_id = p_tenant_id;
+    IF found_row.incarnation = p_incarnation AND found_row.uid = p_uid AND found_row.cluster_id = p_cluster_id
+        AND found_row.state = 'active' THEN
+        RAISE EXCEPTION 'already done' USING ERRCODE = 'ATD01';
+    END IF;
+    SELECT h.seen_at INTO last_seen FROM agent_tenancy.heartbeats h WHERE h.cluster_id = p_from_cluster_id;
+    IF last_seen IS NULL OR last_seen > clock_timestamp() - make_interval(secs => p_silence) THEN
+        RAISE EXCEPTION 'cluster % was heard of less than % seconds ago', p_from_cluster_id, p_silence
+            USING ERRCODE = 'ATR01';
+    END IF;
+    UPDATE agent_tenancy.tenants t SET uid = p_uid, cluster_id = p_cluster_id, epoch = p_epoch,
+        schema_version = p_schema_version, ring_version = p_ring_version, ring_digest = p_ring_digest,
+        state = 'active', state_since = now()
+    WHERE t.tenant_id = p_tenant_id AND t.incarnation = p_incarnation AND t.uid = p_previous
+        AND t.cluster_id = p_from_cluster_id AND t.namespace = p_namespace AND t.name = p_name
+        AND t.state IN ('active', 'suspended', 'deleting');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'tenant id % is not that cluster''s any more', p_tenant_id USING ERRCODE = 'ATR01';
+    END IF;
+    INSERT INTO agent_tenancy.takeovers (tenant_id, incarnation, from_cluster_id, from_uid, from_state, from_seen_at,
+        to_cluster_id, to_uid)
+    VALUES (p_tenant_id, p_incarnation, p_from_cluster_id, p_previous, found_row.state, last_seen, p_cluster_id, p_uid);
+END
+$takeover$;
 
 -- Fails if the role or the schema exists and carries another mark than ours. `p_all`: both must exist, and one without
 -- any mark passes, because the caller puts the mark back (which only the objects' owner can do).

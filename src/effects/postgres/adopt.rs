@@ -85,6 +85,15 @@ fn write_adoption(
             check(script, &wanted.role, &wanted.schema)?;
             script.as_owner(cell)?;
         }
+        AdoptionSource::Predecessor { cluster_id, silence_seconds } => {
+            let from = quote_literal(cluster_id)?;
+            script.add(&format!(
+                "SELECT agent_tenancy.take_over({id}, {previous}, {from}, {silence_seconds}, {object}, {epoch}, \
+                 {TENANT_VERSION}, {ring});"
+            ));
+            check(script, &wanted.role, &wanted.schema)?;
+            script.as_owner(cell)?;
+        }
         AdoptionSource::Archived { schema, role, replaces } => {
             let (replaces, names) = (optional(*replaces)?, literals([&wanted.schema, &wanted.role])?);
             script.add(&format!(

@@ -1,7 +1,7 @@
 //! The instance as a whole: preflight, the control schema, the leader's epoch. What follows from it is
 //! `plan::instance::plan_instance`.
 
-use super::{Database, PgError, PgErrorKind, script::literals, sqlstate};
+use super::{Database, Fence, PgError, PgErrorKind, Script, script::literals, sqlstate};
 use crate::{
     domain::{
         cells::base_role,
@@ -117,9 +117,11 @@ impl Database {
             .change(STEP, move |script| {
                 script.as_base()?;
                 let cluster = literals([&cluster_id])?;
+                let beat = render_beat(&cluster);
                 script.add(&format!(
                     "INSERT INTO agent_tenancy.epochs AS e (cluster_id, epoch) VALUES ({cluster}, {epoch}) \
                      ON CONFLICT (cluster_id) DO UPDATE SET epoch = excluded.epoch WHERE e.epoch < excluded.epoch;\n\
+                     {beat}\n\
                      SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"
                 ));
                 Ok(())
@@ -128,6 +130,20 @@ impl Database {
             .map_err(name_missing_schema)?;
         let row = rows.last().ok_or_else(|| PgError::bug(STEP, "the epoch was not returned"))?;
         row.try_get::<i32, _>(0).map(Epoch).map_err(|error| PgError::from_sqlx(STEP, &error, true))
+    }
+
+    /// Says that the leader lives. One round trip.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema; `Fenced` if a newer leader exists.
+    pub async fn perform_beat(&self, fence: &Fence) -> Result<(), PgError> {
+        let fence = fence.clone();
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            script.add(&render_beat(&literals([&fence.cluster_id])?));
+            Ok(())
+        };
+        self.change("saying that the leader lives", write).await.map(drop)
     }
 
     /// The epoch of a cluster, if a leader ever raised one here.
@@ -149,6 +165,14 @@ impl Database {
         let epoch = rows.first().map(|row| row.try_get::<i32, _>(0).map(Epoch)).transpose();
         epoch.map_err(|error| PgError::from_sqlx(STEP, &error, true))
     }
+}
+
+/// `cluster`: a literal.
+fn render_beat(cluster: &str) -> String {
+    format!(
+        "INSERT INTO agent_tenancy.heartbeats (cluster_id) VALUES ({cluster}) \
+         ON CONFLICT (cluster_id) DO UPDATE SET seen_at = now();"
+    )
 }
 
 fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<(), PgError> {

@@ -35,6 +35,8 @@ SELECT json_build_object(
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
         'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
+    'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
+        WHERE h.cluster_id = t.cluster_id),
     'role_mark', CASE WHEN o.role_id IS NOT NULL
         THEN coalesce(shobj_description(o.role_id, 'pg_authid'), '') END,
     'schema_mark', CASE WHEN o.schema_id IS NOT NULL
@@ -71,6 +73,7 @@ const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation
 struct RawFacts {
     database_id: DatabaseId,
     row: Option<RawRow>,
+    silence: Option<i64>,
     role_mark: Option<String>,
     schema_mark: Option<String>,
     access: Option<AccessFacts>,
@@ -206,6 +209,7 @@ impl Database {
         Ok(LedgerFacts {
             database_id: raw.database_id,
             row,
+            silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
             role_mark: raw.role_mark,
             schema_mark: raw.schema_mark,
             access: raw.access,

@@ -1,0 +1,27 @@
+//! What every pass needs to know that no object says.
+
+use super::takeover::Predecessors;
+use crate::domain::ident::{Epoch, NamePrefix};
+
+/// What every pass needs to know of the installation and of this leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Name of the database instance.
+    pub instance: String,
+    /// Prefix of roles and schemas.
+    pub prefix: NamePrefix,
+    /// Which cluster this is.
+    pub cluster_id: String,
+    /// Which clusters it follows.
+    pub predecessors: Predecessors,
+    /// The epoch of this leader.
+    pub epoch: Epoch,
+    /// Version of the base tables that new tenants get.
+    pub schema_version: i32,
+    /// How late those who sign may still use a key that they read before, in seconds.
+    pub signer_grace_seconds: i64,
+    /// How long a deletion waits for a replica, and for open transactions, in seconds.
+    pub ack_timeout_seconds: i64,
+    /// How long an archive is kept, in seconds.
+    pub archive_seconds: i64,
+}

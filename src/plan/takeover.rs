@@ -1,0 +1,70 @@
+//! Taking over tenants of a cluster that is no more: one that was built anew from the same manifests has other UIDs and
+//! another id, and its database is full of somebody else's rows. The settings name its predecessors; what carries the
+//! same tenant id, namespace and name goes over, once nothing has been heard of the predecessor for long enough.
+
+use super::{
+    adopt::check_fit,
+    installation::Installation,
+    ledger::Holding,
+    observed::{DatabaseView, LedgerRow, ObservedTenant, RowState},
+    step::{Adoption, AdoptionSource},
+};
+use crate::domain::{keyring::RingMark, resolve::DesiredTenant};
+
+/// Which clusters this one follows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Predecessors {
+    /// Their ids in the ledger.
+    pub cluster_ids: Vec<String>,
+    /// How long nothing must have been heard of one before its tenants are taken, in seconds.
+    pub silence_seconds: u64,
+}
+
+/// Judges anew what the ledger gives to a predecessor's Tenant. Anything else stays as it was judged.
+pub(super) fn judge_takeover(
+    holding: Holding,
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+) -> Holding {
+    let (Holding::Foreign(_), DatabaseView::Facts(facts)) = (&holding, &observed.database) else { return holding };
+    let predecessors = &installation.predecessors;
+    let left = |row: &&LedgerRow| {
+        let in_use = matches!(row.state, RowState::Active | RowState::Suspended | RowState::Deleting);
+        in_use && row.uid != desired.object.uid && predecessors.cluster_ids.contains(&row.cluster_id)
+    };
+    let Some(row) = facts.row.as_ref().filter(left) else { return holding };
+    let (cluster, silence_seconds) = (&row.cluster_id, predecessors.silence_seconds);
+    let owner =
+        format!("the ledger gives this tenant id to Tenant {}/{} of cluster {cluster}", row.namespace, row.name);
+    if (&row.namespace, &row.name) != (&desired.object.namespace, &desired.object.name) {
+        return Holding::Foreign(format!(
+            "{owner}, a predecessor of this one: only a Tenant of the same namespace and name takes it over"
+        ));
+    }
+    // It had data of its own, restored with its status: that is not this.
+    if observed.recorded.incarnation.is_some_and(|incarnation| incarnation != row.incarnation) {
+        return Holding::Foreign(format!("{owner}, and the status of this Tenant names another incarnation"));
+    }
+    if facts.silence_seconds.is_none_or(|silence| silence < silence_seconds) {
+        return Holding::Foreign(format!(
+            "{owner}, a predecessor of this one that was heard of less than {silence_seconds} seconds ago: it is taken \
+             over when its operator has been silent for so long"
+        ));
+    }
+    let adoption = Adoption {
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: row.incarnation,
+        previous: row.uid.clone(),
+        cell: row.cell,
+        schema: row.schema.clone(),
+        role: row.role.clone(),
+        schema_version: row.schema_version,
+        ring: RingMark { version: row.ring.version.saturating_add(1), digest: String::new() },
+        source: AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds },
+    };
+    match check_fit(adoption, &facts.role_mark, &facts.schema_mark, facts, installation) {
+        Ok(adoption) => Holding::Adoptable(Box::new(adoption)),
+        Err(note) => Holding::Foreign(format!("{owner}; {note}")),
+    }
+}

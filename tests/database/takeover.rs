@@ -1,0 +1,101 @@
+//! Data of a cluster that is no more, given to the one that was built in its place.
+
+use super::{
+    archives::{adoption, messages},
+    life::write_a_message,
+    setup::{in_use, is_intact, object, on_both},
+};
+use agent_tenancy::{
+    domain::{
+        class::ErrorClass,
+        ident::{Epoch, ObjectId},
+    },
+    effects::postgres::{Fence, Look},
+    plan::{observed::RowState, step::AdoptionSource},
+};
+use devkit::PgVersion;
+
+on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives);
+
+const NEW: &str = "built-anew";
+
+fn from(cluster_id: &str) -> AdoptionSource {
+    AdoptionSource::Predecessor { cluster_id: cluster_id.to_owned(), silence_seconds: 600 }
+}
+
+async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (database, old) = (&instance.database, &instance.fence);
+    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    assert_eq!(database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap(), Epoch(1));
+    for (name, state) in [("acme", RowState::Active), ("globex", RowState::Suspended), ("initech", RowState::Deleting)]
+    {
+        let (id, owner, row) = instance.tenant(name).await;
+        write_a_message(&instance, &id).await.unwrap();
+        match state {
+            RowState::Suspended => database.perform_suspend_access(&row, old).await.unwrap(),
+            RowState::Deleting => database.perform_revoke_access(&row, old).await.unwrap(),
+            RowState::Active | RowState::Retained | RowState::Dropped => {}
+        }
+        let silence = format!(
+            "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s' WHERE cluster_id = '{}'",
+            old.cluster_id
+        );
+        instance.as_admin(&silence).await;
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        assert!((700..760).contains(&facts.silence_seconds.unwrap()), "{:?}", facts.silence_seconds);
+        let left = facts.row.unwrap();
+        assert_eq!((left.state, left.uid == owner.uid), (state, true));
+
+        let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+        let wanted = adoption(&id, &left, from(&old.cluster_id));
+        // A lost reply, and the same again.
+        for _ in 0..2 {
+            database.perform_adopt(&wanted, &heir, instance.id, &new).await.unwrap();
+            let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+            assert!(is_intact(&facts));
+            let now = facts.row.unwrap();
+            assert_eq!((now.incarnation, now.uid, now.state), (left.incarnation, heir.uid.clone(), RowState::Active));
+            assert_eq!((now.cluster_id.as_str(), now.ring.version), (NEW, left.ring.version + 1));
+        }
+        write_a_message(&instance, &id).await.unwrap();
+        assert_eq!(messages(&instance, &left.schema).await, 2);
+        // The old cluster wakes up: nothing here is its own any more.
+        let refused = database.perform_suspend_access(&left, old).await.unwrap_err();
+        assert_eq!(refused.class, ErrorClass::Conflict, "{refused:?}");
+        let owners = database.observe_owners(&old.cluster_id).await.unwrap();
+        assert!(owners.iter().all(|(other, _)| *other != id));
+    }
+    let told = "SELECT count(*) FROM agent_tenancy.takeovers WHERE (tenant_id, from_state) IN \
+        (('acme', 'active'), ('globex', 'suspended'), ('initech', 'deleting')) AND to_cluster_id = 'built-anew'";
+    assert_eq!(instance.count(told).await, 3, "once each");
+}
+
+async fn refused_while_it_lives(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (database, old) = (&instance.database, &instance.fence);
+    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap();
+    let (id, owner, row) = instance.tenant("acme").await;
+    let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+    let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
+    instance.as_admin(silence).await;
+    database.perform_beat(old).await.unwrap();
+    let wanted = adoption(&id, &row, from(&old.cluster_id));
+    let refused = database.perform_adopt(&wanted, &heir, instance.id, &new).await.unwrap_err();
+    assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
+    // Nor by one that lives elsewhere, nor what is another cluster's, nor with an older epoch.
+    instance.as_admin(silence).await;
+    for thief in
+        [ObjectId { name: "other".into(), ..heir.clone() }, ObjectId { namespace: "other".into(), ..heir.clone() }]
+    {
+        assert!(database.perform_adopt(&wanted, &thief, instance.id, &new).await.is_err());
+    }
+    let wrong = adoption(&id, &row, from("third"));
+    assert!(database.perform_adopt(&wrong, &heir, instance.id, &new).await.is_err());
+    let late = Fence { epoch: Epoch(0), ..new.clone() };
+    assert!(database.perform_adopt(&wanted, &heir, instance.id, &late).await.is_err());
+    assert!(database.perform_beat(&Fence { epoch: Epoch(0), ..old.clone() }).await.is_err());
+    assert_eq!(instance.row(&id).await.uid, owner.uid);
+    assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.takeovers").await, 0);
+}

@@ -1,0 +1,137 @@
+//! A cluster that is lost and built anew from the same manifests, beside the database that outlived it.
+
+use super::{
+    clients::Signer,
+    fleet::{Fleet, LONG},
+};
+use anyhow::Context as _;
+use devkit::{Component, PgVersion, eventually};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+on_each_postgres!(a_cluster_built_anew_gets_back_what_the_lost_one_left);
+
+impl Fleet {
+    /// What a cluster holds is gone: nobody is asked, and nothing is cleaned up.
+    async fn lose_the_cluster(&self) -> anyhow::Result<()> {
+        let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        for tenant in self.tenants.list(&ListParams::default()).await? {
+            self.tenants.patch(&tenant.name_any(), &PatchParams::default(), &nothing).await?;
+            self.tenants.delete(&tenant.name_any(), &DeleteParams::default()).await?;
+        }
+        for agent in self.agents.list(&ListParams::default()).await? {
+            self.agents.patch(&agent.name_any(), &PatchParams::default(), &nothing).await?;
+            self.agents.delete(&agent.name_any(), &DeleteParams::default()).await?;
+        }
+        for secret in self.key_secrets().await? {
+            self.secrets.delete(&secret, &DeleteParams::default()).await?;
+        }
+        for entry in self.registry.list(&ListParams::default()).await? {
+            self.registry.delete(&entry.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn identity_of_data(&self, name: &str) -> anyhow::Result<String> {
+        let status = self.tenants.get(name).await?.status.context("no status")?;
+        Ok(status.database.context("no database")?.incarnation)
+    }
+}
+
+async fn ask(url: &str, tenant: &str, token: &str, message: Option<&str>) -> anyhow::Result<(u16, String)> {
+    let url = format!("{url}/api/v1/tenants/{tenant}/chat");
+    let client = reqwest::Client::new();
+    let request = match message {
+        Some(message) => client.post(url).json(&json!({ "message": message })),
+        None => client.get(url),
+    };
+    let answer = request.bearer_auth(token).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersion) -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(version).await?;
+    for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_SILENCE_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
+        fleet.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
+    }
+    let operator = fleet.operator("one").await?;
+    let (replica, url) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    for name in ["acme", "globex"] {
+        fleet.tenant(name, "Delete").await?;
+        fleet.wait_ready(name).await?;
+        let token = Signer::of(&fleet, name).await?.token(name)?;
+        assert_eq!(ask(&url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
+    }
+    let data = fleet.identity_of_data("acme").await?;
+    let old_token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    // Whoever leads says that he lives.
+    let seen =
+        || fleet.column("SELECT seen_at::text FROM agent_tenancy.heartbeats WHERE cluster_id = 'lost'".to_owned());
+    let first = seen().await?;
+    eventually(LONG, "another sign of life", || async {
+        anyhow::ensure!(seen().await? != first);
+        Ok(())
+    })
+    .await?;
+    operator.process.kill_9().await?;
+    replica.kill_9().await?;
+    fleet.lose_the_cluster().await?;
+
+    // The new one has the same manifests, and doesn't know yet whom it follows.
+    fleet.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "anew");
+    let operator = fleet.operator("two").await?;
+    let (_replica, url) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    for name in ["acme", "globex"] {
+        fleet.tenant(name, "Delete").await?;
+        fleet.wait_condition(name, "Ready", "False", "Conflict").await?;
+    }
+    operator.process.kill_9().await?;
+    // Nothing is taken from a cluster that lives.
+    fleet
+        .execute("UPDATE agent_tenancy.heartbeats SET seen_at = now() + interval '1 h' WHERE cluster_id = 'lost'")
+        .await?;
+    fleet.set(Component::Operator, "AGENT_TENANCY__PREVIOUS_CLUSTER_IDS", "[lost]");
+    let _operator = fleet.operator("two").await?;
+    eventually(LONG, "it is said for what is waited", || async {
+        let message = fleet.message("acme", "Accepted").await?;
+        anyhow::ensure!(
+            message.contains("of cluster lost") && message.contains("less than 10 seconds ago"),
+            "{message}"
+        );
+        Ok(())
+    })
+    .await?;
+    fleet
+        .execute("UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '11 s' WHERE cluster_id = 'lost'")
+        .await?;
+
+    for name in ["acme", "globex"] {
+        fleet.wait_ready(name).await?;
+        let token = Signer::of(&fleet, name).await?.token(name)?;
+        let (status, history) = ask(&url, name, &token, None).await?;
+        assert!(status == 200 && history.contains(&format!("said by {name}")), "{history}");
+    }
+    assert_eq!(fleet.identity_of_data("acme").await?, data);
+    assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys went with their cluster");
+    let audit =
+        "SELECT tenant_id || ' ' || from_cluster_id || ' ' || to_cluster_id FROM agent_tenancy.takeovers ORDER BY 1";
+    assert_eq!(fleet.column(audit.to_owned()).await?, ["acme lost anew", "globex lost anew"]);
+    let uid = fleet.tenants.get("acme").await?.uid().context("a UID")?;
+    let events: Api<k8s_openapi::api::events::v1::Event> =
+        Api::namespaced(fleet.env.client().await?, fleet.tenants.namespace().unwrap_or_default());
+    let all = events.list(&ListParams::default()).await?.items;
+    let told = all.iter().find(|e| {
+        e.reason.as_deref() == Some("Adopted") && e.regarding.as_ref().and_then(|r| r.uid.as_ref()) == Some(&uid)
+    });
+    assert!(told.is_some_and(|e| e.note.as_deref().unwrap_or_default().contains("of cluster lost")), "{told:?}");
+    // It is this cluster's now, to the end.
+    fleet.delete("acme").await?;
+    fleet.wait_gone("acme").await?;
+    assert_eq!(fleet.schemas().await?, [fleet.schema("globex")]);
+    Ok(())
+}
