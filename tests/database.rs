@@ -9,6 +9,7 @@ mod database {
     mod cost;
     mod drift;
     mod isolation;
+    mod killed;
     mod life;
     mod outage;
     mod preflight;
