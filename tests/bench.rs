@@ -52,7 +52,8 @@ async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
     // On a machine that is busy with other tests, some are looked at once more.
     assert!((6.0..=7.0).contains(&value("operator.api_writes")), "{table}");
     assert!((2.0..=3.0).contains(&value("operator.api_reads")), "{table}");
-    assert!((3.0..=4.0).contains(&value("operator.sql_round_trips")), "{table}");
+    // Looks are shared where several are asked for at once.
+    assert!((1.0..=4.0).contains(&value("operator.sql_round_trips")), "{table}");
     Ok(())
 }
 
