@@ -44,6 +44,7 @@ pub(super) fn judge_adoption(
         },
         Holding::Ours { .. }
         | Holding::Foreign(_)
+        | Holding::Awaited(_)
         | Holding::Adoptable(_)
         | Holding::Unadoptable(_)
         | Holding::Lost(_)

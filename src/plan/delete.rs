@@ -148,9 +148,11 @@ fn close(
             finish(prevent.into_iter().collect(), notices, observed)
         }
         // Somebody else's data: not ours to touch.
-        Holding::Foreign(_) | Holding::Retained(_) | Holding::Adoptable(_) | Holding::Unadoptable(_) => {
-            finish(Vec::new(), notices, observed)
-        }
+        Holding::Foreign(_)
+        | Holding::Awaited(_)
+        | Holding::Retained(_)
+        | Holding::Adoptable(_)
+        | Holding::Unadoptable(_) => finish(Vec::new(), notices, observed),
         // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
         Holding::Nothing { .. } if !observed.finalizer => finish(Vec::new(), notices, observed),
         // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an

@@ -33,6 +33,8 @@ pub enum Holding {
     },
     /// Somebody else's; the text says whose.
     Foreign(String),
+    /// A lost cluster's, which this one takes over when nothing was heard of it for long enough.
+    Awaited(String),
     /// An earlier tenant's kept data.
     Retained(String),
     /// An earlier tenant's kept or archived data, which this one is told to take over.

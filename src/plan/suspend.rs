@@ -74,6 +74,7 @@ fn suspend(
         Holding::Ours { row, .. } => drain(&row, observed, installation, now),
         Holding::Nothing { .. }
         | Holding::Foreign(_)
+        | Holding::Awaited(_)
         | Holding::Retained(_)
         | Holding::Adoptable(_)
         | Holding::Unadoptable(_)

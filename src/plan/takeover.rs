@@ -47,7 +47,7 @@ pub(super) fn judge_takeover(
         return Holding::Foreign(format!("{owner}, and the status of this Tenant names another incarnation"));
     }
     if facts.silence_seconds.is_none_or(|silence| silence < silence_seconds) {
-        return Holding::Foreign(format!(
+        return Holding::Awaited(format!(
             "{owner}, a predecessor of this one that was heard of less than {silence_seconds} seconds ago: it is taken \
              over when its operator has been silent for so long"
         ));

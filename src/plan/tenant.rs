@@ -125,6 +125,7 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
     }
     match holding {
         Holding::Foreign(note) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Conflict),
+        Holding::Awaited(note) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Waiting),
         Holding::Retained(note) => return refuse(Reason::Retained, note.clone(), ErrorClass::Conflict),
         Holding::Unadoptable(note) => return refuse(Reason::AdoptionRefused, note.clone(), ErrorClass::Conflict),
         Holding::Nothing { .. }
@@ -245,6 +246,7 @@ fn plan_database(
             steps.push(TenantStep::Adopt(adoption));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
         }
+        Holding::Awaited(note) => (verdict(Stand::Refused(ErrorClass::Waiting), Reason::Conflict, note), None),
         Holding::Unadoptable(note) => {
             (verdict(Stand::Refused(ErrorClass::Conflict), Reason::AdoptionRefused, note), None)
         }

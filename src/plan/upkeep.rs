@@ -50,6 +50,7 @@ pub(super) fn plan_upkeep(holding: Holding, observed: &ObservedTenant, steps: &m
         | Holding::Retained(_)
         | Holding::Adoptable(_)
         | Holding::Unadoptable(_)
+        | Holding::Awaited(_)
         | Holding::Lost(_)
         | Holding::GivenUp(_)
         | Holding::Changed(_)
