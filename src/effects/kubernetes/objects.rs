@@ -56,7 +56,7 @@ impl<K: Send + Sync + 'static> Versioned for Watched<K> {
     }
 }
 
-impl<K: Owned> Watched<K> {
+impl<K: ResourceExt> Watched<K> {
     /// Keeps what is needed of an object.
     pub fn new(guarded: DeserializeGuard<K>) -> Self {
         match guarded.0 {
@@ -72,8 +72,6 @@ impl<K: Owned> Watched<K> {
         // About a third of an object's memory, and nobody here reads it. Taken out whole: `clear` keeps what a list holds.
         object.meta_mut().managed_fields = None;
         object.annotations_mut().remove(LAST_APPLIED);
-        object.finalizers_mut().shrink_to_fit();
-        object.shrink();
         let version = object.meta().resource_version.as_deref().and_then(Version::parse).unwrap_or_default();
         Self { version, object: Ok(object) }
     }
@@ -100,34 +98,14 @@ pub trait Owned:
 {
     /// The finalizer that we put on it.
     const FINALIZER: &'static str;
-
-    /// Gives back the room that decoding left in its lists: a list of one was made for four.
-    fn shrink(&mut self);
 }
 
 impl Owned for crate::api::Tenant {
     const FINALIZER: &'static str = names::TENANT_FINALIZER;
-
-    fn shrink(&mut self) {
-        self.spec.agents.shrink_to_fit();
-        self.spec.tenant_mutable.shrink_to_fit();
-        if let Some(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-            if let Some(keys) = &mut status.keys {
-                keys.ring.shrink_to_fit();
-            }
-        }
-    }
 }
 
 impl Owned for crate::api::AgentConfig {
     const FINALIZER: &'static str = names::AGENT_CONFIG_FINALIZER;
-
-    fn shrink(&mut self) {
-        if let Some(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-        }
-    }
 }
 
 /// All objects of one kind.
