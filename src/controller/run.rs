@@ -30,7 +30,7 @@ use crate::{
         live::{LiveWorld, Parts},
         postgres::Database,
     },
-    plan::{installation::Installation, takeover::Predecessors},
+    plan::installation::{Installation, Predecessors},
     settings::operator::{OperatorSettings, ReplicaSource},
     telemetry::{
         health::{Health, serve},

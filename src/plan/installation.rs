@@ -1,6 +1,5 @@
 //! What every pass needs to know that no object says.
 
-use super::takeover::Predecessors;
 use crate::domain::ident::{Epoch, NamePrefix};
 
 /// What every pass needs to know of the installation and of this leader.
@@ -24,4 +23,13 @@ pub struct Installation {
     pub ack_timeout_seconds: i64,
     /// How long an archive is kept, in seconds.
     pub archive_seconds: i64,
+}
+
+/// Which clusters this one follows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Predecessors {
+    /// Their ids in the ledger.
+    pub cluster_ids: Vec<String>,
+    /// How long nothing must have been heard of one before its tenants are taken, in seconds.
+    pub silence_seconds: u64,
 }

@@ -21,7 +21,7 @@ pub mod progress;
 pub mod rehearsal;
 pub mod step;
 mod suspend;
-pub mod takeover;
+mod takeover;
 pub mod tenant;
 pub mod upkeep;
 pub mod verdict;

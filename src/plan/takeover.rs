@@ -11,15 +11,6 @@ use super::{
 };
 use crate::domain::{keyring::RingMark, resolve::DesiredTenant};
 
-/// Which clusters this one follows.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Predecessors {
-    /// Their ids in the ledger.
-    pub cluster_ids: Vec<String>,
-    /// How long nothing must have been heard of one before its tenants are taken, in seconds.
-    pub silence_seconds: u64,
-}
-
 /// Judges anew what the ledger gives to a predecessor's Tenant. Anything else stays as it was judged.
 pub(super) fn judge_takeover(
     holding: Holding,

@@ -11,7 +11,10 @@ use agent_tenancy::{
     },
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
-    plan::{installation::Installation, step::Done, takeover::Predecessors},
+    plan::{
+        installation::{Installation, Predecessors},
+        step::Done,
+    },
 };
 use futures::FutureExt;
 use std::{

@@ -76,7 +76,7 @@ pub fn installation() -> Installation {
         instance: "main".to_owned(),
         prefix: NamePrefix::parse("at").unwrap(),
         cluster_id: "cluster".to_owned(),
-        predecessors: agent_tenancy::plan::takeover::Predecessors {
+        predecessors: agent_tenancy::plan::installation::Predecessors {
             cluster_ids: vec!["former".to_owned()],
             silence_seconds: 600,
         },
