@@ -66,7 +66,8 @@ fn next_ring(version: i32) -> RingMark {
     RingMark { version: version.saturating_add(1), digest: String::new() }
 }
 
-fn of_row(desired: &DesiredTenant, row: &LedgerRow) -> Adoption {
+/// All of a row's data, from where it is kept.
+pub(super) fn of_row(desired: &DesiredTenant, row: &LedgerRow) -> Adoption {
     Adoption {
         tenant_id: desired.tenant_id.clone(),
         incarnation: row.incarnation,

@@ -3,13 +3,13 @@
 //! same tenant id, namespace and name goes over, once nothing has been heard of the predecessor for long enough.
 
 use super::{
-    adopt::check_fit,
+    adopt::{check_fit, of_row},
     installation::Installation,
     ledger::Holding,
     observed::{DatabaseView, LedgerRow, ObservedTenant, RowState},
     step::{Adoption, AdoptionSource},
 };
-use crate::domain::{keyring::RingMark, resolve::DesiredTenant};
+use crate::domain::resolve::DesiredTenant;
 
 /// Judges anew what the ledger gives to a predecessor's Tenant. Anything else stays as it was judged.
 pub(super) fn judge_takeover(
@@ -43,17 +43,8 @@ pub(super) fn judge_takeover(
              over when its operator has been silent for so long"
         ));
     }
-    let adoption = Adoption {
-        tenant_id: desired.tenant_id.clone(),
-        incarnation: row.incarnation,
-        previous: row.uid.clone(),
-        cell: row.cell,
-        schema: row.schema.clone(),
-        role: row.role.clone(),
-        schema_version: row.schema_version,
-        ring: RingMark { version: row.ring.version.saturating_add(1), digest: String::new() },
-        source: AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds },
-    };
+    let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds };
+    let adoption = Adoption { source, ..of_row(desired, row) };
     match check_fit(adoption, &facts.role_mark, &facts.schema_mark, facts, installation) {
         Ok(adoption) => Holding::Adoptable(Box::new(adoption)),
         Err(note) => Holding::Foreign(format!("{owner}; {note}")),
