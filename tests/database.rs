@@ -11,7 +11,9 @@ mod database {
     mod isolation;
     mod killed;
     mod life;
+    mod migrations;
     mod outage;
+    mod own;
     mod preflight;
     mod quoting;
     mod races;

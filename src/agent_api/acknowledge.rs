@@ -12,6 +12,7 @@ use crate::{
         ack::Acknowledgement,
         entry::FORMAT,
         ident::{ProcessId, Uid, Version},
+        migrations::TENANT_VERSION,
     },
     settings::agent_api::AcknowledgementSettings,
     telemetry::Chain,
@@ -168,6 +169,7 @@ impl Acknowledger {
             version: if progress.listed { progress.version } else { Version::default() },
             format: FORMAT,
             quarantined: progress.quarantined.as_ref().clone(),
+            schema_version: Some(TENANT_VERSION),
             quarantine_overflow: progress.overflow,
         };
         let json = serde_json::to_string(&acknowledgement).unwrap_or_default();

@@ -138,6 +138,20 @@ impl Reason {
                 "look at the replica that the message names: it may act on an old state until it ends",
             ),
             Self::DriftRepaired => advice("made it right", "find out who changes it by hand"),
+            Self::MigrationFailed => advice(
+                "goes on serving the tenant with the tables that it has; halts the upgrade of the fleet when more than \
+                 `migrations.maxFailures` fail",
+                "mend the cause, then `kubectl annotate tenant NAME agent-tenancy.dev/retry-migration=…` with any new value; \
+                 or ship a corrected file, which is tried in its turn",
+            ),
+            Self::MigrationChanged => advice(
+                "goes on serving the tenant, and applies nothing further to it",
+                "put the file back as it was applied, and make the change in a new file",
+            ),
+            Self::SchemaNewer => advice(
+                "goes on serving the tenant, and neither migrates nor repairs its tables",
+                "run an operator at least as new as the one that made them; put back your own migrations that are missing",
+            ),
             Self::DriftNotRepairable => advice(
                 "repaired what its rights are enough for, looks again every 5 minutes",
                 "run the statements of the message as a superuser of the database",

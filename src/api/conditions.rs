@@ -171,6 +171,12 @@ closed_words! {
         DriftRepaired,
         /// Something outside the operator changed what it had made, and its rights are not enough to make it right: the message says what a superuser of the database has to run. The tenant is served meanwhile.
         DriftNotRepairable,
+        /// A migration of the tenant's tables failed; the message says which and why. It is not tried again by itself, and the tenant is served with the tables that it has.
+        MigrationFailed,
+        /// A migration that was applied to this tenant is not the same file any more; nothing further is applied to it.
+        MigrationChanged,
+        /// The tenant's tables are newer than this operator, or than your own migrations; nothing of them is changed.
+        SchemaNewer,
         /// A person gave up what was lost, by annotation: the tenant begins with nothing.
         LossAccepted,
         /// The registry entry was deleted or edited by hand, and can't be written again before the spec is valid; replicas keep serving what they loaded.

@@ -52,3 +52,5 @@ pub const REVOKE_ANNOTATION: &str = "agent-tenancy.dev/revoke-keys";
 /// Annotation on a Tenant that gives up lost data: the incarnation that is lost, or the id of the database that is. The
 /// tenant then begins with nothing, under a new incarnation; any other value, and this one afterwards, means nothing.
 pub const ACCEPT_LOSS_ANNOTATION: &str = "agent-tenancy.dev/accept-loss";
+/// Annotation on a Tenant that asks to try a migration again that failed for it. Each new value is one request.
+pub const RETRY_MIGRATION_ANNOTATION: &str = "agent-tenancy.dev/retry-migration";

@@ -3,6 +3,7 @@
 use super::{scheduler::Scheduler, telemetry::OperatorMetrics};
 use crate::{
     clock::Clock,
+    domain::{ident::Epoch, own_migrations::OwnMigrations},
     effects::{kubernetes::fence::Fence, live::LiveWorld},
     plan::installation::Installation,
 };
@@ -21,12 +22,22 @@ pub struct Context {
     pub clock: Clock,
     /// Leadership.
     pub fence: Fence,
-    /// The installation; the epoch in it is filled in for each pass.
+    /// The installation; what changes of it is filled in by [`Context::installation_now`].
     pub installation: Installation,
+    /// The platform team's own migrations; `None` where there are none, or they were not read yet.
+    pub own: watch::Sender<Option<OwnMigrations>>,
     /// Namespaces that are looked after; empty: all.
     pub watched: Vec<String>,
     /// Set when every first list is in.
     pub synced: OnceLock<()>,
     /// Turns true when a newer leader was met: the process has to end.
     pub fenced: watch::Sender<bool>,
+}
+
+impl Context {
+    /// The installation as a pass that begins now finds it.
+    pub fn installation_now(&self) -> Installation {
+        let own = self.own.borrow().clone();
+        Installation { epoch: Epoch(self.fence.epoch()), own, ..self.installation.clone() }
+    }
 }

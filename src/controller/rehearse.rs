@@ -11,17 +11,14 @@ use super::{
 use crate::{
     api::{Tenant, TenantSpec},
     domain::{
-        ident::{Epoch, ObjectId, Uid},
+        ident::{ObjectId, Uid},
         resolve::resolve_tenant,
     },
     effects::{
         error::EffectError,
         kubernetes::{cache::Key, objects::Watched},
     },
-    plan::{
-        installation::Installation,
-        rehearsal::{Event, Rehearsal},
-    },
+    plan::rehearsal::{Event, Rehearsal},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -80,7 +77,7 @@ pub async fn rehearse(context: &Context, asked: Asked) -> Result<String, Unplaya
     };
     let (tenant, wrong, event) = resolve_subject(asked, found, now)?;
     let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
-    let installation = Installation { epoch: Epoch(context.fence.epoch()), ..context.installation.clone() };
+    let installation = context.installation_now();
     let world = context.world.rehearsing();
     let outcome = run_tenant_pass(&world, &tenant, form, &installation, || context.clock.now()).await;
     let told = world.into_told();

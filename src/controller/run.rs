@@ -7,9 +7,10 @@ use super::{
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
-    leftovers,
+    leftovers, own_files,
     plan_door::{Door, Limits},
     retry::backoff,
+    rollout::{self, RolloutSettings},
     scheduler::Scheduler,
     telemetry::OperatorMetrics,
     watches,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{class::ErrorClass, ident::Epoch, migrations::TENANT_VERSION},
+    domain::{class::ErrorClass, ident::Epoch},
     effects::{
         gate::{Gate, GateState},
         kubernetes::{
@@ -30,7 +31,10 @@ use crate::{
         live::{LiveWorld, Parts},
         postgres::Database,
     },
-    plan::installation::{Installation, Predecessors},
+    plan::{
+        installation::{Installation, Predecessors},
+        rollout::RolloutRules,
+    },
     settings::operator::{OperatorSettings, ReplicaSource},
     telemetry::{
         health::{Health, serve},
@@ -307,18 +311,24 @@ async fn lead(
                 silence_seconds: settings.cluster_silence_seconds,
             },
             epoch: Epoch(fence.epoch()),
-            schema_version: TENANT_VERSION,
+            schema_version: settings.schema_version(),
+            own: None,
             signer_grace_seconds: i64::try_from(settings.signer_grace_seconds).unwrap_or(i64::MAX),
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
             archive_seconds: i64::from(settings.database.archive_seconds),
         },
         world,
+        own: watch::Sender::new(None),
         watched: settings.watch_namespaces.clone(),
         synced: OnceLock::new(),
         fenced,
     });
     let _ = slot.set(Arc::clone(&context));
-    let synced = watches::start(&context, &client, settings, api_namespace, Some(pods), news_receiver);
+    let mut synced = watches::start(&context, &client, settings, api_namespace, Some(pods), news_receiver);
+    let config_map = settings.migrations.config_map.as_str();
+    if !config_map.is_empty() {
+        synced.push(own_files::follow(&context, &client, own_namespace, config_map, settings.watch_seconds));
+    }
     for mut watch in synced {
         // A watch task ends only with the process.
         drop(watch.wait_for(|synced| *synced).await);
@@ -340,6 +350,17 @@ async fn lead(
         let period = Duration::from_secs(settings.database.drift_seconds.into());
         tokio::spawn(drift::watch(Arc::clone(&context), period));
     }
+    let upgrade = RolloutSettings {
+        rules: RolloutRules {
+            canaries: settings.migrations.canary_count,
+            hold_seconds: settings.migrations.hold_seconds,
+            parallel: settings.migrations.parallel,
+            max_failures: settings.migrations.max_failures,
+        },
+        canaries: settings.migrations.canaries.clone(),
+        period: resync,
+    };
+    tokio::spawn(rollout::watch(Arc::clone(&context), upgrade));
     tokio::spawn(announce_database(Arc::clone(&context), gate));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =

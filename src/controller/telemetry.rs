@@ -1,7 +1,10 @@
 //! What the operator counts.
 
 use super::pass::Outcome;
-use crate::telemetry::metrics::{FractionGauge, Metrics};
+use crate::{
+    plan::rollout::{FleetFacts, Stage},
+    telemetry::metrics::{FractionGauge, Metrics},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -27,6 +30,18 @@ pub struct ArchiveLabel {
     outcome: &'static str,
 }
 
+/// Version of the program's tables: as many as there are files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VersionLabel {
+    version: i32,
+}
+
+/// Where the upgrade of the fleet is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StageLabel {
+    stage: &'static str,
+}
+
 /// The operator's metrics.
 #[derive(Clone)]
 pub struct OperatorMetrics {
@@ -50,6 +65,11 @@ pub struct OperatorMetrics {
     pub replicas: Gauge,
     drifted: Gauge,
     drift_look: FractionGauge,
+    schema_versions: Family<VersionLabel, Gauge>,
+    migrations_behind: Gauge,
+    migrations_blocked: Gauge,
+    rollout: Family<StageLabel, Gauge>,
+    own_files: Gauge,
 }
 
 impl OperatorMetrics {
@@ -68,6 +88,13 @@ impl OperatorMetrics {
             objects: metrics.gauges("objects", "Objects looked after, by kind"),
             replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
             drifted: metrics.gauge("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
+            schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the version of their tables"),
+            migrations_behind: metrics.gauge("migrations_behind", "Tenants that have not had every migration"),
+            migrations_blocked: metrics.gauge("migrations_blocked", "Tenants that get no further with the migrations"),
+            rollout: metrics
+                .gauges("migrations_stage", "1 for the stage in which the upgrade of the tenants' tables is"),
+            own_files: metrics
+                .gauge("own_migrations", "Your own migrations in force; -1 if the ConfigMap can't be used"),
             drift_look: metrics.fraction("drift_look_seconds", "Time that the last look for drift took"),
         }
     }
@@ -93,6 +120,25 @@ impl OperatorMetrics {
     pub fn looked_for_drift(&self, found: usize, took: Duration) {
         self.drifted.set(i64::try_from(found).unwrap_or(i64::MAX));
         self.drift_look.set(took.as_secs_f64());
+    }
+
+    /// Tells of a look at the fleet's migrations.
+    pub fn looked_at_fleet(&self, facts: &FleetFacts, stage: Stage) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.migrations_behind.set(number(facts.behind));
+        self.migrations_blocked.set(number(facts.blocked));
+        self.schema_versions.clear();
+        for (version, count) in &facts.versions {
+            self.schema_versions.get_or_create(&VersionLabel { version: *version }).set(number(*count));
+        }
+        for each in Stage::ALL {
+            self.rollout.get_or_create(&StageLabel { stage: each.as_str() }).set(i64::from(each == stage));
+        }
+    }
+
+    /// Tells how many migrations of the platform team's own are in force; `None`: they can't be used.
+    pub fn own_files(&self, files: Option<i32>) {
+        self.own_files.set(files.map_or(-1, i64::from));
     }
 
     /// Sets how many objects of a kind there are.

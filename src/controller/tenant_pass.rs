@@ -25,6 +25,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
+/// Longest request that is told from others, in characters.
+const MAX_REQUEST: usize = 64;
+
 /// What the user wants of a Tenant.
 enum Intent {
     Present(Box<DesiredTenant>),
@@ -55,7 +58,7 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
                 true => Some(world.observe(&scope).await),
                 false => None,
             };
-            (plan_rejected(&scope.object.uid, verdicts, observed.as_ref()), observed)
+            (plan_rejected(&scope.object.uid, verdicts, observed.as_ref(), installation), observed)
         }
         Intent::Present(desired) => {
             let observed = world.observe(&scope).await;
@@ -158,6 +161,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         finalizers: tenant.finalizers().to_vec(),
         recorded: Recorded {
             accepted_loss: tenant.annotations().get(names::ACCEPT_LOSS_ANNOTATION).cloned(),
+            retry_migration: resolve_retry(tenant),
             ..tenant.status.as_ref().map(resolve_recorded).unwrap_or_default()
         },
         key_secret: key_secret_name(&object.name),
@@ -167,6 +171,12 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         vanished: false,
         object,
     }
+}
+
+/// The request to try a migration again. An endless one is cut: it is kept in the ledger.
+fn resolve_retry(tenant: &Tenant) -> Option<String> {
+    let asked = tenant.annotations().get(names::RETRY_MIGRATION_ANNOTATION)?;
+    Some(asked.chars().take(MAX_REQUEST).collect())
 }
 
 /// The claim a Tenant makes to its tenant id.
@@ -199,6 +209,7 @@ fn resolve_recorded(status: &TenantStatus) -> Recorded {
         incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
         served: status.served.as_ref().and_then(resolve_proof),
         accepted_loss: None,
+        retry_migration: None,
     }
 }
 

@@ -14,10 +14,9 @@ use crate::{
     api::{AgentConfigSpec, TenantSpec, names},
     domain::{
         class::ErrorClass,
-        ident::{Epoch, ObjectId, Uid},
+        ident::{ObjectId, Uid},
     },
     effects::{error::EffectError, kubernetes::cache::Key},
-    plan::installation::Installation,
     telemetry::Chain,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -82,7 +81,7 @@ fn tell(target: &Target, outcome: &Outcome, took: Duration) {
 }
 
 async fn pass(context: Arc<Context>, target: Target) -> (Outcome, Urgency) {
-    let installation = Installation { epoch: Epoch(context.fence.epoch()), ..context.installation.clone() };
+    let installation = context.installation_now();
     let now = || context.clock.now();
     let gone = || (Outcome { gone: true, ..Outcome::default() }, Urgency::Periodic);
     match &target {

@@ -21,6 +21,9 @@ pub struct Acknowledgement {
     pub version: Version,
     /// Highest entry format it reads.
     pub format: u32,
+    /// Newest version of tenants' tables that it serves; one that does not say is from before there was a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i32>,
     /// Tenants it does not serve as written, with the reason; the rest of the registry is served.
     #[serde(default)]
     pub quarantined: BTreeMap<Incarnation, String>,

@@ -171,11 +171,27 @@ uuid_newtype! {
 }
 
 impl Incarnation {
+    /// The digits by which this data is told from other data of the same name.
+    fn digits(self, count: usize) -> String {
+        let digits = self.0.simple().to_string();
+        digits.get(32 - count..).unwrap_or_default().to_owned()
+    }
+
+    /// Name of the schema or role of this data's own tables (`own_migrations`) while it is archived; `schema` is the name of
+    /// its schema in use: `<schema>_x<10 hexadecimal digits>`, at most 63 bytes too.
+    pub fn archived_own_name(self, schema: &str) -> String {
+        format!("{schema}_x{}", self.digits(10))
+    }
+
+    /// The name in use, from the name while it is archived.
+    pub fn name_before_archive(self, archived: &str) -> Option<&str> {
+        archived.strip_suffix(&format!("_{}", self.digits(11)))
+    }
+
     /// Name of a schema or role of this data while it is archived: `<name>_<11 hexadecimal digits>`. Neither a tenant's
     /// name, which ends with its id, nor a cell's role can be met: their last parts hold no such word.
     pub fn archive_name(&self, name: &str) -> String {
-        let digits = self.0.simple().to_string();
-        format!("{name}_{}", digits.get(21..).unwrap_or_default())
+        format!("{name}_{}", self.digits(11))
     }
 }
 

@@ -1,35 +1,64 @@
-//! The SQL files that are part of the program: the control schema's and the tenants', with checksums and grants.
+//! SQL files by version, with checksums and grants: those that are part of the program, the control schema's and the
+//! tenants', and the platform team's own for every tenant (`own_migrations`).
 //!
 //! A tenant migration declares what the tenant's role may do in comment lines, `-- grant: SELECT, INSERT ON usage`,
-//! so that the same declaration serves for granting and for noticing drift.
+//! so that the same declaration serves for granting and for noticing drift. One with the line `-- no-transaction` holds one
+//! statement that may be run again, such as CREATE INDEX CONCURRENTLY IF NOT EXISTS.
 
 use super::{
     ident::NamePrefix,
     sql::{QuoteError, quote_literal},
 };
 use aws_lc_rs::digest;
+use serde::Deserialize;
+use std::borrow::Cow;
 
 /// One migration. Its version is its place in the list, from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
     /// Version that the schema has after it.
     pub version: i32,
     /// Name of its file.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its text.
-    pub sql: &'static str,
+    pub sql: Cow<'static, str>,
+}
+
+/// Whose files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Track {
+    /// The program's, in the tenant's schema.
+    Base,
+    /// The platform team's own, in a schema beside it.
+    Own,
+}
+
+impl Track {
+    /// The word in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Own => "own",
+        }
+    }
+}
+
+const fn file(version: i32, name: &'static str, sql: &'static str) -> Migration {
+    Migration { version, name: Cow::Borrowed(name), sql: Cow::Borrowed(sql) }
 }
 
 /// Migrations of the control schema; run as the base role.
-pub const CONTROL: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_control.sql",
-    sql: include_str!("../../config/sql/control/0001_control.sql"),
-}];
+pub const CONTROL: &[Migration] = &[
+    file(1, "0001_control.sql", include_str!("../../config/sql/control/0001_control.sql")),
+    file(2, "0002_migrations.sql", include_str!("../../config/sql/control/0002_migrations.sql")),
+];
 
 /// Migrations of a tenant's schema; run as the cell's owner role with that schema as the search path.
-pub const TENANT: &[Migration] =
-    &[Migration { version: 1, name: "0001_base.sql", sql: include_str!("../../config/migrations/0001_base.sql") }];
+pub const TENANT: &[Migration] = &[
+    file(1, "0001_base.sql", include_str!("../../config/migrations/0001_base.sql")),
+    file(2, "0002_storage.sql", include_str!("../../config/migrations/0002_storage.sql")),
+];
 
 /// For the database's administrator, see the file. Also what tests and local environments run.
 pub const BOOTSTRAP: &str = include_str!("../../config/sql/bootstrap.sql");
@@ -72,7 +101,7 @@ pub const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 #[error("{file}: line {line} is not '-- grant: SELECT[, INSERT…] ON table'")]
 pub struct GrantError {
     /// The migration's file.
-    pub file: &'static str,
+    pub file: String,
     /// Number of the line, from 1.
     pub line: usize,
 }
@@ -84,6 +113,11 @@ impl Migration {
         sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether it is run in a transaction together with its record in the ledger.
+    pub fn is_transactional(&self) -> bool {
+        !self.sql.lines().any(|line| line.trim_end() == "-- no-transaction")
+    }
+
     /// Reads the grants.
     ///
     /// # Errors
@@ -91,8 +125,23 @@ impl Migration {
     pub fn grants(&self) -> Result<Vec<Grant>, GrantError> {
         let declared =
             self.sql.lines().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("-- grant:")?)));
-        declared.map(|(at, text)| parse_grant(text).ok_or(GrantError { file: self.name, line: at + 1 })).collect()
+        declared
+            .map(|(at, text)| {
+                parse_grant(text).ok_or(GrantError { file: self.name.clone().into_owned(), line: at + 1 })
+            })
+            .collect()
     }
+}
+
+/// The checksums of the tenants' files up to a version, oldest first.
+pub fn tenant_checksums(version: i32) -> Vec<String> {
+    TENANT.iter().filter(|m| m.version <= version).map(Migration::checksum).collect()
+}
+
+/// The version up to which a tenant's files can be applied in one transaction, from a version on.
+pub fn transactional_version(from: i32, target: i32) -> i32 {
+    let files = TENANT.iter().filter(|m| m.version > from && m.version <= target);
+    files.take_while(|m| m.is_transactional()).last().map_or(from, |m| m.version)
 }
 
 /// The grants of the tenant's tables up to a version, oldest declaration first.
@@ -126,7 +175,7 @@ mod tests {
         for list in [CONTROL, TENANT] {
             assert!(list.iter().enumerate().all(|(at, m)| m.version == at as i32 + 1));
         }
-        let all: String = TENANT.iter().map(|m| m.sql).collect();
+        let all: String = TENANT.iter().map(|m| m.sql.as_ref()).collect();
         let grants = tenant_grants(TENANT_VERSION).unwrap();
         assert!(!grants.is_empty());
         for grant in grants {
@@ -136,11 +185,14 @@ mod tests {
 
     #[test]
     fn a_damaged_declaration_is_an_error_and_not_a_missing_grant() {
-        let with = |sql| Migration { version: 1, name: "x.sql", sql }.grants();
-        assert_eq!(with("-- grant: SELECT ON a\n-- grant: TRUNCATE ON a"), Err(GrantError { file: "x.sql", line: 2 }));
+        let with = |sql| file(1, "x.sql", sql).grants();
+        let refused = GrantError { file: "x.sql".to_owned(), line: 2 };
+        assert_eq!(with("-- grant: SELECT ON a\n-- grant: TRUNCATE ON a"), Err(refused));
         assert!(with("-- grant: SELECT ON a; DROP TABLE b").is_err());
         assert!(with("-- grant: SELECT a").is_err());
         assert!(with("-- grant:  ON a").is_err());
         assert_eq!(with("-- grants are below").unwrap(), []);
+        assert!(file(1, "x.sql", "SELECT 1;").is_transactional());
+        assert!(!file(1, "x.sql", "-- why\n-- no-transaction\nCREATE INDEX").is_transactional());
     }
 }

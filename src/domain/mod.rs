@@ -13,6 +13,7 @@ pub mod ident;
 pub mod keyring;
 pub mod keys;
 pub mod migrations;
+pub mod own_migrations;
 pub mod resolve;
 pub mod scram;
 pub mod sql;

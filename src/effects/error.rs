@@ -1,6 +1,6 @@
 //! The error of an effect: its class decides what follows, its text is for people, its source for the log.
 
-use crate::{domain::class::ErrorClass, plan::progress::Failure};
+use crate::{api::Reason, domain::class::ErrorClass, plan::progress::Failure};
 use std::error::Error;
 
 /// Why an effect failed. `Display` says this layer alone; `source` carries the rest. Holds no secret.
@@ -16,17 +16,19 @@ pub struct EffectError {
     pub source: Option<Box<dyn Error + Send + Sync>>,
     /// Leadership is lost; the process has to end.
     pub fenced: bool,
+    /// The reason that a condition gives, where the class alone doesn't say it.
+    pub reason: Option<Reason>,
 }
 
 impl EffectError {
     /// An error without one below.
     pub fn new(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), source: None, fenced: false }
+        Self { class, what: what.into(), source: None, fenced: false, reason: None }
     }
 
     /// An error with one below.
     pub fn from_source(class: ErrorClass, what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { class, what: what.into(), source: Some(Box::new(source)), fenced: false }
+        Self { class, what: what.into(), source: Some(Box::new(source)), fenced: false, reason: None }
     }
 
     /// The whole chain in one line.
@@ -43,6 +45,6 @@ impl EffectError {
 
     /// What a status may say of it.
     pub fn failure(&self) -> Failure {
-        Failure { class: self.class, note: self.chain() }
+        Failure { class: self.class, note: self.chain(), reason: self.reason }
     }
 }

@@ -9,6 +9,7 @@ use super::{
         replicas::Board, revisions::Revisions,
     },
     postgres::{self, PgError, PgErrorKind},
+    turns::Turns,
 };
 use crate::{
     api::{AgentConfig, Tenant},
@@ -16,8 +17,12 @@ use crate::{
         class::ErrorClass,
         ident::{DatabaseId, Epoch, Incarnation, ObjectId, TenantId},
         keys::Algorithm,
+        own_migrations::OwnMigrations,
     },
-    plan::observed::{DatabaseView, Fresh, Unseen},
+    plan::{
+        observed::{DatabaseView, Fresh, Unseen},
+        rollout::FleetFacts,
+    },
 };
 use kube::Client;
 use std::sync::Arc;
@@ -37,6 +42,8 @@ pub struct LiveWorld {
     pub board: Board,
     /// The database.
     pub gate: Gate,
+    /// Whose turn it is in an upgrade of the fleet.
+    pub turns: Turns,
     pub(super) keys: KeySecrets,
     pub(super) revisions: Revisions,
     pub(super) client: Client,
@@ -77,6 +84,7 @@ impl LiveWorld {
             claims: Claims::default(),
             board,
             gate,
+            turns: Turns::default(),
             keys: KeySecrets::new(client.clone(), fence.clone()),
             revisions: Revisions::new(client.clone(), fence.clone()),
             client,
@@ -112,7 +120,11 @@ impl LiveWorld {
             PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
                 self.gate.trip(Unseen { class: ErrorClass::Transient, note: error.to_string() });
             }
-            PgErrorKind::Interrupted | PgErrorKind::Fenced | PgErrorKind::AlreadyDone | PgErrorKind::Refused => {}
+            PgErrorKind::Interrupted
+            | PgErrorKind::Fenced
+            | PgErrorKind::AlreadyDone
+            | PgErrorKind::FileFailed
+            | PgErrorKind::Refused => {}
         }
     }
 
@@ -157,6 +169,22 @@ impl LiveWorld {
         self.open_database()?;
         let found = self.gate.database.observe_drift(&self.cluster_id).await.map_err(|e| self.database_error(e))?;
         Ok(found.into_iter().map(|(_, object)| object).collect())
+    }
+
+    /// How far the tenants have come with the migrations: the program's up to `target`, and the platform team's own.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn observe_fleet(
+        &self,
+        target: i32,
+        own: Option<&OwnMigrations>,
+        canaries: &[String],
+        first: usize,
+    ) -> Result<FleetFacts, EffectError> {
+        self.open_database()?;
+        let found = self.gate.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await;
+        found.map_err(|error| self.database_error(error))
     }
 
     /// Says in the database that this leader lives.

@@ -5,7 +5,7 @@ use super::{
     gate::GateState,
     kubernetes::{cache::Key, objects::Watched},
     live::LiveWorld,
-    postgres::Look,
+    postgres::{Look, PgErrorKind},
     world::{TenantScope, World},
 };
 use crate::{
@@ -52,6 +52,7 @@ impl World<TenantScope> for LiveWorld {
             agents: self.observe_agents(scope),
             cell_entry: cell.is_some_and(|cell| self.registry.holds(&cell_entry_name(instance, cell))),
             replicas: self.board.observe(),
+            admitted: self.turns.admits(&scope.object.uid),
             fresh,
         }
     }
@@ -77,6 +78,19 @@ impl World<TenantScope> for LiveWorld {
             TenantStep::RepairDatabase { row, found } => {
                 let id = self.open_database()?;
                 self.changed(self.gate.database.perform_repair(row, found, id, &self.database_fence()).await)
+            }
+            TenantStep::Migrate(step) => {
+                let id = self.open_database()?;
+                let done = self.gate.database.perform_migrate(step, id, &self.database_fence()).await;
+                match &done {
+                    Ok(()) => self.turns.end(&object.uid),
+                    Err(error) if error.kind == PgErrorKind::FileFailed => {
+                        self.turns.note_failure();
+                        self.turns.end(&object.uid);
+                    }
+                    Err(_) => {}
+                }
+                self.changed(done)
             }
             TenantStep::SetAside { tenant_id, name, remains } => {
                 let (id, fence) = (self.open_database()?, self.database_fence());

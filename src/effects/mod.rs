@@ -9,4 +9,5 @@ mod live_agent;
 mod live_tenant;
 pub mod postgres;
 pub mod rehearsal;
+pub mod turns;
 pub mod world;

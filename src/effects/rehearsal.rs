@@ -106,6 +106,7 @@ impl World<TenantScope> for RehearsalWorld {
             | TenantStep::Adopt(_)
             | TenantStep::PreventAdoption { .. }
             | TenantStep::RepairDatabase { .. }
+            | TenantStep::Migrate(_)
             | TenantStep::SetAside { .. }
             | TenantStep::RecordRing { .. }
             | TenantStep::SuspendAccess { .. }
@@ -198,6 +199,7 @@ impl RehearsalWorld {
             | TenantStep::Adopt(_)
             | TenantStep::PreventAdoption { .. }
             | TenantStep::RepairDatabase { .. }
+            | TenantStep::Migrate(_)
             | TenantStep::SetAside { .. }
             | TenantStep::RecordRing { .. }
             | TenantStep::SuspendAccess { .. }

@@ -5,11 +5,13 @@ use super::{
     installation::Installation,
     ledger::Holding,
     observed::{Archive, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, RowState, render_mark},
+    schema::{find_changed, is_known, resolve_target},
     step::{Adoption, AdoptionSource},
 };
 use crate::domain::{
     ident::{Incarnation, Uid},
     keyring::RingMark,
+    migrations::{TENANT, TENANT_VERSION, Track, transactional_version},
     resolve::DesiredTenant,
 };
 
@@ -28,17 +30,20 @@ pub(super) fn judge_adoption(
     if observed.recorded.incarnation.is_some() {
         return holding;
     }
+    let target = resolve_target(installation, &observed.replicas);
     match holding {
         Holding::Retained(note) => match &facts.row {
             Some(row) if row.uid == *previous && row.state == RowState::Retained => {
-                adoptable(check_fit(of_row(desired, row), &facts.role_mark, &facts.schema_mark, facts, installation))
+                let adoption = of_row(desired, row, target);
+                adoptable(check_fit(adoption, &row.schema_checksums, (&facts.role_mark, &facts.schema_mark), facts))
             }
             Some(_) | None => Holding::Retained(note),
         },
         Holding::Nothing { replaces, .. } => match facts.archive_of(previous) {
             Some(archive) => {
-                let adoption = of_archive(desired, installation, archive, replaces);
-                adoptable(check_fit(adoption, &archive.role_mark, &archive.schema_mark, facts, installation))
+                let adoption = of_archive(desired, installation, archive, replaces, target);
+                let marks = (&archive.role_mark, &archive.schema_mark);
+                adoptable(check_fit(adoption, &archive.schema_checksums, marks, facts))
             }
             None => Holding::Unadoptable(nothing_note(previous, desired, facts)),
         },
@@ -66,8 +71,8 @@ fn next_ring(version: i32) -> RingMark {
     RingMark { version: version.saturating_add(1), digest: String::new() }
 }
 
-/// All of a row's data, from where it is kept.
-pub(super) fn of_row(desired: &DesiredTenant, row: &LedgerRow) -> Adoption {
+/// All of a row's data, from where it is kept, with tables up to the version `target`.
+pub(super) fn of_row(desired: &DesiredTenant, row: &LedgerRow, target: i32) -> Adoption {
     Adoption {
         tenant_id: desired.tenant_id.clone(),
         incarnation: row.incarnation,
@@ -76,6 +81,7 @@ pub(super) fn of_row(desired: &DesiredTenant, row: &LedgerRow) -> Adoption {
         schema: row.schema.clone(),
         role: row.role.clone(),
         schema_version: row.schema_version,
+        target_version: transactional_version(row.schema_version, target),
         ring: next_ring(row.ring.version),
         source: AdoptionSource::Retained { since: row.state_since },
     }
@@ -86,6 +92,7 @@ fn of_archive(
     installation: &Installation,
     archive: &Archive,
     replaces: Option<Incarnation>,
+    target: i32,
 ) -> Adoption {
     let name = desired.tenant_id.database_name(&installation.prefix);
     Adoption {
@@ -96,6 +103,7 @@ fn of_archive(
         schema: name.clone(),
         role: name,
         schema_version: archive.schema_version,
+        target_version: transactional_version(archive.schema_version, target),
         ring: next_ring(archive.ring_version),
         source: AdoptionSource::Archived { schema: archive.schema.clone(), role: archive.role.clone(), replaces },
     }
@@ -104,12 +112,11 @@ fn of_archive(
 /// Whole, ours, and of a version that this operator knows; else what is wrong.
 pub(super) fn check_fit(
     adoption: Adoption,
-    role_mark: &Option<String>,
-    schema_mark: &Option<String>,
+    checksums: &[String],
+    (role_mark, schema_mark): (&Option<String>, &Option<String>),
     facts: &LedgerFacts,
-    installation: &Installation,
 ) -> Result<Adoption, String> {
-    let (uid, known) = (&adoption.previous, installation.schema_version);
+    let uid = &adoption.previous;
     let mark = render_mark(facts.database_id, adoption.incarnation);
     match (role_mark, schema_mark) {
         (Some(role), Some(schema)) if *role == mark && *schema == mark => {}
@@ -118,12 +125,15 @@ pub(super) fn check_fit(
         }
         (None, _) | (_, None) => return Err(format!("role or schema of UID {uid} is gone")),
     }
-    if adoption.schema_version > known {
+    if !is_known(adoption.schema_version) {
         let found = adoption.schema_version;
         return Err(format!(
-            "the data of UID {uid} has schema version {found}, and this operator knows versions up to {known}: it needs \
-             a newer operator"
+            "the data of UID {uid} has schema version {found}, and this operator knows versions up to {TENANT_VERSION}: it \
+             needs a newer operator"
         ));
+    }
+    if let Some(changed) = find_changed(Track::Base, TENANT, checksums) {
+        return Err(changed);
     }
     Ok(adoption)
 }

@@ -21,23 +21,29 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Where this pass puts it: new, or taken over and brought to this operator's version.
+    /// Where this pass puts it: new, or taken over, with tables of `schema_version`.
     pub(super) fn to_be(
         desired: &DesiredTenant,
         installation: &Installation,
         incarnation: Incarnation,
         place: (CellNumber, &str, &str),
+        schema_version: i32,
         ring: RingMark,
     ) -> Self {
-        let database = database_of(desired, installation, place, installation.schema_version);
+        let database = database_of(desired, installation, place, schema_version);
         Self { incarnation, database, ring, row: None }
     }
 
-    /// Where the ledger says it is.
-    pub(super) fn of_row(desired: &DesiredTenant, installation: &Installation, row: &LedgerRow) -> Self {
+    /// Where the ledger says it is, with tables that have this version once the steps before are done.
+    pub(super) fn of_row(
+        desired: &DesiredTenant,
+        installation: &Installation,
+        row: &LedgerRow,
+        schema_version: i32,
+    ) -> Self {
         Self {
             incarnation: row.incarnation,
-            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), row.schema_version),
+            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), schema_version),
             ring: row.ring.clone(),
             row: Some(row.clone()),
         }

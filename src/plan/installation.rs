@@ -1,6 +1,9 @@
 //! What every pass needs to know that no object says.
 
-use crate::domain::ident::{Epoch, NamePrefix};
+use crate::domain::{
+    ident::{Epoch, NamePrefix},
+    own_migrations::OwnMigrations,
+};
 
 /// What every pass needs to know of the installation and of this leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +18,10 @@ pub struct Installation {
     pub predecessors: Predecessors,
     /// The epoch of this leader.
     pub epoch: Epoch,
-    /// Version of the base tables that new tenants get.
+    /// Version of the program's tables that tenants get.
     pub schema_version: i32,
+    /// The platform team's own migrations; `None` where there are none, or they could not be read.
+    pub own: Option<OwnMigrations>,
     /// How late those who sign may still use a key that they read before, in seconds.
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.

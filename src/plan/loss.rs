@@ -51,6 +51,12 @@ pub(super) fn judge_remains(incarnation: Incarnation, row: Option<&LedgerRow>, f
     })
 }
 
+/// The same for the schema of the tenant's own tables.
+pub fn kept_own_name(schema: &str, incarnation: Incarnation) -> String {
+    let digits = incarnation.0.simple().to_string();
+    format!("{schema}_xlost_{}", digits.get(27..).unwrap_or_default())
+}
+
 /// Name under which a schema is kept that was given up: at most 63 bytes, and no tenant's or cell's name.
 pub fn kept_name(schema: &str, incarnation: Incarnation) -> String {
     let digits = incarnation.0.simple().to_string();

@@ -5,6 +5,7 @@
 pub mod acks;
 mod adopt;
 pub mod agent;
+pub mod applied;
 pub mod cells;
 pub mod delete;
 mod drain;
@@ -19,6 +20,8 @@ pub mod loss;
 pub mod observed;
 pub mod progress;
 pub mod rehearsal;
+pub mod rollout;
+pub mod schema;
 pub mod step;
 mod suspend;
 mod takeover;

@@ -1,6 +1,9 @@
 //! What one pass saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
 
-use super::drift::AccessFacts;
+use super::{
+    applied::{Applied, MigrationFailure},
+    drift::AccessFacts,
+};
 use crate::domain::{
     ack::Replica,
     class::ErrorClass,
@@ -71,6 +74,8 @@ pub struct ObservedTenant {
     pub cell_entry: bool,
     /// The replicas of the agent API.
     pub replicas: Replicas,
+    /// It is this tenant's turn in an upgrade of the fleet.
+    pub admitted: bool,
     /// Material for new things: random, made for this pass, unused if nothing new is needed.
     pub fresh: Fresh,
 }
@@ -86,6 +91,8 @@ pub struct Recorded {
     pub served: Option<Proof>,
     /// What a person gives up for lost, by annotation: an incarnation or the id of a database.
     pub accepted_loss: Option<String>,
+    /// Asks by annotation to try a migration again that failed; each new value is one request.
+    pub retry_migration: Option<String>,
 }
 
 /// What a proof of serving was about.
@@ -127,6 +134,8 @@ pub struct LedgerFacts {
     pub role_mark: Option<String>,
     /// The mark on the schema.
     pub schema_mark: Option<String>,
+    /// The migration that failed for the tenant, if it was not made up for.
+    pub failure: Option<MigrationFailure>,
     /// Owners, rights and memberships of a tenant in use whose role and schema exist.
     pub access: Option<AccessFacts>,
     /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
@@ -173,6 +182,8 @@ pub struct Archive {
     pub role: String,
     /// Version of its tables.
     pub schema_version: i32,
+    /// Checksums of the files that made them, oldest first; empty where they were not noted.
+    pub schema_checksums: Vec<String>,
     /// Version of its last keyring.
     pub ring_version: i32,
     /// The mark on the role: `None` if there is no such role, else its comment.
@@ -211,6 +222,10 @@ pub struct LedgerRow {
     pub role: String,
     /// Version of its tables.
     pub schema_version: i32,
+    /// Checksums of the files that made them, oldest first; empty where they were not noted.
+    pub schema_checksums: Vec<String>,
+    /// What it has had of the platform team's own files.
+    pub own: Applied,
     /// Its last keyring.
     pub ring: RingMark,
     /// Where in its life it is.

@@ -1,7 +1,7 @@
 //! How far a plan got.
 
 use super::step::Done;
-use crate::domain::class::ErrorClass;
+use crate::{api::Reason, domain::class::ErrorClass};
 
 /// The steps that were done, and the one that failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,4 +25,6 @@ pub struct Failure {
     pub class: ErrorClass,
     /// The error for people; holds no secret.
     pub note: String,
+    /// The reason that a condition gives, where the class alone doesn't say it.
+    pub reason: Option<Reason>,
 }

@@ -6,7 +6,10 @@ use super::{
     loss::kept_name,
     step::{KeyChange, TenantStep},
 };
-use crate::api::{Condition, DeletionPolicy};
+use crate::{
+    api::{Condition, DeletionPolicy},
+    domain::{migrations::Track, own_migrations::own_name},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -119,6 +122,14 @@ pub fn render_sentence(step: &TenantStep) -> String {
         }
         TenantStep::RepairDatabase { row, found } => {
             format!("Put role '{}' and schema '{}' back in order: {}", row.role, row.schema, render_list(found.iter()))
+        }
+        TenantStep::Migrate(step) => {
+            let within = if step.file.is_transactional() { "in one transaction" } else { "outside of a transaction" };
+            let schema = match step.track {
+                Track::Base => step.row.schema.clone(),
+                Track::Own => own_name(&step.row.schema),
+            };
+            format!("Apply migration {} to schema '{schema}', {within}", step.file.name)
         }
         TenantStep::SetAside { name, remains, .. } => format!(
             "Put what is left of '{name}' out of the way, because incarnation {} was given up; a schema is kept as '{}'",

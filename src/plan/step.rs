@@ -12,6 +12,7 @@ use crate::{
         ident::{CellNumber, Incarnation, TenantId, Uid, Version},
         keyring::{Keyring, RingMark},
         keys::KeyBytes,
+        migrations::{Migration, Track},
     },
 };
 
@@ -47,6 +48,10 @@ pub enum TenantStep {
         /// What was found, in the order in which it is put right.
         found: Vec<Drift>,
     },
+    /// One file of migrations: its statements, its grants, and its record in the ledger, in one transaction where the file
+    /// allows that. Fails unless the schema has the version before it; does nothing if it has it already. A file that the
+    /// server refuses is noted in the ledger.
+    Migrate(Box<Migrate>),
     /// One transaction: what is left of a tenant that a person gave up makes way for a new one. Its row becomes a
     /// tombstone, its schema is kept under another name, its role is dropped. Touches only what carries the mark of the
     /// lost data.
@@ -167,10 +172,29 @@ pub struct Provision {
     pub schema: String,
     /// Its role.
     pub role: String,
+    /// Version of the tables that it gets.
+    pub schema_version: i32,
     /// Its first keyring.
     pub ring: RingMark,
     /// A tombstone with this incarnation is replaced; `None` if there must be no row.
     pub replaces: Option<Incarnation>,
+}
+
+/// One file for one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrate {
+    /// The row of the tenant, as it was seen.
+    pub row: LedgerRow,
+    /// Whose file.
+    pub track: Track,
+    /// The file. The schema has to have the version before it.
+    pub file: Migration,
+    /// Checksums of everything that the schema has had then, oldest first.
+    pub checksums: Vec<String>,
+    /// The request that asked for it, kept with a failure; empty if nobody asked.
+    pub request: String,
+    /// For the login that applies one of the platform team's own.
+    pub password: KeyBytes,
 }
 
 /// An earlier tenant's data that a new one takes over.
@@ -190,6 +214,8 @@ pub struct Adoption {
     pub role: String,
     /// Version of its tables as they are.
     pub schema_version: i32,
+    /// Version that they get in the same transaction.
+    pub target_version: i32,
     /// The keyring that is about to be made.
     pub ring: RingMark,
     /// Where it is now.

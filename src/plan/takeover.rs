@@ -7,6 +7,7 @@ use super::{
     installation::Installation,
     ledger::Holding,
     observed::{DatabaseView, LedgerRow, ObservedTenant, RowState},
+    schema::resolve_target,
     step::{Adoption, AdoptionSource},
 };
 use crate::domain::resolve::DesiredTenant;
@@ -44,8 +45,8 @@ pub(super) fn judge_takeover(
         ));
     }
     let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds };
-    let adoption = Adoption { source, ..of_row(desired, row) };
-    match check_fit(adoption, &facts.role_mark, &facts.schema_mark, facts, installation) {
+    let adoption = Adoption { source, ..of_row(desired, row, resolve_target(installation, &observed.replicas)) };
+    match check_fit(adoption, &row.schema_checksums, (&facts.role_mark, &facts.schema_mark), facts) {
         Ok(adoption) => Holding::Adoptable(Box::new(adoption)),
         Err(note) => Holding::Foreign(format!("{owner}; {note}")),
     }

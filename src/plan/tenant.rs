@@ -11,6 +11,7 @@ use super::{
     ledger::{Holding, judge},
     loss::lost_incarnation,
     observed::{CellOffer, EntryView, KeysView, ObservedTenant, RowState, Seen},
+    schema::resolve_target,
     step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
     takeover::judge_takeover,
@@ -22,6 +23,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, Uid, Version},
+        migrations::transactional_version,
         resolve::{AgentLookup, DesiredTenant},
     },
 };
@@ -54,7 +56,8 @@ fn plan_parts(
     let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
     if !accepted.lets_pass() {
         let mut steps = finalizer(has_effects);
-        let database = plan_upkeep(holding, observed, &mut steps).unwrap_or_else(|| pending(Part::DatabaseReady));
+        let database =
+            plan_upkeep(holding, observed, installation, &mut steps).unwrap_or_else(|| pending(Part::DatabaseReady));
         let verdicts = [accepted, database].into_iter().chain(standing_tail(observed)).collect();
         return Plan { steps, verdicts, awaits: None, wake_at: None };
     }
@@ -226,11 +229,13 @@ fn plan_database(
                 cell: offer.cell,
                 schema: name.clone(),
                 role: name,
+                schema_version: transactional_version(0, resolve_target(installation, &observed.replicas)),
                 ring: first_mark(desired, observed, 1, now),
                 replaces,
             };
             let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
-            let home = Home::to_be(desired, installation, provision.incarnation, place, provision.ring.clone());
+            let (version, ring) = (provision.schema_version, provision.ring.clone());
+            let home = Home::to_be(desired, installation, provision.incarnation, place, version, ring);
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
             steps.extend(lost_incarnation(observed).map(begun_anew));
@@ -241,7 +246,8 @@ fn plan_database(
             let ring = first_mark(desired, observed, adoption.ring.version, now);
             let adoption = Adoption { ring, ..*adoption };
             let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
-            let home = Home::to_be(desired, installation, adoption.incarnation, place, adoption.ring.clone());
+            let (version, ring) = (adoption.target_version, adoption.ring.clone());
+            let home = Home::to_be(desired, installation, adoption.incarnation, place, version, ring);
             let note = provisioned_note(&adoption.schema);
             steps.push(TenantStep::Adopt(adoption));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
@@ -268,9 +274,9 @@ fn plan_database(
         }
         Holding::Ours { row, drift } => {
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
-            let home = Home::of_row(desired, installation, &row);
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
-            let verdict = plan_repair(row, drift, &observed.database, steps);
+            let (verdict, version) = plan_repair(row.clone(), drift, observed, installation, steps);
+            let home = Home::of_row(desired, installation, &row, version);
             steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
             (verdict, Some(home))
         }

@@ -5,8 +5,10 @@ use super::{
     Plan,
     drift::{Finding, render_remedies},
     home::provisioned_note,
+    installation::Installation,
     ledger::{Holding, judge},
-    observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
+    observed::{EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
+    schema::judge_tables,
     step::TenantStep,
     verdict::{Stand, Verdict},
 };
@@ -15,35 +17,48 @@ use crate::{
     domain::{class::ErrorClass, ident::Uid},
 };
 
-/// Puts right what the operator's rights are enough for, and says what a person has to do about the rest. The tenant is
-/// served meanwhile.
+/// Puts right what the operator's rights are enough for, brings the tables on where it is their turn, and says what a
+/// person has to do about the rest. The tenant is served meanwhile. Also the version that its tables have then.
 pub(super) fn plan_repair(
     row: LedgerRow,
     drift: Vec<Finding>,
-    view: &DatabaseView,
+    observed: &ObservedTenant,
+    installation: &Installation,
     steps: &mut Vec<TenantStep>,
-) -> Verdict {
+) -> (Verdict, i32) {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DatabaseReady, stand, reason, note);
     let note = provisioned_note(&row.schema);
     let (mendable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.mendable);
     let drifts = |list: Vec<Finding>| list.into_iter().map(|finding| finding.drift).collect::<Vec<_>>();
     let (found, rest) = (drifts(mendable), drifts(rest));
-    let stand = if found.is_empty() { Stand::Holds } else { Stand::Doing };
-    let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, view));
+    let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
+    let mut tables = judge_tables(&row, observed, installation);
+    let (version, blocked) = (tables.version(&row), tables.blocked.take());
+    let stand = if found.is_empty() && tables.due.is_empty() { Stand::Holds } else { Stand::Doing };
     if !found.is_empty() {
         steps.push(TenantStep::RepairDatabase { row, found });
     }
-    match told {
-        Some(told) => verdict(Stand::Refused(ErrorClass::Denied), Reason::DriftNotRepairable, told),
-        None => verdict(stand, Reason::Provisioned, note),
-    }
+    steps.extend(tables.into_steps());
+    let verdict = match (told, blocked) {
+        (Some(told), _) => verdict(Stand::Refused(ErrorClass::Denied), Reason::DriftNotRepairable, told),
+        (None, Some((reason, told))) => verdict(Stand::Refused(ErrorClass::Conflict), reason, told),
+        (None, None) => verdict(stand, Reason::Provisioned, note),
+    };
+    (verdict, version)
 }
 
 /// Keeps the database of a tenant in order that is not to be changed otherwise; nothing can be said of one that is not in
 /// use.
-pub(super) fn plan_upkeep(holding: Holding, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) -> Option<Verdict> {
+pub(super) fn plan_upkeep(
+    holding: Holding,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    steps: &mut Vec<TenantStep>,
+) -> Option<Verdict> {
     match holding {
-        Holding::Ours { row, drift } if row.state.in_use() => Some(plan_repair(row, drift, &observed.database, steps)),
+        Holding::Ours { row, drift } if row.state.in_use() => {
+            Some(plan_repair(row, drift, observed, installation, steps).0)
+        }
         Holding::Ours { .. }
         | Holding::Nothing { .. }
         | Holding::Foreign(_)
@@ -60,13 +75,18 @@ pub(super) fn plan_upkeep(holding: Holding, observed: &ObservedTenant, steps: &m
 
 /// Plans a Tenant whose spec can't be had. Where something was made for it (then the world was looked at), the finalizer
 /// stays, the database is kept in order, and what somebody did to the entry is said.
-pub fn plan_rejected(uid: &Uid, verdicts: Vec<Verdict>, observed: Option<&ObservedTenant>) -> Plan<TenantStep> {
+pub fn plan_rejected(
+    uid: &Uid,
+    verdicts: Vec<Verdict>,
+    observed: Option<&ObservedTenant>,
+    installation: &Installation,
+) -> Plan<TenantStep> {
     let mut plan = Plan::nothing(verdicts);
     let Some(observed) = observed else { return plan };
     if !observed.finalizer {
         plan.steps.push(TenantStep::AddFinalizer);
     }
-    plan.verdicts.extend(plan_upkeep(judge(uid, observed), observed, &mut plan.steps));
+    plan.verdicts.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
     plan.verdicts.extend(judge_unspecified_entry(observed));
     plan
 }

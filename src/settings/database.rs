@@ -52,6 +52,9 @@ pub struct InstanceSettings {
     /// How long one statement may wait for a lock.
     #[serde(default = "default_lock_seconds")]
     pub lock_timeout_seconds: u32,
+    /// How long one statement of a migration may take.
+    #[serde(default = "default_migration_seconds")]
+    pub migration_timeout_seconds: u32,
     /// How often all tenants are looked at for drift, by one query, in seconds (±20 %); 0 is never.
     #[serde(default = "default_drift_seconds")]
     pub drift_seconds: u32,
@@ -120,6 +123,9 @@ fn default_statement_seconds() -> u32 {
 fn default_lock_seconds() -> u32 {
     5
 }
+fn default_migration_seconds() -> u32 {
+    600
+}
 fn default_drift_seconds() -> u32 {
     300
 }
@@ -153,6 +159,8 @@ impl InstanceSettings {
         );
         let drift_ok = self.drift_seconds == 0 || (10..=86_400).contains(&self.drift_seconds);
         unless(drift_ok, "driftSeconds: must be 0, or from 10 to 86400");
+        let migration_ok = (1..=86_400).contains(&self.migration_timeout_seconds);
+        unless(migration_ok, "migrationTimeoutSeconds: must be 1 to 86400");
         for (value, field) in [
             (self.connect_timeout_seconds, "connectTimeoutSeconds"),
             (self.statement_timeout_seconds, "statementTimeoutSeconds"),

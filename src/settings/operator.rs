@@ -4,7 +4,7 @@ use super::{
     LogSettings, Settings,
     database::{InstanceSettings, SslMode},
 };
-use crate::domain::ident::NamePrefix;
+use crate::domain::{ident::NamePrefix, migrations::TENANT_VERSION};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -30,6 +30,8 @@ pub struct OperatorSettings {
     pub agent_api: AgentApiReplicas,
     /// The database.
     pub database: InstanceSettings,
+    /// How the tenants' tables are brought to a new version.
+    pub migrations: MigrationSettings,
     /// How many objects are worked on at once.
     pub concurrency: usize,
     /// How often an object is looked at although nothing happened, in seconds (±10 %).
@@ -48,6 +50,26 @@ pub struct OperatorSettings {
     pub plan: PlanSettings,
     /// Logs.
     pub log: LogSettings,
+}
+
+/// How the tenants' tables are brought to a new version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MigrationSettings {
+    /// Version that tenants get; `None`: the newest that this program has.
+    pub version: Option<i32>,
+    /// ConfigMap in the operator's namespace with SQL files of your own for every tenant; empty: none.
+    pub config_map: String,
+    /// Tenants that go first, as `namespace/name`.
+    pub canaries: Vec<String>,
+    /// How many go first at least.
+    pub canary_count: usize,
+    /// How long nothing further happens after the last of them, in seconds.
+    pub hold_seconds: u64,
+    /// Tenants at the same time.
+    pub parallel: usize,
+    /// Failures that stop nobody else; with one more the upgrade halts, and at once when a canary fails.
+    pub max_failures: usize,
 }
 
 /// Where plans can be asked for (`kubectl tenant plan`).
@@ -139,10 +161,20 @@ impl Default for OperatorSettings {
                 connect_timeout_seconds: 5,
                 statement_timeout_seconds: 30,
                 lock_timeout_seconds: 5,
+                migration_timeout_seconds: 600,
                 drift_seconds: 300,
                 agent_api_host: None,
                 agent_api_port: None,
                 lost_database_id: None,
+            },
+            migrations: MigrationSettings {
+                version: None,
+                config_map: String::new(),
+                canaries: Vec::new(),
+                canary_count: 1,
+                hold_seconds: 60,
+                parallel: 4,
+                max_failures: 0,
             },
             concurrency: 8,
             resync_seconds: 600,
@@ -176,6 +208,17 @@ impl Settings for OperatorSettings {
         }
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
+        let migrations = &self.migrations;
+        let version = u64::try_from(migrations.version.unwrap_or(TENANT_VERSION)).unwrap_or_default();
+        within("migrations.version", version, 1, TENANT_VERSION.unsigned_abs().into())?;
+        within("migrations.canaryCount", migrations.canary_count as u64, 0, 1000)?;
+        within("migrations.holdSeconds", migrations.hold_seconds, 0, 604_800)?;
+        within("migrations.parallel", migrations.parallel as u64, 1, 64)?;
+        if let Some(at) =
+            migrations.canaries.iter().position(|name| name.split('/').filter(|p| !p.is_empty()).count() != 2)
+        {
+            return Err(format!("migrations.canaries[{at}]: must be namespace/name of a Tenant"));
+        }
         if self.plan.audiences.iter().any(String::is_empty) {
             return Err("plan.audiences: must not hold an empty text".to_owned());
         }
@@ -201,6 +244,11 @@ impl OperatorSettings {
     /// How often a leader says in the database that it lives.
     pub fn beat(&self) -> Duration {
         Duration::from_secs(self.cluster_silence_seconds / 10)
+    }
+
+    /// Version of the program's tables that tenants get.
+    pub fn schema_version(&self) -> i32 {
+        self.migrations.version.unwrap_or(TENANT_VERSION)
     }
 
     /// How long a silent leader is believed.

@@ -136,7 +136,7 @@ fn is_terminal(class: ErrorClass) -> bool {
 }
 
 fn failed_part(part: ConditionType, failure: &Failure) -> Wanted {
-    let reason = match failure.class {
+    let by_class = match failure.class {
         ErrorClass::Invalid => Reason::InvalidSpec,
         ErrorClass::Waiting => Reason::Progressing,
         ErrorClass::Conflict => Reason::Conflict,
@@ -144,6 +144,7 @@ fn failed_part(part: ConditionType, failure: &Failure) -> Wanted {
         ErrorClass::Denied => Reason::PermissionDenied,
         ErrorClass::Bug => Reason::InternalError,
     };
+    let reason = failure.reason.unwrap_or(by_class);
     let status = if failure.class == ErrorClass::Waiting { Status::Unknown } else { Status::False };
     Wanted { type_: part, status, reason, message: failure.note.clone(), terminal: is_terminal(failure.class) }
 }

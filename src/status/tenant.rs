@@ -13,6 +13,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, Uid},
+        migrations::Track,
         time::whole_seconds,
     },
     plan::{
@@ -82,6 +83,7 @@ fn part_of(step: &TenantStep) -> Part {
         | TenantStep::Provision(_)
         | TenantStep::Adopt(_)
         | TenantStep::RepairDatabase { .. }
+        | TenantStep::Migrate(_)
         | TenantStep::SetAside { .. }
         | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
         TenantStep::SuspendAccess { .. } => Part::Suspended,
@@ -136,6 +138,7 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
         TenantStep::AddFinalizer
         | TenantStep::CreateCell { .. }
         | TenantStep::Provision(_)
+        | TenantStep::Migrate(_)
         | TenantStep::CreateKeys { .. }
         | TenantStep::RecordRing { .. }
         | TenantStep::PutEntry { .. }
@@ -164,24 +167,38 @@ fn render_span(seconds: i64) -> String {
     }
 }
 
-/// Incarnation, schema and role that a pass made or took over.
-fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String)> {
+/// Incarnation, schema and role that a pass made or took over, and the version of its tables.
+fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
     progress.done.iter().find_map(|(step, _)| match step {
-        TenantStep::Provision(made) => Some((made.incarnation, made.schema.clone(), made.role.clone())),
-        TenantStep::Adopt(taken) => Some((taken.incarnation, taken.schema.clone(), taken.role.clone())),
+        TenantStep::Provision(made) => {
+            Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
+        }
+        TenantStep::Adopt(taken) => {
+            Some((taken.incarnation, taken.schema.clone(), taken.role.clone(), taken.target_version))
+        }
         _ => None,
     })
+}
+
+/// The version that a pass brought the tables to.
+fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
+    let steps = progress.done.iter().filter_map(|(step, _)| match step {
+        TenantStep::Migrate(step) if step.track == Track::Base => Some(step.file.version),
+        _ => None,
+    });
+    steps.max()
 }
 
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
     let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
-        (Some((incarnation, schema, role)), _) => (incarnation, schema, role, facts.installation.schema_version),
+        (Some(made), _) => made,
         (None, DatabaseView::Facts(seen)) => {
             let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
             let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
-            (row.incarnation, row.schema.clone(), row.role.clone(), row.schema_version)
+            let version = migrated(facts.progress).unwrap_or(row.schema_version);
+            (row.incarnation, row.schema.clone(), row.role.clone(), version)
         }
         (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. }) => return None,
     };

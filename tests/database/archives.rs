@@ -10,6 +10,7 @@ use agent_tenancy::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, TenantId, Uid},
         keyring::RingMark,
+        migrations::TENANT_VERSION,
     },
     effects::postgres::{Fence, Look, PgErrorKind},
     plan::{
@@ -52,6 +53,7 @@ pub fn adoption(id: &TenantId, row: &LedgerRow, source: AdoptionSource) -> Adopt
         schema: row.schema.clone(),
         role: row.role.clone(),
         schema_version: row.schema_version,
+        target_version: TENANT_VERSION,
         ring: RingMark { version: row.ring.version + 1, digest: "taken".to_owned() },
         source,
     }
@@ -225,8 +227,10 @@ async fn tables_brought_up_to_date(version: PgVersion) {
     let s = &kept.schema;
     instance
         .as_admin(&format!(
-            "DROP TABLE \"{s}\".conversations, \"{s}\".messages, \"{s}\".usage, \"{s}\".settings CASCADE; \
-             UPDATE agent_tenancy.tenants SET schema_version = 0"
+            "DROP SCHEMA \"{s}\" CASCADE; SET ROLE \"{p}_own_1\"; CREATE SCHEMA \"{s}\"; \
+             COMMENT ON SCHEMA \"{s}\" IS '{mark}'; RESET ROLE; UPDATE agent_tenancy.tenants SET schema_version = 0",
+            p = instance.prefix,
+            mark = render_mark(instance.id, kept.incarnation),
         ))
         .await;
     let kept = instance.row(&id).await;
@@ -234,7 +238,7 @@ async fn tables_brought_up_to_date(version: PgVersion) {
     instance.database.perform_adopt(&wanted, &object("acme"), instance.id, &instance.fence).await.unwrap();
     let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
     assert!(is_intact(&facts));
-    assert_eq!(facts.row.unwrap().schema_version, 1);
+    assert_eq!(facts.row.unwrap().schema_version, TENANT_VERSION);
     write_a_message(&instance, &id).await.unwrap();
 }
 

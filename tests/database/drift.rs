@@ -46,6 +46,7 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
         agents: BTreeMap::new(),
         cell_entry: true,
         replicas: Replicas::default(),
+        admitted: false,
         fresh: draw_or_nothing(Algorithm::HS256).0,
     }
 }
@@ -263,6 +264,7 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
         incarnation: Some(*lost),
         served: None,
         accepted_loss: Some(accepted.to_owned()),
+        retry_migration: None,
     };
     for wrong in ["", "yes", &Uuid::new_v4().to_string()] {
         let holding = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
@@ -344,6 +346,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
     let recorded = Recorded {
         incarnation: Some(row.incarnation),
         accepted_loss: Some(row.incarnation.to_string()),
+        retry_migration: None,
         ..Recorded::default()
     };
     let holding = judge(&owner.uid, &observe(&instance, &id, recorded).await);

@@ -7,11 +7,15 @@
 use super::{
     archives::adoption,
     life::{close, write_a_message},
+    migrations::{next, old_tenant},
     setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
 };
 use agent_tenancy::{
     api::DeletionPolicy,
-    domain::ident::{Epoch, ObjectId, TenantId},
+    domain::{
+        ident::{Epoch, ObjectId, TenantId},
+        migrations::TENANT_VERSION,
+    },
     effects::postgres::{Fence, Look, PgError, PgErrorKind},
     plan::{
         drift::{Drift, Place},
@@ -59,6 +63,7 @@ enum Change {
     Resume,
     Revoke,
     Repair,
+    Migrate,
     Retain,
     Archive,
     Delete,
@@ -68,12 +73,13 @@ enum Change {
     DropArchive,
 }
 
-const ALL: [Change; 12] = [
+const ALL: [Change; 13] = [
     Change::Provision,
     Change::Suspend,
     Change::Resume,
     Change::Revoke,
     Change::Repair,
+    Change::Migrate,
     Change::Retain,
     Change::Archive,
     Change::Delete,
@@ -109,7 +115,10 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
         let wanted = instance.provision(&id);
         return Subject { id, owner: object(name), row: None, wanted };
     }
-    let (id, owner, row) = instance.tenant(name).await;
+    let (id, owner, row) = match change {
+        Change::Migrate => old_tenant(instance, name).await,
+        _ => instance.tenant(name).await,
+    };
     write_a_message(instance, &id).await.unwrap();
     let wanted = instance.provision(&id);
     let ended = |policy| close(&id, Some(row.clone()), policy);
@@ -135,7 +144,13 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
             let old = format!("UPDATE agent_tenancy.tenants SET cluster_id = 'lost' WHERE tenant_id = '{id}'");
             run(admin, &old).await;
         }
-        Change::Provision | Change::Suspend | Change::Revoke | Change::Retain | Change::Archive | Change::Delete => {}
+        Change::Provision
+        | Change::Suspend
+        | Change::Revoke
+        | Change::Migrate
+        | Change::Retain
+        | Change::Archive
+        | Change::Delete => {}
     }
     let row = instance.row(&id).await;
     let owner = match change {
@@ -145,6 +160,7 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
         | Change::Resume
         | Change::Revoke
         | Change::Repair
+        | Change::Migrate
         | Change::Retain
         | Change::Archive
         | Change::Delete
@@ -172,6 +188,7 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
             let lost = Drift::RightLost { on, from: subject.row().role.clone(), rights: vec!["SELECT"] };
             database.perform_repair(subject.row(), &[lost], instance.id, fence).await
         }
+        Change::Migrate => database.perform_migrate(&next(subject.row()), instance.id, fence).await,
         Change::Retain => end(DeletionPolicy::Retain).await,
         Change::Archive => end(DeletionPolicy::Archive).await,
         Change::Delete => end(DeletionPolicy::Delete).await,
@@ -203,6 +220,7 @@ async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, su
         Change::Provision
         | Change::Resume
         | Change::Repair
+        | Change::Migrate
         | Change::AdoptRetained
         | Change::AdoptArchived
         | Change::TakeOver => RowState::Active,
@@ -211,6 +229,8 @@ async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, su
     assert_eq!(facts.schema_mark.is_none(), state == RowState::Dropped, "{when}");
     assert_eq!(facts.role_mark.is_none(), state == RowState::Dropped, "{when}");
     assert!(!state.in_use() || is_intact(&facts), "{when}");
+    let version = facts.row.as_ref().map(|row| row.schema_version);
+    assert_eq!(version, Some(TENANT_VERSION), "{when}");
     let kept = i64::from(matches!(change, Change::Archive));
     let archives = format!("SELECT count(*) FROM agent_tenancy.archives WHERE tenant_id = '{}'", subject.id);
     let found: i64 = sqlx::query_scalar(AssertSqlSafe(archives)).fetch_one(admin).await.unwrap();

@@ -6,7 +6,7 @@ use agent_tenancy::{
         ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
-        migrations::{bootstrap_login, render_bootstrap, tenant_grants},
+        migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
     effects::postgres::{Database, Fence, Look},
     plan::{
@@ -148,6 +148,7 @@ impl Instance {
             cell: CellNumber(1),
             schema: name.clone(),
             role: name,
+            schema_version: TENANT_VERSION,
             ring: RingMark { version: 1, digest: "first".to_owned() },
             replaces: None,
         }

@@ -52,12 +52,13 @@ pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
         schema: name.clone(),
         role: name,
         schema_version: row.schema_version,
+        schema_checksums: row.schema_checksums.clone(),
         ring_version: row.ring.version,
         role_mark: None,
         schema_mark: None,
     };
     let drop_after = state.now.checked_add(SignedDuration::from_secs(wanted.archive_seconds)).unwrap();
-    let kept = Archived { tenant_id: wanted.tenant_id.clone(), archive, drop_after };
+    let kept = Archived { tenant_id: wanted.tenant_id.clone(), archive, own: row.own.clone(), drop_after };
     if state.database.archives.insert(row.incarnation, kept).is_some() {
         state.violation("an archive was overwritten");
     }
@@ -77,6 +78,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     }
     let mark = render_mark(state.database.id, wanted.incarnation);
     let marked = |d: &Database, name: &str| d.roles.get(name) == Some(&mark) && d.schemas.get(name) == Some(&mark);
+    let mut own = row.as_ref().filter(|r| r.incarnation == wanted.incarnation).map(|r| r.own.clone());
     match &wanted.source {
         AdoptionSource::Retained { since } => {
             let kept = |r: &LedgerRow| {
@@ -114,7 +116,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
             if !marked(&state.database, schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
-            state.database.archives.remove(&wanted.incarnation);
+            own = state.database.archives.remove(&wanted.incarnation).map(|kept| kept.own);
             rename(&mut state.database, schema, &wanted.schema);
         }
     }
@@ -122,7 +124,15 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
         state.violation(format!("{owner} takes over what it does not ask for"));
     }
     let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
-    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, &wanted.ring);
+    enter_row(
+        state,
+        owner,
+        &wanted.tenant_id,
+        wanted.incarnation,
+        place,
+        (wanted.target_version, own.unwrap_or_default()),
+        &wanted.ring,
+    );
     Ok(Done::Plain)
 }
 

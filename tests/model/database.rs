@@ -3,19 +3,21 @@
 use super::drift::{access_facts, mend};
 use super::state::{CELL_SIZE, Database, State, transient};
 use agent_tenancy::{
-    api::DeletionPolicy,
+    api::{DeletionPolicy, Reason},
     domain::{
         class::ErrorClass,
         entry::{Entry, TenantState},
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
+        migrations::{Track, tenant_checksums},
     },
     effects::{error::EffectError, world::TenantScope},
     plan::{
+        applied::{Applied, MigrationFailure, render_failure},
         drift::Drift,
         observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
-        step::{CloseDatabase, Done, Provision},
+        step::{CloseDatabase, Done, Migrate, Provision},
     },
 };
 
@@ -54,9 +56,10 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
         silence_seconds: row.as_ref().map(|r| if r.cluster_id == super::state::FORMER { 3600 } else { 0 }),
+        failure: row.as_ref().and_then(|r| database.failures.get(&r.incarnation).cloned()),
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),
-        access: row.as_ref().filter(|r| r.state.in_use()).map(|_| access_facts(database, &name)),
+        access: row.as_ref().filter(|r| r.state.in_use()).map(|r| access_facts(database, &name, r.schema_version)),
         open_transactions: if deleting || scope.suspend {
             database.open.get(&name).copied().unwrap_or_default()
         } else {
@@ -114,7 +117,8 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
     database.roles.insert(wanted.role.clone(), mark.clone());
     database.schemas.insert(wanted.schema.clone(), mark);
     let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
-    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, &wanted.ring);
+    let had = (wanted.schema_version, Applied::default());
+    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, had, &wanted.ring);
     Ok(Done::Plain)
 }
 
@@ -125,6 +129,7 @@ pub fn enter_row(
     id: &TenantId,
     incarnation: Incarnation,
     (cell, schema, role): (CellNumber, &str, &str),
+    (schema_version, own): (i32, Applied),
     ring: &RingMark,
 ) {
     let row = LedgerRow {
@@ -136,7 +141,9 @@ pub fn enter_row(
         cell,
         schema: schema.to_owned(),
         role: role.to_owned(),
-        schema_version: 1,
+        schema_version,
+        schema_checksums: tenant_checksums(schema_version),
+        own,
         ring: ring.clone(),
         state: RowState::Active,
         state_since: state.now,
@@ -169,6 +176,52 @@ pub fn repair(state: &mut State, row: &LedgerRow, found: &[Drift]) -> Result<Don
         return Err(conflict("role or schema is gone or carries another mark"));
     }
     mend(&mut state.database, row, found);
+    state.wrote();
+    Ok(Done::Plain)
+}
+
+/// One file. A file that the data does not fit is noted, and nothing of it stays.
+pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
+    let (track, file) = (step.track, &step.file);
+    if !marked(&state.database, &step.row) || !state.database.schemas.contains_key(&step.row.schema) {
+        return Err(conflict("role or schema is gone or carries another mark"));
+    }
+    let unfit = state.database.unfit.contains(&(step.row.schema.clone(), track, file.version));
+    let held = hold(&mut state.database, &step.row, &[RowState::Active, RowState::Suspended])?;
+    let had = match track {
+        Track::Base => held.schema_version,
+        Track::Own => held.own.version,
+    };
+    if had >= file.version {
+        return Ok(Done::Plain);
+    }
+    if had + 1 != file.version {
+        return Err(transient("the schema has another version by now"));
+    }
+    if unfit {
+        let message = "the data does not fit".to_owned();
+        let failure = MigrationFailure {
+            track,
+            version: file.version,
+            checksum: file.checksum(),
+            request: step.request.clone(),
+            message: message.clone(),
+        };
+        let incarnation = step.row.incarnation;
+        if state.database.failures.get(&incarnation) == Some(&failure) {
+            state.violation(format!("{} was tried again though it failed and nobody asked", file.name));
+        }
+        state.database.failures.insert(incarnation, failure);
+        state.wrote();
+        let error = EffectError::new(ErrorClass::Conflict, render_failure(track, &file.name, &message));
+        return Err(EffectError { reason: Some(Reason::MigrationFailed), ..error });
+    }
+    match track {
+        Track::Base => (held.schema_version, held.schema_checksums) = (file.version, step.checksums.clone()),
+        Track::Own => held.own = Applied { version: file.version, checksums: step.checksums.clone() },
+    }
+    let incarnation = step.row.incarnation;
+    state.database.failures.remove(&incarnation);
     state.wrote();
     Ok(Done::Plain)
 }
@@ -282,6 +335,8 @@ fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<D
         schema: name.clone(),
         role: name,
         schema_version: 0,
+        schema_checksums: Vec::new(),
+        own: Applied::default(),
         ring: RingMark { version: 0, digest: String::new() },
         state: RowState::Dropped,
         state_since: state.now,

@@ -5,7 +5,7 @@ use agent_tenancy::{
     api::names::ACCEPT_LOSS_ANNOTATION,
     domain::{
         ident::TenantId,
-        migrations::{Grant, TENANT_VERSION, tenant_grants},
+        migrations::{Grant, tenant_grants},
     },
     effects::error::EffectError,
     plan::{
@@ -70,13 +70,13 @@ impl Meddling {
     }
 }
 
-fn grants() -> Vec<Grant> {
-    tenant_grants(TENANT_VERSION).unwrap()
+fn grants(version: i32) -> Vec<Grant> {
+    tenant_grants(version).unwrap()
 }
 
-/// What the catalogs say of a role and schema of this name.
-pub fn access_facts(database: &Database, name: &str) -> AccessFacts {
-    let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, name, &grants());
+/// What the catalogs say of a role and schema of this name, with tables of this version.
+pub fn access_facts(database: &Database, name: &str, version: i32) -> AccessFacts {
+    let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, name, &grants(version));
     if !database.members.contains(name) {
         facts.members.retain(|member| member.role != ACCESS);
     }
@@ -102,9 +102,9 @@ pub fn mend(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
     }
     let in_service = row.state == RowState::Active;
     let undone = |meddling: &Meddling| {
-        let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, &name, &grants());
+        let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, &name, &grants(row.schema_version));
         meddling.apply(&mut facts);
-        let made = judge_access(&facts, &name, in_service, &grants()).unwrap();
+        let made = judge_access(&facts, &name, in_service, &grants(row.schema_version)).unwrap();
         made.iter().filter(|f| !matches!(f.drift, Drift::MemberAdded { ref member, .. } if member == ACCESS)).all(|f| {
             assert!(f.mendable || !found.contains(&f.drift), "nobody asked for the impossible: {:?}", f.drift);
             found.contains(&f.drift)

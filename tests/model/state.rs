@@ -9,9 +9,12 @@ use agent_tenancy::{
         entry::{Entry, TenantEntry},
         ident::{DatabaseId, Incarnation, ObjectId, ProcessId, TenantId, Uid, Version},
         keys::{KeyBytes, Kid},
+        migrations::{TENANT_VERSION, Track},
+        own_migrations::OwnMigrations,
     },
     effects::error::EffectError,
     plan::{
+        applied::{Applied, MigrationFailure},
         observed::{Archive, LastReference, LedgerRow, Replicas},
         step::{Adoption, Provision},
     },
@@ -82,6 +85,10 @@ pub struct Database {
     pub meddled: BTreeMap<String, BTreeSet<Meddling>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
+    /// Migrations that failed.
+    pub failures: BTreeMap<Incarnation, MigrationFailure>,
+    /// Schemas whose data no file of this version fits, of either track.
+    pub unfit: BTreeSet<(String, Track, i32)>,
 }
 
 /// An archive, without its marks.
@@ -89,6 +96,7 @@ pub struct Database {
 pub struct Archived {
     pub tenant_id: TenantId,
     pub archive: Archive,
+    pub own: Applied,
     pub drop_after: Timestamp,
 }
 
@@ -108,6 +116,8 @@ impl Database {
             grants: BTreeSet::new(),
             meddled: BTreeMap::new(),
             open: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            unfit: BTreeSet::new(),
         }
     }
 }
@@ -130,6 +140,12 @@ pub struct State {
     /// The leader's memory: when the last reference to an entry went away.
     pub dropped: BTreeMap<String, LastReference>,
     pub replicas: Vec<FakeReplica>,
+    /// Version that the settings give tenants.
+    pub schema_version: i32,
+    /// The platform team's own migrations.
+    pub own: Option<OwnMigrations>,
+    /// Upgrades of the fleet go on: everybody has a turn.
+    pub rolling: bool,
     pub database: Database,
     /// The real database while another one stands in its place.
     pub real: Option<Database>,
@@ -177,6 +193,9 @@ impl State {
             registry: BTreeMap::new(),
             dropped: BTreeMap::new(),
             replicas: Vec::new(),
+            schema_version: TENANT_VERSION,
+            own: None,
+            rolling: true,
             database: Database::new(0xda7a, true),
             real: None,
             events: Vec::new(),
@@ -272,6 +291,7 @@ impl State {
                 pod: None,
                 version,
                 format: 1,
+                schema_version: Some(TENANT_VERSION),
                 quarantined: r.quarantined.clone(),
                 quarantine_overflow: false,
             }),

@@ -57,6 +57,7 @@ impl World<TenantScope> for Operator {
             agents: scope.agents.iter().map(|(n, c)| (n.clone(), look_up(part(Part::Agents), scope, c))).collect(),
             cell_entry: cell.is_some_and(|c| registry::holds(now, &cell_entry_name(INSTANCE, c))),
             replicas: part(Part::Replicas).replicas(),
+            admitted: now.rolling,
             fresh,
         }
     }
@@ -95,6 +96,7 @@ impl World<TenantScope> for Operator {
                 }
                 self.database_effect(|s| archives::adopt(s, wanted, object))
             }
+            TenantStep::Migrate(step) => self.database_effect(|s| database::migrate(s, step)),
             TenantStep::PreventAdoption { row } => self.database_effect(|s| archives::prevent(s, row)),
             TenantStep::RepairDatabase { row, found } => self.database_effect(|s| database::repair(s, row, found)),
             TenantStep::SetAside { tenant_id, name, remains } => {

@@ -86,7 +86,8 @@ fn retrying() -> TenantStatus {
     let plan = present(&observed);
     let mut progress = all_done(&plan);
     let (step, _) = progress.done.split_off(1).swap_remove(0);
-    progress.failed = Some((step, Failure { class: ErrorClass::Transient, note: "connection refused".to_owned() }));
+    progress.failed =
+        Some((step, Failure { class: ErrorClass::Transient, note: "connection refused".to_owned(), reason: None }));
     project(Some(&observed), &plan, &progress, &untouched_status(), false)
 }
 

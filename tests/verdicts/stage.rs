@@ -14,11 +14,12 @@ use agent_tenancy::{
         },
         keyring::{Keyring, NewKey},
         keys::{Algorithm, KeyBytes, Kid},
-        migrations::tenant_grants,
+        migrations::{TENANT_VERSION, tenant_checksums, tenant_grants},
         resolve::{AgentLookup, DesiredTenant, resolve_tenant},
     },
     plan::{
         Plan,
+        applied::Applied,
         delete::{Departing, plan_deletion},
         drift::AccessFacts,
         installation::Installation,
@@ -81,7 +82,8 @@ pub fn installation() -> Installation {
             silence_seconds: 600,
         },
         epoch: Epoch(1),
-        schema_version: 1,
+        schema_version: TENANT_VERSION,
+        own: None,
         signer_grace_seconds: 300,
         ack_timeout_seconds: 60,
         archive_seconds: 2_592_000,
@@ -126,7 +128,9 @@ pub fn row(state: RowState) -> LedgerRow {
         cell: CellNumber(1),
         schema: "at_alpha".to_owned(),
         role: "at_alpha".to_owned(),
-        schema_version: 1,
+        schema_version: TENANT_VERSION,
+        schema_checksums: tenant_checksums(TENANT_VERSION),
+        own: Applied::default(),
         ring: ring().mark(),
         state,
         state_since: now(),
@@ -140,6 +144,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
     LedgerFacts {
         database_id: database(),
         silence_seconds: row.as_ref().map(|_| 0),
+        failure: None,
         role_mark: mark.clone(),
         schema_mark: mark,
         access: row.as_ref().filter(|r| there && r.state.in_use()).map(access),
@@ -191,6 +196,7 @@ pub fn replica(name: &str, version: u64) -> Replica {
             pod: None,
             version: Version(version),
             format: 1,
+            schema_version: Some(TENANT_VERSION),
             quarantined: BTreeMap::new(),
             quarantine_overflow: false,
         }),
@@ -211,6 +217,7 @@ pub fn untouched() -> ObservedTenant {
         agents,
         cell_entry: true,
         replicas: Replicas { all: vec![replica("r1", 100), replica("r2", 100)], none_wanted: false },
+        admitted: false,
         fresh: Fresh { incarnation: incarnation(), key: new_key("kid-1"), password: key("CANARY-2") },
     }
 }
@@ -230,6 +237,7 @@ pub fn converged() -> ObservedTenant {
         incarnation: Some(incarnation()),
         served: Some(proof),
         accepted_loss: None,
+        retry_migration: None,
     };
     observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
     observed.keys = Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), ring: Ok(ring()) });
@@ -249,6 +257,7 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::Adopt(_) => "Adopt",
         TenantStep::PreventAdoption { .. } => "PreventAdoption",
         TenantStep::RepairDatabase { .. } => "RepairDatabase",
+        TenantStep::Migrate(_) => "Migrate",
         TenantStep::SetAside { .. } => "SetAside",
         TenantStep::CreateKeys { .. } => "CreateKeys",
         TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
@@ -298,6 +307,7 @@ pub fn archive(uid: &str) -> Archive {
         schema: incarnation.archive_name("at_alpha"),
         role: incarnation.archive_name("at_alpha"),
         schema_version: 1,
+        schema_checksums: Vec::new(),
         ring_version: 4,
         role_mark: mark.clone(),
         schema_mark: mark,

@@ -1,14 +1,16 @@
 //! Taking over the data of an earlier Tenant: its row, or its archive, becomes another Tenant's. One transaction.
 
 use super::{
-    Database, Fence, PgError, Script, done_before,
+    Database, Fence, PgError, Script,
+    close::{check_own_marks, rename_objects},
+    done_before,
     script::literals,
-    tenant::{hold, optional, render_ring, write_marks, write_membership, write_rights, write_tables},
+    tenant::{hold, note_schema, optional, render_ring, write_marks, write_membership, write_rights, write_tables},
 };
 use crate::{
     domain::{
         ident::{DatabaseId, ObjectId},
-        migrations::TENANT_VERSION,
+        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -70,7 +72,7 @@ fn write_adoption(
     let previous = quote_literal(&wanted.previous.0)?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
     let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
-    let mark = render_mark(database_id, wanted.incarnation);
+    let (mark, version) = (render_mark(database_id, wanted.incarnation), wanted.target_version);
     let check = |script: &mut Script, role: &str, schema: &str| {
         let marks = literals([role, schema, &mark])?;
         script.add(&format!("SELECT agent_tenancy.check_marks({marks}, true);"));
@@ -80,8 +82,9 @@ fn write_adoption(
         AdoptionSource::Retained { since } => {
             let since = since.as_microsecond();
             script.add(&format!(
-                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {object}, {epoch}, {TENANT_VERSION}, {ring});"
+                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {object}, {epoch}, {version}, {ring});"
             ));
+            note_schema(script, wanted.incarnation, version)?;
             check(script, &wanted.role, &wanted.schema)?;
             script.as_owner(cell)?;
         }
@@ -89,27 +92,32 @@ fn write_adoption(
             let from = quote_literal(cluster_id)?;
             script.add(&format!(
                 "SELECT agent_tenancy.take_over({id}, {previous}, {from}, {silence_seconds}, {object}, {epoch}, \
-                 {TENANT_VERSION}, {ring});"
+                 {version}, {ring});"
             ));
+            note_schema(script, wanted.incarnation, version)?;
             check(script, &wanted.role, &wanted.schema)?;
             script.as_owner(cell)?;
         }
         AdoptionSource::Archived { schema, role, replaces } => {
             let (replaces, names) = (optional(*replaces)?, literals([&wanted.schema, &wanted.role])?);
             script.add(&format!(
-                "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION}, \
-                 {ring});\nSELECT agent_tenancy.restore({id}, {previous});"
+                "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {ring});\n\
+                 SELECT agent_tenancy.restore({id}, {previous});"
             ));
+            note_schema(script, wanted.incarnation, version)?;
             check(script, role, schema)?;
+            let archived_own = wanted.incarnation.archived_own_name(&wanted.schema);
+            check_own_marks(script, &archived_own, database_id, wanted.incarnation)?;
             script.as_owner(cell)?;
             let renames = [("SCHEMA", schema, &wanted.schema), ("ROLE", role, &wanted.role)];
             for (kind, old, new) in renames {
                 script.add(&format!("ALTER {kind} {} RENAME TO {};", quote_ident(old)?, quote_ident(new)?));
             }
+            rename_objects(script, [&archived_own; 2], [&own_name(&wanted.schema); 2])?;
         }
     }
-    write_tables(script, &wanted.schema, wanted.schema_version)?;
-    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
+    write_tables(script, &wanted.schema, wanted.schema_version, version)?;
+    write_rights(script, &wanted.schema, &wanted.role, version)?;
     write_membership(script, cell, &wanted.role)?;
     write_marks(script, &wanted.schema, &wanted.role, &mark)
 }

@@ -1,7 +1,10 @@
 //! Archives whose time is over: finding them, and dropping one at a time.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind, Script, close::drop_objects, instance::parse_one, script::literals,
+    Database, Fence, PgError, PgErrorKind, Script,
+    close::{check_dependents, check_own_marks, drop_objects},
+    instance::parse_one,
+    script::literals,
 };
 use crate::{
     domain::{
@@ -99,7 +102,11 @@ impl Database {
             script.add(&format!("SELECT agent_tenancy.expire({expired});"));
             let marks = literals([&old.role, &old.schema, &render_mark(database_id, old.incarnation)])?;
             script.add(&format!("SELECT agent_tenancy.check_marks({marks}, false);"));
-            script.add(&format!("SELECT agent_tenancy.check_dependents({});", quote_literal(&old.schema)?));
+            let name = old.incarnation.name_before_archive(&old.schema).unwrap_or(&old.schema);
+            let own = old.incarnation.archived_own_name(name);
+            check_own_marks(script, &own, database_id, old.incarnation)?;
+            check_dependents(script, &old.schema, &own)?;
+            drop_objects(script, old.cell, &own, &own)?;
             drop_objects(script, old.cell, &old.schema, &old.role)
         };
         match self.change("dropping an archive", write).await {

@@ -9,11 +9,12 @@ use crate::{
     api::DeletionPolicy,
     domain::{
         cells::CellRoles,
-        ident::{CellNumber, DatabaseId, ObjectId},
+        ident::{CellNumber, DatabaseId, Incarnation, ObjectId},
+        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{
-        observed::{LedgerRow, RowState},
+        observed::{LedgerRow, RowState, render_mark},
         step::CloseDatabase,
     },
 };
@@ -96,20 +97,51 @@ fn write_archive(
     let entered = literals([&row.incarnation.to_string(), &names[0], &names[1]])?;
     script.add(&format!("SELECT agent_tenancy.archive({entered}, {keep_seconds}, {});", fence.epoch));
     check_marks(script, row, database_id, false)?;
+    let (own, archived_own) = (own_name(&row.schema), row.incarnation.archived_own_name(&row.schema));
+    check_own_marks(script, &own, database_id, row.incarnation)?;
     script.as_owner(row.cell)?;
     revoke_membership(script, row)?;
-    let [schema, role] = [(&row.schema, &names[0]), (&row.role, &names[1])]
-        .map(|(old, new)| Ok::<_, PgError>(format!("{} RENAME TO {}", quote_ident(old)?, quote_ident(new)?)));
-    write_if(script, &exists_schema(&row.schema)?, &[format!("ALTER SCHEMA {}", schema?)])?;
-    write_if(script, &exists_role(&row.role)?, &[format!("ALTER ROLE {}", role?)])
+    rename_objects(script, [&own; 2], [&archived_own; 2])?;
+    rename_objects(script, [&row.schema, &row.role], [&names[0], &names[1]])
 }
 
 fn write_drop(script: &mut Script, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
     hold(script, row, &RowState::ALL)?;
     check_marks(script, row, database_id, false)?;
-    script.add(&format!("SELECT agent_tenancy.check_dependents({});", quote_literal(&row.schema)?));
+    let own = own_name(&row.schema);
+    check_own_marks(script, &own, database_id, row.incarnation)?;
+    check_dependents(script, &row.schema, &own)?;
     set_state(script, row, RowState::Dropped, fence)?;
+    drop_objects(script, row.cell, &own, &own)?;
     drop_objects(script, row.cell, &row.schema, &row.role)
+}
+
+/// As base: fails if something outside of both schemas depends on one of them. The tenant's own tables go along with it.
+pub(super) fn check_dependents(script: &mut Script, schema: &str, own: &str) -> Result<(), PgError> {
+    for schema in [own, schema] {
+        script.add(&format!("SELECT agent_tenancy.check_dependents({});", quote_literal(schema)?));
+    }
+    Ok(())
+}
+
+/// As base: what there is of role and schema for the tenant's own tables carries the mark of this data.
+pub(super) fn check_own_marks(
+    script: &mut Script,
+    name: &str,
+    database_id: DatabaseId,
+    incarnation: Incarnation,
+) -> Result<(), PgError> {
+    let marks = literals([name, name, &render_mark(database_id, incarnation)])?;
+    script.add(&format!("SELECT agent_tenancy.check_marks({marks}, false);"));
+    Ok(())
+}
+
+/// As owner: gives what there is of a schema and a role other names.
+pub(super) fn rename_objects(script: &mut Script, from: [&str; 2], to: [&str; 2]) -> Result<(), PgError> {
+    let [schema, role] =
+        [0, 1].map(|n| Ok::<_, PgError>(format!("{} RENAME TO {}", quote_ident(from[n])?, quote_ident(to[n])?)));
+    write_if(script, &exists_schema(from[0])?, &[format!("ALTER SCHEMA {}", schema?)])?;
+    write_if(script, &exists_role(from[1])?, &[format!("ALTER ROLE {}", role?)])
 }
 
 /// As owner: drops schema and role, what of them there is.

@@ -20,7 +20,7 @@ use crate::{
         observed::{LedgerRow, render_mark},
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `undefined_object`: a role that was named in the drift is gone.
 const UNDEFINED_OBJECT: &str = "42704";
@@ -28,12 +28,13 @@ const UNDEFINED_OBJECT: &str = "42704";
 /// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
 /// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
 /// column for each set of rights that a migration gives, as Postgres writes it; `$same`: whether table `k`
-/// has the list it should have; `$tables`, `$count`: names of the tables, and how many there are.
+/// has the list it should have in the tenant's version; `$tables`: names of the tables of any version; `$count`: how many
+/// the tenant's version has; `$newest`: the newest version that is known here. Newer tables are left alone.
 const LOOK: &str = "
 SET LOCAL enable_nestloop = off;
 SET LOCAL work_mem = '16MB';
 WITH held AS MATERIALIZED (
-    SELECT t.tenant_id, t.uid, t.namespace, t.name, t.state = 'active' AS in_service, r.oid AS role_id,
+    SELECT t.tenant_id, t.uid, t.namespace, t.name, t.schema_version, t.state = 'active' AS in_service, r.oid AS role_id,
         n.oid AS schema_id, w.oid AS owner_id, a.oid AS access_id, l.own_table, $items,
         coalesce(n.nspowner = w.oid AND (n.nspacl = l.own || l.tenant OR n.nspacl = l.tenant || l.own)
             AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolcanlogin OR r.rolreplication
@@ -56,13 +57,15 @@ WITH held AS MATERIALIZED (
         acldefault('n', w.oid) AS own, acldefault('r', w.oid) AS own_table,
         (x.grantee || '=U/' || x.grantor)::aclitem AS tenant OFFSET 0) l
     WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')
+        AND t.schema_version <= $newest
 ), wrong AS (
     SELECT h.tenant_id FROM held h WHERE NOT h.good OR h.access_id IS NULL
     UNION ALL
     SELECT h.tenant_id FROM held h
         LEFT JOIN pg_class k ON k.relnamespace = h.schema_id AND k.relname = ANY (ARRAY[$tables]::name[])
             AND k.relkind IN ('r', 'p')
-        GROUP BY h.tenant_id HAVING count(*) FILTER (WHERE k.relowner = h.owner_id AND ($same)) <> $count
+        GROUP BY h.tenant_id, h.schema_version
+        HAVING count(*) FILTER (WHERE k.relowner = h.owner_id AND ($same)) <> $count
     UNION ALL
     SELECT h.tenant_id FROM pg_attribute a JOIN pg_class k ON k.oid = a.attrelid
         JOIN held h ON h.schema_id = k.relnamespace
@@ -86,35 +89,48 @@ WITH held AS MATERIALIZED (
 SELECT h.tenant_id, h.uid, h.namespace, h.name FROM held h
 WHERE h.tenant_id IN (SELECT w.tenant_id FROM wrong w) ORDER BY h.tenant_id;";
 
-/// The parts of [`LOOK`] that follow from the migrations: `$items` and `$same`.
-fn render_lists() -> Result<(String, String, usize), PgError> {
-    let mut tables: BTreeMap<String, String> = BTreeMap::new();
-    for grant in tenant_grants(TENANT_VERSION)? {
-        let letters = tables.entry(grant.table).or_default();
-        // In the order in which Postgres writes them; the parts of a list are compared, not their text.
-        letters.extend(grant.privileges.iter().filter_map(|privilege| match *privilege {
-            "SELECT" => Some('r'),
-            "INSERT" => Some('a'),
-            "UPDATE" => Some('w'),
-            "DELETE" => Some('d'),
-            _ => None,
-        }));
-    }
-    let count = tables.len();
-    let mut sets: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (table, letters) in tables {
-        sets.entry(letters).or_default().push(quote_literal(&table)?);
+/// The parts of [`LOOK`] that follow from the migrations: `$items`, `$same` and `$count`.
+fn render_lists() -> Result<(String, String, String), PgError> {
+    // Which tables have which rights, and in which versions.
+    let mut sets: BTreeMap<String, BTreeMap<String, BTreeSet<i32>>> = BTreeMap::new();
+    let mut counts = Vec::new();
+    for version in 1..=TENANT_VERSION {
+        let mut tables: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
+        for grant in tenant_grants(version)? {
+            tables.entry(grant.table).or_default().extend(grant.privileges);
+        }
+        counts.push(format!("WHEN {version} THEN {}", tables.len()));
+        for (table, privileges) in tables {
+            // In the order in which Postgres writes them; the parts of a list are compared, not their text.
+            let letters = [("INSERT", 'a'), ("SELECT", 'r'), ("UPDATE", 'w'), ("DELETE", 'd')];
+            let letters = letters.into_iter().filter(|(word, _)| privileges.contains(word)).map(|(_, l)| l).collect();
+            sets.entry(letters).or_default().entry(table).or_default().insert(version);
+        }
     }
     let (mut items, mut same) = (Vec::new(), Vec::new());
-    for (n, (letters, tables)) in sets.iter().enumerate() {
+    for (n, (letters, tables)) in sets.into_iter().enumerate() {
         let item = format!("(x.grantee || '={letters}/' || x.grantor)::aclitem");
         items.push(format!("{item} AS item_{n}"));
-        let tables = tables.join(", ");
+        let mut by_versions: BTreeMap<BTreeSet<i32>, Vec<String>> = BTreeMap::new();
+        for (table, versions) in tables {
+            by_versions.entry(versions).or_default().push(quote_literal(&table)?);
+        }
+        let named = by_versions.into_iter().map(|(versions, tables)| {
+            let (tables, all) = (tables.join(", "), versions.len() == counts.len());
+            let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+            let within = match all {
+                true => String::new(),
+                false => format!(" AND h.schema_version IN ({})", versions.join(", ")),
+            };
+            format!("k.relname IN ({tables}){within}")
+        });
+        let named: Vec<String> = named.collect();
         same.push(format!(
-            "k.relname IN ({tables}) AND (k.relacl = h.own_table || h.item_{n} OR k.relacl = h.item_{n} || h.own_table)"
+            "({}) AND (k.relacl = h.own_table || h.item_{n} OR k.relacl = h.item_{n} || h.own_table)",
+            named.join(" OR ")
         ));
     }
-    Ok((items.join(", "), same.join(" OR "), count))
+    Ok((items.join(", "), same.join(" OR "), format!("CASE h.schema_version {} ELSE 0 END", counts.join(" "))))
 }
 
 impl Database {
@@ -143,7 +159,8 @@ impl Database {
                     .replace("$items", &items)
                     .replace("$same", &same)
                     .replace("$tables", &super::access::table_names()?)
-                    .replace("$count", &count.to_string())
+                    .replace("$count", &count)
+                    .replace("$newest", &TENANT_VERSION.to_string())
                     .replace("$options", options)
                     .replace("$administered", administered);
                 script.add(&text);

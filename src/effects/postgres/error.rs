@@ -2,6 +2,7 @@
 
 use super::sqlstate;
 use crate::{
+    api::Reason,
     domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError, tls::explain_tls},
     effects::error::EffectError,
 };
@@ -35,6 +36,8 @@ pub enum PgErrorKind {
     AlreadyDone,
     /// The control schema does not exist.
     NoControlSchema,
+    /// A migration was refused by the server, and that is noted in the ledger.
+    FileFailed,
     /// The server refused, or we would not ask. Nothing was changed.
     Refused,
 }
@@ -111,8 +114,18 @@ impl PgError {
 
 impl From<PgError> for EffectError {
     fn from(error: PgError) -> Self {
-        let fenced = error.kind == PgErrorKind::Fenced;
-        Self { fenced, ..Self::new(error.class, format!("{}: {}", error.step, error.note)) }
+        match error.kind {
+            // The words of the condition by which the ledger tells of it later.
+            PgErrorKind::FileFailed => {
+                Self { reason: Some(Reason::MigrationFailed), ..Self::new(error.class, error.note) }
+            }
+            PgErrorKind::Fenced => Self { fenced: true, ..Self::new(error.class, error.to_string()) },
+            PgErrorKind::Unreachable
+            | PgErrorKind::Interrupted
+            | PgErrorKind::AlreadyDone
+            | PgErrorKind::NoControlSchema
+            | PgErrorKind::Refused => Self::new(error.class, error.to_string()),
+        }
     }
 }
 

@@ -184,12 +184,12 @@ fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<
     if migration.version == 1 {
         // Fails with 42P06 if it exists.
         script.add("CREATE SCHEMA agent_tenancy;");
-        script.add(migration.sql);
+        script.add(&migration.sql);
         script.add(&record);
     } else {
         // Its row first: fails with 23505 before anything else if it was applied.
         script.add(&record);
-        script.add(migration.sql);
+        script.add(&migration.sql);
     }
     Ok(())
 }

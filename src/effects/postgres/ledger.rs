@@ -10,6 +10,7 @@ use crate::{
         sql::quote_literal,
     },
     plan::{
+        applied::{Applied, MigrationFailure},
         drift::AccessFacts,
         observed::{Archive, LedgerFacts, LedgerRow, RowState},
     },
@@ -33,10 +34,14 @@ SELECT json_build_object(
     'row', CASE WHEN t.tenant_id IS NOT NULL THEN json_build_object('incarnation', t.incarnation, 'uid', t.uid,
         'namespace', t.namespace, 'name', t.name, 'cluster_id', t.cluster_id, 'cell', coalesce(t.cell, 0),
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
-        'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
+        'schema_checksums', t.schema_checksums,
+        'own', json_build_object('version', t.own_version, 'checksums', t.own_checksums), 'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
     'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
         WHERE h.cluster_id = t.cluster_id),
+    'failure', (SELECT json_build_object('track', f.track, 'version', f.version, 'checksum', f.checksum,
+        'request', f.request, 'message', f.message) FROM agent_tenancy.migration_failures f
+        WHERE f.incarnation = t.incarnation),
     'role_mark', CASE WHEN o.role_id IS NOT NULL
         THEN coalesce(shobj_description(o.role_id, 'pg_authid'), '') END,
     'schema_mark', CASE WHEN o.schema_id IS NOT NULL
@@ -60,7 +65,7 @@ const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg
 /// What is archived of the tenant id. `$previous`: the UID of the Tenant whose data is asked for.
 const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
         'namespace', a.namespace, 'name', a.name, 'cell', a.cell, 'schema', a.schema_name, 'role', a.role_name,
-        'schema_version', a.schema_version, 'ring_version', a.ring_version,
+        'schema_version', a.schema_version, 'schema_checksums', a.schema_checksums, 'ring_version', a.ring_version,
         'role_mark', CASE WHEN a.role_id IS NOT NULL THEN coalesce(shobj_description(a.role_id, 'pg_authid'), '') END,
         'schema_mark', CASE WHEN a.schema_id IS NOT NULL
             THEN coalesce(obj_description(a.schema_id, 'pg_namespace'), '') END) ORDER BY a.place), '[]'::json)
@@ -74,6 +79,7 @@ struct RawFacts {
     database_id: DatabaseId,
     row: Option<RawRow>,
     silence: Option<i64>,
+    failure: Option<MigrationFailure>,
     role_mark: Option<String>,
     schema_mark: Option<String>,
     access: Option<AccessFacts>,
@@ -92,6 +98,8 @@ struct RawRow {
     schema: String,
     role: String,
     schema_version: i32,
+    schema_checksums: Vec<String>,
+    own: Applied,
     ring: RingMark,
     state: String,
     since_micros: i64,
@@ -104,7 +112,8 @@ impl RawRow {
         let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
             .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
         let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
-        let (schema_version, ring) = (self.schema_version, self.ring);
+        let (schema_version, schema_checksums, own, ring) =
+            (self.schema_version, self.schema_checksums, self.own, self.ring);
         Ok(LedgerRow {
             incarnation,
             uid,
@@ -115,6 +124,8 @@ impl RawRow {
             schema,
             role,
             schema_version,
+            schema_checksums,
+            own,
             ring,
             state,
             state_since,
@@ -210,6 +221,7 @@ impl Database {
             database_id: raw.database_id,
             row,
             silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
+            failure: raw.failure,
             role_mark: raw.role_mark,
             schema_mark: raw.schema_mark,
             access: raw.access,

@@ -8,10 +8,11 @@ use super::{
 use crate::{
     domain::{
         ident::{DatabaseId, TenantId},
+        own_migrations::own_name,
         sql::quote_literal,
     },
     plan::{
-        loss::{Remains, kept_name},
+        loss::{Remains, kept_name, kept_own_name},
         observed::{RowState, render_mark},
     },
 };
@@ -77,6 +78,14 @@ impl Database {
             }
             let kept = quote_literal(&kept_name(&name, remains.incarnation))?;
             let body = PUT_AWAY.replace("$name", &quote_literal(&name)?).replace("$kept", &kept);
+            // Their own tables: kept in the same way.
+            let own = own_name(&name);
+            let kept_own = quote_literal(&kept_own_name(&name, remains.incarnation))?;
+            script.as_base()?;
+            script.add(&format!("SELECT agent_tenancy.check_marks({}, false);", literals([&own, &own, &mark])?));
+            let own_body = PUT_AWAY.replace("$name", &quote_literal(&own)?).replace("$kept", &kept_own);
+            script.add(&format!("DO {};", quote_literal(&own_body)?));
+            script.as_base()?;
             script.add(&format!("DO {};", quote_literal(&body)?));
             Ok(())
         };

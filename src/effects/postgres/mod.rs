@@ -9,6 +9,8 @@
 //! | `looks` | that for several tenants at once, when several are asked for |
 //! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
 //! | `loss` | making way for a tenant that begins anew after a loss |
+//! | `fleet` | how far all tenants have come with the migrations, in one round trip |
+//! | `migrate`, `own` | one file of migrations for one tenant: the program's, and the platform team's own |
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
 //! | `script` | the text that every transaction starts with |
@@ -22,10 +24,13 @@ mod cells;
 mod close;
 mod drift;
 mod error;
+mod fleet;
 mod instance;
 mod ledger;
 mod looks;
 mod loss;
+mod migrate;
+mod own;
 mod pool;
 mod rehearse;
 mod script;
@@ -60,6 +65,7 @@ pub struct Database {
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
     looks: Arc<Looks>,
+    migrating: migrate::UnderWay,
     /// Changes are kept here instead of sent.
     unsent: Option<rehearse::Unsent>,
 }
@@ -69,7 +75,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, looks: Arc::default(), unsent: None }
+        Self { settings, pool, cells, looks: Arc::default(), migrating: migrate::UnderWay::default(), unsent: None }
     }
 
     /// Its settings.
@@ -100,6 +106,38 @@ impl Database {
         self.run(step, Access::Change, write).await
     }
 
+    /// Runs a script that changes something and may take as long as a migration.
+    async fn change_slowly(
+        &self,
+        step: &'static str,
+        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+    ) -> Result<Vec<PgRow>, PgError> {
+        self.run(step, Access::SlowChange, write).await
+    }
+
+    /// Runs a statement outside of any transaction, on a connection of its own that `prepare` gets ready and that is closed
+    /// afterwards.
+    async fn run_alone(
+        &self,
+        step: &'static str,
+        prepare: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+        statement: String,
+    ) -> Result<(), PgError> {
+        let settings = self.settings.clone();
+        let render = move |server: Server| {
+            let mut script = Script::new_alone(server, &settings);
+            prepare(&mut script)?;
+            Ok(script.into_text())
+        };
+        match &self.unsent {
+            Some(unsent) => {
+                unsent.keep(&format!("{}{statement}", render(self.pool.server())?));
+                Ok(())
+            }
+            None => self.pool.run_alone(step, render, statement).await,
+        }
+    }
+
     async fn run(
         &self,
         step: &'static str,
@@ -113,7 +151,7 @@ impl Database {
             Ok(script.into_text())
         };
         match (&self.unsent, access) {
-            (Some(unsent), Access::Change) => {
+            (Some(unsent), Access::Change | Access::SlowChange) => {
                 unsent.keep(&render(self.pool.server())?);
                 Ok(Vec::new())
             }

@@ -9,7 +9,10 @@ use super::{
     error::{PgError, PgErrorKind},
     sqlstate,
 };
-use crate::settings::database::{InstanceSettings, SslMode};
+use crate::{
+    domain::class::ErrorClass,
+    settings::database::{InstanceSettings, SslMode},
+};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection,
     postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode},
@@ -43,6 +46,8 @@ pub(super) enum Access {
     Read,
     /// Changes: whether they were made is for the next look to tell.
     Change,
+    /// The same, and they may take as long as a migration.
+    SlowChange,
 }
 
 /// The server at the other end.
@@ -104,10 +109,10 @@ impl Pool {
     ) -> Result<Vec<PgRow>, PgError> {
         let pool = Arc::clone(self);
         let task = tokio::spawn(async move {
-            match pool.attempt(step, &render).await {
+            match pool.attempt(step, access, &render).await {
                 Err((error, true)) if access == Access::Read && error.kind == PgErrorKind::Interrupted => {
                     pool.idle().clear();
-                    pool.attempt(step, &render).await.map_err(|(error, _)| error)
+                    pool.attempt(step, access, &render).await.map_err(|(error, _)| error)
                 }
                 result => result.map_err(|(error, _)| error),
             }
@@ -119,10 +124,10 @@ impl Pool {
     async fn attempt(
         &self,
         step: &'static str,
+        access: Access,
         render: &(impl Fn(Server) -> Result<String, PgError> + Sync),
     ) -> Result<Vec<PgRow>, (PgError, bool)> {
-        // Statements are limited by the server; this is for a network that swallows replies.
-        let patience = Duration::from_secs(u64::from(self.settings.statement_timeout_seconds) * 2 + 5);
+        let patience = self.patience(access);
         let permit = timeout(patience, self.permits.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
             return Err((PgError::unreachable(step, "all of the operator's connections are busy"), false));
@@ -160,6 +165,61 @@ impl Pool {
             }
             Err(_) => Err((PgError::interrupted(step, "the server did not answer in time"), held.used)),
         }
+    }
+
+    /// Statements are limited by the server; this is for a network that swallows replies.
+    fn patience(&self, access: Access) -> Duration {
+        let statement = match access {
+            Access::Read | Access::Change => self.settings.statement_timeout_seconds,
+            Access::SlowChange => self.settings.migration_timeout_seconds,
+        };
+        Duration::from_secs(u64::from(statement) * 2 + 5)
+    }
+
+    /// Runs a statement on a connection of its own, after what gets it ready. If the caller is dropped it still runs to its
+    /// end.
+    pub(super) async fn run_alone(
+        self: &Arc<Self>,
+        step: &'static str,
+        render: impl Fn(Server) -> Result<String, PgError> + Send + Sync + 'static,
+        statement: String,
+    ) -> Result<(), PgError> {
+        let pool = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let mut held = pool.connect(step).await?;
+            let version = held.connection.server_version_num().unwrap_or_default();
+            let run = async {
+                for text in [render(Server { version })?, statement] {
+                    pool.round_trips.fetch_add(1, Ordering::Relaxed);
+                    let sent = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut held.connection).await;
+                    sent.map_err(|error| PgError::from_sqlx(step, &error, true))?;
+                }
+                Ok(())
+            };
+            let done = timeout(pool.patience(Access::SlowChange), run).await;
+            done.unwrap_or_else(|_| Err(PgError::interrupted(step, "the server did not answer in time")))
+        });
+        task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was ended")))
+    }
+
+    /// A connection as another role, which the caller closes.
+    pub(super) async fn connect_as(
+        &self,
+        step: &'static str,
+        user: &str,
+        password: &[u8],
+    ) -> Result<PgConnection, PgError> {
+        let password = std::str::from_utf8(password).map_err(|_| PgError::bug(step, "the password is no text"))?;
+        let options = connect_options(&self.settings, step).await?.username(user).password(password);
+        let connected = timeout(self.settings.connect_timeout(), options.connect()).await;
+        let connection =
+            connected.map_err(|_| PgError::interrupted(step, "the server did not accept a connection in time"))?;
+        // Nobody else's way to the database is closed by that.
+        connection.map_err(|error| PgError {
+            class: ErrorClass::Transient,
+            kind: PgErrorKind::Interrupted,
+            ..PgError::from_sqlx(step, &error, false)
+        })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {

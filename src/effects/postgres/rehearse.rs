@@ -94,6 +94,7 @@ mod tests {
             cell: CellNumber(3),
             schema: "at_acme".into(),
             role: "at_acme".into(),
+            schema_version: 1,
             ring: RingMark { version: 1, digest: "digest".into() },
             replaces: None,
         };

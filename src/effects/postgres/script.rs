@@ -32,6 +32,12 @@ impl Script {
         Self { server, prefix: settings.name_prefix.clone(), text }
     }
 
+    /// For statements outside of a transaction: the same limits for the rest of the session.
+    pub(super) fn new_alone(server: Server, settings: &InstanceSettings) -> Self {
+        let text = format!("SET lock_timeout = '{}s';\nSET jit = off;\n", settings.lock_timeout_seconds);
+        Self { server, prefix: settings.name_prefix.clone(), text }
+    }
+
     pub(super) fn into_text(self) -> String {
         self.text
     }
@@ -61,6 +67,13 @@ impl Script {
     pub(super) fn as_owner(&mut self, cell: CellNumber) -> Result<(), PgError> {
         let owner = quote_ident(&CellRoles::of(&self.prefix, cell).owner)?;
         self.add(&format!("SET LOCAL ROLE {owner};"));
+        Ok(())
+    }
+
+    /// The same for the rest of the session, in which nothing else is done.
+    pub(super) fn as_owner_from_now_on(&mut self, cell: CellNumber) -> Result<(), PgError> {
+        let owner = quote_ident(&CellRoles::of(&self.prefix, cell).owner)?;
+        self.add(&format!("SET ROLE {owner};"));
         Ok(())
     }
 

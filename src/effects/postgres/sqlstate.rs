@@ -21,6 +21,8 @@ pub const MOVED_ON: &str = "ATR01";
 pub const DUPLICATE_SCHEMA: &str = "42P06";
 /// `unique_violation`.
 pub const UNIQUE_VIOLATION: &str = "23505";
+/// `query_canceled`: the statement took longer than it may.
+pub const CANCELED: &str = "57014";
 /// `syntax_error`: its message quotes the statement.
 pub const SYNTAX_ERROR: &str = "42601";
 /// `read_only_sql_transaction`: the server became a standby.
@@ -49,7 +51,7 @@ pub fn classify(code: &str, routine: Option<&str>) -> ErrorClass {
         "42501" | "0LP01" | "3D000" | "22023" => ErrorClass::Denied,
         // lock_not_available, object_in_use, query_canceled (statement_timeout), read_only_sql_transaction (failover),
         // unique_violation (two changes of one catalog row at once).
-        "55P03" | "55006" | "57014" | READ_ONLY | UNIQUE_VIOLATION => ErrorClass::Transient,
+        "55P03" | "55006" | CANCELED | READ_ONLY | UNIQUE_VIOLATION => ErrorClass::Transient,
         // tuple concurrently updated or deleted: two changes of one catalog row at once.
         "XX000" if matches!(routine, Some("simple_heap_update" | "simple_heap_delete")) => ErrorClass::Transient,
         code => match code.get(..2) {

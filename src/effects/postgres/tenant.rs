@@ -10,7 +10,7 @@ use crate::{
         cells::CellRoles,
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId},
         keyring::RingMark,
-        migrations::{TENANT, TENANT_VERSION, tenant_grants},
+        migrations::{TENANT, tenant_checksums, tenant_grants},
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -139,23 +139,38 @@ fn write_provision(
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
     let names = literals([&wanted.schema, &wanted.role])?;
     let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let version = wanted.schema_version;
     script.add(&format!(
-        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {TENANT_VERSION}, {ring});"
+        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {ring});"
     ));
+    note_schema(script, wanted.incarnation, version)?;
     script.as_owner(wanted.cell)?;
     let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
     script.add(&format!("CREATE ROLE {role} NOLOGIN NOINHERIT;\nCREATE SCHEMA {schema};"));
-    write_tables(script, &wanted.schema, 0)?;
-    write_rights(script, &wanted.schema, &wanted.role, TENANT_VERSION)?;
+    write_tables(script, &wanted.schema, 0, version)?;
+    write_rights(script, &wanted.schema, &wanted.role, version)?;
     write_membership(script, wanted.cell, &wanted.role)?;
     write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
 }
 
-/// As owner: brings the tables from a version to the newest.
-pub(super) fn write_tables(script: &mut Script, schema: &str, from: i32) -> Result<(), PgError> {
+/// As base: notes which files a row that was just entered has had.
+pub(super) fn note_schema(script: &mut Script, incarnation: Incarnation, version: i32) -> Result<(), PgError> {
+    let (incarnation, checksums) = (quote_literal(&incarnation.to_string())?, text_array(&tenant_checksums(version))?);
+    script.add(&format!("SELECT agent_tenancy.note_schema({incarnation}, {version}, {checksums});"));
+    Ok(())
+}
+
+/// A list of texts.
+pub(super) fn text_array(texts: &[String]) -> Result<String, PgError> {
+    let quoted = texts.iter().map(|text| quote_literal(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(format!("ARRAY[{}]::text[]", quoted.join(", ")))
+}
+
+/// As owner: brings the tables from a version to another, by files that may run in a transaction.
+pub(super) fn write_tables(script: &mut Script, schema: &str, from: i32, to: i32) -> Result<(), PgError> {
     script.add(&format!("SET LOCAL search_path = {};", quote_ident(schema)?));
-    for migration in TENANT.iter().filter(|migration| migration.version > from) {
-        script.add(migration.sql);
+    for migration in TENANT.iter().filter(|migration| migration.version > from && migration.version <= to) {
+        script.add(&migration.sql);
     }
     script.add("SET LOCAL search_path = pg_catalog, pg_temp;");
     Ok(())

@@ -12,6 +12,7 @@ use crate::{
         entry::{TenantEntry, TenantState, agent_entry_name, cell_entry_name},
         ident::Incarnation,
         keys::Kid,
+        migrations::TENANT_VERSION,
     },
 };
 use serde::Deserialize;
@@ -84,6 +85,12 @@ impl Book {
         }
         if !entry.agents.contains_key(&entry.default_agent) {
             return Some("its default agent is not among its agents".to_owned());
+        }
+        let version = entry.database.schema_version;
+        if version > TENANT_VERSION {
+            return Some(format!(
+                "its tables have version {version}, this replica knows versions up to {TENANT_VERSION}"
+            ));
         }
         let claims = match resolve_claims(entry) {
             Ok(claims) => claims,

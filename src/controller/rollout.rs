@@ -1,0 +1,151 @@
+//! Watching over the upgrade of a fleet's tables: gives turns to Tenants and wakes them. What is done in a turn is the pass's
+//! business, and whose turn it is says `plan::rollout`.
+
+use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_target};
+use crate::{
+    api::names,
+    domain::ident::{ObjectId, Uid},
+    effects::{error::EffectError, gate::GateState, kubernetes::cache::Key},
+    plan::{
+        rollout::{FleetFacts, RolloutRules, Stage, plan_rollout},
+        schema::resolve_target,
+    },
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// How long a view of the fleet is good for while there is something to do.
+const VIEW: Duration = Duration::from_secs(2);
+/// Shortest time between two views.
+const SOONEST: Duration = Duration::from_millis(500);
+/// How often it is looked whether a turn was taken.
+const GLANCE: Duration = Duration::from_millis(50);
+/// A Tenant that did not take its turn for so long keeps it, but nobody waits for it any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is not in the ledger.
+pub(super) struct RolloutSettings {
+    /// How it is done.
+    pub rules: RolloutRules,
+    /// Who goes first, as `namespace/name`.
+    pub canaries: Vec<String>,
+    /// How often the fleet is looked at when nobody is behind.
+    pub period: Duration,
+}
+
+/// Watches for as long as the process leads.
+pub(super) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
+    let mut gate = context.world.gate.follow();
+    let mut own = context.own.subscribe();
+    let mut turns = Turns { since: HashMap::new() };
+    let mut told = None;
+    loop {
+        if gate.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+            return;
+        }
+        own.borrow_and_update();
+        let stage = match context.look_at_fleet(&settings).await {
+            Ok(facts) => {
+                let stage = context.take_turns(&settings, &mut turns, &facts).await;
+                if told.replace(stage) != Some(stage) {
+                    tell(stage, &facts);
+                }
+                stage
+            }
+            Err(error) => {
+                tracing::debug!(error = error.chain(), "the fleet's migrations were not looked at");
+                Stage::Holding
+            }
+        };
+        let pause = match stage {
+            Stage::Canaries | Stage::Rolling => continue,
+            Stage::Holding | Stage::Halted => VIEW,
+            Stage::Done => context.scheduler.spread(settings.period),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = own.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn tell(stage: Stage, facts: &FleetFacts) {
+    let FleetFacts { tenants, behind, blocked, .. } = facts;
+    match stage {
+        Stage::Halted => tracing::warn!(tenants, behind, blocked, "the upgrade of the tenants' tables is halted"),
+        Stage::Done => tracing::info!(tenants, "every tenant's tables are up to date"),
+        Stage::Canaries | Stage::Holding | Stage::Rolling => {
+            tracing::info!(stage = stage.as_str(), tenants, behind, blocked, "upgrading the tenants' tables");
+        }
+    }
+}
+
+/// Who has a turn, and since when.
+struct Turns {
+    since: HashMap<Uid, Duration>,
+}
+
+impl Context {
+    async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<FleetFacts, EffectError> {
+        let target = resolve_target(&self.installation, &self.world.board.observe());
+        let own = self.own.borrow().clone();
+        let found = self.world.observe_fleet(target, own.as_ref(), &settings.canaries, settings.rules.canaries).await;
+        let facts = found?;
+        self.metrics.looked_at_fleet(&facts, plan_rollout(&facts, &settings.rules).stage);
+        Ok(facts)
+    }
+
+    /// Gives turns by one view of the fleet until it is too old, or a file failed.
+    async fn take_turns(&self, settings: &RolloutSettings, turns: &mut Turns, facts: &FleetFacts) -> Stage {
+        let rollout = plan_rollout(facts, &settings.rules);
+        let waiting: Vec<&ObjectId> = rollout.turns.iter().filter(|object| self.may_migrate(object)).collect();
+        // Whoever is not among them has had its turn, or nobody has one any more.
+        let over: Vec<Uid> =
+            turns.since.keys().filter(|uid| !waiting.iter().any(|o| o.uid == **uid)).cloned().collect();
+        for uid in over {
+            turns.since.remove(&uid);
+            self.world.turns.end(&uid);
+        }
+        if waiting.is_empty() {
+            // Something is to be done, by those who can't.
+            if matches!(rollout.stage, Stage::Canaries | Stage::Rolling) {
+                tokio::time::sleep(VIEW).await;
+            }
+            return rollout.stage;
+        }
+        let failures = self.world.turns.failures();
+        let started = self.clock.monotonic();
+        let mut next = waiting.into_iter().filter(|object| !turns.since.contains_key(&object.uid)).collect::<Vec<_>>();
+        next.reverse();
+        loop {
+            let now = self.clock.monotonic();
+            turns.since.retain(|uid, _| self.world.turns.admits(uid));
+            let mut busy = turns.since.values().filter(|since| now.saturating_sub(**since) < PATIENCE).count();
+            while busy < settings.rules.parallel
+                && let Some(object) = next.pop()
+            {
+                self.world.turns.admit(&object.uid);
+                turns.since.insert(object.uid.clone(), now);
+                self.scheduler.push(tenant_target(&object.namespace, &object.name), Urgency::Periodic);
+                busy += 1;
+            }
+            // Everybody has had its turn, or is not waited for: then the next view may be a little early.
+            let idle = next.is_empty() && busy == 0 && now.saturating_sub(started) >= SOONEST;
+            if idle || now.saturating_sub(started) >= VIEW || self.world.turns.failures() != failures {
+                return rollout.stage;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Whether a pass of this Tenant would do anything: it is there, and not paused.
+    fn may_migrate(&self, object: &ObjectId) -> bool {
+        let key = Key::new(&object.namespace, &object.name);
+        let paused = |key: &Key| {
+            self.world.tenants.cache.get(key).is_some_and(|watched| {
+                let annotations = watched.metadata().annotations.as_ref();
+                annotations.is_some_and(|all| all.contains_key(names::PAUSED_ANNOTATION))
+            })
+        };
+        lives(&self.world.tenants.cache, &key, &object.uid) && !paused(&key)
+    }
+}

@@ -1,0 +1,89 @@
+//! How far the tenants of a database have come with the migrations: one query over the ledger.
+
+use super::{
+    Database, PgError,
+    instance::{name_missing_schema, parse_one},
+    tenant::text_array,
+};
+use crate::{
+    domain::{
+        migrations::{Migration, TENANT, TENANT_VERSION, tenant_checksums},
+        own_migrations::OwnMigrations,
+        sql::quote_literal,
+    },
+    plan::rollout::FleetFacts,
+};
+
+/// Most tenants in one answer that wait for their turns.
+const MOST: usize = 256;
+
+const FLEET: &str = "
+WITH fleet AS (
+    SELECT t.uid, t.namespace, t.name, t.schema_version, t.migrated_at,
+        (t.schema_version < $target OR t.own_version < $own) AND t.schema_version <= $newest AS behind,
+        coalesce(f.checksum = ANY ($checksums), false)
+            OR ($base_files)[1:cardinality(t.schema_checksums)] <> t.schema_checksums
+            OR ($own_files)[1:cardinality(t.own_checksums)] <> t.own_checksums AS blocked,
+        row_number() OVER (ORDER BY t.namespace || '/' || t.name = ANY ($canaries) DESC, md5(t.incarnation::text))
+            <= $first AS canary
+    FROM agent_tenancy.tenants t
+    LEFT JOIN agent_tenancy.migration_failures f ON f.incarnation = t.incarnation
+    WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')
+)
+SELECT json_build_object('tenants', count(*), 'behind', count(*) FILTER (WHERE f.behind),
+    'blocked', count(*) FILTER (WHERE f.behind AND f.blocked),
+    'canaries_behind', count(*) FILTER (WHERE f.canary AND f.behind),
+    'canaries_blocked', count(*) FILTER (WHERE f.canary AND f.behind AND f.blocked),
+    'canary_seconds', abs(extract(epoch FROM now() - max(f.migrated_at) FILTER (WHERE f.canary))::bigint),
+    'versions', (SELECT coalesce(json_object_agg(v.schema_version, v.n), '{}'::json)
+        FROM (SELECT x.schema_version, count(*) AS n FROM fleet x GROUP BY 1) v),
+    'next', (SELECT coalesce(json_agg(json_build_object('uid', n.uid, 'namespace', n.namespace, 'name', n.name,
+            'canary', n.canary) ORDER BY n.canary DESC), '[]'::json)
+        FROM (SELECT * FROM fleet x WHERE x.behind AND NOT x.blocked ORDER BY x.canary DESC LIMIT $most) n)
+)::text FROM fleet f;";
+
+impl Database {
+    /// Looks at all tenants of a cluster: who has not had the program's files up to `target`, or all of `own`. `canaries`:
+    /// Tenants that go first, as `namespace/name`; at least `first` do. One round trip.
+    ///
+    /// # Errors
+    /// When the database can't be reached or has no control schema.
+    pub async fn observe_fleet(
+        &self,
+        cluster_id: &str,
+        target: i32,
+        own: Option<&OwnMigrations>,
+        canaries: &[String],
+        first: usize,
+    ) -> Result<FleetFacts, PgError> {
+        const STEP: &str = "looking at the fleet's migrations";
+        let (cluster_id, own, canaries) = (cluster_id.to_owned(), own.cloned(), canaries.to_vec());
+        let rows = self
+            .read(STEP, move |script| {
+                script.as_base()?;
+                let own_files: &[Migration] = own.as_ref().map(OwnMigrations::files).unwrap_or_default();
+                let all: Vec<String> = TENANT.iter().chain(own_files).map(Migration::checksum).collect();
+                // Where they are not known, nobody has had too much or something else.
+                let own_checksums = match &own {
+                    Some(own) => text_array(&own.files().iter().map(Migration::checksum).collect::<Vec<_>>())?,
+                    None => "t.own_checksums".to_owned(),
+                };
+                let text = FLEET
+                    .replace("$target", &target.to_string())
+                    .replace("$own_files", &own_checksums)
+                    .replace("$own", &own.as_ref().map_or(0, OwnMigrations::version).to_string())
+                    .replace("$newest", &TENANT_VERSION.to_string())
+                    .replace("$checksums", &text_array(&all)?)
+                    .replace("$base_files", &text_array(&tenant_checksums(TENANT_VERSION))?)
+                    .replace("$canaries", &text_array(&canaries)?)
+                    .replace("$first", &first.max(canaries.len()).to_string())
+                    .replace("$most", &MOST.to_string())
+                    .replace("$cluster", &quote_literal(&cluster_id)?);
+                script.add(&text);
+                Ok(())
+            })
+            .await
+            .map_err(name_missing_schema)?;
+        parse_one(STEP, &rows)
+    }
+}
