@@ -19,6 +19,7 @@ mod model {
     pub mod scenarios_archives;
     pub mod scenarios_drift;
     pub mod scenarios_keys;
+    pub mod scenarios_migrations;
     pub mod scenarios_suspend;
     pub mod secrets;
     pub mod state;

@@ -70,3 +70,5 @@ mod suspend;
 mod takeover;
 #[path = "operator/tls.rs"]
 mod tls;
+#[path = "operator/upgrade.rs"]
+mod upgrade;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
     doc = "A tenant of the shared agent API: a Postgres schema and role, a signing keyring, and an entry in the registry.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every ready replica serves the tenant"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
+    printcolumn(name = "Tables", type_ = "integer", json_path = ".status.database.schemaVersion", description = "Version of the tenant's tables"),
     printcolumn(name = "Tenant-Id", type_ = "string", json_path = ".status.tenantId", description = "The id in URLs and tokens"),
     printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schema", description = "Schema in the database", priority = 1),
     printcolumn(name = "Kid", type_ = "string", json_path = ".status.keys.currentKid", description = "Id of the key that signs", priority = 1),

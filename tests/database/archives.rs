@@ -132,7 +132,8 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     let archive = facts.archive_of(&row.uid).unwrap();
     let mark = Some(render_mark(instance.id, row.incarnation));
     assert_eq!((&archive.schema_mark, &archive.role_mark), (&mark, &mark));
-    assert_eq!((archive.cell, archive.schema_version, archive.ring_version), (row.cell, 1, 1));
+    assert_eq!((archive.cell, archive.schema_version, archive.ring_version), (row.cell, TENANT_VERSION, 1));
+    assert_eq!(archive.schema_checksums, row.schema_checksums);
     assert_eq!(database.observe_tenant(&id, Look::Serving).await.unwrap().archives, []);
 
     let third = object("acme");

@@ -1,19 +1,50 @@
 //! A badly set-up database: each fault is named, with what mends it, and mended by it.
 
-use super::setup::{CLUSTER, Instance, OPERATOR_PASSWORD, bare, bootstrapped, in_use, on_both};
+use super::setup::{CLUSTER, Instance, OPERATOR_PASSWORD, bare, bootstrapped, in_use, on_both, tenant_id};
 use agent_tenancy::{
     domain::{
         class::ErrorClass,
         ident::DatabaseId,
-        migrations::{bootstrap_login, render_bootstrap},
+        migrations::{CONTROL, bootstrap_login, render_bootstrap},
     },
     effects::postgres::PgErrorKind,
-    plan::instance::{InstancePlan, plan_instance},
+    plan::{
+        applied::Applied,
+        instance::{InstancePlan, plan_instance},
+    },
 };
 use devkit::PgVersion;
 use uuid::Uuid;
 
-on_both!(each_fault_is_named, nobody_prepared_it, bootstrap_twice, changed_database, versions);
+on_both!(each_fault_is_named, nobody_prepared_it, bootstrap_twice, changed_database, versions, an_older_control_schema);
+
+/// What the first version of the program left is brought up to date, and its tenants with it.
+async fn an_older_control_schema(version: PgVersion) {
+    let instance = bootstrapped(version).await;
+    let first = &CONTROL[0];
+    instance
+        .as_admin(&format!(
+            "SET ROLE \"{p}_base\"; SET search_path = pg_catalog; CREATE SCHEMA agent_tenancy; {sql} \
+             INSERT INTO agent_tenancy.migrations (version, checksum) VALUES (1, '{sum}'); \
+             INSERT INTO agent_tenancy.cells VALUES (1, '{p}_own_1', '{p}_acc_1', 'a', 'b'); \
+             INSERT INTO agent_tenancy.tenants (tenant_id, incarnation, uid, namespace, name, cluster_id, epoch, cell, \
+                schema_name, role_name, schema_version, ring_version, ring_digest, state) \
+             VALUES ('acme', gen_random_uuid(), 'u', 'team', 'acme', '{CLUSTER}', 1, 1, '{p}_acme', '{p}_acme', 1, 1, \
+                'd', 'active');",
+            p = instance.prefix,
+            sql = first.sql,
+            sum = first.checksum(),
+        ))
+        .await;
+    assert_eq!(plan(&instance, None).await, InstancePlan::MigrateControlSchema);
+    for _ in 0..2 {
+        instance.database.perform_migrate_control().await.unwrap();
+        let plan = plan(&instance, None).await;
+        assert!(matches!(plan, InstancePlan::Fit { .. }), "{plan:?}");
+    }
+    let row = instance.row(&tenant_id("acme")).await;
+    assert_eq!((row.schema_version, row.schema_checksums, row.own), (1, vec![], Applied::default()));
+}
 
 async fn plan(instance: &Instance, expected: Option<DatabaseId>) -> InstancePlan {
     let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
@@ -91,9 +122,9 @@ async fn each_fault_is_named(version: PgVersion) {
             "belongs to postgres",
         ),
         (
-            "UPDATE agent_tenancy.migrations SET checksum = 'x'".into(),
+            "UPDATE agent_tenancy.migrations SET checksum = 'x' WHERE version = 1".into(),
             format!(
-                "UPDATE agent_tenancy.migrations SET checksum = '{}'",
+                "UPDATE agent_tenancy.migrations SET checksum = '{}' WHERE version = 1",
                 agent_tenancy::domain::migrations::CONTROL[0].checksum()
             ),
             "is not this program's",

@@ -115,6 +115,9 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     assert_eq!(entry.default_agent, desired.default_agent);
     assert_eq!(entry.mutable, desired.mutable);
     assert_eq!((&entry.database.schema, &entry.database.role), (&row.schema, &row.role));
+    assert_eq!(entry.database.schema_version, row.schema_version);
+    let own = state.own.as_ref().map_or(row.own.version, |own| own.version());
+    assert!(!state.rolling || row.schema_version >= state.schema_version && row.own.version == own, "{row:?}");
     assert_eq!(entry.database.statement_timeout_seconds, desired.statement_timeout_seconds);
     let names: Vec<_> = desired.agents.keys().collect();
     assert_eq!(entry.agents.keys().collect::<Vec<_>>(), names);
@@ -294,7 +297,8 @@ pub fn picture(state: &State) -> String {
     }
     line(format!("Secrets {:?}", state.secrets.keys()));
     for (id, row) in &state.database.rows {
-        line(format!("row {id} {:?} {} {}", row.state, row.cell, row.schema));
+        let had = (row.schema_version, row.own.version);
+        line(format!("row {id} {:?} {} {} {had:?}", row.state, row.cell, row.schema));
     }
     let archives: Vec<_> = state.database.archives.values().map(|a| (&a.tenant_id, a.archive.cell)).collect();
     line(format!("archives {archives:?}"));

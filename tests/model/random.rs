@@ -8,12 +8,16 @@ use super::{
     oracle::assert_converged,
     run::{assert_rest, round, settle},
     scenarios::{base, id},
+    scenarios_migrations::own_files,
     state::Key,
     user::{agent_spec, key, tenant_spec},
 };
-use agent_tenancy::api::{
-    DeletionPolicy::{Archive, Delete, Retain},
-    SigningAlgorithm, TenantAdoption,
+use agent_tenancy::{
+    api::{
+        DeletionPolicy::{Archive, Delete, Retain},
+        SigningAlgorithm, TenantAdoption,
+    },
+    domain::migrations::{TENANT_VERSION, Track},
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,7 +70,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         1 => proptest::option::weighted(0.8, 0u8..3).prop_map(Action::Credential),
         3 => (0u8..5).prop_map(Action::Database),
         3 => (0usize..3, 0u8..7).prop_map(|(slot, what)| Action::Replica { slot, what }),
-        4 => (slot.clone(), 0u8..24).prop_map(|(slot, what)| Action::Hand { slot, what }),
+        4 => (slot.clone(), 0u8..29).prop_map(|(slot, what)| Action::Hand { slot, what }),
         3 => prop_oneof![1i64..5, Just(61), Just(400), Just(90_000)].prop_map(Action::Advance),
         4 => Just(Action::Acknowledge),
         1 => (slot.clone(), 0i64..3).prop_map(|(slot, open)| Action::Transactions { slot, open }),
@@ -207,6 +211,20 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
         12 => state.ask_revocation(&key),
         13 => state.vanish_tenant(&key),
         14 => state.vanish_agent(&agent_key(slot)),
+        24 => state.schema_version = if state.schema_version == 1 { TENANT_VERSION } else { 1 },
+        25 => {
+            let next = state.own.as_ref().map_or(1, |own| own.version() + 1).min(3);
+            state.own = own_files(usize::try_from(next).unwrap(), 0);
+        }
+        26 => {
+            let (track, version) = if slot % 2 == 0 { (Track::Base, 2) } else { (Track::Own, 1) };
+            state.database.unfit.insert((role, track, version));
+        }
+        27 => {
+            let value = format!("request-{}", state.id());
+            state.ask_migration(&key, &value);
+        }
+        28 => state.rolling = !state.rolling,
         15..=22 => state.meddle(&role, Meddling::ALL[usize::from(what) - 15]),
         _ => {
             state.registry.remove("cell-main-1");
@@ -229,6 +247,13 @@ fn heal(operator: &Operator) {
     }
     if state.replicas.is_empty() {
         state.join();
+    }
+    (state.schema_version, state.rolling) = (TENANT_VERSION, true);
+    state.database.unfit.clear();
+    let keys: Vec<Key> = state.tenants.keys().cloned().collect();
+    for key in keys {
+        let value = format!("request-{}", state.id());
+        state.ask_migration(&key, &value);
     }
     state.take_superuser_away();
     state.delete_hopeless_keys();

@@ -3,7 +3,7 @@
 use super::{
     operator::Operator,
     run::{round, settle},
-    scenarios_agents, scenarios_drift, scenarios_keys, scenarios_suspend,
+    scenarios_agents, scenarios_drift, scenarios_keys, scenarios_migrations, scenarios_suspend,
     state::{Key, State},
     user::{agent_spec, key, tenant_spec},
 };
@@ -308,6 +308,11 @@ fn stories() -> Vec<Scenario> {
         Scenario::new("keys edited, lost and put back by hand", scenarios_keys::keys_by_hand),
         Scenario::new("edited by hand", hand_edits),
         Scenario::new("role, schema and tables changed by hand", scenarios_drift::meddled),
+        Scenario::new("tables brought to a new version", scenarios_migrations::upgraded),
+        Scenario::new("a migration fails, and is asked for again", scenarios_migrations::failed),
+        Scenario::new("migrations changed, and tables too new", scenarios_migrations::changed_and_newer),
+        Scenario { one_end: false, ..Scenario::new("old data taken over", scenarios_migrations::adopted) },
+        Scenario::new("upgraded out of service, and deleted", scenarios_migrations::suspended_and_deleted),
         Scenario::new("lost and given up", scenarios_drift::given_up),
         Scenario::new("lost, given up and deleted", scenarios_drift::given_up_and_deleted),
         Scenario::new("finalizer taken off, deleted: kept, and nothing served", |op| {

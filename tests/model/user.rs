@@ -11,6 +11,7 @@ use agent_tenancy::{
         entry::Entry,
         ident::{TenantId, Uid},
         keys::KeyBytes,
+        migrations::tenant_checksums,
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -251,6 +252,18 @@ impl State {
         entry.auth.issuer = "somebody-else".to_owned();
         entry.database.statement_timeout_seconds += 1;
         self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, Some(Entry::Tenant(entry)))));
+    }
+
+    /// Asks to try a migration again that failed.
+    pub fn ask_migration(&mut self, tenant: &Key, value: &str) {
+        self.annotate(tenant, names::RETRY_MIGRATION_ANNOTATION, value.to_owned());
+    }
+
+    /// As if another operator had been here, with other files.
+    pub fn set_schema_version(&mut self, id: &TenantId, version: i32) {
+        if let Some(row) = self.database.rows.get_mut(id) {
+            (row.schema_version, row.schema_checksums) = (version, tenant_checksums(version));
+        }
     }
 
     pub fn tenant_id(&self, key: &Key) -> Option<TenantId> {

@@ -109,6 +109,7 @@ app.kubernetes.io/component: {{ .component }}
     "namespace" .Release.Namespace
     "podSelector" (include "agent-tenancy.podSelector" .))
   "database" $database
+  "migrations" $v.migrations
   "concurrency" $v.operator.concurrency
   "resyncSeconds" $v.operator.resyncSeconds
   "ackTimeoutSeconds" $v.operator.ackTimeoutSeconds
