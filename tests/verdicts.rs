@@ -6,6 +6,7 @@ mod verdicts {
     mod agents;
     mod deletions;
     mod everything;
+    mod migrations;
     mod readers;
     mod stage;
     mod suspensions;

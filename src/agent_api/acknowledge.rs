@@ -49,6 +49,8 @@ pub struct Acknowledger {
     process: ProcessId,
     pod: Option<Pod>,
     settings: AcknowledgementSettings,
+    /// Connections that this replica may open.
+    connection_budget: usize,
     clock: Clock,
 }
 
@@ -60,11 +62,12 @@ impl Acknowledger {
         process: ProcessId,
         pod: Option<Pod>,
         settings: AcknowledgementSettings,
+        connection_budget: usize,
         clock: Clock,
     ) -> Self {
         let last = pod.as_ref().map_or_else(|| process.to_string(), |p| p.name.clone());
         let name = format!("{}-{last}", settings.name_prefix);
-        Self { leases: Api::namespaced(client, namespace), name, process, pod, settings, clock }
+        Self { leases: Api::namespaced(client, namespace), name, process, pod, settings, connection_budget, clock }
     }
 
     /// Name of the Lease.
@@ -170,6 +173,7 @@ impl Acknowledger {
             format: FORMAT,
             quarantined: progress.quarantined.as_ref().clone(),
             schema_version: Some(TENANT_VERSION),
+            connection_budget: u32::try_from(self.connection_budget).ok(),
             quarantine_overflow: progress.overflow,
         };
         let json = serde_json::to_string(&acknowledgement).unwrap_or_default();

@@ -112,8 +112,9 @@ pub async fn run(
         let namespace = namespace.or(surroundings.namespace).ok_or(ServeError::NoNamespace)?;
         let process = ProcessId(Uuid::new_v4());
         let own = settings.acknowledgement.clone();
+        let (budget, pod) = (settings.database.connection_budget, surroundings.pod);
         let acknowledger =
-            Arc::new(Acknowledger::new(client.clone(), &namespace, process, surroundings.pod, own, clock.clone()));
+            Arc::new(Acknowledger::new(client.clone(), &namespace, process, pod, own, budget, clock.clone()));
         // Before the first list, so that nobody takes this replica for one that has seen everything.
         tokio::select! {
             () = acknowledger.announce() => {}

@@ -27,6 +27,9 @@ impl Reason {
             | Self::Ready
             | Self::KeysRotated
             | Self::Adopted
+            | Self::Available
+            | Self::UpToDate
+            | Self::Enough
             | Self::ArchiveDropped
             | Self::DataDeleted => advice("", ""),
             Self::InvalidSpec => advice(
@@ -138,6 +141,15 @@ impl Reason {
                 "look at the replica that the message names: it may act on an old state until it ends",
             ),
             Self::DriftRepaired => advice("made it right", "find out who changes it by hand"),
+            Self::Upgrading => advice("works on it, a few tenants at a time", "wait"),
+            Self::UpgradeHalted => advice(
+                "begins with nobody further; whoever has the new tables keeps them",
+                "`kubectl tenant migrations` names the tenants and why; mend that, and ask for each again",
+            ),
+            Self::NearLimit => advice(
+                "goes on; looks again every five minutes",
+                "raise the limit that the message names, before it is met",
+            ),
             Self::MigrationFailed => advice(
                 "goes on serving the tenant with the tables that it has; halts the upgrade of the fleet when more than \
                  `migrations.maxFailures` fail",

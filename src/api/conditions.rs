@@ -55,7 +55,7 @@ macro_rules! closed_words {
 }
 
 closed_words! {
-    /// Types of the conditions on a Tenant or an AgentConfig.
+    /// Types of the conditions on a Tenant, an AgentConfig or a DatabaseInstance.
     ConditionType {
         /// The spec was read, is valid, and what it refers to exists.
         Accepted,
@@ -79,6 +79,12 @@ closed_words! {
         Paused,
         /// Present while a deletion waits for something outside the object.
         DeletionBlocked,
+        /// On a DatabaseInstance: the database answers, is the right one, and is fit for use.
+        Available,
+        /// On a DatabaseInstance: every tenant has had every migration.
+        TablesCurrent,
+        /// On a DatabaseInstance: the server's limits are far enough away.
+        Headroom,
     }
 }
 
@@ -177,6 +183,18 @@ closed_words! {
         MigrationChanged,
         /// The tenant's tables are newer than this operator, or than your own migrations; nothing of them is changed.
         SchemaNewer,
+        /// The database is in use; the message says what is to be known of it.
+        Available,
+        /// Every tenant has had every migration.
+        UpToDate,
+        /// The tenants' tables are being brought to a new version.
+        Upgrading,
+        /// The upgrade of the tenants' tables is halted, because a tenant got no further.
+        UpgradeHalted,
+        /// The server's limits are far enough away.
+        Enough,
+        /// A limit of the database server is near; the message says which, and what to do.
+        NearLimit,
         /// A person gave up what was lost, by annotation: the tenant begins with nothing.
         LossAccepted,
         /// The registry entry was deleted or edited by hand, and can't be written again before the spec is valid; replicas keep serving what they loaded.

@@ -1,14 +1,18 @@
 //! The custom resource definitions, generated from the types, and the few schema parts that derive can't express.
 
-use super::{AgentConfig, Tenant, names::RESERVED_TENANT_IDS};
+use super::{AgentConfig, DatabaseInstance, Tenant, names::RESERVED_TENANT_IDS};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, core::Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-/// Both definitions, as they are committed in `crds/`: file name and definition.
+/// All definitions, as they are committed in `crds/`: file name and definition.
 pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
-    vec![("agentconfigs.yaml", finish(AgentConfig::crd())), ("tenants.yaml", finish(Tenant::crd()))]
+    vec![
+        ("agentconfigs.yaml", finish(AgentConfig::crd())),
+        ("databaseinstances.yaml", finish(DatabaseInstance::crd())),
+        ("tenants.yaml", finish(Tenant::crd())),
+    ]
 }
 
 /// What stands at the top of every generated file.
@@ -137,6 +141,11 @@ pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
 /// Schema of a point in time.
 pub fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}
+
+/// Schema of `status.migrations.stage`.
+pub fn stage_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 16, "enum": ["Done", "Canaries", "Holding", "Rolling", "Halted"] })
 }
 
 /// Schema of a signing algorithm.

@@ -6,6 +6,7 @@ mod advice;
 mod agent_config;
 mod conditions;
 pub mod crd;
+mod database_instance;
 pub mod names;
 mod notice;
 mod tenant;
@@ -17,6 +18,7 @@ pub use agent_config::{
     ProviderType, SecretKeyRef, SystemPrompt,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason};
+pub use database_instance::{DatabaseInstance, DatabaseInstanceSpec, DatabaseInstanceStatus, MigrationsStatus};
 pub use notice::{Notice, NoticeKind};
 pub use tenant::{
     AgentConfigRef, AgentOverrides, DeletionPolicy, MutableSetting, SigningAlgorithm, Tenant, TenantAdoption,

@@ -24,6 +24,9 @@ pub struct Acknowledgement {
     /// Newest version of tenants' tables that it serves; one that does not say is from before there was a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i32>,
+    /// Most connections that it opens to databases; one that does not say is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_budget: Option<u32>,
     /// Tenants it does not serve as written, with the reason; the rest of the registry is served.
     #[serde(default)]
     pub quarantined: BTreeMap<Incarnation, String>,

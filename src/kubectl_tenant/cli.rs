@@ -5,6 +5,7 @@ use super::{
     cluster::{ClusterArgs, observe_cluster},
     data::{EraseArgs, ExportArgs, erase, export},
     error::PluginError,
+    migrations::migrations,
     observe::{observe_existing, observe_facts, observe_ring},
     plan::{PlanArgs, plan},
     report::project_report,
@@ -86,6 +87,8 @@ enum Verb {
         #[arg(long, default_value = "90s", value_parser = parse_duration)]
         timeout: Duration,
     },
+    /// Show how far the tenants' tables are with the newest version, and who gets no further
+    Migrations,
     /// Take out a Tenant's data as JSON Lines, over the agent API (needs to read the Tenant's Secret)
     Export {
         /// Name of the Tenant
@@ -193,6 +196,7 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
         }
         Verb::Suspend { name, timeout } => told(suspend(&cluster, &name, true, timeout).await),
         Verb::Resume { name, timeout } => told(suspend(&cluster, &name, false, timeout).await),
+        Verb::Migrations => migrations(&cluster).await,
         Verb::Export { name, export: args } => export(&cluster, &name, &args).await,
         Verb::Erase { name, erase: args } => erase(&cluster, &name, &args).await,
         Verb::Plan(args) => {

@@ -12,6 +12,7 @@
 //! | `rotate` | rotating and revoking keys: an annotation, and waiting for what it asks |
 //! | `plan`, `plan_text` | what would be done for a Tenant: which ones, and the answer as text |
 //! | `door` | the way to the operator, and the token that opens it |
+//! | `migrations` | how far the tenants' tables are, and who gets no further |
 //! | `suspend` | taking a tenant out of service and bringing it back |
 //! | `token` | a short-lived token from the tenant's own key |
 //! | `verdict` | what `wait` makes of one state of a Tenant |
@@ -24,6 +25,7 @@ mod cluster;
 mod data;
 mod door;
 mod error;
+mod migrations;
 mod observe;
 mod plan;
 mod plan_text;

@@ -133,7 +133,10 @@ fn is_unhappy(condition: &Condition) -> bool {
             | ConditionType::Published
             | ConditionType::Served
             | ConditionType::Ready
-            | ConditionType::Suspended,
+            | ConditionType::Suspended
+            | ConditionType::Available
+            | ConditionType::TablesCurrent
+            | ConditionType::Headroom,
         )
         | None => "True",
     };

@@ -11,6 +11,7 @@ pub mod delete;
 mod drain;
 pub mod drift;
 mod entry;
+pub mod headroom;
 mod home;
 pub mod installation;
 pub mod instance;

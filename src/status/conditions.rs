@@ -224,6 +224,9 @@ pub(super) fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> 
             (ConditionType::Ready, Status::False) | (ConditionType::DeletionBlocked, Status::True) => {
                 NoticeKind::Warning
             }
+            (ConditionType::Available | ConditionType::TablesCurrent | ConditionType::Headroom, Status::False) => {
+                NoticeKind::Warning
+            }
             // `Ready` tells of the spec first, and of this nothing.
             (ConditionType::Published, Status::False) if now.reason == Reason::EntryChanged => NoticeKind::Warning,
             _ => continue,

@@ -5,6 +5,7 @@
 mod agent;
 mod conditions;
 mod facts;
+mod instance;
 mod keys;
 mod paused;
 mod tenant;
@@ -12,6 +13,7 @@ mod tenant;
 pub use agent::{AgentFacts, project_agent};
 pub use conditions::find;
 pub use facts::TenantFacts;
+pub use instance::{FleetView, InstanceState, InstanceView, project_instance};
 pub use paused::project_paused;
 pub use tenant::{project_deeds, project_tenant};
 

@@ -19,9 +19,13 @@ fn crds_equal_what_the_types_generate() {
 
 #[test]
 fn names_scope_and_status_are_as_documented() {
-    for (crd, (kind, plural, short)) in
-        crds().iter().zip([("AgentConfig", "agentconfigs", "agc"), ("Tenant", "tenants", "atn")])
-    {
+    let documented = [
+        ("AgentConfig", "agentconfigs", "agc", "Ready"),
+        ("DatabaseInstance", "databaseinstances", "adb", "Available"),
+        ("Tenant", "tenants", "atn", "Ready"),
+    ];
+    assert_eq!(crds().len(), documented.len());
+    for (crd, (kind, plural, short, first)) in crds().iter().zip(documented) {
         let spec = &crd["spec"];
         assert_eq!(spec["group"], agent_tenancy::api::names::GROUP);
         assert_eq!(spec["names"]["kind"], kind);
@@ -36,7 +40,7 @@ fn names_scope_and_status_are_as_documented() {
         assert_eq!(status["default"], serde_json::json!({ "observedGeneration": -1 }));
         assert!(status.get("required").is_none(), "every field of {kind}.status is optional");
         let columns = version["additionalPrinterColumns"].as_array().unwrap();
-        assert_eq!(columns.first().unwrap()["name"], "Ready");
+        assert_eq!(columns.first().unwrap()["name"], first);
         assert_eq!(columns.last().unwrap()["name"], "Age");
     }
 }

@@ -292,6 +292,7 @@ impl State {
                 version,
                 format: 1,
                 schema_version: Some(TENANT_VERSION),
+                connection_budget: None,
                 quarantined: r.quarantined.clone(),
                 quarantine_overflow: false,
             }),

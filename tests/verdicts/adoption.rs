@@ -101,7 +101,7 @@ fn a_tenant_that_is_to_take_data_over() {
             "newer than this operator",
             |o| {
                 archived(o);
-                facts_of(o).archives[0].schema_version = 2
+                facts_of(o).archives[0].schema_version = 99
             },
             "",
             (Part::Accepted, CONFLICT, Reason::AdoptionRefused),
@@ -213,5 +213,5 @@ fn a_refused_adoption_is_stalled() {
     let reason = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
     assert_eq!(reason(Part::Ready), Some(("False", "AdoptionRefused")));
     assert_eq!(reason(Part::Stalled), Some(("True", "AdoptionRefused")));
-    assert!(status.database.is_none() && installation().schema_version == 1);
+    assert!(status.database.is_none());
 }

@@ -197,6 +197,7 @@ pub fn replica(name: &str, version: u64) -> Replica {
             version: Version(version),
             format: 1,
             schema_version: Some(TENANT_VERSION),
+            connection_budget: None,
             quarantined: BTreeMap::new(),
             quarantine_overflow: false,
         }),

@@ -10,6 +10,7 @@
 //! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
 //! | `loss` | making way for a tenant that begins anew after a loss |
 //! | `fleet` | how far all tenants have come with the migrations, in one round trip |
+//! | `headroom` | how far the server's limits are |
 //! | `migrate`, `own` | one file of migrations for one tenant: the program's, and the platform team's own |
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
@@ -25,6 +26,7 @@ mod close;
 mod drift;
 mod error;
 mod fleet;
+mod headroom;
 mod instance;
 mod ledger;
 mod looks;

@@ -1,0 +1,34 @@
+//! What the server allows, and what of it is taken: one round trip, every few minutes.
+
+use super::{Database, PgError, instance::parse_one};
+use crate::plan::headroom::HeadroomFacts;
+
+/// `reserved_connections` is there from 16 on. Of other roles' sessions everybody sees that they are there.
+const LIMITS: &str = "
+SELECT json_build_object(
+    'max_connections', current_setting('max_connections')::int,
+    'reserved_connections', current_setting('superuser_reserved_connections')::int
+        + coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::int,
+    'connections', (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend'),
+    'lock_slots', current_setting('max_locks_per_transaction')::bigint
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int),
+    'tables', (SELECT count(*) FROM pg_class k WHERE k.relkind IN ('r', 'p'))
+)::text;";
+
+impl Database {
+    /// Asks the server for its limits.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn observe_headroom(&self) -> Result<HeadroomFacts, PgError> {
+        const STEP: &str = "looking at the server's limits";
+        let rows = self
+            .read(STEP, |script| {
+                script.as_base()?;
+                script.add(LIMITS);
+                Ok(())
+            })
+            .await?;
+        parse_one(STEP, &rows)
+    }
+}

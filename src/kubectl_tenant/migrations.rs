@@ -1,0 +1,134 @@
+//! How far the tenants' tables are: the operator's databases, and the Tenants that get no further.
+
+use super::{cluster::Cluster, error::PluginError};
+use crate::api::{ConditionType, DatabaseInstance, Reason, Tenant};
+use kube::{Api, ResourceExt, api::ListParams};
+
+/// The reasons for which a tenant gets no further.
+const STUCK: [Reason; 3] = [Reason::MigrationFailed, Reason::MigrationChanged, Reason::SchemaNewer];
+
+/// Tenants that are named in one line.
+const TOLD: usize = 10;
+
+/// Reads databases and Tenants, and says how far they are. A right that is missing leaves its part out, and is named.
+///
+/// # Errors
+/// When the Tenants can't be read.
+pub async fn migrations(cluster: &Cluster) -> Result<String, PluginError> {
+    let client = &cluster.client;
+    let params = ListParams::default();
+    let instances = Api::<DatabaseInstance>::all(client.clone()).list(&params).await;
+    let instances = instances
+        .map(|list| list.items)
+        .map_err(|e| PluginError::of_kube(&e, "list the DatabaseInstances in every namespace"));
+    let (tenants, place): (Api<Tenant>, _) = match &cluster.namespace {
+        Some(namespace) => (Api::namespaced(client.clone(), namespace), format!("in namespace '{namespace}'")),
+        None => (Api::all(client.clone()), "in every namespace".to_owned()),
+    };
+    let what = format!("list the Tenants {place}");
+    let tenants = tenants.list(&params).await.map_err(|e| PluginError::of_kube(&e, &what))?.items;
+    Ok(render_migrations(&instances, &tenants))
+}
+
+fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, tenants: &[Tenant]) -> String {
+    let mut text = String::new();
+    match instances {
+        Ok(all) if all.is_empty() => text.push_str("no operator has told of its databases yet\n"),
+        Ok(all) => all.iter().for_each(|instance| text.push_str(&render_instance(instance))),
+        Err(error) => text.push_str(&format!("{error}\n")),
+    }
+    let newest = |tenant: &Tenant| {
+        let database = tenant.status.as_ref()?.database.as_ref()?;
+        let instances = instances.as_ref().ok()?;
+        let instance = instances.iter().find(|i| i.name_any() == database.instance)?;
+        Some(instance.status.as_ref()?.migrations.as_ref()?.version)
+    };
+    let mut behind = Vec::new();
+    for tenant in tenants {
+        let name = format!("{}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any());
+        let Some(status) = &tenant.status else { continue };
+        let version = status.database.as_ref().map(|d| d.schema_version);
+        let ready = status.conditions.iter().find(|c| c.type_ == ConditionType::DatabaseReady.as_str());
+        let stuck = ready.filter(|condition| STUCK.iter().any(|reason| reason.as_str() == condition.reason));
+        match (stuck, version) {
+            (Some(condition), _) => {
+                let version = version.map(|v| format!(", tables {v}")).unwrap_or_default();
+                text.push_str(&format!("{name}{version}: {}: {}\n", condition.reason, condition.message));
+            }
+            (None, Some(version)) if newest(tenant).is_some_and(|newest| version < newest) => behind.push(name),
+            (None, _) => {}
+        }
+    }
+    if !behind.is_empty() {
+        let rest = behind.len().saturating_sub(TOLD);
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        behind.truncate(TOLD);
+        text.push_str(&format!("not their turn yet: {}{more}\n", behind.join(", ")));
+    }
+    text
+}
+
+fn render_instance(instance: &DatabaseInstance) -> String {
+    let name = instance.name_any();
+    let Some((status, migrations)) =
+        instance.status.as_ref().and_then(|status| Some((status, status.migrations.as_ref()?)))
+    else {
+        return format!("database {name}: not looked at yet\n");
+    };
+    let own = match migrations.own_version {
+        0 => String::new(),
+        own => format!(" and {own} of your own"),
+    };
+    let tenants = status.tenants.unwrap_or_default();
+    format!(
+        "database {name}: tables {}{own}: {}; {} of {tenants} tenants up to date, {} behind, {} of them blocked\n",
+        migrations.version,
+        migrations.stage,
+        tenants - migrations.behind,
+        migrations.behind,
+        migrations.blocked
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn tenant(name: &str, version: i32, reason: &str) -> Tenant {
+        serde_json::from_value(json!({
+            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant",
+            "metadata": { "namespace": "team", "name": name },
+            "spec": { "agents": [{ "name": "main", "configRef": { "name": "support" } }] },
+            "status": {
+                "database": { "instance": "main", "databaseId": "", "incarnation": "", "schema": "", "role": "",
+                    "schemaVersion": version },
+                "conditions": [{ "type": "DatabaseReady", "status": "False", "reason": reason, "message": "as it is",
+                    "lastTransitionTime": "2030-01-01T00:00:00Z" }],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_gets_no_further_is_named_with_the_reason() {
+        let instance: DatabaseInstance = serde_json::from_value(json!({
+            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "DatabaseInstance", "metadata": { "name": "main" },
+            "spec": {},
+            "status": { "tenants": 3, "migrations":
+                { "version": 2, "ownVersion": 1, "stage": "Halted", "behind": 2, "blocked": 1 } },
+        }))
+        .unwrap();
+        let tenants = [tenant("a", 2, "Provisioned"), tenant("b", 1, "MigrationFailed"), tenant("c", 1, "Provisioned")];
+        assert_eq!(
+            render_migrations(&Ok(vec![instance]), &tenants),
+            "database main: tables 2 and 1 of your own: Halted; 1 of 3 tenants up to date, 2 behind, 1 of them blocked\n\
+             team/b, tables 1: MigrationFailed: as it is\nnot their turn yet: team/c\n"
+        );
+        let denied = Err(PluginError::new(crate::domain::class::ErrorClass::Denied, "you may not list them"));
+        assert_eq!(
+            render_migrations(&denied, &tenants),
+            "you may not list them\nteam/b, tables 1: MigrationFailed: as it is\n"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Status of a DatabaseInstance.
+
+use super::conditions::{Wanted, condition, notices};
+use crate::{
+    api::{ConditionStatus as Status, ConditionType as Part, DatabaseInstanceStatus, MigrationsStatus, Notice, Reason},
+    domain::{class::ErrorClass, ident::DatabaseId},
+    plan::{
+        headroom::Pressure,
+        observed::Unseen,
+        rollout::{FleetFacts, Stage},
+    },
+};
+use jiff::Timestamp;
+
+/// The way to the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Usable; with what is to be said of it all the same.
+    Open(DatabaseId, Vec<String>),
+    /// Not usable now.
+    Closed(Unseen),
+    /// Another database answered.
+    Changed(String),
+}
+
+/// How far the tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetView {
+    /// What the ledger says.
+    pub facts: FleetFacts,
+    /// Where the upgrade is.
+    pub stage: Stage,
+    /// Version of the program's tables that tenants get.
+    pub target: i32,
+    /// How many of the platform team's own there are.
+    pub own: i32,
+}
+
+/// What one look at an instance saw; what it did not see is said as it was.
+#[derive(Clone, Debug)]
+pub struct InstanceView {
+    /// The way to it.
+    pub state: InstanceState,
+    /// `server_version_num`.
+    pub server_version: Option<i32>,
+    /// How far the tables are.
+    pub fleet: Option<FleetView>,
+    /// Limits that are near.
+    pub pressure: Option<Vec<Pressure>>,
+    /// Generation of the object.
+    pub generation: i64,
+}
+
+/// Computes the status of an instance, and what there is to tell.
+pub fn project_instance(
+    view: &InstanceView,
+    previous: &DatabaseInstanceStatus,
+    now: Timestamp,
+) -> (DatabaseInstanceStatus, Vec<Notice>) {
+    let wanted: Vec<Wanted> = [
+        Some(project_available(&view.state)),
+        view.fleet.as_ref().map(project_tables),
+        view.pressure.as_deref().map(project_headroom),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let notices = notices(&wanted, &previous.conditions);
+    let kept = previous.conditions.iter().filter(|old| !wanted.iter().any(|w| w.is(old))).cloned().collect::<Vec<_>>();
+    let mut conditions: Vec<_> =
+        wanted.into_iter().map(|w| condition(w, &previous.conditions, view.generation, now)).collect();
+    conditions.extend(kept);
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let database_id = match &view.state {
+        InstanceState::Open(id, _) => Some(id.to_string()),
+        InstanceState::Closed(_) | InstanceState::Changed(_) => previous.database_id.clone(),
+    };
+    let status = DatabaseInstanceStatus {
+        observed_generation: Some(view.generation),
+        database_id,
+        server_version: view.server_version.map(render_version).or_else(|| previous.server_version.clone()),
+        tenants: view.fleet.as_ref().map(|fleet| number(fleet.facts.tenants)).or(previous.tenants),
+        migrations: view.fleet.as_ref().map(project_migrations).or_else(|| previous.migrations.clone()),
+        conditions,
+    };
+    (status, notices)
+}
+
+fn project_migrations(fleet: &FleetView) -> MigrationsStatus {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    MigrationsStatus {
+        version: fleet.target,
+        own_version: fleet.own,
+        stage: fleet.stage.as_str().to_owned(),
+        behind: number(fleet.facts.behind),
+        blocked: number(fleet.facts.blocked),
+    }
+}
+
+fn project_available(state: &InstanceState) -> Wanted {
+    let (status, reason, message) = match state {
+        InstanceState::Open(_, warnings) if warnings.is_empty() => {
+            (Status::True, Reason::Available, "the database is in use".to_owned())
+        }
+        InstanceState::Open(_, warnings) => (Status::True, Reason::Available, warnings.join("; ")),
+        InstanceState::Closed(unseen) => {
+            let reason = match unseen.class {
+                ErrorClass::Denied => Reason::PermissionDenied,
+                ErrorClass::Bug => Reason::InternalError,
+                ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
+                    Reason::DatabaseUnavailable
+                }
+            };
+            (Status::False, reason, unseen.note.clone())
+        }
+        InstanceState::Changed(note) => (Status::False, Reason::DatabaseChanged, note.clone()),
+    };
+    Wanted { type_: Part::Available, status, reason, message, terminal: false }
+}
+
+fn project_tables(fleet: &FleetView) -> Wanted {
+    let FleetFacts { tenants, behind, blocked, .. } = &fleet.facts;
+    let left = format!("{behind} of {tenants} tenants have not had every migration");
+    let (status, reason, message) = match fleet.stage {
+        Stage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
+        Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the first ones are under way")),
+        Stage::Holding => {
+            (Status::False, Reason::Upgrading, format!("{left}; the first ones are done, and are watched"))
+        }
+        Stage::Rolling => (Status::False, Reason::Upgrading, left),
+        Stage::Halted => {
+            let message = format!(
+                "{left}, and {blocked} of these get no further: nobody further begins until that is mended; `kubectl tenant \
+                 migrations` names them"
+            );
+            (Status::False, Reason::UpgradeHalted, message)
+        }
+    };
+    Wanted { type_: Part::TablesCurrent, status, reason, message, terminal: false }
+}
+
+fn project_headroom(pressure: &[Pressure]) -> Wanted {
+    let told = pressure.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let (status, reason, message) = match pressure.is_empty() {
+        true => (Status::True, Reason::Enough, "the server's limits are far away".to_owned()),
+        false => (Status::False, Reason::NearLimit, told),
+    };
+    Wanted { type_: Part::Headroom, status, reason, message, terminal: false }
+}
+
+/// `180006` is 18.6 (PostgreSQL manual, `server_version_num`).
+fn render_version(number: i32) -> String {
+    format!("{}.{}", number / 10_000, number % 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::headroom::ConnectionBudget;
+    use uuid::Uuid;
+
+    fn view() -> InstanceView {
+        InstanceView {
+            state: InstanceState::Open(DatabaseId(Uuid::from_u128(1)), Vec::new()),
+            server_version: Some(180_006),
+            fleet: Some(FleetView {
+                facts: FleetFacts { tenants: 9, ..FleetFacts::default() },
+                stage: Stage::Done,
+                target: 2,
+                own: 0,
+            }),
+            pressure: Some(Vec::new()),
+            generation: 1,
+        }
+    }
+
+    fn words(status: &DatabaseInstanceStatus) -> Vec<String> {
+        status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect()
+    }
+
+    #[test]
+    fn an_instance_says_how_it_stands_once() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (status, _) = project_instance(&view(), &DatabaseInstanceStatus::default(), now);
+        assert_eq!(words(&status), ["Available=True/Available", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]);
+        assert_eq!((status.server_version.as_deref(), status.tenants), (Some("18.6"), Some(9)));
+        let later = now + jiff::SignedDuration::from_secs(60);
+        assert_eq!(project_instance(&view(), &status, later), (status.clone(), Vec::new()), "nothing new");
+
+        // An outage: what was seen stays said.
+        let unseen = Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
+        let out = InstanceView {
+            state: InstanceState::Closed(unseen),
+            server_version: None,
+            fleet: None,
+            pressure: None,
+            generation: 1,
+        };
+        let (out, told) = project_instance(&out, &status, later);
+        assert_eq!(
+            words(&out),
+            ["Available=False/DatabaseUnavailable", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]
+        );
+        assert_eq!((out.tenants, &out.database_id, told.len()), (Some(9), &status.database_id, 1));
+    }
+
+    #[test]
+    fn an_upgrade_and_limits_are_told() {
+        let mut view = view();
+        let fleet = view.fleet.as_mut().unwrap();
+        (fleet.stage, fleet.facts.behind, fleet.facts.blocked) = (Stage::Halted, 4, 1);
+        view.pressure =
+            Some(vec![Pressure::Budget { budget: ConnectionBudget { operator: 8, replicas: 90 }, limit: 97 }]);
+        let (status, told) = project_instance(&view, &DatabaseInstanceStatus::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(words(&status)[1..], ["TablesCurrent=False/UpgradeHalted", "Headroom=False/NearLimit"]);
+        let migrations = status.migrations.unwrap();
+        assert_eq!((migrations.stage.as_str(), migrations.behind, migrations.blocked), ("Halted", 4, 1));
+        assert_eq!(told.len(), 2);
+    }
+}
