@@ -133,14 +133,17 @@ impl Operator {
     }
 
     pub fn installation(&self) -> Installation {
+        let state = self.state();
+        let (schema_version, own) = (state.schema_version, state.own.clone());
+        drop(state);
         Installation {
             instance: super::state::INSTANCE.to_owned(),
             prefix: NamePrefix::parse(super::state::PREFIX).unwrap(),
             cluster_id: "cluster".to_owned(),
             predecessors: Predecessors { cluster_ids: vec![super::state::FORMER.to_owned()], silence_seconds: 600 },
             epoch: Epoch(self.epoch),
-            schema_version: self.state().schema_version,
-            own: self.state().own.clone(),
+            schema_version,
+            own,
             signer_grace_seconds: 300,
             ack_timeout_seconds: super::state::ACK_TIMEOUT,
             archive_seconds: super::state::ARCHIVE_SECONDS,
