@@ -19,6 +19,7 @@ mod keys;
 pub mod ledger;
 pub mod loss;
 pub mod observed;
+pub mod place;
 pub mod progress;
 pub mod rehearsal;
 pub mod rollout;
@@ -27,6 +28,7 @@ pub mod step;
 mod suspend;
 mod takeover;
 pub mod tenant;
+pub mod unplaced;
 pub mod upkeep;
 pub mod verdict;
 

@@ -3,6 +3,7 @@
 use super::{
     applied::{Applied, MigrationFailure},
     drift::AccessFacts,
+    unplaced::Unplaced,
 };
 use crate::domain::{
     ack::Replica,
@@ -62,6 +63,8 @@ pub struct ObservedTenant {
     pub rival: Option<ObjectId>,
     /// What earlier passes left in the object's status.
     pub recorded: Recorded,
+    /// The instance that was looked at, or will be; `None` where it is not known.
+    pub instance: Option<String>,
     /// The database.
     pub database: DatabaseView,
     /// The signing Secret in the Tenant's namespace; whose it is says its label, not its content.
@@ -85,6 +88,8 @@ pub struct ObservedTenant {
 pub struct Recorded {
     /// The database in which the tenant was provisioned.
     pub database_id: Option<DatabaseId>,
+    /// The instance in which that was.
+    pub instance: Option<String>,
     /// The incarnation it had.
     pub incarnation: Option<Incarnation>,
     /// The entry whose serving was proved.
@@ -119,6 +124,8 @@ pub enum DatabaseView {
         /// The one that answered; `None` if it has no control schema at all.
         found: Option<DatabaseId>,
     },
+    /// There is no database to ask.
+    Unplaced(Unplaced),
 }
 
 /// What the database holds for one tenant, from one round trip.
