@@ -1,9 +1,8 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
-    archives,
     context::Context,
-    drift, heartbeat,
+    databases::look_after,
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
@@ -18,9 +17,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{class::ErrorClass, ident::Epoch},
+    domain::ident::Epoch,
     effects::{
-        gate::{Gate, GateState},
+        gate::Gate,
         instances::Instances,
         kubernetes::{
             cache::Cache,
@@ -381,40 +380,10 @@ async fn lead(
     (Workers { stop, tasks }, fenced_receiver)
 }
 
-/// Starts everything that goes on for one database.
-fn look_after(context: &Arc<Context>, supervisor: Supervisor, beat: Duration, resync: Duration) {
-    let (shared, gate) = (|| Arc::clone(context), supervisor.gate.clone());
-    tokio::spawn(supervisor.run());
-    tokio::spawn(heartbeat::beat(shared(), gate.clone(), beat));
-    tokio::spawn(leftovers::collect_in(shared(), gate.clone(), resync));
-    tokio::spawn(archives::sweep(shared(), gate.clone(), resync));
-    let drift_seconds = gate.database.settings().drift_seconds;
-    if drift_seconds > 0 {
-        tokio::spawn(drift::watch(shared(), gate.clone(), Duration::from_secs(drift_seconds.into())));
-    }
-    tokio::spawn(announce_database(shared(), gate));
-}
-
 fn resolve_traits(settings: &InstanceSettings) -> InstanceTraits {
     InstanceTraits {
         name: settings.name.clone(),
         prefix: settings.name_prefix.clone(),
         archive_seconds: i64::from(settings.archive_seconds),
-    }
-}
-
-/// Lets everybody who waited for a database look again when it is back, and when it is known that it is another one or
-/// refuses us: each of them has something new to tell.
-async fn announce_database(context: Arc<Context>, gate: Gate) {
-    let mut state = gate.follow();
-    loop {
-        let outage =
-            matches!(&*state.borrow_and_update(), GateState::Closed(unseen) if unseen.class == ErrorClass::Transient);
-        if !outage {
-            context.scheduler.database_answered(gate.name());
-        }
-        if state.changed().await.is_err() {
-            return;
-        }
     }
 }

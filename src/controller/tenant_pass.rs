@@ -62,7 +62,9 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let plan = match (intent, &observed) {
         (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, installation, now()),
         (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, installation, now()),
-        (Intent::Rejected(verdicts), observed) => plan_rejected(&scope.object.uid, verdicts, observed.as_ref(), installation),
+        (Intent::Rejected(verdicts), observed) => {
+            plan_rejected(&scope.object.uid, verdicts, observed.as_ref(), installation)
+        }
         (Intent::Present(_) | Intent::Absent(_), None) => Plan::nothing(Vec::new()),
     };
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;

@@ -46,7 +46,7 @@ impl LiveWorld {
     /// The same, for a change that makes something of a tenant id that may be nowhere yet.
     pub(super) fn open_to_make(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
         let open = self.open_home(scope)?;
-        if !self.instances.begin(tenant, open.name()) {
+        if !self.instances.begin(&scope.object.uid, tenant, open.name()) {
             let note = "meanwhile the tenant is to be made in another instance";
             return Err(EffectError::new(ErrorClass::Transient, note));
         }
@@ -70,7 +70,7 @@ impl LiveWorld {
             deleting: scope.claim.deleting,
             ..Seeker::default()
         };
-        let (search, candidates) = self.instances.search(tenant, seeker);
+        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, seeker);
         match search {
             Search::At(at) => self.look(at, scope, tenant).await,
             Search::Out(at) => {
@@ -125,7 +125,7 @@ impl LiveWorld {
         match resolve_holder(seeker, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
             Err(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
             Ok(Some(holder)) => {
-                self.instances.note_found(tenant, holder);
+                self.instances.note_found(&scope.object.uid, holder);
                 match first {
                     Some((at, sight)) if at == holder => sight,
                     Some(_) | None => self.look(holder, scope, tenant).await,

@@ -131,7 +131,7 @@ impl World<TenantScope> for LiveWorld {
                     None => self.open_to_make(scope, &close.tenant_id)?,
                 };
                 let done = open.changed(open.database.perform_close(close, object, open.id, &open.fence).await)?;
-                self.instances.end(&close.tenant_id, open.name());
+                self.instances.end(&object.uid, &close.tenant_id, open.name());
                 Ok(done)
             }
             TenantStep::DeleteEntry { uid, version } => match &scope.tenant_id {

@@ -21,6 +21,7 @@ pub mod loss;
 pub mod observed;
 pub mod place;
 pub mod progress;
+mod recorded;
 pub mod rehearsal;
 pub mod rollout;
 pub mod schema;
