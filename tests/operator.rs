@@ -42,6 +42,8 @@ mod deletions;
 mod drift;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/instances.rs"]
+mod instances;
 #[path = "operator/leftovers.rs"]
 mod leftovers;
 #[path = "operator/looks.rs"]

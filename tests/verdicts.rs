@@ -7,6 +7,7 @@ mod verdicts {
     mod deletions;
     mod everything;
     mod migrations;
+    mod places;
     mod readers;
     mod stage;
     mod suspensions;

@@ -75,6 +75,14 @@ impl Reason {
                 "makes nothing in this database, for new Tenants neither",
                 "point `database.*` in the operator's settings at the right database, or restore it; if it is lost for good, name it in `database.lostDatabaseId`, then annotate each Tenant as its message says",
             ),
+            Self::InstanceUnknown => advice(
+                "makes nothing and deletes nothing; goes on by itself once it is started with settings that name the instance",
+                "name the instance again in `database` or `databases` of the operator's settings; for a new Tenant, name one of those that the message lists",
+            ),
+            Self::InstanceClosed => advice(
+                "makes nothing",
+                "let an instance take new tenants (`acceptsNewTenants` in the operator's settings), or add one; or name another one in a new Tenant",
+            ),
             Self::Retained => advice(
                 "makes nothing over the kept data",
                 "take the data over with `spec.database.adopt.previousUid` (the message names the UID), or choose another \

@@ -119,6 +119,10 @@ closed_words! {
         Lost,
         /// The database is not the one this Tenant was provisioned in; nothing is made in it.
         DatabaseChanged,
+        /// The operator's settings don't name the instance that the Tenant's data is in, or that its spec names; nothing is made or deleted.
+        InstanceUnknown,
+        /// No instance takes new tenants, or the one that the spec names does not; nothing was made.
+        InstanceClosed,
         /// The database still holds an earlier tenant of this id, kept when it was deleted.
         Retained,
         /// There is nothing, or nothing fit, to take over from the Tenant that spec.database.adopt.previousUid names; nothing was made.

@@ -114,6 +114,13 @@ pub fn reserved_id_rule() -> Rule {
     .optional_old_self(true)
 }
 
+/// Rule for the whole Tenant: where its data is to be is neither added nor removed later.
+pub fn instance_stays_rule() -> Rule {
+    let has = |object: &str| format!("(has({object}.spec.database) && has({object}.spec.database.instance))");
+    Rule::new(format!("{} == {}", has("self"), has("oldSelf")))
+        .message("spec.database.instance must not be added or removed after creation")
+}
+
 /// Schema of `conditions`: a list-map by type, bounded as in `metav1.Condition`.
 pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
     validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
     validation = crd::reserved_id_rule(),
     validation = kube::core::Rule::new("has(self.spec.tenantId) == has(oldSelf.spec.tenantId)").message("spec.tenantId must not be added or removed after creation"),
+    validation = crd::instance_stays_rule(),
 )]
 #[x_kube(validation = kube::core::Rule::new("!has(self.defaultAgent) || self.agents.exists(a, a.name == self.defaultAgent)").message("defaultAgent must name one of agents"))]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +144,13 @@ pub enum MutableSetting {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantDatabase {
+    /// Which of the databases in the operator's settings holds the tenant's data. Without it, the one with the fewest
+    /// tenants of those that take new ones. Immutable: it can't be changed, added or removed later;
+    /// `status.database.instance` tells where it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$"))]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("instance must not change"))]
+    pub instance: Option<String>,
     /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them, out of the
     /// agent API's reach, and with them the tenant id; `Archive` does so under another name for as long as the operator's
     /// settings say, and frees the tenant id; `Delete` drops them for good.
@@ -174,6 +182,7 @@ const fn default_statement_timeout() -> i32 {
 impl Default for TenantDatabase {
     fn default() -> Self {
         Self {
+            instance: None,
             deletion_policy: DeletionPolicy::default(),
             adopt: None,
             max_concurrent_transactions: default_transactions(),

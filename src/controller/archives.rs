@@ -4,7 +4,11 @@
 use super::context::Context;
 use crate::{
     api::{Notice, NoticeKind, Reason},
-    effects::{error::EffectError, gate::GateState, postgres::DueArchive},
+    effects::{
+        error::EffectError,
+        gate::{Gate, GateState},
+        postgres::DueArchive,
+    },
 };
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +20,16 @@ const BREATH: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_secs(5);
 
 /// Looks for them at once, and then whenever one may be due, at least once in `period`.
-pub(super) async fn sweep(context: Arc<Context>, period: Duration) {
-    let mut gate = context.world.gate.follow();
+pub(super) async fn sweep(context: Arc<Context>, gate: Gate, period: Duration) {
+    let mut state = gate.follow();
     loop {
-        if gate.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
             return;
         }
-        let next = match context.drop_due_archives().await {
+        let next = match context.drop_due_archives(&gate).await {
             Ok(next) => next,
             Err(error) => {
-                tracing::debug!(error = error.chain(), "the archives were not looked at");
+                tracing::debug!(instance = gate.name(), error = error.chain(), "the archives were not looked at");
                 None
             }
         };
@@ -36,13 +40,13 @@ pub(super) async fn sweep(context: Arc<Context>, period: Duration) {
 
 impl Context {
     /// One round over everything that is due; how long until something else is.
-    async fn drop_due_archives(&self) -> Result<Option<Duration>, EffectError> {
+    async fn drop_due_archives(&self, gate: &Gate) -> Result<Option<Duration>, EffectError> {
         let mut last = None;
         loop {
-            let found = self.world.observe_due_archives(last, BATCH).await?;
+            let found = self.world.observe_due_archives(gate, last, BATCH).await?;
             for archive in &found.due {
                 last = Some(archive.incarnation);
-                self.drop_archive(archive).await?;
+                self.drop_archive(gate, archive).await?;
             }
             if found.due.len() < BATCH {
                 return Ok(found.next_seconds.map(Duration::from_secs));
@@ -52,9 +56,9 @@ impl Context {
     }
 
     /// Drops one. An error that is this archive's alone holds up nobody else.
-    async fn drop_archive(&self, archive: &DueArchive) -> Result<(), EffectError> {
+    async fn drop_archive(&self, gate: &Gate, archive: &DueArchive) -> Result<(), EffectError> {
         let (object, schema) = (archive.object(), archive.schema.as_str());
-        match self.world.perform_drop_archive(archive).await {
+        match self.world.perform_drop_archive(gate, archive).await {
             Ok(true) => {
                 tracing::info!(tenant = %archive.tenant_id, %object, uid = %object.uid, schema, "an archive was dropped");
                 self.metrics.archive_handled("dropped");
@@ -72,7 +76,7 @@ impl Context {
                 Err(error)
             }
             // An outage, which is told elsewhere.
-            Err(error) if !matches!(self.world.gate.state(), GateState::Open(_)) => Err(error),
+            Err(error) if !gate.is_open() => Err(error),
             Err(error) => {
                 let why = error.chain();
                 tracing::warn!(tenant = %archive.tenant_id, %object, uid = %object.uid, schema, why, "an archive can't be dropped yet");

@@ -29,6 +29,7 @@ pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
 /// What can be saved of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
 pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     let database = TenantDatabase {
+        instance: part(raw, "/spec/database/instance"),
         deletion_policy: part(raw, "/spec/database/deletionPolicy").unwrap_or(DeletionPolicy::Retain),
         ..TenantDatabase::default()
     };

@@ -1,4 +1,4 @@
-//! Watching over the database: looks at it before anything is made in it, raises our epoch there, opens the gate, and
+//! Watching over one database: looks at it before anything is made in it, raises our epoch there, opens the gate, and
 //! probes while it is out. One probe for everybody.
 
 use super::leader::EpochRequest;
@@ -11,6 +11,7 @@ use crate::{
     effects::{
         error::EffectError,
         gate::{Gate, GateState},
+        instances::Instances,
         kubernetes::{cache::Cache, fence::Fence, objects::Watched, registry::Registry},
     },
     plan::{
@@ -31,6 +32,8 @@ const RECOUNT: Duration = Duration::from_secs(300);
 pub struct Supervisor {
     /// The way to the database.
     pub gate: Gate,
+    /// All databases.
+    pub instances: Instances,
     /// The registry, whose cell entries know which database it was.
     pub registry: Registry,
     /// The Tenants, whose status knows it too.
@@ -50,9 +53,10 @@ impl Supervisor {
         let mut told = String::new();
         let mut tell = |line: String, good: bool| {
             if line != told {
+                let instance = self.gate.name();
                 match good {
-                    true => tracing::info!("{line}"),
-                    false => tracing::warn!("{line}"),
+                    true => tracing::info!(instance, "{line}"),
+                    false => tracing::warn!(instance, "{line}"),
                 }
                 told = line;
             }
@@ -103,6 +107,9 @@ impl Supervisor {
                     if let Err(error) = self.gate.database.observe_cells().await {
                         tracing::debug!(%error, "the cells were not counted");
                     }
+                    if let Err(error) = self.read_residents().await {
+                        tracing::debug!(error = error.chain(), "the tenants were not counted");
+                    }
                 }
             }
         }
@@ -117,9 +124,11 @@ impl Supervisor {
             match plan_instance(&facts, &prefix, expected) {
                 InstancePlan::Fit { database_id, warnings } => {
                     for warning in warnings {
-                        tracing::warn!("{warning}");
+                        tracing::warn!(instance = self.gate.name(), "{warning}");
                     }
                     self.raise_epoch().await?;
+                    // After that: what an earlier leader sent is there by now, or never will be.
+                    self.read_residents().await?;
                     return Ok(GateState::Open(database_id));
                 }
                 InstancePlan::Unfit { findings } => {
@@ -150,18 +159,36 @@ impl Supervisor {
         found.filter(|id| known.contains(id)).or_else(|| known.first().copied())
     }
 
+    /// Takes in whom the ledger has, where a tenant can be in several.
+    async fn read_residents(&self) -> Result<(), EffectError> {
+        if self.instances.are_several() {
+            let residents = self.gate.database.observe_residents().await?;
+            self.instances.note_residents(self.gate.name(), residents);
+        }
+        Ok(())
+    }
+
     /// Raises the row to our epoch. A larger row means that the Lease was lost or restored: then the Lease steps over
     /// it first. If somebody newer leads, that write fails and the process ends.
     async fn raise_epoch(&self) -> Result<(), EffectError> {
+        // Changes may be under way with the one that was raised before, though leadership has stepped over another
+        // database's since.
+        let Epoch(mut ours) = self.gate.raised().unwrap_or(Epoch(self.epochs.current()));
         loop {
             self.fence.check()?;
-            let ours = self.epochs.current();
             let Epoch(row) = self.gate.database.perform_raise_epoch(&self.cluster_id, Epoch(ours)).await?;
             if row <= ours {
+                self.gate.set_raised(Epoch(ours));
                 return Ok(());
             }
-            tracing::info!(row, ours, "the ledger has a later epoch than the leader Lease; stepping over it");
+            tracing::info!(
+                instance = self.gate.name(),
+                row,
+                ours,
+                "the ledger has a later epoch than the leader Lease; stepping over it"
+            );
             self.epochs.step_over(row).await;
+            ours = self.epochs.current();
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         ident::{ObjectId, TenantId, Uid},
     },
     effects::{
-        gate::GateState,
+        gate::{Gate, GateState},
         kubernetes::{
             cache::{Cache, Key},
             objects::{Broken, Owned, Watched},
@@ -54,16 +54,27 @@ pub(super) fn lives<K: Owned>(cache: &Cache<Watched<K>>, key: &Key, uid: &Uid) -
     cache.get(key).is_some_and(|w| w.metadata().uid.as_deref() == Some(uid.0.as_str()))
 }
 
-/// Looks for leftovers at once, and then ever again: in the registry, and with one query in the ledger.
+/// Looks for leftovers in the registry at once, and then ever again.
 pub(super) async fn collect(context: Arc<Context>, period: Duration) {
-    let mut gate = context.world.gate.follow();
     loop {
         context.sweep_registry();
-        if gate.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+        tokio::time::sleep(context.scheduler.spread(period)).await;
+    }
+}
+
+/// The same in the ledger of a database, with one query.
+pub(super) async fn collect_in(context: Arc<Context>, gate: Gate, period: Duration) {
+    let mut state = gate.follow();
+    loop {
+        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
             return;
         }
-        if let Err(error) = context.sweep_ledger().await {
-            tracing::debug!(error = error.chain(), "the ledger was not compared with the Tenants");
+        if let Err(error) = context.sweep_ledger(&gate).await {
+            tracing::debug!(
+                instance = gate.name(),
+                error = error.chain(),
+                "the ledger was not compared with the Tenants"
+            );
         }
         tokio::time::sleep(context.scheduler.spread(period)).await;
     }
@@ -108,8 +119,8 @@ impl Context {
         }
     }
 
-    async fn sweep_ledger(&self) -> Result<(), crate::effects::error::EffectError> {
-        for (tenant_id, object) in self.world.observe_owners().await? {
+    async fn sweep_ledger(&self, gate: &Gate) -> Result<(), crate::effects::error::EffectError> {
+        for (tenant_id, object) in self.world.observe_owners(gate).await? {
             self.note_tenant_left(&object, &tenant_id);
         }
         Ok(())

@@ -4,6 +4,7 @@ pub mod agent_pass;
 mod archives;
 mod broken;
 mod context;
+mod databases;
 mod drift;
 mod heartbeat;
 pub mod identity;

@@ -40,6 +40,9 @@ pub struct Outcome {
     pub wake_at: Option<Timestamp>,
     /// Steps done, status and events included.
     pub steps: usize,
+    /// The database instance that its parts are in, if the pass looked at one: `Some(None)` where that is not known, because
+    /// of instances that can't be asked.
+    pub database: Option<Option<String>>,
     /// The object needs nothing further: it is ready, or it is gone.
     pub settled: bool,
     /// Nothing is left to come back for: the finalizer was removed, or there was none.
@@ -94,6 +97,7 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
         awaits: written.max().or(plan.awaits),
         wake_at: plan.wake_at,
         steps: progress.done.len(),
+        database: None,
         settled: plan.steps.is_empty() && plan.verdicts.iter().all(|v| v.stand == Stand::Holds),
         gone: false,
     }

@@ -43,14 +43,6 @@ impl Target {
             Self::Agent(key) | Self::Tenant(key) | Self::VanishedAgent(key, _) | Self::VanishedTenant(key, ..) => key,
         }
     }
-
-    /// Whether its pass needs the database.
-    pub const fn needs_database(&self) -> bool {
-        match self {
-            Self::Tenant(_) | Self::VanishedTenant(..) => true,
-            Self::Agent(_) | Self::VanishedAgent(..) => false,
-        }
-    }
 }
 
 /// How much a look is wanted; the first goes first.

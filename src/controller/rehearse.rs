@@ -129,10 +129,14 @@ fn resolve_subject(
             check(&tenant).map(|()| (tenant, None, Event::Created))
         }
         (Asked::Apply(posted), Some((live, wrong))) => {
-            let (before, after) = (&live.spec.tenant_id, &posted.spec.tenant_id);
-            if wrong.is_none() && before != after {
+            let (before, after) = (&live.spec, &posted.spec);
+            let identity = [
+                ("spec.tenantId", before.tenant_id != after.tenant_id),
+                ("spec.database.instance", before.database.instance != after.database.instance),
+            ];
+            if let (None, Some((field, _))) = (&wrong, identity.iter().find(|(_, changed)| *changed)) {
                 let rule = "must not be changed, added or removed after creation";
-                return Err(Unplayable::Invalid(format!("spec.tenantId: {rule}")));
+                return Err(Unplayable::Invalid(format!("{field}: {rule}")));
             }
             let mut tenant = live.clone();
             if wrong.is_some() || live.spec != posted.spec {
@@ -233,6 +237,9 @@ mod tests {
         let mut renamed = spec();
         renamed["tenantId"] = json!("other");
         assert!(refused(posted(renamed), Some(live())).starts_with("spec.tenantId"));
+        let mut moved = spec();
+        moved["database"] = json!({ "instance": "other" });
+        assert!(refused(posted(moved), Some(live())).starts_with("spec.database.instance"));
         let mut lost = spec();
         lost["defaultAgent"] = json!("nobody");
         assert_eq!(refused(posted(lost), None), "spec.defaultAgent must name one of spec.agents");

@@ -5,7 +5,7 @@ use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_t
 use crate::{
     api::names,
     domain::ident::{ObjectId, Uid},
-    effects::{error::EffectError, gate::GateState, kubernetes::cache::Key},
+    effects::{error::EffectError, kubernetes::cache::Key},
     plan::{
         rollout::{FleetFacts, RolloutRules, Stage, plan_rollout},
         schema::resolve_target,
@@ -34,14 +34,12 @@ pub(super) struct RolloutSettings {
 
 /// Watches for as long as the process leads.
 pub(super) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
-    let mut gate = context.world.gate.follow();
+    let mut databases = context.world.instances.follow();
     let mut own = context.own.subscribe();
     let mut turns = Turns { since: HashMap::new() };
     let mut told = None;
     loop {
-        if gate.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
-            return;
-        }
+        databases.wait_for_any().await;
         own.borrow_and_update();
         let stage = match context.look_at_fleet(&settings).await {
             Ok(facts) => {
@@ -63,6 +61,8 @@ pub(super) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // One that comes back may have tenants that are behind.
+            () = databases.changed() => {}
             changed = own.changed() => if changed.is_err() { return },
         }
     }

@@ -1,9 +1,8 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
-    archives,
     context::Context,
-    drift, heartbeat,
+    databases::look_after,
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
@@ -18,9 +17,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{class::ErrorClass, ident::Epoch},
+    domain::ident::Epoch,
     effects::{
-        gate::{Gate, GateState},
+        gate::Gate,
+        instances::Instances,
         kubernetes::{
             cache::Cache,
             fence::Fence,
@@ -32,10 +32,13 @@ use crate::{
         postgres::Database,
     },
     plan::{
-        installation::{Installation, Predecessors},
+        installation::{Installation, InstanceTraits, Predecessors},
         rollout::RolloutRules,
     },
-    settings::operator::{OperatorSettings, ReplicaSource},
+    settings::{
+        database::InstanceSettings,
+        operator::{OperatorSettings, ReplicaSource},
+    },
     telemetry::{
         health::{Health, serve},
         metrics::Metrics,
@@ -116,10 +119,10 @@ pub async fn run(
     let clock = Clock::system();
     let fence = Fence::new(clock.clone());
     let stage = Stage::default();
-    let gate = Gate::new(Database::new(settings.database.clone()));
+    let instances = Instances::new(settings.instances().map(|one| Gate::new(Database::new(one.clone()))));
     let own = OperatorMetrics::new(&metrics);
     let listener = listen("httpAddress", settings.http_address).await?;
-    let (collector, context_slot) = collector(&own, &gate, &fence);
+    let (collector, context_slot) = collector(&own, &instances, &fence);
     let readiness = stage.clone();
     let health = Health::new(metrics, move || readiness.readiness()).with_collector(collector);
     let server = tokio::spawn(serve(listener, health.router(), std::future::pending()));
@@ -156,8 +159,15 @@ pub async fn run(
         let elector = Arc::clone(&elector);
         async move { elector.keep(record).await }
     });
-    let leading =
-        lead(&settings, client, &own_namespace, (clock, fence, gate, own), elector.epochs(), &stage, &context_slot);
+    let leading = lead(
+        &settings,
+        client,
+        &own_namespace,
+        (clock, fence, instances, own),
+        elector.epochs(),
+        &stage,
+        &context_slot,
+    );
     let started = tokio::select! {
         () = &mut stop => None,
         lost = &mut keeper => return Err(lost_leadership(lost)),
@@ -204,14 +214,19 @@ fn namespace(setting: &str) -> Option<String> {
 type ContextSlot = Arc<OnceLock<Arc<Context>>>;
 
 /// What is read rather than counted, each time the metrics are shown.
-fn collector(own: &OperatorMetrics, gate: &Gate, fence: &Fence) -> (impl Fn() + Send + Sync + 'static, ContextSlot) {
+fn collector(
+    own: &OperatorMetrics,
+    instances: &Instances,
+    fence: &Fence,
+) -> (impl Fn() + Send + Sync + 'static, ContextSlot) {
     let slot = ContextSlot::default();
-    let (own, gate, fence, seen) = (own.clone(), gate.clone(), fence.clone(), Arc::clone(&slot));
+    let (own, instances, fence, seen) = (own.clone(), instances.clone(), fence.clone(), Arc::clone(&slot));
     let collect = move || {
         own.leader.set(i64::from(fence.is_leader()));
         own.epoch.set(i64::from(fence.epoch()));
-        own.round_trips.set(i64::try_from(gate.database.round_trips()).unwrap_or(i64::MAX));
-        own.database_up.set(i64::from(matches!(gate.state(), GateState::Open(_))));
+        for gate in instances.gates() {
+            own.tell_database(gate.name(), gate.is_open(), gate.database.round_trips());
+        }
         if let Some(context) = seen.get() {
             own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
             own.count("tenant", context.world.tenants.cache.len());
@@ -264,7 +279,7 @@ async fn lead(
     settings: &OperatorSettings,
     client: Client,
     own_namespace: &str,
-    (clock, fence, gate, own): (Clock, Fence, Gate, OperatorMetrics),
+    (clock, fence, instances, own): (Clock, Fence, Instances, OperatorMetrics),
     epochs: super::leader::EpochRequest,
     stage: &Stage,
     slot: &ContextSlot,
@@ -290,7 +305,7 @@ async fn lead(
         instance: std::env::var("POD_NAME").ok(),
         registry_namespace: settings.registry_namespace.clone(),
         board: Board::new(source, api_namespace.to_owned(), clock.clone(), grace, settings.agent_api.none_wanted),
-        gate: gate.clone(),
+        instances: instances.clone(),
         cluster_id: cluster_id.clone(),
         news,
     });
@@ -298,13 +313,13 @@ async fn lead(
     let seed = u64::from(std::process::id()) << 32 | u64::from(clock.now().subsec_nanosecond().unsigned_abs());
     let resync = Duration::from_secs(settings.resync_seconds);
     let context = Arc::new(Context {
-        scheduler: Scheduler::new(clock.clone(), resync, gate.clone(), seed),
+        scheduler: Scheduler::new(clock.clone(), resync, instances.clone(), seed),
         metrics: own,
         clock,
         fence: fence.clone(),
         installation: Installation {
-            instance: settings.database.name.clone(),
-            prefix: settings.database.name_prefix.clone(),
+            home: resolve_traits(&settings.database),
+            others: settings.databases.iter().map(resolve_traits).collect(),
             cluster_id: cluster_id.clone(),
             predecessors: Predecessors {
                 cluster_ids: settings.previous_cluster_ids.clone(),
@@ -315,7 +330,6 @@ async fn lead(
             own: None,
             signer_grace_seconds: i64::try_from(settings.signer_grace_seconds).unwrap_or(i64::MAX),
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
-            archive_seconds: i64::from(settings.database.archive_seconds),
         },
         world,
         own: watch::Sender::new(None),
@@ -334,21 +348,18 @@ async fn lead(
         drop(watch.wait_for(|synced| *synced).await);
     }
     context.note_synced();
-    let supervisor = Supervisor {
-        gate: gate.clone(),
-        registry: context.world.registry.clone(),
-        tenants: context.world.tenants.cache.clone(),
-        fence,
-        epochs,
-        cluster_id,
-    };
-    tokio::spawn(supervisor.run());
-    tokio::spawn(heartbeat::beat(Arc::clone(&context), settings.beat()));
     tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
-    tokio::spawn(archives::sweep(Arc::clone(&context), resync));
-    if settings.database.drift_seconds > 0 {
-        let period = Duration::from_secs(settings.database.drift_seconds.into());
-        tokio::spawn(drift::watch(Arc::clone(&context), period));
+    for gate in instances.gates() {
+        let supervisor = Supervisor {
+            gate: gate.clone(),
+            instances: instances.clone(),
+            registry: context.world.registry.clone(),
+            tenants: context.world.tenants.cache.clone(),
+            fence: fence.clone(),
+            epochs: epochs.clone(),
+            cluster_id: cluster_id.clone(),
+        };
+        look_after(&context, supervisor, settings.beat(), resync);
     }
     let upgrade = RolloutSettings {
         rules: RolloutRules {
@@ -361,7 +372,6 @@ async fn lead(
         period: resync,
     };
     tokio::spawn(rollout::watch(Arc::clone(&context), upgrade));
-    tokio::spawn(announce_database(Arc::clone(&context), gate));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =
         (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();
@@ -370,18 +380,10 @@ async fn lead(
     (Workers { stop, tasks }, fenced_receiver)
 }
 
-/// Lets everybody who waited for the database look again when it is back, and when it is known that it is another one or
-/// refuses us: each of them has something new to tell.
-async fn announce_database(context: Arc<Context>, gate: Gate) {
-    let mut state = gate.follow();
-    loop {
-        let outage =
-            matches!(&*state.borrow_and_update(), GateState::Closed(unseen) if unseen.class == ErrorClass::Transient);
-        if !outage {
-            context.scheduler.database_answered();
-        }
-        if state.changed().await.is_err() {
-            return;
-        }
+fn resolve_traits(settings: &InstanceSettings) -> InstanceTraits {
+    InstanceTraits {
+        name: settings.name.clone(),
+        prefix: settings.name_prefix.clone(),
+        archive_seconds: i64::from(settings.archive_seconds),
     }
 }

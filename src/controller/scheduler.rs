@@ -9,10 +9,7 @@ use super::{
 use crate::{
     clock::Clock,
     domain::class::ErrorClass,
-    effects::{
-        gate::{Gate, GateState},
-        kubernetes::replicas::Floors,
-    },
+    effects::{instances::Instances, kubernetes::replicas::Floors},
 };
 use std::{
     collections::HashMap,
@@ -28,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 pub struct Scheduler {
     clock: Clock,
     resync: Duration,
-    gate: Gate,
+    instances: Instances,
     state: Mutex<State>,
     bell: Notify,
 }
@@ -39,8 +36,8 @@ struct State {
     waiters: Waiters,
     /// Transient failures in a row.
     attempts: HashMap<Target, u32>,
-    /// Waiting for the database, without using up attempts.
-    parked: HashMap<Target, Urgency>,
+    /// Waiting for a database, without using up attempts: for this one, or for whichever comes back.
+    parked: HashMap<Target, (Option<String>, Urgency)>,
     /// State of the cheap generator that spreads delays; nothing secret comes from it.
     chance: u64,
 }
@@ -59,9 +56,9 @@ impl State {
 
 impl Scheduler {
     /// A scheduler. `seed` spreads the delays differently in each process.
-    pub fn new(clock: Clock, resync: Duration, gate: Gate, seed: u64) -> Self {
+    pub fn new(clock: Clock, resync: Duration, instances: Instances, seed: u64) -> Self {
         let state = State { chance: seed, ..State::default() };
-        Self { clock, resync, gate, state: Mutex::new(state), bell: Notify::new() }
+        Self { clock, resync, instances, state: Mutex::new(state), bell: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,11 +115,14 @@ impl Scheduler {
         self.bell.notify_one();
     }
 
-    /// The database answered: whoever waited for it is looked at, the urgent first.
-    pub fn database_answered(&self) {
+    /// A database answered: whoever waited for it is looked at, the urgent first.
+    pub fn database_answered(&self, instance: &str) {
         let mut state = self.state();
-        let parked = std::mem::take(&mut state.parked);
-        for (target, urgency) in parked {
+        let released = |_: &Target, (waits_for, _): &mut (Option<String>, Urgency)| {
+            waits_for.as_deref().is_none_or(|name| name == instance)
+        };
+        let parked: Vec<_> = state.parked.extract_if(released).collect();
+        for (target, (_, urgency)) in parked {
             state.queue.push(target, urgency);
         }
         self.bell.notify_one();
@@ -162,9 +162,9 @@ impl Scheduler {
             }
         }
         let counted = matches!(outcome.trouble, Some(ErrorClass::Transient | ErrorClass::Denied));
-        let waits_for_database = outcome.trouble.is_some() && !matches!(self.gate.state(), GateState::Open(_));
-        if waits_for_database && target.needs_database() {
-            state.parked.insert(target.clone(), urgency);
+        let waits_for = outcome.database.as_ref().filter(|instance| self.is_out(instance.as_deref()));
+        if let (Some(instance), Some(_)) = (waits_for, outcome.trouble) {
+            state.parked.insert(target.clone(), (instance.clone(), urgency));
             // The gate may have changed between the pass and now; such a look asks the database nothing while it is out.
             let pause = jitter(RECHECK, state.chance());
             state.queue.push_at(target.clone(), Urgency::Retry, now + pause);
@@ -188,6 +188,12 @@ impl Scheduler {
             }
             Next::Never => {}
         }
+    }
+
+    /// Whether a database can't be asked: this one, or any.
+    fn is_out(&self, instance: Option<&str>) -> bool {
+        let mut gates = self.instances.gates().iter();
+        gates.any(|gate| instance.is_none_or(|name| gate.name() == name) && !gate.is_open())
     }
 
     /// An object changed: its earlier failures no longer count.

@@ -24,6 +24,12 @@ pub struct KindLabel {
     kind: &'static str,
 }
 
+/// A database instance: one of those in the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InstanceLabel {
+    instance: String,
+}
+
 /// What came of an archive whose time is over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ArchiveLabel {
@@ -55,16 +61,14 @@ pub struct OperatorMetrics {
     pub epoch: Gauge,
     /// Objects that wait for a worker.
     pub waiting: Gauge,
-    /// Round trips to the database.
-    pub round_trips: Gauge,
-    /// 1 while the database can be used.
-    pub database_up: Gauge,
+    round_trips: Family<InstanceLabel, Gauge>,
+    database_up: Family<InstanceLabel, Gauge>,
     /// Objects in the cache, by kind.
     pub objects: Family<KindLabel, Gauge>,
     /// Replicas of the agent API that are ready.
     pub replicas: Gauge,
-    drifted: Gauge,
-    drift_look: FractionGauge,
+    drifted: Family<InstanceLabel, Gauge>,
+    drift_look: Family<InstanceLabel, FractionGauge>,
     schema_versions: Family<VersionLabel, Gauge>,
     migrations_behind: Gauge,
     migrations_blocked: Gauge,
@@ -83,11 +87,11 @@ impl OperatorMetrics {
             leader: metrics.gauge("leader", "1 while this process leads"),
             epoch: metrics.gauge("epoch", "Epoch of this leadership"),
             waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
-            round_trips: metrics.gauge("sql_round_trips", "Messages sent to the database since the start"),
-            database_up: metrics.gauge("database_up", "1 while the database can be used"),
+            round_trips: metrics.gauges("sql_round_trips", "Messages sent to the database since the start"),
+            database_up: metrics.gauges("database_up", "1 while the database can be used"),
             objects: metrics.gauges("objects", "Objects looked after, by kind"),
             replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
-            drifted: metrics.gauge("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
+            drifted: metrics.gauges("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
             schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the version of their tables"),
             migrations_behind: metrics.gauge("migrations_behind", "Tenants that have not had every migration"),
             migrations_blocked: metrics.gauge("migrations_blocked", "Tenants that get no further with the migrations"),
@@ -95,7 +99,7 @@ impl OperatorMetrics {
                 .gauges("migrations_stage", "1 for the stage in which the upgrade of the tenants' tables is"),
             own_files: metrics
                 .gauge("own_migrations", "Your own migrations in force; -1 if the ConfigMap can't be used"),
-            drift_look: metrics.fraction("drift_look_seconds", "Time that the last look for drift took"),
+            drift_look: metrics.fractions("drift_look_seconds", "Time that the last look for drift took"),
         }
     }
 
@@ -116,10 +120,18 @@ impl OperatorMetrics {
         self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
     }
 
-    /// Tells of a look for drift.
-    pub fn looked_for_drift(&self, found: usize, took: Duration) {
-        self.drifted.set(i64::try_from(found).unwrap_or(i64::MAX));
-        self.drift_look.set(took.as_secs_f64());
+    /// Tells of a look for drift in a database.
+    pub fn looked_for_drift(&self, instance: &str, found: usize, took: Duration) {
+        let label = InstanceLabel { instance: instance.to_owned() };
+        self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.drift_look.get_or_create(&label).set(took.as_secs_f64());
+    }
+
+    /// Sets whether a database can be used, and how many messages were sent to it.
+    pub fn tell_database(&self, instance: &str, up: bool, round_trips: u64) {
+        let label = InstanceLabel { instance: instance.to_owned() };
+        self.database_up.get_or_create(&label).set(i64::from(up));
+        self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
     }
 
     /// Tells of a look at the fleet's migrations.

@@ -44,7 +44,7 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     now: impl Fn() -> Timestamp,
 ) -> Outcome {
     let vanished = matches!(form, Form::Vanished);
-    let scope = TenantScope { vanished, ..resolve_scope(tenant) };
+    let mut scope = TenantScope { vanished, ..resolve_scope(tenant) };
     if resolve_paused(tenant.annotations()) == Ok(true) {
         let previous = tenant.status.clone().unwrap_or_default();
         let told = previous.conditions.clone();
@@ -52,25 +52,24 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
         return rest(world, &scope, &tenant.metadata, &told, (status, TenantStep::RecordEvent), now()).await;
     }
     let deleting = tenant.metadata.deletion_timestamp.is_some();
-    let (plan, observed) = match resolve_intent(tenant, form, &scope, deleting) {
-        Intent::Rejected(verdicts) => {
-            let observed = match was_provisioned(&scope.recorded) {
-                true => Some(world.observe(&scope).await),
-                false => None,
-            };
-            (plan_rejected(&scope.object.uid, verdicts, observed.as_ref(), installation), observed)
+    let intent = resolve_intent(tenant, form, &scope, deleting);
+    let observed = match &intent {
+        Intent::Rejected(_) if !was_provisioned(&scope.recorded) => None,
+        Intent::Rejected(_) | Intent::Present(_) | Intent::Absent(_) => Some(world.observe(&scope).await),
+    };
+    scope.home = observed.as_ref().and_then(|seen| seen.instance.clone());
+    let installation = &installation.clone().at(scope.home.as_deref());
+    let plan = match (intent, &observed) {
+        (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, installation, now()),
+        (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, installation, now()),
+        (Intent::Rejected(verdicts), observed) => {
+            plan_rejected(&scope.object.uid, verdicts, observed.as_ref(), installation)
         }
-        Intent::Present(desired) => {
-            let observed = world.observe(&scope).await;
-            (plan_tenant(&desired, &observed, installation, now()), Some(observed))
-        }
-        Intent::Absent(departing) => {
-            let observed = world.observe(&scope).await;
-            (plan_deletion(&departing, &observed, installation, now()), Some(observed))
-        }
+        (Intent::Present(_) | Intent::Absent(_), None) => Plan::nothing(Vec::new()),
     };
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &progress, error);
+    outcome.database = observed.as_ref().map(|seen| seen.instance.clone());
     outcome.gone = progress.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
         || (is_released(tenant) && outcome.is_over(&plan));
     if vanished {
@@ -165,6 +164,8 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
             ..tenant.status.as_ref().map(resolve_recorded).unwrap_or_default()
         },
         key_secret: key_secret_name(&object.name),
+        named: tenant.spec.database.instance.clone(),
+        home: None,
         adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
         algorithm: tenant.spec.auth.algorithm,
         suspend: tenant.spec.suspend,
@@ -206,6 +207,7 @@ fn resolve_recorded(status: &TenantStatus) -> Recorded {
     let database = status.database.as_ref();
     Recorded {
         database_id: database.and_then(|d| d.database_id.parse().ok()).map(DatabaseId),
+        instance: database.map(|d| d.instance.clone()),
         incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
         served: status.served.as_ref().and_then(resolve_proof),
         accepted_loss: None,

@@ -31,6 +31,11 @@ fn is_label(text: &str, max: usize) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
+/// Whether a text can name a database instance: `[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?`.
+pub fn is_instance_name(text: &str) -> bool {
+    is_label(text, 30)
+}
+
 macro_rules! text_newtype {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*

@@ -4,7 +4,7 @@ use super::{
     base_url::check_base_url,
     decimal::Decimal,
     entry::{Behaviour, Overrides, Provider},
-    ident::{AgentName, ObjectId, TenantId, Uid},
+    ident::{AgentName, ObjectId, TenantId, Uid, is_instance_name},
     keys::{Algorithm, Kid},
 };
 use crate::api::{
@@ -50,6 +50,8 @@ pub struct DesiredTenant {
     pub mutable: BTreeSet<MutableSetting>,
     /// What happens to its data in the end.
     pub deletion_policy: DeletionPolicy,
+    /// The database instance that holds its data; `None`: any.
+    pub instance: Option<String>,
     /// The deleted Tenant whose data it takes over, as long as it has none.
     pub adopt: Option<Uid>,
     /// Most transactions at once in one replica.
@@ -178,6 +180,7 @@ pub fn resolve_tenant(
             wrong.push(violation(field, "must have 1 to 256 characters"));
         }
     }
+    let instance = resolve_instance(spec, &mut wrong);
     let adopt = resolve_adoption(spec, &mut wrong);
     let keys = resolve_keys(spec, annotations, &mut wrong);
     match (tenant_id, default_agent) {
@@ -190,6 +193,7 @@ pub fn resolve_tenant(
             default_agent,
             mutable: spec.tenant_mutable.iter().copied().collect(),
             deletion_policy: spec.database.deletion_policy,
+            instance,
             adopt,
             max_concurrent_transactions: spec.database.max_concurrent_transactions,
             statement_timeout_seconds: spec.database.statement_timeout_seconds,
@@ -200,6 +204,16 @@ pub fn resolve_tenant(
         }),
         _ => Err(wrong),
     }
+}
+
+/// Which names there are, the operator's settings say.
+fn resolve_instance(spec: &TenantSpec, wrong: &mut Vec<Violation>) -> Option<String> {
+    let name = spec.database.instance.as_ref()?;
+    if !is_instance_name(name) {
+        let rule = "must be 1 to 30 characters of a-z, 0-9 and -, not starting or ending with -";
+        wrong.push(violation("spec.database.instance", rule));
+    }
+    Some(name.clone())
 }
 
 /// Whether it looks like a UID is all that can be checked here; the API server makes them.

@@ -3,8 +3,12 @@
 
 use super::postgres::Database;
 use crate::{
-    domain::ident::DatabaseId,
+    domain::ident::{DatabaseId, Epoch},
     plan::observed::{DatabaseView, Unseen},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI32, Ordering},
 };
 use tokio::sync::watch;
 
@@ -41,6 +45,10 @@ pub struct Gate {
     /// The database behind it.
     pub database: Database,
     state: watch::Sender<GateState>,
+    /// The epoch that this leader raised behind it; 0 before. Leadership may have stepped over another database's since.
+    raised: Arc<AtomicI32>,
+    /// Held while a cell is made, so that many new tenants make it once.
+    pub(super) cells: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Gate {
@@ -50,7 +58,34 @@ impl Gate {
             class: crate::domain::class::ErrorClass::Transient,
             note: "the database has not been looked at yet".to_owned(),
         };
-        Self { database, state: watch::Sender::new(GateState::Closed(unseen)) }
+        let state = watch::Sender::new(GateState::Closed(unseen));
+        Self { database, state, raised: Arc::default(), cells: Arc::default() }
+    }
+
+    /// Name of the instance.
+    pub fn name(&self) -> &str {
+        &self.database.settings().name
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        matches!(&*self.state.borrow(), GateState::Open(_))
+    }
+
+    /// The epoch that this leader raised in the database, if it has.
+    pub fn raised(&self) -> Option<Epoch> {
+        Some(self.raised.load(Ordering::Acquire)).filter(|epoch| *epoch > 0).map(Epoch)
+    }
+
+    /// Notes the epoch that was raised. It stays for as long as this process leads: changes are under way with it.
+    pub fn set_raised(&self, epoch: Epoch) {
+        self.raised.store(epoch.0, Ordering::Release);
+    }
+
+    /// The same way to a database that keeps changes instead of making them.
+    #[must_use]
+    pub fn rehearsing(&self) -> Self {
+        Self { database: self.database.rehearsing(), ..self.clone() }
     }
 
     /// The state now.

@@ -1,9 +1,10 @@
-//! The real world: one database, one API server.
+//! The real world: the databases of the settings, one API server.
 
 use super::{
     entropy,
     error::EffectError,
     gate::{Gate, GateState},
+    instances::Instances,
     kubernetes::{
         claims::Claims, error::required, fence::Fence, keys::KeySecrets, objects::Objects, registry::Registry,
         replicas::Board, revisions::Revisions,
@@ -40,15 +41,13 @@ pub struct LiveWorld {
     pub claims: Claims,
     /// The replicas of the agent API.
     pub board: Board,
-    /// The database.
-    pub gate: Gate,
+    /// The databases.
+    pub instances: Instances,
     /// Whose turn it is in an upgrade of the fleet.
     pub turns: Turns,
     pub(super) keys: KeySecrets,
     pub(super) revisions: Revisions,
     pub(super) client: Client,
-    /// Held while a cell is made, so that many new tenants make it once.
-    pub(super) cells: Arc<tokio::sync::Mutex<()>>,
     cluster_id: Arc<str>,
     fence: Fence,
 }
@@ -65,8 +64,8 @@ pub struct Parts {
     pub registry_namespace: String,
     /// The replicas.
     pub board: Board,
-    /// The database.
-    pub gate: Gate,
+    /// The databases.
+    pub instances: Instances,
     /// Which cluster this is.
     pub cluster_id: String,
     /// Who hears of changes of the registry.
@@ -76,65 +75,45 @@ pub struct Parts {
 impl LiveWorld {
     /// Puts a world together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, fence, instance, registry_namespace, board, gate, cluster_id, news } = parts;
+        let Parts { client, fence, instance, registry_namespace, board, instances, cluster_id, news } = parts;
         Self {
             tenants: Objects::new(client.clone(), fence.clone(), instance.clone()),
             agents: Objects::new(client.clone(), fence.clone(), instance),
             registry: Registry::new(client.clone(), &registry_namespace, fence.clone(), news),
             claims: Claims::default(),
             board,
-            gate,
+            instances,
             turns: Turns::default(),
             keys: KeySecrets::new(client.clone(), fence.clone()),
             revisions: Revisions::new(client.clone(), fence.clone()),
             client,
-            cells: Arc::default(),
             cluster_id: cluster_id.into(),
             fence,
         }
     }
 
-    /// The fence that every change of the database checks.
-    pub(super) fn database_fence(&self) -> postgres::Fence {
-        postgres::Fence { cluster_id: self.cluster_id.to_string(), epoch: Epoch(self.fence.epoch()) }
-    }
-
-    /// The database, if the gate is open. Nothing is sent after leadership ended; the database checks again.
-    pub(super) fn open_database(&self) -> Result<DatabaseId, EffectError> {
+    /// The database behind a gate, if it is open. Nothing is sent after leadership ended; the database checks again.
+    pub(super) fn open<'a>(&self, gate: &'a Gate) -> Result<Open<'a>, EffectError> {
         self.fence.check()?;
-        match self.gate.state() {
-            GateState::Open(id) => Ok(id),
-            GateState::Closed(unseen) => Err(EffectError::new(unseen.class, unseen.note)),
-            GateState::Changed { .. } => Err(EffectError::new(ErrorClass::Conflict, "the database is another one")),
-        }
-    }
-
-    /// What an error of the database means for everybody, and for this pass.
-    pub(super) fn database_error(&self, error: PgError) -> EffectError {
-        self.note_database_error(&error);
-        error.into()
-    }
-
-    pub(super) fn note_database_error(&self, error: &PgError) {
-        match error.kind {
-            PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
-                self.gate.trip(Unseen { class: ErrorClass::Transient, note: error.to_string() });
+        let id = match gate.state() {
+            GateState::Open(id) => id,
+            GateState::Closed(unseen) => return Err(EffectError::new(unseen.class, unseen.note)),
+            GateState::Changed { .. } => {
+                return Err(EffectError::new(ErrorClass::Conflict, "the database is another one"));
             }
-            PgErrorKind::Interrupted
-            | PgErrorKind::Fenced
-            | PgErrorKind::AlreadyDone
-            | PgErrorKind::FileFailed
-            | PgErrorKind::Refused => {}
-        }
+        };
+        let epoch = gate.raised().unwrap_or(Epoch(self.fence.epoch()));
+        let fence = postgres::Fence { cluster_id: self.cluster_id.to_string(), epoch };
+        Ok(Open { gate, database: &gate.database, id, fence })
     }
 
-    /// The Tenants that have data in use in the database, with their ids; none while it can't be asked.
+    /// The Tenants that have data in use in a database, with their ids; none while it can't be asked.
     ///
     /// # Errors
     /// When it can't be read.
-    pub async fn observe_owners(&self) -> Result<Vec<(TenantId, ObjectId)>, EffectError> {
-        self.open_database()?;
-        self.gate.database.observe_owners(&self.cluster_id).await.map_err(|error| self.database_error(error))
+    pub async fn observe_owners(&self, gate: &Gate) -> Result<Vec<(TenantId, ObjectId)>, EffectError> {
+        let open = self.open(gate)?;
+        open.done(open.database.observe_owners(&self.cluster_id).await)
     }
 
     /// Archives of this cluster whose time is over: at most `limit`, the first behind the incarnation `after`.
@@ -143,38 +122,38 @@ impl LiveWorld {
     /// When the database can't be read.
     pub async fn observe_due_archives(
         &self,
+        gate: &Gate,
         after: Option<Incarnation>,
         limit: usize,
     ) -> Result<postgres::DueArchives, EffectError> {
-        self.open_database()?;
-        let found = self.gate.database.observe_due_archives(&self.cluster_id, after, limit).await;
-        found.map_err(|error| self.database_error(error))
+        let open = self.open(gate)?;
+        open.done(open.database.observe_due_archives(&self.cluster_id, after, limit).await)
     }
 
     /// Drops an archive whose time is over; `false` where somebody was faster, or gave it more time.
     ///
     /// # Errors
     /// As any change of the database; `Conflict` where something is in the way.
-    pub async fn perform_drop_archive(&self, archive: &postgres::DueArchive) -> Result<bool, EffectError> {
-        let id = self.open_database()?;
-        let done = self.gate.database.perform_drop_archive(archive, id, &self.database_fence()).await;
-        done.map_err(|error| self.database_error(error))
+    pub async fn perform_drop_archive(&self, gate: &Gate, archive: &postgres::DueArchive) -> Result<bool, EffectError> {
+        let open = self.open(gate)?;
+        open.done(open.database.perform_drop_archive(archive, open.id, &open.fence).await)
     }
 
     /// The Tenants whose database objects look different from what was made; none while the database can't be asked.
     ///
     /// # Errors
     /// When it can't be read.
-    pub async fn observe_drift(&self) -> Result<Vec<ObjectId>, EffectError> {
-        self.open_database()?;
-        let found = self.gate.database.observe_drift(&self.cluster_id).await.map_err(|e| self.database_error(e))?;
+    pub async fn observe_drift(&self, gate: &Gate) -> Result<Vec<ObjectId>, EffectError> {
+        let open = self.open(gate)?;
+        let found = open.done(open.database.observe_drift(&self.cluster_id).await)?;
         Ok(found.into_iter().map(|(_, object)| object).collect())
     }
 
-    /// How far the tenants have come with the migrations: the program's up to `target`, and the platform team's own.
+    /// How far the tenants have come with the migrations, in all databases that can be asked: the program's up to `target`,
+    /// and the platform team's own.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When it can't be read, or no database can be asked.
     pub async fn observe_fleet(
         &self,
         target: i32,
@@ -182,18 +161,27 @@ impl LiveWorld {
         canaries: &[String],
         first: usize,
     ) -> Result<FleetFacts, EffectError> {
-        self.open_database()?;
-        let found = self.gate.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await;
-        found.map_err(|error| self.database_error(error))
+        let mut all: Option<FleetFacts> = None;
+        for gate in self.instances.gates().iter().filter(|gate| gate.is_open()) {
+            let open = self.open(gate)?;
+            let found = open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await;
+            match open.done(found) {
+                Ok(facts) => all = Some(all.unwrap_or_default().merge(facts)),
+                // It has just gone out; what there is to do in the others is done.
+                Err(_) if !gate.is_open() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))
     }
 
-    /// Says in the database that this leader lives.
+    /// Says in a database that this leader lives.
     ///
     /// # Errors
     /// When it can't be written.
-    pub async fn perform_beat(&self) -> Result<(), EffectError> {
-        self.open_database()?;
-        self.gate.database.perform_beat(&self.database_fence()).await.map_err(|e| self.database_error(e))
+    pub async fn perform_beat(&self, gate: &Gate) -> Result<(), EffectError> {
+        let open = self.open(gate)?;
+        open.done(open.database.perform_beat(&open.fence).await)
     }
 
     /// Draws material; without it the database is left alone in this pass, and the status says why.
@@ -213,5 +201,44 @@ impl LiveWorld {
         let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
         let namespace = required("read namespace kube-system", api.get("kube-system")).await?;
         namespace.metadata.uid.ok_or_else(|| EffectError::new(ErrorClass::Bug, "namespace kube-system has no UID"))
+    }
+}
+
+/// A database that may be used now.
+pub(super) struct Open<'a> {
+    gate: &'a Gate,
+    pub(super) database: &'a postgres::Database,
+    /// Identity of the database.
+    pub(super) id: DatabaseId,
+    /// The fence that every change of it checks.
+    pub(super) fence: postgres::Fence,
+}
+
+impl Open<'_> {
+    /// Name of the instance.
+    pub(super) fn name(&self) -> &str {
+        self.gate.name()
+    }
+
+    /// What came of using it. An outage closes its gate.
+    pub(super) fn done<T>(&self, result: Result<T, PgError>) -> Result<T, EffectError> {
+        result.map_err(|error| {
+            note_database_error(self.gate, &error);
+            error.into()
+        })
+    }
+}
+
+/// What an error of the database means for everybody.
+pub(super) fn note_database_error(gate: &Gate, error: &PgError) {
+    match error.kind {
+        PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
+            gate.trip(Unseen { class: ErrorClass::Transient, note: error.to_string() });
+        }
+        PgErrorKind::Interrupted
+        | PgErrorKind::Fenced
+        | PgErrorKind::AlreadyDone
+        | PgErrorKind::FileFailed
+        | PgErrorKind::Refused => {}
     }
 }

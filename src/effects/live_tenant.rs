@@ -2,10 +2,10 @@
 
 use super::{
     error::EffectError,
-    gate::GateState,
+    gate::Gate,
     kubernetes::{cache::Key, objects::Watched},
     live::LiveWorld,
-    postgres::{Look, PgErrorKind},
+    postgres::PgErrorKind,
     world::{TenantScope, World},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     },
     plan::{
         acks::unaware_speakers,
-        observed::{DatabaseView, ObservedTenant, Seen, Unseen},
+        observed::{DatabaseView, ObservedTenant, Seen},
         step::{Done, TenantStep},
     },
 };
@@ -27,17 +27,18 @@ use std::collections::BTreeMap;
 
 impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
-        let (mut database, keys, object) = tokio::join!(
-            self.observe_database(scope),
+        let ((home, mut database), keys, object) = tokio::join!(
+            self.observe_home(scope),
             self.keys.observe(&scope.object, &scope.key_secret),
             self.tenants.observe_presence(&scope.object, scope.vanished)
         );
         let fresh = self.draw(&mut database, scope.algorithm);
+        let instance = home.map(|gate| gate.name().to_owned());
         let cell = match &database {
             DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
-            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
         };
-        let instance = &self.gate.database.settings().name;
+        let holds = |name: &String, cell| self.registry.holds(&cell_entry_name(name, cell));
         ObservedTenant {
             object,
             finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
@@ -50,7 +51,8 @@ impl World<TenantScope> for LiveWorld {
                 None => Seen::Missing,
             },
             agents: self.observe_agents(scope),
-            cell_entry: cell.is_some_and(|cell| self.registry.holds(&cell_entry_name(instance, cell))),
+            cell_entry: instance.as_ref().zip(cell).is_some_and(|(name, cell)| holds(name, cell)),
+            instance,
             replicas: self.board.observe(),
             admitted: self.turns.admits(&scope.object.uid),
             fresh,
@@ -61,27 +63,28 @@ impl World<TenantScope> for LiveWorld {
         let object = &scope.object;
         match step {
             TenantStep::AddFinalizer => self.tenants.perform_add_finalizer(object).await,
-            TenantStep::CreateCell { cell, password } => self.perform_create_cell(*cell, password).await,
+            TenantStep::CreateCell { cell, password } => {
+                self.perform_create_cell(self.home(scope)?, *cell, password).await
+            }
             TenantStep::Provision(provision) => {
-                let id = self.open_database()?;
-                let done = self.gate.database.perform_provision(provision, object, id, &self.database_fence()).await;
-                self.changed(done)
+                let open = self.open_to_make(scope, &provision.tenant_id)?;
+                open.changed(open.database.perform_provision(provision, object, open.id, &open.fence).await)
             }
             TenantStep::Adopt(adoption) => {
-                let id = self.open_database()?;
-                self.changed(self.gate.database.perform_adopt(adoption, object, id, &self.database_fence()).await)
+                let open = self.open_to_make(scope, &adoption.tenant_id)?;
+                open.changed(open.database.perform_adopt(adoption, object, open.id, &open.fence).await)
             }
             TenantStep::PreventAdoption { row } => {
-                self.open_database()?;
-                self.changed(self.gate.database.perform_prevent_adoption(row, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_prevent_adoption(row, &open.fence).await)
             }
             TenantStep::RepairDatabase { row, found } => {
-                let id = self.open_database()?;
-                self.changed(self.gate.database.perform_repair(row, found, id, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_repair(row, found, open.id, &open.fence).await)
             }
             TenantStep::Migrate(step) => {
-                let id = self.open_database()?;
-                let done = self.gate.database.perform_migrate(step, id, &self.database_fence()).await;
+                let open = self.open_home(scope)?;
+                let done = open.database.perform_migrate(step, open.id, &open.fence).await;
                 match &done {
                     Ok(()) => self.turns.end(&object.uid),
                     Err(error) if error.kind == PgErrorKind::FileFailed => {
@@ -90,11 +93,11 @@ impl World<TenantScope> for LiveWorld {
                     }
                     Err(_) => {}
                 }
-                self.changed(done)
+                open.changed(done)
             }
             TenantStep::SetAside { tenant_id, name, remains } => {
-                let (id, fence) = (self.open_database()?, self.database_fence());
-                self.changed(self.gate.database.perform_set_aside(tenant_id, name, remains, id, &fence).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_set_aside(tenant_id, name, remains, open.id, &open.fence).await)
             }
             TenantStep::CreateKeys { ring } => self.keys.perform_create(object, &scope.key_secret, ring).await,
             TenantStep::ReplaceKeys { ring, uid, version, change: _, acknowledged } => {
@@ -104,27 +107,32 @@ impl World<TenantScope> for LiveWorld {
                 self.keys.perform_replace(object, &scope.key_secret, ring, (uid, *version)).await
             }
             TenantStep::RecordRing { row, mark } => {
-                self.open_database()?;
-                self.changed(self.gate.database.perform_record_ring(row, mark, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_record_ring(row, mark, &open.fence).await)
             }
             TenantStep::PutEntry { entry, replace } => {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
             TenantStep::SuspendAccess { row } => {
-                self.open_database()?;
-                self.changed(self.gate.database.perform_suspend_access(row, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_suspend_access(row, &open.fence).await)
             }
             TenantStep::ResumeAccess { row } => {
-                self.open_database()?;
-                self.changed(self.gate.database.perform_resume_access(row, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_resume_access(row, &open.fence).await)
             }
             TenantStep::RevokeAccess { row } => {
-                self.open_database()?;
-                self.changed(self.gate.database.perform_revoke_access(row, &self.database_fence()).await)
+                let open = self.open_home(scope)?;
+                open.changed(open.database.perform_revoke_access(row, &open.fence).await)
             }
             TenantStep::CloseDatabase(close) => {
-                let id = self.open_database()?;
-                self.changed(self.gate.database.perform_close(close, object, id, &self.database_fence()).await)
+                let open = match close.row {
+                    Some(_) => self.open_home(scope)?,
+                    None => self.open_to_make(scope, &close.tenant_id)?,
+                };
+                let done = open.changed(open.database.perform_close(close, object, open.id, &open.fence).await)?;
+                self.instances.end(&object.uid, &close.tenant_id, open.name());
+                Ok(done)
             }
             TenantStep::DeleteEntry { uid, version } => match &scope.tenant_id {
                 Some(id) => self.registry.perform_delete(&id.entry_name(), uid, *version).await,
@@ -146,10 +154,6 @@ impl World<TenantScope> for LiveWorld {
 }
 
 impl LiveWorld {
-    fn changed(&self, done: Result<(), super::postgres::PgError>) -> Result<Done, EffectError> {
-        done.map(|()| Done::Plain).map_err(|e| self.database_error(e))
-    }
-
     /// Looks at the replicas once more, in the API server itself: whoever came since the cache was filled may not know a
     /// key that is about to sign.
     async fn check_acknowledged(&self, version: Version) -> Result<(), EffectError> {
@@ -159,36 +163,6 @@ impl LiveWorld {
             None => Ok(()),
             Some(name) => {
                 Err(EffectError::new(ErrorClass::Transient, format!("replica {name} does not know the new key yet")))
-            }
-        }
-    }
-
-    async fn observe_database(&self, scope: &TenantScope) -> DatabaseView {
-        let unseen = |class, note: String| DatabaseView::Unknown(Unseen { class, note });
-        let expected = match self.gate.state() {
-            GateState::Open(id) => id,
-            closed => return closed.view().unwrap_or_else(|| unseen(ErrorClass::Bug, String::new())),
-        };
-        let Some(tenant) = &scope.tenant_id else {
-            return unseen(ErrorClass::Invalid, "the tenant has no valid id".to_owned());
-        };
-        let look = match (scope.claim.deleting, scope.suspend) {
-            (true, _) => Look::Deleting,
-            (false, true) => Look::Suspending,
-            (false, false) => Look::Serving,
-        };
-        let adopt = scope.adopt.as_ref().filter(|_| look != Look::Deleting);
-        match self.gate.database.observe_adopting(tenant, look, adopt).await {
-            Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
-            Ok(facts) => {
-                // Replaced while we were connected: the gate closes and is looked at anew.
-                let note = format!("the database changed from {expected} to {}", facts.database_id);
-                self.gate.trip(Unseen { class: ErrorClass::Transient, note });
-                DatabaseView::Changed { expected, found: Some(facts.database_id) }
-            }
-            Err(error) => {
-                self.note_database_error(&error);
-                unseen(error.class, error.to_string())
             }
         }
     }
@@ -217,43 +191,52 @@ impl LiveWorld {
     }
 
     /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
-    async fn perform_create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
-        let _one = self.cells.lock().await;
-        let database_id = self.open_database()?;
-        let instance = self.gate.database.settings().name.clone();
-        let name = cell_entry_name(&instance, cell);
+    async fn perform_create_cell(
+        &self,
+        gate: &Gate,
+        cell: CellNumber,
+        password: &KeyBytes,
+    ) -> Result<Done, EffectError> {
+        let _one = gate.cells.lock().await;
+        let open = self.open(gate)?;
+        let name = cell_entry_name(gate.name(), cell);
         let published = match self.registry.entry(&name) {
             Some(Entry::Cell(entry)) => Some(entry),
             _ => None,
         };
-        if published.is_some() && self.gate.database.has_cell(cell) {
+        if published.is_some() && open.database.has_cell(cell) {
             return Ok(Done::Plain);
         }
         let password = match published {
             Some(entry) => entry.password,
             None => {
-                let entry = self.cell_entry(cell, database_id, password);
+                let entry = render_cell_entry(gate, cell, open.id, password);
                 self.registry.perform_put(&Entry::Cell(entry), None).await?;
                 password.clone()
             }
         };
-        self.changed(self.gate.database.perform_create_cell(cell, &password, &self.database_fence()).await)
+        open.changed(open.database.perform_create_cell(cell, &password, &open.fence).await)
     }
+}
 
-    pub(super) fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
-        let settings = self.gate.database.settings();
-        let (host, port) = settings.agent_api_address();
-        CellEntry {
-            format: FORMAT,
-            instance: settings.name.clone(),
-            database_id,
-            cell,
-            host: host.to_owned(),
-            port,
-            database: settings.database.clone(),
-            ssl_mode: settings.ssl_mode.as_str().to_owned(),
-            user: crate::domain::cells::CellRoles::of(&settings.name_prefix, cell).logins[0].clone(),
-            password: password.clone(),
-        }
+pub(super) fn render_cell_entry(
+    gate: &Gate,
+    cell: CellNumber,
+    database_id: DatabaseId,
+    password: &KeyBytes,
+) -> CellEntry {
+    let settings = gate.database.settings();
+    let (host, port) = settings.agent_api_address();
+    CellEntry {
+        format: FORMAT,
+        instance: settings.name.clone(),
+        database_id,
+        cell,
+        host: host.to_owned(),
+        port,
+        database: settings.database.clone(),
+        ssl_mode: settings.ssl_mode.as_str().to_owned(),
+        user: crate::domain::cells::CellRoles::of(&settings.name_prefix, cell).logins[0].clone(),
+        password: password.clone(),
     }
 }

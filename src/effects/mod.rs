@@ -3,9 +3,11 @@
 pub mod entropy;
 pub mod error;
 pub mod gate;
+pub mod instances;
 pub mod kubernetes;
 pub mod live;
 mod live_agent;
+mod live_home;
 mod live_tenant;
 pub mod postgres;
 pub mod rehearsal;

@@ -4,6 +4,7 @@
 use super::{
     error::EffectError,
     live::LiveWorld,
+    live_tenant::render_cell_entry,
     world::{TenantScope, World},
 };
 use crate::{
@@ -81,7 +82,7 @@ impl LiveWorld {
     /// A rehearsal in this world.
     pub fn rehearsing(&self) -> RehearsalWorld {
         let mut live = self.clone();
-        live.gate.database = live.gate.database.rehearsing();
+        live.instances = live.instances.rehearsing();
         RehearsalWorld { live, told: Mutex::default() }
     }
 }
@@ -100,7 +101,7 @@ impl World<TenantScope> for RehearsalWorld {
     async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
         let requests = self.resolve_requests(scope, step)?;
         match step {
-            TenantStep::CreateCell { cell, password } => self.keep_cell(*cell, password).await?,
+            TenantStep::CreateCell { cell, password } => self.keep_cell(scope, *cell, password).await?,
             // Each is one transaction and nothing else; the database in this world keeps it.
             TenantStep::Provision(_)
             | TenantStep::Adopt(_)
@@ -125,7 +126,8 @@ impl World<TenantScope> for RehearsalWorld {
             | TenantStep::WriteStatus(_)
             | TenantStep::RecordEvent(_) => {}
         }
-        let sql = self.live.gate.database.take_unsent();
+        let home = scope.home.as_deref().and_then(|name| self.live.instances.gate(name));
+        let sql = home.map(|gate| gate.database.take_unsent()).unwrap_or_default();
         let mut told = self.told();
         if let TenantStep::WriteStatus(status) = step {
             told.status = Some(status.as_ref().clone());
@@ -155,10 +157,9 @@ impl RehearsalWorld {
     }
 
     /// The roles of a cell, with a password that was drawn for this rehearsal, also where a login is published already.
-    async fn keep_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
-        self.live.open_database()?;
-        let database = &self.live.gate.database;
-        Ok(database.perform_create_cell(cell, password, &self.live.database_fence()).await?)
+    async fn keep_cell(&self, scope: &TenantScope, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
+        let open = self.live.open_home(scope)?;
+        Ok(open.database.perform_create_cell(cell, password, &open.fence).await?)
     }
 
     /// What a step asks of the API server.
@@ -187,12 +188,13 @@ impl RehearsalWorld {
                 self.entry("delete", name, seen(uid, *version, json!({})))
             }
             TenantStep::CreateCell { cell, password } => {
-                let name = cell_entry_name(&self.live.gate.database.settings().name, *cell);
+                let home = self.live.home(scope)?;
+                let name = cell_entry_name(home.name(), *cell);
                 if self.live.registry.holds(&name) {
                     return Ok(Vec::new());
                 }
-                let id = self.live.open_database()?;
-                let entry = Entry::Cell(self.live.cell_entry(*cell, id, password));
+                let id = self.live.open(home)?.id;
+                let entry = Entry::Cell(render_cell_entry(home, *cell, id, password));
                 self.entry("create", name, render_entry(&entry))
             }
             TenantStep::Provision(_)

@@ -51,6 +51,10 @@ pub struct TenantScope {
     pub recorded: Recorded,
     /// Name of the Secret with its keys.
     pub key_secret: String,
+    /// The database instance that its spec names.
+    pub named: Option<String>,
+    /// The instance that was looked at in this pass: its changes go there.
+    pub home: Option<String>,
     /// The deleted Tenant whose data it asks for.
     pub adopt: Option<Uid>,
     /// How a new key would sign.

@@ -55,6 +55,7 @@ pub(super) fn judge_adoption(
         | Holding::Lost(_)
         | Holding::GivenUp(_)
         | Holding::Changed(_)
+        | Holding::Unplaced(_)
         | Holding::Unknown(_) => holding,
     }
 }
@@ -94,7 +95,7 @@ fn of_archive(
     replaces: Option<Incarnation>,
     target: i32,
 ) -> Adoption {
-    let name = desired.tenant_id.database_name(&installation.prefix);
+    let name = desired.tenant_id.database_name(&installation.home.prefix);
     Adoption {
         tenant_id: desired.tenant_id.clone(),
         incarnation: archive.incarnation,

@@ -131,12 +131,15 @@ fn close(
             incarnation: row.as_ref().map_or(observed.fresh.incarnation, |r| r.incarnation),
             replaces,
             row,
-            archive_seconds: installation.archive_seconds,
+            archive_seconds: installation.home.archive_seconds,
         })
     };
     let row = row_of(observed);
     match judge(&departing.object.uid, observed) {
         Holding::Unknown(unseen) => stuck(unseen_reason(unseen.class), Stand::Unseen(unseen.class), unseen.note),
+        Holding::Unplaced(unplaced) => {
+            stuck(unplaced.reason(), Stand::Refused(ErrorClass::Conflict), unplaced.render())
+        }
         Holding::Changed(note) => stuck(Reason::DatabaseChanged, Stand::Refused(ErrorClass::Conflict), note),
         // Our row, but the objects it names carry another mark: not ours to drop, nor to leave open unsaid.
         Holding::Foreign(note) if row.as_ref().is_some_and(|r| r.uid == departing.object.uid) => {
@@ -180,7 +183,7 @@ fn close(
 fn row_of(observed: &ObservedTenant) -> Option<LedgerRow> {
     match &observed.database {
         DatabaseView::Facts(facts) => facts.row.clone(),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
     }
 }
 

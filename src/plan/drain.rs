@@ -16,7 +16,7 @@ pub(super) fn judge_drain(
 ) -> Option<(String, Timestamp)> {
     let open = match &observed.database {
         DatabaseView::Facts(facts) => facts.open_transactions,
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => 0,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => 0,
     };
     let deadline =
         row.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);

@@ -177,9 +177,9 @@ pub(super) fn withdrawn_entry(
     }
     let row = match &observed.database {
         DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
     };
-    let name = tenant_id.database_name(&installation.prefix);
+    let name = tenant_id.database_name(&installation.home.prefix);
     let ring = match &observed.keys {
         Seen::Ours(KeysView { ring: Ok(ring), .. }) => Some(ring),
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
@@ -196,7 +196,7 @@ pub(super) fn withdrawn_entry(
         state: TenantState::Deleting,
         state_since: now,
         database: EntryDatabase {
-            instance: installation.instance.clone(),
+            instance: installation.home.name.clone(),
             cell: row.map_or(CellNumber(1), |r| r.cell),
             schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
             role: row.map_or(name, |r| r.role.clone()),

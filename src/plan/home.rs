@@ -58,7 +58,7 @@ fn database_of(
     schema_version: i32,
 ) -> EntryDatabase {
     EntryDatabase {
-        instance: installation.instance.clone(),
+        instance: installation.home.name.clone(),
         cell,
         schema: schema.to_owned(),
         role: role.to_owned(),

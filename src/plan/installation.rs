@@ -8,10 +8,10 @@ use crate::domain::{
 /// What every pass needs to know of the installation and of this leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// Name of the database instance.
-    pub instance: String,
-    /// Prefix of roles and schemas.
-    pub prefix: NamePrefix,
+    /// The database instance that the tenant of this pass is in; the first of the settings where that is not known.
+    pub home: InstanceTraits,
+    /// The other instances of the settings.
+    pub others: Vec<InstanceTraits>,
     /// Which cluster this is.
     pub cluster_id: String,
     /// Which clusters it follows.
@@ -26,8 +26,29 @@ pub struct Installation {
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.
     pub ack_timeout_seconds: i64,
+}
+
+/// What differs from one database instance to the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceTraits {
+    /// Its name.
+    pub name: String,
+    /// Prefix of roles and schemas.
+    pub prefix: NamePrefix,
     /// How long an archive is kept, in seconds.
     pub archive_seconds: i64,
+}
+
+impl Installation {
+    /// The same for a tenant of this instance.
+    #[must_use]
+    pub fn at(mut self, instance: Option<&str>) -> Self {
+        let found = self.others.iter_mut().find(|other| Some(other.name.as_str()) == instance);
+        if let Some(other) = found {
+            std::mem::swap(other, &mut self.home);
+        }
+        self
+    }
 }
 
 /// Which clusters this one follows.

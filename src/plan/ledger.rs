@@ -8,6 +8,7 @@ use super::{
     },
     schema::is_known,
     step::Adoption,
+    unplaced::Unplaced,
 };
 use crate::domain::{
     class::ErrorClass,
@@ -48,6 +49,8 @@ pub enum Holding {
     GivenUp(Remains),
     /// Another database.
     Changed(String),
+    /// There is no database to look in.
+    Unplaced(Unplaced),
     /// Could not be read.
     Unknown(Unseen),
 }
@@ -56,7 +59,7 @@ pub enum Holding {
 pub fn database_id(view: &DatabaseView) -> Option<DatabaseId> {
     match view {
         DatabaseView::Facts(facts) => Some(facts.database_id),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
     }
 }
 
@@ -64,6 +67,10 @@ pub fn database_id(view: &DatabaseView) -> Option<DatabaseId> {
 pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Holding {
     let facts = match &observed.database {
         DatabaseView::Unknown(unseen) => return Holding::Unknown(unseen.clone()),
+        DatabaseView::Unplaced(unplaced @ Unplaced::Unasked { .. }) => {
+            return Holding::Unknown(Unseen { class: ErrorClass::Transient, note: unplaced.render() });
+        }
+        DatabaseView::Unplaced(unplaced) => return Holding::Unplaced(unplaced.clone()),
         DatabaseView::Changed { expected, found } => return Holding::Changed(changed_note(*expected, *found)),
         DatabaseView::Facts(facts) => facts,
     };

@@ -19,7 +19,9 @@ mod keys;
 pub mod ledger;
 pub mod loss;
 pub mod observed;
+pub mod place;
 pub mod progress;
+mod recorded;
 pub mod rehearsal;
 pub mod rollout;
 pub mod schema;
@@ -27,6 +29,7 @@ pub mod step;
 mod suspend;
 mod takeover;
 pub mod tenant;
+pub mod unplaced;
 pub mod upkeep;
 pub mod verdict;
 

@@ -1,8 +1,10 @@
 //! What one pass saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
 
+pub use super::recorded::{Proof, Recorded};
 use super::{
     applied::{Applied, MigrationFailure},
     drift::AccessFacts,
+    unplaced::Unplaced,
 };
 use crate::domain::{
     ack::Replica,
@@ -62,6 +64,8 @@ pub struct ObservedTenant {
     pub rival: Option<ObjectId>,
     /// What earlier passes left in the object's status.
     pub recorded: Recorded,
+    /// The instance that was looked at, or will be; `None` where it is not known.
+    pub instance: Option<String>,
     /// The database.
     pub database: DatabaseView,
     /// The signing Secret in the Tenant's namespace; whose it is says its label, not its content.
@@ -80,30 +84,6 @@ pub struct ObservedTenant {
     pub fresh: Fresh,
 }
 
-/// What the object itself tells: facts that earlier passes recorded in status, evidence that something was there once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// The database in which the tenant was provisioned.
-    pub database_id: Option<DatabaseId>,
-    /// The incarnation it had.
-    pub incarnation: Option<Incarnation>,
-    /// The entry whose serving was proved.
-    pub served: Option<Proof>,
-    /// What a person gives up for lost, by annotation: an incarnation or the id of a database.
-    pub accepted_loss: Option<String>,
-    /// Asks by annotation to try a migration again that failed; each new value is one request.
-    pub retry_migration: Option<String>,
-}
-
-/// What a proof of serving was about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proof {
-    /// Version of the entry.
-    pub version: Version,
-    /// Generation of the spec that it was made from.
-    pub generation: Option<i64>,
-}
-
 /// The database of a tenant, as one pass saw it.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "there is one per pass, and nearly always it holds facts")]
@@ -119,6 +99,8 @@ pub enum DatabaseView {
         /// The one that answered; `None` if it has no control schema at all.
         found: Option<DatabaseId>,
     },
+    /// There is no database to ask.
+    Unplaced(Unplaced),
 }
 
 /// What the database holds for one tenant, from one round trip.

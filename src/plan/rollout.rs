@@ -40,6 +40,29 @@ pub struct FleetFacts {
     pub next: Vec<Candidate>,
 }
 
+impl FleetFacts {
+    /// With those of another database: one fleet, whose canaries go first in each.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let mut versions = self.versions;
+        for (version, count) in other.versions {
+            *versions.entry(version).or_default() += count;
+        }
+        let mut next: Vec<Candidate> = self.next.into_iter().chain(other.next).collect();
+        next.sort_by_key(|candidate| !candidate.canary);
+        Self {
+            tenants: self.tenants + other.tenants,
+            behind: self.behind + other.behind,
+            blocked: self.blocked + other.blocked,
+            canaries_behind: self.canaries_behind + other.canaries_behind,
+            canaries_blocked: self.canaries_blocked + other.canaries_blocked,
+            canary_seconds: self.canary_seconds.into_iter().chain(other.canary_seconds).min(),
+            versions,
+            next,
+        }
+    }
+}
+
 /// A tenant that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Candidate {
@@ -164,6 +187,27 @@ mod tests {
         assert_eq!((stage(&facts).stage, names(stage(&facts))), (Stage::Rolling, vec!["c".to_owned()]));
         (facts.behind, facts.next) = (0, vec![]);
         assert_eq!(stage(&facts).stage, Stage::Done);
+    }
+
+    #[test]
+    fn of_several_databases_every_canary_goes_first_and_the_last_of_them_is_waited_for() {
+        let other = FleetFacts {
+            tenants: 3,
+            behind: 2,
+            canaries_behind: 1,
+            canary_seconds: Some(5),
+            versions: [(1, 2), (2, 1)].into(),
+            next: vec![candidate("x", true), candidate("y", false)],
+            ..FleetFacts::default()
+        };
+        let one = FleetFacts { versions: [(1, 10)].into(), ..begun() };
+        let all = FleetFacts::default().merge(one.clone()).merge(other.clone());
+        assert_eq!((all.tenants, all.behind, all.canaries_behind, all.canary_seconds), (13, 12, 3, Some(5)));
+        assert_eq!(all.versions, [(1, 12), (2, 1)].into());
+        let names: Vec<_> = plan_rollout(&all, &RULES).turns.into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["a", "b", "x"]);
+        let failed = FleetFacts { blocked: 1, canaries_blocked: 1, ..other };
+        assert_eq!(plan_rollout(&one.merge(failed), &RULES).stage, Stage::Halted, "one fleet");
     }
 
     #[test]

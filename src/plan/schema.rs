@@ -59,7 +59,7 @@ pub(super) fn is_known(version: i32) -> bool {
 pub(super) fn judge_tables(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation) -> Tables {
     let failure = match &observed.database {
         DatabaseView::Facts(facts) => facts.failure.as_ref(),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
     };
     let request = observed.recorded.retry_migration.as_deref().unwrap_or_default();
     let asked = failure.is_some_and(|failure| !request.is_empty() && failure.request != request);

@@ -81,6 +81,7 @@ fn suspend(
         | Holding::Lost(_)
         | Holding::GivenUp(_)
         | Holding::Changed(_)
+        | Holding::Unplaced(_)
         | Holding::Unknown(_) => {
             (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())
         }

@@ -15,6 +15,7 @@ use super::{
     step::{Adoption, Provision, TenantStep},
     suspend::plan_suspension,
     takeover::judge_takeover,
+    unplaced::Unplaced,
     upkeep::{plan_repair, plan_upkeep},
     verdict::{Stand, Verdict, unseen_reason},
 };
@@ -131,12 +132,16 @@ fn judge_acceptance(desired: &DesiredTenant, observed: &ObservedTenant, holding:
         Holding::Awaited(note) => return refuse(Reason::Conflict, note.clone(), ErrorClass::Waiting),
         Holding::Retained(note) => return refuse(Reason::Retained, note.clone(), ErrorClass::Conflict),
         Holding::Unadoptable(note) => return refuse(Reason::AdoptionRefused, note.clone(), ErrorClass::Conflict),
+        Holding::Unplaced(unplaced @ Unplaced::Taken { .. }) => {
+            return refuse(unplaced.reason(), unplaced.render(), ErrorClass::Conflict);
+        }
         Holding::Nothing { .. }
         | Holding::Adoptable(_)
         | Holding::Ours { .. }
         | Holding::Lost(_)
         | Holding::GivenUp(_)
         | Holding::Changed(_)
+        | Holding::Unplaced(_)
         | Holding::Unknown(_) => {}
     }
     match (&observed.entry, holding) {
@@ -222,7 +227,7 @@ fn plan_database(
     match holding {
         Holding::Nothing { offer: Some(offer), replaces } => {
             plan_cell(offer, observed, steps);
-            let name = desired.tenant_id.database_name(&installation.prefix);
+            let name = desired.tenant_id.database_name(&installation.home.prefix);
             let provision = Provision {
                 tenant_id: desired.tenant_id.clone(),
                 incarnation: observed.fresh.incarnation,
@@ -259,7 +264,7 @@ fn plan_database(
         Holding::GivenUp(remains) => {
             let note = "what is left of the lost data is put out of the way".to_owned();
             let name = remains.row.as_ref().map(|row| row.schema.clone());
-            let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.prefix));
+            let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.home.prefix));
             steps.push(TenantStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains });
             (verdict(Stand::Waits, Reason::LossAccepted, note), None)
         }
@@ -281,6 +286,9 @@ fn plan_database(
             (verdict, Some(home))
         }
         Holding::Lost(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
+        Holding::Unplaced(unplaced) => {
+            (verdict(Stand::Refused(ErrorClass::Conflict), unplaced.reason(), unplaced.render()), None)
+        }
         Holding::Changed(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::DatabaseChanged, note), None),
         Holding::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None),
         Holding::Retained(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Retained, note), None),

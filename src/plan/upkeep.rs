@@ -69,6 +69,7 @@ pub(super) fn plan_upkeep(
         | Holding::Lost(_)
         | Holding::GivenUp(_)
         | Holding::Changed(_)
+        | Holding::Unplaced(_)
         | Holding::Unknown(_) => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of one database instance: where it is, who the operator is there, and how much of it to use.
 
-use crate::domain::ident::{DatabaseId, NamePrefix};
+use crate::domain::ident::{DatabaseId, NamePrefix, is_instance_name};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -37,6 +37,9 @@ pub struct InstanceSettings {
     /// Most connections of the operator.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
+    /// Whether Tenants that have no data yet are put here; without, it keeps those that are here.
+    #[serde(default = "default_accepts_new_tenants")]
+    pub accepts_new_tenants: bool,
     /// Tenants in one cell: a target, a few more do no harm.
     #[serde(default = "default_tenants_per_cell")]
     pub tenants_per_cell: usize,
@@ -108,6 +111,9 @@ fn default_prefix() -> NamePrefix {
 fn default_connections() -> u32 {
     8
 }
+fn default_accepts_new_tenants() -> bool {
+    true
+}
 fn default_tenants_per_cell() -> usize {
     500
 }
@@ -139,10 +145,7 @@ impl InstanceSettings {
                 found.push(text.to_owned());
             }
         };
-        let name_ok = (1..=30).contains(&self.name.len())
-            && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !self.name.starts_with('-')
-            && !self.name.ends_with('-');
+        let name_ok = is_instance_name(&self.name);
         unless(name_ok, "name: must be 1 to 30 characters of a-z, 0-9 and -, not starting or ending with -");
         unless(!self.host.is_empty(), "host: must not be empty");
         unless(!self.database.is_empty() && self.database.len() <= 63, "database: must have 1 to 63 bytes");
@@ -169,6 +172,26 @@ impl InstanceSettings {
             unless((1..=600).contains(&value), &format!("{field}: must be 1 to 600"));
         }
         found
+    }
+
+    /// What this instance may not have in common with one that stands before it, with the field's name.
+    pub fn find_clash(&self, earlier: &Self) -> Option<String> {
+        let other = &earlier.name;
+        if self.name == earlier.name {
+            return Some(format!("name: '{other}' is the name of another instance"));
+        }
+        if (&self.host, self.port) != (&earlier.host, earlier.port) {
+            return None;
+        }
+        if self.database == earlier.database {
+            return Some(format!("host: with this port and database it is instance '{other}' once more"));
+        }
+        (self.name_prefix == earlier.name_prefix).then(|| {
+            format!(
+                "host: instance '{other}' uses namePrefix '{}' there; roles belong to the whole server",
+                self.name_prefix
+            )
+        })
     }
 
     /// Where the agent API connects.

@@ -28,8 +28,10 @@ pub struct OperatorSettings {
     pub leader_election: LeaderSettings,
     /// Where the replicas of the agent API are found.
     pub agent_api: AgentApiReplicas,
-    /// The database.
+    /// The database: the first instance.
     pub database: InstanceSettings,
+    /// Further instances.
+    pub databases: Vec<InstanceSettings>,
     /// How the tenants' tables are brought to a new version.
     pub migrations: MigrationSettings,
     /// How many objects are worked on at once.
@@ -156,6 +158,7 @@ impl Default for OperatorSettings {
                 ssl_root_cert_file: None,
                 name_prefix: NamePrefix::standard(),
                 max_connections: 8,
+                accepts_new_tenants: true,
                 tenants_per_cell: 500,
                 archive_seconds: 2_592_000,
                 connect_timeout_seconds: 5,
@@ -167,6 +170,7 @@ impl Default for OperatorSettings {
                 agent_api_port: None,
                 lost_database_id: None,
             },
+            databases: Vec::new(),
             migrations: MigrationSettings {
                 version: None,
                 config_map: String::new(),
@@ -228,14 +232,27 @@ impl Settings for OperatorSettings {
         if self.watch_namespaces.contains(&self.registry_namespace) {
             return Err("registryNamespace: must not be one of watchNamespaces".to_owned());
         }
-        match self.database.violations().first() {
-            Some(first) => Err(format!("database.{first}")),
-            None => Ok(()),
-        }
+        self.check_instances()
     }
 }
 
 impl OperatorSettings {
+    /// Every instance, in the order of the settings.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceSettings> {
+        std::iter::once(&self.database).chain(&self.databases)
+    }
+
+    fn check_instances(&self) -> Result<(), String> {
+        for (place, instance) in self.instances().enumerate() {
+            let path = place.checked_sub(1).map_or("database".to_owned(), |at| format!("databases[{at}]"));
+            let clash = || self.instances().take(place).find_map(|earlier| instance.find_clash(earlier));
+            if let Some(first) = instance.violations().into_iter().next().or_else(clash) {
+                return Err(format!("{path}.{first}"));
+            }
+        }
+        Ok(())
+    }
+
     /// After how long without a byte a connection to the API server is given up. Longer than a watch is quiet.
     pub fn silence(&self) -> Duration {
         Duration::from_secs(u64::from(self.watch_seconds) + 15)
@@ -254,5 +271,81 @@ impl OperatorSettings {
     /// How long a silent leader is believed.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.leader_election.lease_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{render, resolve};
+
+    fn read(text: &str) -> Result<OperatorSettings, String> {
+        resolve(Some(("f", text)), []).map_err(|error| error.to_string())
+    }
+
+    const SECOND: &str = "name: second, host: db2, database: agents, user: at_operator_a";
+
+    #[test]
+    fn further_instances_stand_beside_the_first_with_the_same_keys_and_defaults() {
+        let settings = read(&format!("databases: [{{ {SECOND}, acceptsNewTenants: false }}]")).unwrap();
+        let names: Vec<_> = settings.instances().map(|instance| instance.name.as_str()).collect();
+        assert_eq!(names, ["main", "second"]);
+        let second = &settings.databases[0];
+        assert_eq!((second.port, second.ssl_mode, second.tenants_per_cell), (5432, SslMode::VerifyFull, 500));
+        assert!(settings.database.accepts_new_tenants && !second.accepts_new_tenants);
+        let shown = render(&settings).unwrap();
+        assert!(shown.contains("host: db2"), "{shown}");
+        let variables = [("AGENT_TENANCY__DATABASES".to_owned(), format!("[{{ {SECOND} }}]"))];
+        let settings: OperatorSettings = resolve(None, variables).unwrap();
+        assert_eq!(settings.databases.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_instance_names_its_place() {
+        let third = "name: third, host: db3, database: agents, user: at_operator_a";
+        for (list, begins) in [
+            ("{ name: second, host: '', database: agents, user: u }", "databases[0].host: must not be empty"),
+            ("{ name: Second, host: db2, database: agents, user: u }", "databases[0].name: must be"),
+            (
+                "{ name: second, host: db2, database: agents, user: u, maxConnections: 0 }",
+                "databases[0].maxConnections:",
+            ),
+            (
+                "{ name: main, host: db2, database: agents, user: u }",
+                "databases[0].name: 'main' is the name of another",
+            ),
+            (
+                "{ name: second, host: localhost, database: agents, user: u, namePrefix: xx }",
+                "databases[0].host: with this port and database it is instance 'main'",
+            ),
+            (
+                "{ name: second, host: localhost, database: other, user: u }",
+                "databases[0].host: instance 'main' uses namePrefix 'at' there",
+            ),
+            ("{ name: second, host: localhost, database: other, user: u, namePrefix: xx }", ""),
+            ("{ name: second, host: localhost, port: 5433, database: agents, user: u }", ""),
+        ] {
+            match (read(&format!("databases: [{list}]")), begins) {
+                (Ok(_), "") => {}
+                (Err(wrong), begins) if !begins.is_empty() && wrong.starts_with(begins) => {}
+                (result, _) => panic!("{list}: {result:?}"),
+            }
+            let wrong = read(&format!("databases: [{{ {third} }}, {list}]"));
+            assert_eq!(wrong.err(), read(&format!("databases: [{list}]")).err().map(|w| w.replace("[0]", "[1]")));
+        }
+        let unknown = read(&format!("databases: [{{ {SECOND}, hosts: x }}]")).unwrap_err();
+        assert!(unknown.starts_with("databases[0]") && unknown.contains("hosts"), "{unknown}");
+    }
+
+    #[test]
+    fn the_committed_file_holds_every_setting_with_its_default() {
+        let text = include_str!("../../config/operator.yaml");
+        assert_eq!(read(text), Ok(OperatorSettings::default()));
+        let written: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
+        assert_eq!(
+            written,
+            serde_yaml::to_value(OperatorSettings::default()).unwrap(),
+            "the file leaves a setting out"
+        );
     }
 }

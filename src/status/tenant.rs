@@ -200,10 +200,10 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
             let version = migrated(facts.progress).unwrap_or(row.schema_version);
             (row.incarnation, row.schema.clone(), row.role.clone(), version)
         }
-        (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. }) => return None,
+        (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_)) => return None,
     };
     Some(TenantDatabaseStatus {
-        instance: facts.installation.instance.clone(),
+        instance: facts.installation.home.name.clone(),
         database_id: database_id.to_string(),
         incarnation: incarnation.to_string(),
         schema,

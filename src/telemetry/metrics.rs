@@ -46,6 +46,14 @@ impl Metrics {
         self.add(name, help, FractionGauge::default())
     }
 
+    /// Registers gauges of fractions by label.
+    pub fn fractions<L>(&self, name: &str, help: &str) -> Family<L, FractionGauge>
+    where
+        L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Send + Sync + std::fmt::Debug + 'static,
+    {
+        self.add(name, help, Family::default())
+    }
+
     /// Registers a histogram with [`SHORT_SECONDS`].
     pub fn seconds(&self, name: &str, help: &str) -> Histogram {
         self.add(name, help, Histogram::new(SHORT_SECONDS))

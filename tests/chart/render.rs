@@ -94,6 +94,52 @@ fn the_agent_api_reads_the_settings_that_are_made_for_it() {
 }
 
 #[test]
+fn each_database_has_its_settings_files_and_port() {
+    use agent_tenancy::settings::{operator::OperatorSettings, resolve};
+    let list = r#"databases=[{"name":"b","host":"db2","passwordSecret":{"name":"pw-b"},"acceptsNewTenants":false},
+        {"name":"c","host":"db3","port":6432,"namePrefix":"cc","database":"other","archiveSeconds":2592000,
+         "passwordSecret":{"name":"pw-c","key":"pw"},"caSecret":{"name":"ca-c","key":"root"}}]"#;
+    let objects = render(&["--set-json", list, "--set", "networkPolicy.enabled=true"]);
+    let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
+    let settings: OperatorSettings = resolve(Some(("operator.yaml", &text)), []).unwrap();
+    let [b, c] = settings.databases.as_slice() else { panic!("{text}") };
+    assert_eq!(
+        (b.host.as_str(), b.port, b.database.as_str(), b.user.as_str()),
+        ("db2", 5432, "agents", "at_operator_a")
+    );
+    assert_eq!((b.accepts_new_tenants, c.accepts_new_tenants), (false, true));
+    assert_eq!((c.port, c.database.as_str(), c.user.as_str()), (6432, "other", "cc_operator_a"));
+    let folder = |name: &str| std::path::PathBuf::from(format!("/etc/agent-tenancy/databases/{name}"));
+    assert_eq!((&b.password_file, &b.ssl_root_cert_file), (&Some(folder("b").join("password")), &None));
+    assert_eq!(c.ssl_root_cert_file, Some(folder("c").join("ca.crt")));
+    let pod = &find(&objects, "Deployment", "demo-agent-tenancy-operator")["spec"]["template"]["spec"];
+    for (name, sources) in [
+        ("b", json!([{ "secret": { "name": "pw-b", "items": [{ "key": "password", "path": "password" }] } }])),
+        (
+            "c",
+            json!([
+                { "secret": { "name": "pw-c", "items": [{ "key": "pw", "path": "password" }] } },
+                { "secret": { "name": "ca-c", "items": [{ "key": "root", "path": "ca.crt" }] } },
+            ]),
+        ),
+    ] {
+        let volume = format!("database-{name}");
+        let of = |list: &Value| list.as_array().unwrap().iter().find(|item| item["name"] == *volume).cloned().unwrap();
+        assert_eq!(of(&pod["volumes"])["projected"]["sources"], sources);
+        assert_eq!(of(&pod["containers"][0]["volumeMounts"])["mountPath"], *folder(name).to_str().unwrap());
+    }
+    for component in ["operator", "agent-api"] {
+        let policy = find(&objects, "NetworkPolicy", &format!("demo-agent-tenancy-{component}"));
+        let egress = policy["spec"]["egress"].as_array().unwrap();
+        let databases = json!([{ "port": 5432, "protocol": "TCP" }, { "port": 6432, "protocol": "TCP" }]);
+        assert!(egress.iter().any(|rule| rule["ports"] == databases), "{egress:?}");
+    }
+    let nameless = r#"databases=[{"name":"b","host":"db2","passwordSecret":{"name":""}}]"#;
+    let error = try_render(&["--set-json", nameless]).unwrap_err();
+    assert!(error.contains("databases[0].passwordSecret.name is required"), "{error}");
+}
+
+#[test]
 fn the_operators_settings_follow_the_values() {
     use agent_tenancy::settings::{operator::OperatorSettings, resolve};
     for (variant, objects) in variants() {

@@ -80,6 +80,8 @@ fn render_variants() -> Vec<(&'static str, Vec<Value>)> {
         r#"agentApi.extraVolumeMounts=[{"name":"x","mountPath":"/x"}],agentApi.podLabels={"mesh":"on"}"#,
         "--set-json",
         r#"agentApi.podAnnotations={"a":"b"},imagePullSecrets=[{"name":"pull"}],agentApi.affinity={"nodeAffinity":{}}"#,
+        "--set-json",
+        r#"databases=[{"name":"second","host":"db2","port":6432,"passwordSecret":{"name":"pw2"},"caSecret":{"name":"ca2"}}]"#,
         "--set-string",
         "operator.priorityClassName=high,agentApi.priorityClassName=high",
     ];

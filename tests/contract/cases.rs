@@ -31,6 +31,8 @@ const NAME: &str = "metadata.name must be a valid tenant id (at most 40 characte
 const RESERVED: &str = "the tenant id must not be one of the reserved words";
 const ID_CHANGED: &str = "tenantId must not change";
 const ID_ADDED_OR_REMOVED: &str = "spec.tenantId must not be added or removed after creation";
+const INSTANCE_CHANGED: &str = "instance must not change";
+const INSTANCE_ADDED_OR_REMOVED: &str = "spec.database.instance must not be added or removed after creation";
 const DEFAULT_AGENT: &str = "defaultAgent must name one of agents";
 const PROVIDER: &str =
     "baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'";
@@ -127,6 +129,8 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     refuse("pattern", of_tenant(json!({ "tenantId": "Acme" })), "should match");
     refuse("pattern", of_tenant(json!({ "tenantId": "-acme" })), "should match");
     refuse("maxLength", of_tenant(json!({ "tenantId": "a".repeat(41) })), "Too long");
+    refuse("pattern", of_tenant(json!({ "database": { "instance": "Main" } })), "should match");
+    refuse("maxLength", of_tenant(json!({ "database": { "instance": "a".repeat(31) } })), "Too long");
     refuse("required", of_tenant(json!({ "agents": null })), "spec.agents: Required value");
     refuse("minItems", of_tenant(json!({ "agents": [] })), "should have at least 1 items");
     refuse("required", of_tenant(json!({ "agents": [{ "name": "chat" }] })), "configRef: Required value");
@@ -166,7 +170,19 @@ fn transitions() -> Vec<Case> {
     let given = |id: &str| tenant("given", json!({ "tenantId": id }));
     let change = |rule, before, object, verdict| Case { rule, before: Some(before), object, verdict };
     let named = |patch| tenant("named", patch);
+    let placed = |name: &str| tenant("placed", json!({ "database": { "instance": name } }));
+    let timed = |seconds: i32| tenant("placed", json!({ "database": { "statementTimeoutSeconds": seconds } }));
+    let both = json!({ "database": { "instance": "main", "statementTimeoutSeconds": 7 } });
+    let stays = INSTANCE_ADDED_OR_REMOVED;
     vec![
+        change(INSTANCE_CHANGED, placed("main"), tenant("placed", both), Accepted),
+        change(INSTANCE_CHANGED, placed("main"), placed("other"), Refused(INSTANCE_CHANGED)),
+        change(stays, tenant("placed", json!({})), timed(7), Accepted),
+        change(stays, timed(7), tenant("placed", json!({})), Accepted),
+        change(stays, tenant("placed", json!({})), placed("main"), Refused(stays)),
+        change(stays, timed(7), placed("main"), Refused(stays)),
+        change(stays, placed("main"), timed(7), Refused(stays)),
+        change(stays, placed("main"), tenant("placed", json!({})), Refused(stays)),
         change(ID_CHANGED, given("one"), tenant("given", json!({ "tenantId": "one", "displayName": "One" })), Accepted),
         change(ID_CHANGED, given("one"), given("two"), Refused(ID_CHANGED)),
         change(ID_ADDED_OR_REMOVED, named(json!({})), named(json!({ "displayName": "Named" })), Accepted),
@@ -211,7 +227,7 @@ fn every_cel_rule_has_a_positive_and_a_negative_case() {
     }
     let mut rules = Vec::new();
     schemas().iter().for_each(|(_, schema)| messages(schema, &mut rules));
-    assert_eq!(rules.len(), 6, "{rules:#?}");
+    assert_eq!(rules.len(), 8, "{rules:#?}");
     let cases = cases();
     for rule in &rules {
         let about: Vec<_> = cases.iter().filter(|case| rule.starts_with(case.rule)).collect();

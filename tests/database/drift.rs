@@ -40,6 +40,7 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
         finalizer: true,
         rival: None,
         recorded,
+        instance: None,
         database: DatabaseView::Facts(facts),
         keys: Seen::Missing,
         entry: Seen::Missing,
@@ -261,6 +262,7 @@ async fn a_suspended_tenant_has_no_access(version: PgVersion) {
 async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &Incarnation) -> LedgerRow {
     let recorded = |accepted: &str| Recorded {
         database_id: Some(instance.id),
+        instance: None,
         incarnation: Some(*lost),
         served: None,
         accepted_loss: Some(accepted.to_owned()),

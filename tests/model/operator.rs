@@ -12,7 +12,7 @@ use agent_tenancy::{
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
     plan::{
-        installation::{Installation, Predecessors},
+        installation::{Installation, InstanceTraits, Predecessors},
         step::Done,
     },
 };
@@ -137,8 +137,12 @@ impl Operator {
         let (schema_version, own) = (state.schema_version, state.own.clone());
         drop(state);
         Installation {
-            instance: super::state::INSTANCE.to_owned(),
-            prefix: NamePrefix::parse(super::state::PREFIX).unwrap(),
+            home: InstanceTraits {
+                name: super::state::INSTANCE.to_owned(),
+                prefix: NamePrefix::parse(super::state::PREFIX).unwrap(),
+                archive_seconds: super::state::ARCHIVE_SECONDS,
+            },
+            others: Vec::new(),
             cluster_id: "cluster".to_owned(),
             predecessors: Predecessors { cluster_ids: vec![super::state::FORMER.to_owned()], silence_seconds: 600 },
             epoch: Epoch(self.epoch),
@@ -146,7 +150,6 @@ impl Operator {
             own,
             signer_grace_seconds: 300,
             ack_timeout_seconds: super::state::ACK_TIMEOUT,
-            archive_seconds: super::state::ARCHIVE_SECONDS,
         }
     }
 

@@ -44,13 +44,14 @@ impl World<TenantScope> for Operator {
         };
         let cell = match &view {
             DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
-            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => None,
+            DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
         };
         ObservedTenant {
             object: presence(scope.vanished, now.live_tenant(&scope.object.uid).is_some()),
             finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
             rival: rival(part(Part::Claims), scope),
             recorded: scope.recorded.clone(),
+            instance: Some(INSTANCE.to_owned()),
             database: view,
             keys: observe_keys(now, scope),
             entry: observe_entry(part(Part::Entry), scope),

@@ -28,9 +28,11 @@ impl Operator {
         Ok(requests)
     }
 
-    /// Round trips to the database so far.
+    /// Round trips to all databases so far.
     pub async fn round_trips(&self) -> anyhow::Result<u64> {
-        Ok(self.metrics().await?.get("tenant_operator_sql_round_trips").copied().unwrap_or_default() as u64)
+        let metrics = self.metrics().await?;
+        let trips = metrics.iter().filter(|(name, _)| name.starts_with("tenant_operator_sql_round_trips{"));
+        Ok(trips.map(|(_, count)| *count as u64).sum())
     }
 }
 

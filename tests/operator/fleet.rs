@@ -174,9 +174,14 @@ impl Fleet {
         Ok(connection.close().await?)
     }
 
+    /// Where the operator reads it.
+    pub fn password_file(&self) -> PathBuf {
+        self.dir.path().join("password")
+    }
+
     /// What the operator uses as its password.
     pub fn write_password(&self, password: &str) -> anyhow::Result<()> {
-        Ok(std::fs::write(self.dir.path().join("password"), password)?)
+        Ok(std::fs::write(self.password_file(), password)?)
     }
 
     /// From now on its programs reach the database over TLS, under the name of its certificate, and trust this authority.
@@ -201,7 +206,7 @@ impl Fleet {
         let program = self
             .operator
             .clone()
-            .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.path().join("password"))
+            .env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.password_file())
             .env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.path().join(identity))
             // On every address, because the API server goes to no loopback one.
             .env("AGENT_TENANCY__PLAN__HTTP_ADDRESS", format!("0.0.0.0:{plan}"));

@@ -1,6 +1,7 @@
 //! Tenants that go: observed → planned, row by row.
 
 use super::{
+    places::unplaced,
     stage::{absent, converged, facts, facts_of, incarnation, object, replica, unseen, untouched, words},
     tenants::{Tweak, damage_entry, edit_entry, stranger},
 };
@@ -15,6 +16,7 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, ObservedTenant, Presence, Recorded, RowState, Seen},
         step::TenantStep,
+        unplaced::Unplaced,
     },
 };
 use jiff::SignedDuration;
@@ -77,6 +79,12 @@ fn a_tenant_that_should_be_gone() {
             "another database",
             withdrawn,
             |o| o.database = DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
+            "",
+        ),
+        (
+            "an instance that the settings don't name",
+            withdrawn,
+            |o| unplaced(o, Unplaced::Unknown { name: "main".into(), recorded: true, known: vec!["other".into()] }),
             "",
         ),
         ("another mark on our objects", withdrawn, |o| facts_of(o).role_mark = Some("mine".into()), ""),

@@ -15,6 +15,7 @@ use agent_tenancy::{
         Plan,
         observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Presence, RowState, Seen},
         step::TenantStep,
+        unplaced::Unplaced,
         verdict::Stand,
     },
 };
@@ -28,6 +29,7 @@ fn databases() -> Vec<DatabaseView> {
     let mut all = vec![
         DatabaseView::Unknown(unseen()),
         DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
+        DatabaseView::Unplaced(Unplaced::Closed(None)),
         DatabaseView::Facts(facts(None, false)),
         DatabaseView::Facts(facts(None, true)),
     ];

@@ -22,7 +22,7 @@ use agent_tenancy::{
         applied::Applied,
         delete::{Departing, plan_deletion},
         drift::AccessFacts,
-        installation::Installation,
+        installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
             Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
@@ -74,8 +74,12 @@ pub fn desired() -> DesiredTenant {
 
 pub fn installation() -> Installation {
     Installation {
-        instance: "main".to_owned(),
-        prefix: NamePrefix::parse("at").unwrap(),
+        home: InstanceTraits {
+            name: "main".to_owned(),
+            prefix: NamePrefix::parse("at").unwrap(),
+            archive_seconds: 2_592_000,
+        },
+        others: Vec::new(),
         cluster_id: "cluster".to_owned(),
         predecessors: agent_tenancy::plan::installation::Predecessors {
             cluster_ids: vec!["former".to_owned()],
@@ -86,7 +90,6 @@ pub fn installation() -> Installation {
         own: None,
         signer_grace_seconds: 300,
         ack_timeout_seconds: 60,
-        archive_seconds: 2_592_000,
     }
 }
 
@@ -182,7 +185,9 @@ pub fn access_of(observed: &mut ObservedTenant) -> &mut AccessFacts {
 pub fn facts_of(observed: &mut ObservedTenant) -> &mut LedgerFacts {
     match &mut observed.database {
         DatabaseView::Facts(facts) => facts,
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } => panic!("the database was not read"),
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => {
+            panic!("the database was not read")
+        }
     }
 }
 
@@ -212,6 +217,7 @@ pub fn untouched() -> ObservedTenant {
         finalizer: false,
         rival: None,
         recorded: Recorded::default(),
+        instance: Some("main".to_owned()),
         database: DatabaseView::Facts(facts(None, false)),
         keys: Seen::Missing,
         entry: Seen::Missing,
@@ -235,6 +241,7 @@ pub fn converged() -> ObservedTenant {
     let proof = Proof { version: SERVED, generation: Some(1) };
     observed.recorded = Recorded {
         database_id: Some(database()),
+        instance: Some("main".to_owned()),
         incarnation: Some(incarnation()),
         served: Some(proof),
         accepted_loss: None,

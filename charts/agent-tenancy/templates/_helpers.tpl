@@ -74,24 +74,45 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
+{{/* One database in the operator's settings. Takes a dict with `instance`, its values, and `folder`, where its files are. */}}
+{{- define "agent-tenancy.instance" -}}
+{{- $settings := omit .instance "passwordSecret" "caSecret" }}
+{{- $_ := set $settings "passwordFile" (printf "%s/password" .folder) }}
+{{- if (.instance.caSecret | default dict).name }}
+{{- $_ := set $settings "sslRootCertFile" (printf "%s/ca.crt" .folder) }}
+{{- end }}
+{{- toYaml $settings }}
+{{- end }}
+
+{{/* The files of one database, as sources of a projected volume. Takes a dict with `instance`, its values, and `path`, where these stand. */}}
+{{- define "agent-tenancy.instanceFiles" -}}
+- secret:
+    name: {{ required (printf "%s.passwordSecret.name is required: a Secret with the password of the operator's database login" .path) .instance.passwordSecret.name }}
+    items:
+      - key: {{ .instance.passwordSecret.key | default "password" }}
+        path: password
+{{- with .instance.caSecret }}
+{{- if .name }}
+- secret:
+    name: {{ .name }}
+    items:
+      - key: {{ .key | default "ca.crt" }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The operator's settings, with `operator.config` laid over them. */}}
 {{- define "agent-tenancy.operatorConfig" -}}
 {{- $v := .Values -}}
-{{- $database := dict
-  "name" $v.database.name
-  "host" (required "database.host is required: the host of the Postgres database" $v.database.host)
-  "port" $v.database.port
-  "database" $v.database.database
-  "user" $v.database.user
-  "passwordFile" "/etc/agent-tenancy/database/password"
-  "sslMode" $v.database.sslMode
-  "namePrefix" $v.database.namePrefix
-  "maxConnections" $v.database.maxConnections
-  "tenantsPerCell" $v.database.tenantsPerCell
-  "archiveSeconds" $v.database.archiveSeconds
-  "driftSeconds" $v.database.driftSeconds -}}
-{{- if $v.database.caSecret.name }}
-{{- $_ := set $database "sslRootCertFile" "/etc/agent-tenancy/database/ca.crt" }}
+{{- $_ := required "database.host is required: the host of the Postgres database" $v.database.host }}
+{{- $database := include "agent-tenancy.instance" (dict "instance" $v.database "folder" "/etc/agent-tenancy/database") | fromYaml }}
+{{- $databases := list }}
+{{- range $v.databases }}
+{{- $folder := printf "/etc/agent-tenancy/databases/%s" .name }}
+{{- $further := include "agent-tenancy.instance" (dict "instance" . "folder" $folder) | fromYaml }}
+{{- $user := printf "%s_operator_a" (.namePrefix | default "at") }}
+{{- $databases = append $databases (mustMerge $further (dict "database" "agents" "user" $user)) }}
 {{- end }}
 {{- $config := dict
   "clusterId" $v.clusterId
@@ -109,6 +130,7 @@ app.kubernetes.io/component: {{ .component }}
     "namespace" .Release.Namespace
     "podSelector" (include "agent-tenancy.podSelector" .))
   "database" $database
+  "databases" $databases
   "migrations" $v.migrations
   "concurrency" $v.operator.concurrency
   "resyncSeconds" $v.operator.resyncSeconds

@@ -6,6 +6,7 @@
 //! | `instance` | preflight, control schema, epoch |
 //! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
+//! | `residents` | of which tenant ids it holds anything, in one round trip |
 //! | `looks` | that for several tenants at once, when several are asked for |
 //! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
 //! | `loss` | making way for a tenant that begins anew after a loss |
@@ -35,6 +36,7 @@ mod migrate;
 mod own;
 mod pool;
 mod rehearse;
+mod residents;
 mod script;
 pub mod sqlstate;
 mod tenant;

@@ -57,7 +57,7 @@ pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Me
 const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
-const TRIPS: &str = "tenant_operator_sql_round_trips";
+const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
 
 /// What a restart cost; the leader's Lease and the epoch apart.
 struct Restart {

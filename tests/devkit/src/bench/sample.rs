@@ -88,7 +88,7 @@ pub(super) async fn take(
     // Before that, a Tenant is told once more that it waits for the database.
     crate::eventually(PATIENCE, "the operator uses the database", || async {
         let counters = usage::counters(&operator.url).await?;
-        anyhow::ensure!(counters.get("tenant_operator_database_up") == Some(&1.0), "not yet");
+        anyhow::ensure!(counters.get("tenant_operator_database_up{instance=\"main\"}") == Some(&1.0), "not yet");
         Ok(())
     })
     .await?;

@@ -1,0 +1,195 @@
+//! Finding the database of a Tenant, and looking there.
+
+use super::{
+    error::EffectError,
+    gate::{Gate, GateState},
+    live::{LiveWorld, Open, note_database_error},
+    postgres::{Look, PgError},
+    world::TenantScope,
+};
+use crate::{
+    domain::{
+        class::ErrorClass,
+        ident::{TenantId, Uid},
+    },
+    plan::{
+        observed::{DatabaseView, LedgerFacts, Seen, Unseen},
+        place::{Candidate, Search, Seeker, resolve_holder},
+        step::Done,
+        unplaced::Unplaced,
+    },
+};
+use futures::future::join_all;
+
+/// The instance that was looked at, if there is one, and what it says.
+type Sight<'a> = (Option<&'a Gate>, DatabaseView);
+
+impl Open<'_> {
+    /// What came of a change.
+    pub(super) fn changed(&self, result: Result<(), PgError>) -> Result<Done, EffectError> {
+        self.done(result).map(|()| Done::Plain)
+    }
+}
+
+impl LiveWorld {
+    /// The instance to which the changes of this pass go.
+    pub(super) fn home(&self, scope: &TenantScope) -> Result<&Gate, EffectError> {
+        let gate = scope.home.as_deref().and_then(|name| self.instances.gate(name));
+        gate.ok_or_else(|| EffectError::new(ErrorClass::Bug, "a change of no database"))
+    }
+
+    /// The same, open.
+    pub(super) fn open_home(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
+        self.open(self.home(scope)?)
+    }
+
+    /// The same, for a change that makes something of a tenant id that may be nowhere yet.
+    pub(super) fn open_to_make(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
+        let open = self.open_home(scope)?;
+        if !self.instances.begin(&scope.object.uid, tenant, open.name()) {
+            let note = "meanwhile the tenant is to be made in another instance";
+            return Err(EffectError::new(ErrorClass::Transient, note));
+        }
+        Ok(open)
+    }
+
+    /// Looks for the Tenant's data where it is, or where it would go.
+    pub(super) async fn observe_home(&self, scope: &TenantScope) -> Sight<'_> {
+        let Some(tenant) = &scope.tenant_id else {
+            // Nothing is made for it; with one instance it is told what is known of that one.
+            let gate = self.instances.gates().first().filter(|_| !self.instances.are_several());
+            return (
+                gate,
+                gate.and_then(shut).unwrap_or_else(|| unseen(ErrorClass::Invalid, "the tenant has no valid id")),
+            );
+        };
+        let recorded = scope.recorded.instance.clone().or_else(|| self.registered_instance(scope, tenant));
+        let seeker = Seeker {
+            recorded: recorded.as_deref(),
+            named: scope.named.as_deref(),
+            deleting: scope.claim.deleting,
+            ..Seeker::default()
+        };
+        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, seeker);
+        match search {
+            Search::At(at) => self.look(at, scope, tenant).await,
+            Search::Out(at) => {
+                let gate = self.instances.gates().get(at);
+                let again = || unseen(ErrorClass::Transient, "the database has just come back");
+                (gate, gate.and_then(shut).unwrap_or_else(again))
+            }
+            Search::Ask { others, chosen } => {
+                self.look_around(scope, tenant, (seeker, &candidates), &others, chosen).await
+            }
+            Search::Nowhere(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
+        }
+    }
+
+    /// The instance that the Tenant's registry entry names.
+    fn registered_instance(&self, scope: &TenantScope, tenant: &TenantId) -> Option<String> {
+        match self.registry.observe_tenant(tenant, &scope.object.uid) {
+            Seen::Ours(view) => view.entry.map(|entry| entry.database.instance),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+        }
+    }
+
+    /// Asks several instances at once, and then looks where the tenant is, or at the chosen one.
+    async fn look_around(
+        &self,
+        scope: &TenantScope,
+        tenant: &TenantId,
+        (seeker, candidates): (Seeker<'_>, &[Candidate]),
+        others: &[usize],
+        chosen: Result<usize, Unplaced>,
+    ) -> Sight<'_> {
+        let look_at_chosen = async {
+            match &chosen {
+                Ok(at) => Some((*at, self.look(*at, scope, tenant).await)),
+                Err(_) => None,
+            }
+        };
+        let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
+        let (first, asked) = tokio::join!(look_at_chosen, join_all(others.iter().copied().map(ask)));
+        let mut answers: Vec<(usize, &LedgerFacts)> = Vec::new();
+        if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
+            answers.push((*at, facts));
+        }
+        for (at, answer) in &asked {
+            match answer {
+                Ok(facts) => answers.push((*at, facts)),
+                // It has just gone out; the next look knows.
+                Err(view) => return (None, view.clone()),
+            }
+        }
+        answers.sort_by_key(|(at, _)| *at);
+        match resolve_holder(seeker, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
+            Err(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
+            Ok(Some(holder)) => {
+                self.instances.note_found(&scope.object.uid, holder);
+                match first {
+                    Some((at, sight)) if at == holder => sight,
+                    Some(_) | None => self.look(holder, scope, tenant).await,
+                }
+            }
+            Ok(None) => match (first, chosen) {
+                (Some((_, sight)), _) => sight,
+                (None, Err(unplaced)) => (None, DatabaseView::Unplaced(unplaced)),
+                (None, Ok(_)) => (None, unseen(ErrorClass::Bug, "the chosen instance was not looked at")),
+            },
+        }
+    }
+
+    /// What an instance holds of a tenant id: no place is offered there.
+    async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
+        match self.look_in(at, tenant, Look::Deleting, scope.adopt.as_ref()).await {
+            (_, DatabaseView::Facts(facts)) => Ok(facts),
+            (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
+            // Which is news for the tenants in it, and here a reason to look again.
+            (_, DatabaseView::Changed { .. }) => Err(unseen(ErrorClass::Transient, "an instance has just changed")),
+        }
+    }
+
+    async fn look(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Sight<'_> {
+        let look = match (scope.claim.deleting, scope.suspend) {
+            (true, _) => Look::Deleting,
+            (false, true) => Look::Suspending,
+            (false, false) => Look::Serving,
+        };
+        self.look_in(at, tenant, look, scope.adopt.as_ref().filter(|_| look != Look::Deleting)).await
+    }
+
+    async fn look_in(&self, at: usize, tenant: &TenantId, look: Look, adopt: Option<&Uid>) -> Sight<'_> {
+        let Some(gate) = self.instances.gates().get(at) else {
+            return (None, unseen(ErrorClass::Bug, "there is no such instance"));
+        };
+        let expected = match gate.state() {
+            GateState::Open(id) => id,
+            closed @ (GateState::Closed(_) | GateState::Changed { .. }) => {
+                return (Some(gate), closed.view().unwrap_or_else(|| unseen(ErrorClass::Bug, "")));
+            }
+        };
+        let view = match gate.database.observe_adopting(tenant, look, adopt).await {
+            Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
+            Ok(facts) => {
+                // Replaced while we were connected: the gate closes and is looked at anew.
+                let note = format!("the database changed from {expected} to {}", facts.database_id);
+                gate.trip(Unseen { class: ErrorClass::Transient, note });
+                DatabaseView::Changed { expected, found: Some(facts.database_id) }
+            }
+            Err(error) => {
+                note_database_error(gate, &error);
+                unseen(error.class, error.to_string())
+            }
+        };
+        (Some(gate), view)
+    }
+}
+
+/// What is seen of an instance that can't be asked.
+fn shut(gate: &Gate) -> Option<DatabaseView> {
+    gate.state().view()
+}
+
+fn unseen(class: ErrorClass, note: impl Into<String>) -> DatabaseView {
+    DatabaseView::Unknown(Unseen { class, note: note.into() })
+}
