@@ -31,12 +31,6 @@ use serde::{Deserialize, Serialize};
         description = "Version of Postgres"
     ),
     printcolumn(
-        name = "Tenants",
-        type_ = "integer",
-        json_path = ".status.tenants",
-        description = "Tenants whose data is in use"
-    ),
-    printcolumn(
         name = "Tables",
         type_ = "integer",
         json_path = ".status.migrations.version",
@@ -99,10 +93,6 @@ pub struct DatabaseInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub server_version: Option<String>,
-    /// Tenants whose data is in use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub tenants: Option<i32>,
     /// How far their tables are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsStatus>,

@@ -6,8 +6,9 @@ use crate::{
     domain::{ident::Epoch, own_migrations::OwnMigrations},
     effects::{kubernetes::fence::Fence, live::LiveWorld},
     plan::installation::Installation,
+    status::FleetView,
 };
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, sync::OnceLock};
 use tokio::sync::watch;
 
 /// What workers share.
@@ -26,6 +27,8 @@ pub struct Context {
     pub installation: Installation,
     /// The platform team's own migrations; `None` where there are none, or they were not read yet.
     pub own: watch::Sender<Option<OwnMigrations>>,
+    /// How far the tenants' tables are, by database.
+    pub fleet: watch::Sender<BTreeMap<String, FleetView>>,
     /// Namespaces that are looked after; empty: all.
     pub watched: Vec<String>,
     /// Set when every first list is in.

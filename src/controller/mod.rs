@@ -9,6 +9,7 @@ mod drift;
 mod heartbeat;
 pub mod identity;
 mod instance;
+mod instance_report;
 mod leader;
 pub mod leftovers;
 mod own_files;

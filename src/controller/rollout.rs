@@ -4,12 +4,16 @@
 use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_target};
 use crate::{
     api::names,
-    domain::ident::{ObjectId, Uid},
+    domain::{
+        ident::{ObjectId, Uid},
+        own_migrations::OwnMigrations,
+    },
     effects::{error::EffectError, kubernetes::cache::Key},
     plan::{
         rollout::{FleetFacts, RolloutRules, Stage, plan_rollout},
         schema::resolve_target,
     },
+    status::FleetView,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -89,8 +93,21 @@ impl Context {
         let target = resolve_target(&self.installation, &self.world.board.observe());
         let own = self.own.borrow().clone();
         let found = self.world.observe_fleet(target, own.as_ref(), &settings.canaries, settings.rules.canaries).await;
-        let facts = found?;
-        self.metrics.looked_at_fleet(&facts, plan_rollout(&facts, &settings.rules).stage);
+        let found = found?;
+        let facts = found.iter().fold(FleetFacts::default(), |all, (_, facts)| all.merge(facts.clone()));
+        let stage = plan_rollout(&facts, &settings.rules).stage;
+        self.metrics.looked_at_fleet(&facts, stage);
+        let own = own.as_ref().map_or(0, OwnMigrations::version);
+        self.fleet.send_if_modified(|views| {
+            let before = views.clone();
+            for (name, facts) in found {
+                // In one that is done nobody waits for what goes on in another.
+                let stage = if facts.behind == 0 { Stage::Done } else { stage };
+                let (behind, blocked) = (facts.behind, facts.blocked);
+                views.insert(name, FleetView { stage, behind, blocked, target, own });
+            }
+            *views != before
+        });
         Ok(facts)
     }
 

@@ -5,6 +5,7 @@ use super::{
     databases::look_after,
     identity::Identity,
     instance::Supervisor,
+    instance_report,
     leader::Elector,
     leftovers, own_files,
     plan_door::{Door, Limits},
@@ -24,6 +25,7 @@ use crate::{
         kubernetes::{
             cache::Cache,
             fence::Fence,
+            instances::InstanceObjects,
             lease::LeaderLease,
             replicas::{Board, Source},
             review::Reviews,
@@ -333,6 +335,7 @@ async fn lead(
         },
         world,
         own: watch::Sender::new(None),
+        fleet: watch::Sender::default(),
         watched: settings.watch_namespaces.clone(),
         synced: OnceLock::new(),
         fenced,
@@ -372,6 +375,11 @@ async fn lead(
         period: resync,
     };
     tokio::spawn(rollout::watch(Arc::clone(&context), upgrade));
+    let objects = InstanceObjects::new(client, own_namespace, fence);
+    for gate in instances.gates() {
+        tokio::spawn(instance_report::report(Arc::clone(&context), gate.clone(), objects.clone()));
+    }
+    tokio::spawn(instance_report::forget_others(Arc::clone(&context), objects));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =
         (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();

@@ -160,19 +160,22 @@ impl LiveWorld {
         own: Option<&OwnMigrations>,
         canaries: &[String],
         first: usize,
-    ) -> Result<FleetFacts, EffectError> {
-        let mut all: Option<FleetFacts> = None;
+    ) -> Result<Vec<(String, FleetFacts)>, EffectError> {
+        let mut all = Vec::new();
         for gate in self.instances.gates().iter().filter(|gate| gate.is_open()) {
             let open = self.open(gate)?;
             let found = open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await;
             match open.done(found) {
-                Ok(facts) => all = Some(all.unwrap_or_default().merge(facts)),
+                Ok(facts) => all.push((gate.name().to_owned(), facts)),
                 // It has just gone out; what there is to do in the others is done.
                 Err(_) if !gate.is_open() => {}
                 Err(error) => return Err(error),
             }
         }
-        all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))
+        match all.is_empty() {
+            true => Err(EffectError::new(ErrorClass::Transient, "no database can be asked")),
+            false => Ok(all),
+        }
     }
 
     /// Says in a database that this leader lives.

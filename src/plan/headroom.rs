@@ -81,13 +81,14 @@ impl fmt::Display for Pressure {
                 "the operator may open {operator} connections and the agent API's replicas {replicas}, and the server takes \
                  {limit}: raise max_connections, lower connectionBudget, or put a pooler between"
             ),
-            Self::Connections { taken, limit } => {
-                write!(f, "{taken} of {limit} connections of the server are taken: raise max_connections")
+            Self::Connections { taken: _, limit } => {
+                // Not the number of the moment: it would be another one at each look.
+                write!(f, "{NEAR} % or more of the server's {limit} connections are taken: raise max_connections")
             }
-            Self::Locks { tables, slots } => write!(
+            Self::Locks { tables: _, slots } => write!(
                 f,
-                "there are {tables} tables, and room for {slots} locks: a dump of the whole database runs out of them; raise \
-                 max_locks_per_transaction, or dump schema by schema"
+                "there is room for {slots} locks, and {NEAR} % as many tables or more: a dump of the whole database runs out of \
+                 locks; raise max_locks_per_transaction, or dump schema by schema"
             ),
         }
     }

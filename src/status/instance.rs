@@ -4,11 +4,7 @@ use super::conditions::{Wanted, condition, notices};
 use crate::{
     api::{ConditionStatus as Status, ConditionType as Part, DatabaseInstanceStatus, MigrationsStatus, Notice, Reason},
     domain::{class::ErrorClass, ident::DatabaseId},
-    plan::{
-        headroom::Pressure,
-        observed::Unseen,
-        rollout::{FleetFacts, Stage},
-    },
+    plan::{headroom::Pressure, observed::Unseen, rollout::Stage},
 };
 use jiff::Timestamp;
 
@@ -26,10 +22,12 @@ pub enum InstanceState {
 /// How far the tables are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetView {
-    /// What the ledger says.
-    pub facts: FleetFacts,
     /// Where the upgrade is.
     pub stage: Stage,
+    /// Tenants that have not had every file.
+    pub behind: usize,
+    /// Those of them that get no further.
+    pub blocked: usize,
     /// Version of the program's tables that tenants get.
     pub target: i32,
     /// How many of the platform team's own there are.
@@ -70,7 +68,6 @@ pub fn project_instance(
     let mut conditions: Vec<_> =
         wanted.into_iter().map(|w| condition(w, &previous.conditions, view.generation, now)).collect();
     conditions.extend(kept);
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let database_id = match &view.state {
         InstanceState::Open(id, _) => Some(id.to_string()),
         InstanceState::Closed(_) | InstanceState::Changed(_) => previous.database_id.clone(),
@@ -79,7 +76,6 @@ pub fn project_instance(
         observed_generation: Some(view.generation),
         database_id,
         server_version: view.server_version.map(render_version).or_else(|| previous.server_version.clone()),
-        tenants: view.fleet.as_ref().map(|fleet| number(fleet.facts.tenants)).or(previous.tenants),
         migrations: view.fleet.as_ref().map(project_migrations).or_else(|| previous.migrations.clone()),
         conditions,
     };
@@ -92,8 +88,8 @@ fn project_migrations(fleet: &FleetView) -> MigrationsStatus {
         version: fleet.target,
         own_version: fleet.own,
         stage: fleet.stage.as_str().to_owned(),
-        behind: number(fleet.facts.behind),
-        blocked: number(fleet.facts.blocked),
+        behind: number(fleet.behind),
+        blocked: number(fleet.blocked),
     }
 }
 
@@ -119,8 +115,8 @@ fn project_available(state: &InstanceState) -> Wanted {
 }
 
 fn project_tables(fleet: &FleetView) -> Wanted {
-    let FleetFacts { tenants, behind, blocked, .. } = &fleet.facts;
-    let left = format!("{behind} of {tenants} tenants have not had every migration");
+    let FleetView { behind, blocked, .. } = fleet;
+    let left = format!("{behind} tenants have not had every migration");
     let (status, reason, message) = match fleet.stage {
         Stage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
         Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the first ones are under way")),
@@ -163,12 +159,7 @@ mod tests {
         InstanceView {
             state: InstanceState::Open(DatabaseId(Uuid::from_u128(1)), Vec::new()),
             server_version: Some(180_006),
-            fleet: Some(FleetView {
-                facts: FleetFacts { tenants: 9, ..FleetFacts::default() },
-                stage: Stage::Done,
-                target: 2,
-                own: 0,
-            }),
+            fleet: Some(FleetView { stage: Stage::Done, behind: 0, blocked: 0, target: 2, own: 0 }),
             pressure: Some(Vec::new()),
             generation: 1,
         }
@@ -183,7 +174,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (status, _) = project_instance(&view(), &DatabaseInstanceStatus::default(), now);
         assert_eq!(words(&status), ["Available=True/Available", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]);
-        assert_eq!((status.server_version.as_deref(), status.tenants), (Some("18.6"), Some(9)));
+        assert_eq!(status.server_version.as_deref(), Some("18.6"));
         let later = now + jiff::SignedDuration::from_secs(60);
         assert_eq!(project_instance(&view(), &status, later), (status.clone(), Vec::new()), "nothing new");
 
@@ -201,14 +192,14 @@ mod tests {
             words(&out),
             ["Available=False/DatabaseUnavailable", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]
         );
-        assert_eq!((out.tenants, &out.database_id, told.len()), (Some(9), &status.database_id, 1));
+        assert_eq!((&out.migrations, &out.database_id, told.len()), (&status.migrations, &status.database_id, 1));
     }
 
     #[test]
     fn an_upgrade_and_limits_are_told() {
         let mut view = view();
         let fleet = view.fleet.as_mut().unwrap();
-        (fleet.stage, fleet.facts.behind, fleet.facts.blocked) = (Stage::Halted, 4, 1);
+        (fleet.stage, fleet.behind, fleet.blocked) = (Stage::Halted, 4, 1);
         view.pressure =
             Some(vec![Pressure::Budget { budget: ConnectionBudget { operator: 8, replicas: 90 }, limit: 97 }]);
         let (status, told) = project_instance(&view, &DatabaseInstanceStatus::default(), Timestamp::UNIX_EPOCH);

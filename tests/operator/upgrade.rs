@@ -2,12 +2,15 @@
 //! that, and nobody's request fails meanwhile. And the platform team's own migrations, from a ConfigMap.
 
 use super::{
-    clients::Signer,
+    clients::{Signer, plugin},
     counters::sum,
     fleet::{Fleet, LONG, Operator},
     stories::settle,
 };
-use agent_tenancy::{api::names, domain::migrations::TENANT_VERSION};
+use agent_tenancy::{
+    api::{DatabaseInstance, names},
+    domain::migrations::TENANT_VERSION,
+};
 use anyhow::Context as _;
 use devkit::{Component, Environment, PgVersion, Postgres, eventually};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -44,6 +47,18 @@ async fn wait_stage(operator: &Operator, stage: &str) -> anyhow::Result<()> {
         let metrics = operator.metrics().await?;
         anyhow::ensure!(metrics.get(&name) == Some(&1.0), "{metrics:?}");
         Ok(())
+    })
+    .await
+}
+
+/// Waits until the operator says this of its database; the message.
+async fn wait_instance(fleet: &Fleet, type_: &str, status: &str, reason: &str) -> anyhow::Result<String> {
+    let instances: Api<DatabaseInstance> = Api::namespaced(fleet.env.client().await?, fleet.release.namespace());
+    eventually(LONG, &format!("the database: {type_}={status} ({reason})"), || async {
+        let told = instances.get("main").await?.status.context("no status yet")?;
+        let condition = told.conditions.into_iter().find(|c| c.type_ == type_).context("no such condition yet")?;
+        anyhow::ensure!((condition.status.as_str(), condition.reason.as_str()) == (status, reason), "{condition:?}");
+        Ok(condition.message)
     })
     .await
 }
@@ -129,6 +144,12 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     for name in ["canary", "t1", "t2", "t3"] {
         fleet.wait_ready(name).await?;
     }
+    wait_instance(&fleet, "TablesCurrent", "False", "UpgradeHalted").await?;
+    let (done, told) = plugin(&["migrations", "-n", &namespace]).await?;
+    assert!(
+        done && told.contains("database main: tables 2: Halted") && told.contains("/bad, tables 1: MigrationFailed:"),
+        "{told}"
+    );
     // Nobody further begins, also after a restart; and nothing is written while it waits.
     settle(&fleet).await?;
     operator.process.kill_9().await?;
@@ -155,6 +176,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     for name in tenants {
         fleet.wait_ready(name).await?;
     }
+    wait_instance(&fleet, "TablesCurrent", "True", "UpToDate").await?;
     settle(&fleet).await?;
     assert!(versions(&fleet).await?.values().all(|version| *version == TENANT_VERSION));
     let (asked, failed) = load.end().await?;
@@ -181,8 +203,19 @@ async fn migrations_of_your_own_reach_every_tenant_and_nothing_else(version: PgV
         maps.patch("own-tables", &PatchParams::apply("operator-test").force(), &Patch::Apply(&map)).await?;
         Ok(())
     };
+    // A replica that may open more connections than the server takes: told, with what to do, and no reason to do less.
+    let greedy = [
+        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", fleet.release.namespace()),
+        ("AGENT_TENANCY__DATABASE__CONNECTION_BUDGET", "9000"),
+    ];
+    let _replica = fleet.replica_with(&greedy).await?;
     let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let message = wait_instance(&fleet, "Headroom", "False", "NearLimit").await?;
+    assert!(
+        message.contains("the agent API's replicas 9000") && message.contains("raise max_connections"),
+        "{message}"
+    );
+    wait_instance(&fleet, "Available", "True", "Available").await?;
     fleet.agent("support", "You help.").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;

@@ -1,7 +1,7 @@
 //! Tenants that are to take over an earlier one's data: observed → planned, row by row.
 
 use super::{
-    stage::{archive, facts, facts_of, installation, present_adopting, project, row, unseen, untouched, words},
+    stage::{archive, facts, facts_of, present_adopting, project, row, unseen, untouched, words},
     tenants::{Tweak, stranger},
 };
 use agent_tenancy::{

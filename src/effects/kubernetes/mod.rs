@@ -6,6 +6,7 @@ pub mod client;
 pub mod entries;
 pub mod error;
 pub mod fence;
+pub mod instances;
 pub mod keys;
 pub mod lease;
 pub mod objects;

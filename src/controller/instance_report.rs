@@ -1,0 +1,135 @@
+//! Saying how each database stands, as a DatabaseInstance: when something happens to it, and every few minutes its limits.
+
+use super::context::Context;
+use crate::{
+    domain::ident::NamePrefix,
+    effects::{
+        error::EffectError,
+        gate::{Gate, GateState},
+        kubernetes::instances::InstanceObjects,
+    },
+    plan::{
+        headroom::{ConnectionBudget, Pressure, find_pressure},
+        instance::{InstancePlan, plan_instance},
+    },
+    status::{InstanceState, InstanceView, project_instance},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How often the limits are looked at.
+const PERIOD: Duration = Duration::from_secs(300);
+/// Shortest time between two reports: what happens meanwhile is told together.
+const BREATH: Duration = Duration::from_secs(1);
+/// Pause after a report that failed.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// What a slow look at a database said.
+#[derive(Default)]
+struct Slow {
+    warnings: Vec<String>,
+    server_version: Option<i32>,
+    pressure: Option<Vec<Pressure>>,
+}
+
+/// Reports for as long as the process leads.
+pub(super) async fn report(context: Arc<Context>, gate: Gate, objects: InstanceObjects) {
+    let (mut state, mut fleet) = (gate.follow(), context.fleet.subscribe());
+    let mut slow = Slow::default();
+    let mut due = true;
+    loop {
+        let now = state.borrow_and_update().clone();
+        fleet.borrow_and_update();
+        if due && matches!(now, GateState::Open(_)) {
+            match context.look_slowly(&gate).await {
+                Ok(found) => slow = found,
+                Err(error) => tracing::debug!(error = error.chain(), "the server's limits were not looked at"),
+            }
+        }
+        let pause = match context.tell(&gate, &now, &slow, &objects).await {
+            Ok(()) => context.scheduler.spread(PERIOD),
+            Err(error) => {
+                tracing::debug!(instance = gate.name(), error = error.chain(), "a database's state was not written");
+                RETRY
+            }
+        };
+        tokio::time::sleep(BREATH).await;
+        due = tokio::select! {
+            changed = state.changed() => if changed.is_err() { return } else { true },
+            changed = fleet.changed() => if changed.is_err() { return } else { false },
+            () = tokio::time::sleep(pause) => true,
+        };
+    }
+}
+
+/// Takes away what was said of databases that are not in the settings any more, until that has been done once.
+pub(super) async fn forget_others(context: Arc<Context>, objects: InstanceObjects) {
+    let names: Vec<String> = context.world.instances.gates().iter().map(|gate| gate.name().to_owned()).collect();
+    while let Err(error) = objects.perform_keep_only(&names).await {
+        tracing::debug!(error = error.chain(), "what was said of earlier databases was not taken away");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+impl Context {
+    async fn look_slowly(&self, gate: &Gate) -> Result<Slow, EffectError> {
+        let facts = gate.database.observe_instance(&self.installation.cluster_id).await?;
+        let prefix: &NamePrefix = &gate.database.settings().name_prefix;
+        let warnings = match plan_instance(&facts, prefix, None) {
+            InstancePlan::Fit { warnings, .. } => warnings,
+            InstancePlan::Unfit { findings } => findings,
+            InstancePlan::Changed { .. } | InstancePlan::CreateControlSchema | InstancePlan::MigrateControlSchema => {
+                Vec::new()
+            }
+        };
+        let headroom = gate.database.observe_headroom().await?;
+        let pressure = find_pressure(&headroom, self.connection_budget(gate));
+        Ok(Slow { warnings, server_version: Some(facts.server_version), pressure: Some(pressure) })
+    }
+
+    /// What may be opened at most: by this operator, and by the replicas that say so.
+    fn connection_budget(&self, gate: &Gate) -> ConnectionBudget {
+        let board = self.world.board.observe();
+        let spoken = board.all.iter().filter(|r| r.running).filter_map(|r| r.acknowledged.as_ref());
+        ConnectionBudget {
+            operator: gate.database.settings().max_connections.into(),
+            replicas: spoken.filter_map(|ack| ack.connection_budget).map(u64::from).sum(),
+        }
+    }
+
+    async fn tell(
+        &self,
+        gate: &Gate,
+        state: &GateState,
+        slow: &Slow,
+        objects: &InstanceObjects,
+    ) -> Result<(), EffectError> {
+        let state = match state {
+            GateState::Open(id) => InstanceState::Open(*id, slow.warnings.clone()),
+            GateState::Closed(unseen) => InstanceState::Closed(unseen.clone()),
+            GateState::Changed { expected, found } => {
+                let found = found.map_or("one without tenants".to_owned(), |id| id.to_string());
+                InstanceState::Changed(format!("another database answers: expected {expected}, found {found}"))
+            }
+        };
+        let seen = match objects.observe(gate.name()).await? {
+            Some(seen) => seen,
+            None => objects.perform_create(gate.name()).await?,
+        };
+        let view = InstanceView {
+            state,
+            server_version: slow.server_version,
+            fleet: self.fleet.borrow().get(gate.name()).cloned(),
+            pressure: slow.pressure.clone(),
+            generation: seen.metadata.generation.unwrap_or_default(),
+        };
+        let previous = seen.status.clone().unwrap_or_default();
+        let (status, notices) = project_instance(&view, &previous, self.clock.now());
+        if status == previous {
+            return Ok(());
+        }
+        for notice in &notices {
+            tracing::warn!(instance = gate.name(), reason = notice.reason.as_str(), "{}", notice.note);
+        }
+        objects.perform_write_status(&seen, &status).await
+    }
+}
