@@ -23,5 +23,6 @@ mod agent_api {
     mod process;
     mod provider;
     mod settings;
+    mod storage;
     mod tls;
 }

@@ -2,6 +2,9 @@
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "operator/chance.rs"]
+mod chance;
+
 mod database {
     mod setup;
 
@@ -17,5 +20,6 @@ mod database {
     mod preflight;
     mod quoting;
     mod races;
+    mod storage;
     mod takeover;
 }

@@ -52,6 +52,7 @@ pub fn tenant(id: &str) -> TenantEntry {
             schema_version: 1,
             max_concurrent_transactions: 4,
             statement_timeout_seconds: 10,
+            storage_limit_bytes: None,
         },
         agents: BTreeMap::from([(AgentName::parse("support").unwrap(), agent)]),
         default_agent: AgentName::parse("support").unwrap(),

@@ -1,6 +1,6 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
-use super::{auth::token::TokenError, database::PoolUse, registry::status::RegistryStatus};
+use super::{auth::token::TokenError, database::PoolUse, registry::status::RegistryStatus, storage::Level};
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -32,6 +32,11 @@ struct StateLabel {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LevelLabel {
+    level: &'static str,
+}
+
 /// The metrics.
 pub struct ApiMetrics {
     metrics: Metrics,
@@ -48,6 +53,7 @@ pub struct ApiMetrics {
     version: Gauge,
     staleness: FractionGauge,
     connections: Family<StateLabel, Gauge>,
+    storage: Family<LevelLabel, Counter>,
     /// Deletions of registry entries that were not carried out.
     pub ignored_deletions: Counter,
     /// Answers that could not be stored.
@@ -69,6 +75,8 @@ impl ApiMetrics {
             version: metrics.gauge("registry_version", "Version up to which the registry is applied"),
             staleness: metrics.fraction("registry_staleness_seconds", "Time since the last word from the source"),
             connections: metrics.gauges("database_connections", "Connections to Postgres"),
+            storage: metrics
+                .counters("storage_checks", "Requests to add data under a storage limit, by how much of it was used"),
             ignored_deletions: metrics.counter("registry_ignored_deletions", "Deletions that were not carried out"),
             lost_answers: metrics.counter("lost_answers", "Answers that could not be stored"),
             metrics,
@@ -101,6 +109,11 @@ impl ApiMetrics {
     /// Counts a refused token.
     pub fn note_refused_token(&self, error: TokenError) {
         self.refused_tokens.get_or_create(&ReasonLabel { reason: error.as_str() }).inc();
+    }
+
+    /// Counts a request to add data under a storage limit; at `Full` it was refused.
+    pub fn note_storage(&self, level: Level) {
+        self.storage.get_or_create(&LevelLabel { level: level.as_str() }).inc();
     }
 
     /// Notes what the registry holds.

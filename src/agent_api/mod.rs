@@ -18,6 +18,7 @@ pub mod problem;
 pub mod provider;
 pub mod registry;
 pub mod serve;
+pub mod storage;
 
 use crate::{clock::Clock, settings::agent_api::AgentApiSettings};
 use database::{Database, Pool};

@@ -48,6 +48,8 @@ pub enum Code {
     Busy,
     /// 503: the tenant's data can't be reached.
     DatabaseUnavailable,
+    /// 507: the tenant keeps as much as it may; nothing is added.
+    StorageLimitReached,
     /// 502: the provider failed.
     UpstreamFailed,
     /// 504: the provider took too long.
@@ -58,7 +60,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::MissingToken,
         Self::InvalidToken,
         Self::TenantMismatch,
@@ -78,6 +80,7 @@ impl Code {
         Self::SettingLocked,
         Self::Busy,
         Self::DatabaseUnavailable,
+        Self::StorageLimitReached,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
         Self::Internal,
@@ -118,6 +121,9 @@ impl Code {
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "There is too much to do at the moment"),
             Self::DatabaseUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "The tenant's data is out of reach")
+            }
+            Self::StorageLimitReached => {
+                (StatusCode::INSUFFICIENT_STORAGE, "storage_limit_reached", "The tenant's storage limit is reached")
             }
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "upstream_failed", "The model's provider failed"),
             Self::UpstreamTimeout => {

@@ -169,6 +169,13 @@ pub struct TenantDatabase {
     #[serde(default = "default_statement_timeout")]
     #[schemars(range(min = 1, max = 300))]
     pub statement_timeout_seconds: i32,
+    /// Most bytes of content that the tenant may keep, as a quantity in whole numbers from `1Mi` to `1Pi`: the text of its
+    /// messages and the values of its settings. When they are reached, the agent API refuses what would add to them (507)
+    /// until something is deleted; reading and deleting go on. No limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 18), regex(pattern = r"^[1-9][0-9]{0,15}([kMGTP]|[KMGTP]i)?$"))]
+    #[x_kube(validation = kube::core::Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0").message("storageLimit must be from 1Mi to 1Pi"))]
+    pub storage_limit: Option<String>,
 }
 
 const fn default_transactions() -> i32 {
@@ -187,6 +194,7 @@ impl Default for TenantDatabase {
             adopt: None,
             max_concurrent_transactions: default_transactions(),
             statement_timeout_seconds: default_statement_timeout(),
+            storage_limit: None,
         }
     }
 }

@@ -246,6 +246,9 @@ pub struct EntryDatabase {
     pub max_concurrent_transactions: i32,
     /// Longest statement.
     pub statement_timeout_seconds: i32,
+    /// Most bytes of content that the tenant may keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_limit_bytes: Option<i64>,
 }
 
 /// One agent of a tenant.

@@ -84,6 +84,9 @@ pub const CONTROL_VERSION: i32 = CONTROL.len() as i32;
 /// Version of the newest tenant schema: what a new tenant gets.
 pub const TENANT_VERSION: i32 = TENANT.len() as i32;
 
+/// First version of a tenant's schema that counts its bytes, in the table `storage`.
+pub const STORAGE_SINCE: i32 = 2;
+
 /// What a tenant's role may do with one of its tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {

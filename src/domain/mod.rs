@@ -14,6 +14,7 @@ pub mod keyring;
 pub mod keys;
 pub mod migrations;
 pub mod own_migrations;
+pub mod quantity;
 pub mod resolve;
 pub mod scram;
 pub mod sql;

@@ -6,6 +6,7 @@ use super::{
     entry::{Behaviour, Overrides, Provider},
     ident::{AgentName, ObjectId, TenantId, Uid, is_instance_name},
     keys::{Algorithm, Kid},
+    quantity::{LEAST_STORAGE, MOST_STORAGE, parse_bytes},
 };
 use crate::api::{
     AgentConfigSpec, AgentOverrides, DeletionPolicy, MutableSetting, ProviderType, SecretKeyRef, TenantSpec, names,
@@ -58,6 +59,8 @@ pub struct DesiredTenant {
     pub max_concurrent_transactions: i32,
     /// Longest statement, seconds.
     pub statement_timeout_seconds: i32,
+    /// Most bytes of content, if that is limited.
+    pub storage_limit_bytes: Option<i64>,
     /// Required `iss`.
     pub issuer: String,
     /// Required member of `aud`.
@@ -181,6 +184,7 @@ pub fn resolve_tenant(
         }
     }
     let instance = resolve_instance(spec, &mut wrong);
+    let storage_limit_bytes = resolve_storage_limit(spec, &mut wrong);
     let adopt = resolve_adoption(spec, &mut wrong);
     let keys = resolve_keys(spec, annotations, &mut wrong);
     match (tenant_id, default_agent) {
@@ -197,6 +201,7 @@ pub fn resolve_tenant(
             adopt,
             max_concurrent_transactions: spec.database.max_concurrent_transactions,
             statement_timeout_seconds: spec.database.statement_timeout_seconds,
+            storage_limit_bytes,
             issuer: spec.auth.issuer.clone(),
             audience: spec.auth.audience.clone(),
             max_token_seconds: spec.auth.max_token_seconds,
@@ -214,6 +219,15 @@ fn resolve_instance(spec: &TenantSpec, wrong: &mut Vec<Violation>) -> Option<Str
         wrong.push(violation("spec.database.instance", rule));
     }
     Some(name.clone())
+}
+
+fn resolve_storage_limit(spec: &TenantSpec, wrong: &mut Vec<Violation>) -> Option<i64> {
+    let text = spec.database.storage_limit.as_deref()?;
+    let bytes = parse_bytes(text).filter(|bytes| (LEAST_STORAGE..=MOST_STORAGE).contains(bytes));
+    if bytes.is_none() {
+        wrong.push(violation("spec.database.storageLimit", "must be a whole number of bytes from 1Mi to 1Pi"));
+    }
+    bytes
 }
 
 /// Whether it looks like a UID is all that can be checked here; the API server makes them.

@@ -83,6 +83,9 @@ pub struct DatabaseReport {
     pub role: String,
     /// Version of the tables.
     pub schema_version: i32,
+    /// Most bytes of content that the tenant may keep, as the spec has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_limit: Option<String>,
 }
 
 /// The keys, without their bytes.
@@ -226,6 +229,7 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
             schema: d.schema,
             role: d.role,
             schema_version: d.schema_version,
+            storage_limit: tenant.spec.database.storage_limit.clone(),
         }),
         keys,
         agents,

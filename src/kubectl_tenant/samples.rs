@@ -27,7 +27,8 @@ pub fn ready_tenant() -> Tenant {
         "apiVersion": "agent-tenancy.dev/v1alpha1",
         "kind": "Tenant",
         "metadata": { "namespace": "shop", "name": "acme", "uid": "u-1", "generation": 2 },
-        "spec": { "displayName": "Acme Inc.", "agents": [{ "name": "support", "configRef": { "name": "support-bot" } }] },
+        "spec": { "displayName": "Acme Inc.", "agents": [{ "name": "support", "configRef": { "name": "support-bot" } }],
+                  "database": { "storageLimit": "1Gi" } },
         "status": {
             "observedGeneration": 2,
             "tenantId": "acme",

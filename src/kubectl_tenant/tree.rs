@@ -145,11 +145,13 @@ fn is_unhappy(condition: &Condition) -> bool {
 
 fn database(report: &Report) -> Node {
     let Some(database) = &report.database else { return Node::leaf("database: not provisioned yet", true) };
-    let lines = vec![
+    let mut lines = vec![
         Node::leaf(format!("schema {}, version {}", database.schema, database.schema_version), false),
         Node::leaf(format!("role {}", database.role), false),
         Node::leaf(format!("incarnation {}", database.incarnation), false),
     ];
+    let limit = database.storage_limit.as_ref();
+    lines.extend(limit.map(|limit| Node::leaf(format!("storage limit {limit}"), false)));
     Node::branch(format!("database: instance {} ({})", database.instance, database.database_id), lines)
 }
 
@@ -269,7 +271,8 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
 ├─ database: instance main (00000000-0000-0000-0000-000000000001)
 │  ├─ schema at_acme, version 1
 │  ├─ role at_acme
-│  └─ incarnation 00000000-0000-0000-0000-000000000002
+│  ├─ incarnation 00000000-0000-0000-0000-000000000002
+│  └─ storage limit 1Gi
 ├─ keys: Secret acme-signing-keys
 │  ├─ kid-now  Current  HS256
 │  └─ kid-new  Standby  HS256

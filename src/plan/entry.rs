@@ -125,7 +125,8 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
         return String::new();
     }
     let place = |d: &EntryDatabase| {
-        (d.cell, d.schema.clone(), d.role.clone(), d.max_concurrent_transactions, d.statement_timeout_seconds)
+        let limits = (d.max_concurrent_transactions, d.statement_timeout_seconds, d.storage_limit_bytes);
+        (d.cell, d.schema.clone(), d.role.clone(), limits)
     };
     let overrides =
         |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
@@ -203,6 +204,7 @@ pub(super) fn withdrawn_entry(
             schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
             max_concurrent_transactions: 1,
             statement_timeout_seconds: 1,
+            storage_limit_bytes: None,
         },
         agents: BTreeMap::new(),
         default_agent: AgentName::parse("none").ok()?,

@@ -65,6 +65,7 @@ fn database_of(
         schema_version,
         max_concurrent_transactions: desired.max_concurrent_transactions,
         statement_timeout_seconds: desired.statement_timeout_seconds,
+        storage_limit_bytes: desired.storage_limit_bytes,
     }
 }
 

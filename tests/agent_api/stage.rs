@@ -13,6 +13,7 @@ use agent_tenancy::{
         cells::CellRoles,
         entry::{Entry, EntryKind},
         ident::{CellNumber, Version},
+        migrations::TENANT_VERSION,
     },
     settings::agent_api::AgentApiSettings,
 };
@@ -134,7 +135,7 @@ impl Stage {
             "format": 1, "tenantId": name, "incarnation": Uuid::new_v4(), "uid": name, "namespace": "team",
             "name": name, "generation": 1, "epoch": 1, "state": "active", "stateSince": "2026-01-01T00:00:00Z",
             "database": {
-                "instance": "main", "cell": 1, "schema": role, "role": role, "schemaVersion": 1,
+                "instance": "main", "cell": 1, "schema": role, "role": role, "schemaVersion": TENANT_VERSION,
                 "maxConcurrentTransactions": 4, "statementTimeoutSeconds": 10,
             },
             "agents": {"support": {"configUid": "a1"}}, "defaultAgent": "support", "mutable": [],

@@ -36,6 +36,7 @@ const INSTANCE_ADDED_OR_REMOVED: &str = "spec.database.instance must not be adde
 const DEFAULT_AGENT: &str = "defaultAgent must name one of agents";
 const PROVIDER: &str =
     "baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'";
+const STORAGE: &str = "storageLimit must be from 1Mi to 1Pi";
 
 /// A Tenant with one agent, and these changes to its spec (JSON merge patch).
 pub fn tenant(name: &str, patch: Value) -> Value {
@@ -100,6 +101,14 @@ pub fn cases() -> Vec<Case> {
     create(PROVIDER, with(&open_ai, json!({ "type": "Echo" })), Refused(PROVIDER));
     create(PROVIDER, with(&json!({ "type": "Echo" }), json!({ "apiKeySecretRef": key })), Refused(PROVIDER));
 
+    let limited = |limit: &str| tenant("acme", json!({ "database": { "storageLimit": limit } }));
+    for limit in ["1Mi", "1048576", "1049k", "500M", "1125899906842624", "1Pi"] {
+        create(STORAGE, limited(limit), Accepted);
+    }
+    for limit in ["1048575", "1048k", "1", "2Pi", "1126P", "9999999999999999Pi"] {
+        create(STORAGE, limited(limit), Refused(STORAGE));
+    }
+
     schema_cases(&mut create);
     cases.extend(transitions());
     cases
@@ -117,6 +126,10 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
         of_tenant(json!({ "database": { "statementTimeoutSeconds": 301 } })),
         "less than or equal to 300",
     );
+    for limit in ["1.5Gi", "1e9", "1gi", "0", "-1Gi", "01Gi", "lots"] {
+        refuse("pattern", of_tenant(json!({ "database": { "storageLimit": limit } })), "should match");
+    }
+    refuse("type", of_tenant(json!({ "database": { "storageLimit": 1_048_576 } })), "must be of type string");
     refuse("minimum", of_tenant(json!({ "auth": { "maxTokenSeconds": 59 } })), "greater than or equal to 60");
     refuse(
         "enum",
@@ -227,7 +240,7 @@ fn every_cel_rule_has_a_positive_and_a_negative_case() {
     }
     let mut rules = Vec::new();
     schemas().iter().for_each(|(_, schema)| messages(schema, &mut rules));
-    assert_eq!(rules.len(), 8, "{rules:#?}");
+    assert_eq!(rules.len(), 9, "{rules:#?}");
     let cases = cases();
     for rule in &rules {
         let about: Vec<_> = cases.iter().filter(|case| rule.starts_with(case.rule)).collect();

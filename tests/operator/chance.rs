@@ -11,7 +11,12 @@ impl Chance {
             Err(_) => u64::from(std::process::id()),
         };
         println!("the same again with {variable}={seed}");
-        Ok(Self(seed))
+        Ok(Self::of(seed))
+    }
+
+    /// By this seed.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
     }
 
     /// The next one, from 0.

@@ -7,6 +7,7 @@
 mod error;
 mod pool;
 pub mod portable;
+pub mod settings;
 pub mod statements;
 
 pub use error::DatabaseError;

@@ -46,9 +46,22 @@ pub struct Question {
     pub revisions: Vec<i64>,
     /// How many earlier messages they see, in the same order.
     pub history: Vec<i32>,
+    /// From how many bytes on nothing is added, if that is limited; only where the schema counts.
+    pub limit: Option<i64>,
 }
 
-/// What [`ask`] returns.
+/// What came of a question.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// It is stored.
+    Asked(Asked),
+    /// This user has no such conversation, and nothing was stored.
+    NoConversation,
+    /// The tenant keeps so many bytes, which is the limit or more, and nothing was stored.
+    Full(i64),
+}
+
+/// What goes with a stored question.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The agent that answers.
@@ -57,6 +70,8 @@ pub struct Asked {
     pub settings: StoredSettings,
     /// Earlier messages, oldest first.
     pub history: Vec<PastMessage>,
+    /// What the tenant kept before, in bytes, if that is limited.
+    pub used: Option<i64>,
 }
 
 /// What [`answer`] and [`fail`] store.
@@ -126,46 +141,72 @@ impl<'c> Connection<'c> {
     }
 }
 
-/// The agent: the one asked for, else the tenant's own choice, else the default.
-macro_rules! pick {
+/// What the tenant keeps, in bytes, as the beginning of a WITH list.
+macro_rules! used {
     () => {
-        "pick AS (SELECT a.name, a.revision, a.history \
-           FROM unnest($5::text[], $6::int8[], $7::int4[]) AS a (name, revision, history) \
-          WHERE a.name = coalesce($8::text, \
-                (SELECT s.value #>> '{}' FROM settings s WHERE s.name = 'DefaultAgent' AND $9::bool \
-                    AND s.value #>> '{}' = ANY ($5::text[])), $10::text))"
+        "used AS (SELECT coalesce(sum(bytes), 0)::int8 AS bytes FROM storage), "
     };
 }
 
-const BEGIN_CONVERSATION: &str = concat!(
-    "WITH ",
-    pick!(),
+/// The agent: the one asked for, else the tenant's own choice, else the default. `$room`: a further condition, without
+/// which nothing is stored.
+macro_rules! pick {
+    ($room:literal) => {
+        concat!(
+            "pick AS (SELECT a.name, a.revision, a.history \
+               FROM unnest($5::text[], $6::int8[], $7::int4[]) AS a (name, revision, history) \
+              WHERE a.name = coalesce($8::text, \
+                    (SELECT s.value #>> '{}' FROM settings s WHERE s.name = 'DefaultAgent' AND $9::bool \
+                        AND s.value #>> '{}' = ANY ($5::text[])), $10::text)",
+            $room,
+            ")"
+        )
+    };
+}
+
+/// A statement, and the same for a tenant with a limit (`$12`): that one always returns a row, with the used bytes, and
+/// without an agent if nothing was stored.
+macro_rules! with_and_without_limit {
+    ($body:literal, $answer:literal) => {
+        [
+            concat!("WITH ", pick!(""), $body, $answer, ", NULL::int8 FROM pick p, question q"),
+            concat!(
+                "WITH ",
+                used!(),
+                pick!(" AND (SELECT u.bytes FROM used u) < $12::int8"),
+                $body,
+                $answer,
+                ", u.bytes FROM used u LEFT JOIN (pick p CROSS JOIN question q) ON true"
+            ),
+        ]
+    };
+}
+
+const BEGIN_CONVERSATION: [&str; 2] = with_and_without_limit!(
     ", conversation AS (INSERT INTO conversations (id, sub) SELECT $1, $2 FROM pick RETURNING id), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) \
-     SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
-            '[]'::jsonb AS history FROM pick p, question q"
+       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+    "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
+            '[]'::jsonb AS history"
 );
 
-const CONTINUE_CONVERSATION: &str = concat!(
-    "WITH ",
-    pick!(),
+const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
     ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) \
-     SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
+       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+    // Where nothing is picked, nothing is read either.
+    "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
             (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content) ORDER BY h.id), '[]') \
                FROM (SELECT m.id, m.role, m.content FROM messages m \
                       WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
-                      ORDER BY m.id DESC LIMIT (SELECT x.history FROM pick x)) h) AS history \
-       FROM pick p, question q"
+                      ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) h) AS history"
 );
 
-/// Stores a question; reads the tenant's settings and the conversation so far. `None`: this user has no such
-/// conversation, and nothing was stored.
-pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Option<Asked>, sqlx::Error> {
-    let (connection, query) = at.query(if question.begins { BEGIN_CONVERSATION } else { CONTINUE_CONVERSATION });
-    let row = query
+/// Stores a question, unless the tenant keeps as much as it may; reads the tenant's settings and the conversation so far.
+pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Reply, sqlx::Error> {
+    let [plain, limited] = if question.begins { BEGIN_CONVERSATION } else { CONTINUE_CONVERSATION };
+    let (connection, query) = at.query(if question.limit.is_some() { limited } else { plain });
+    let mut query = query
         .bind(question.conversation)
         .bind(question.sub.clone())
         .bind(question.id)
@@ -176,13 +217,19 @@ pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Option<Asked
         .bind(question.agent.clone())
         .bind(question.default_is_mutable)
         .bind(question.default_agent.clone())
-        .bind(question.request)
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
+        .bind(question.request);
+    if let Some(limit) = question.limit {
+        query = query.bind(limit);
+    }
+    let Some(row) = query.fetch_optional(connection).await? else { return Ok(Reply::NoConversation) };
+    let (agent, used): (Option<String>, Option<i64>) = (row.try_get(0)?, row.try_get(3)?);
+    let Some(agent) = agent else {
+        let full = used.filter(|used| question.limit.is_some_and(|limit| *used >= limit));
+        return Ok(full.map_or(Reply::NoConversation, Reply::Full));
+    };
     let Json(settings) = row.try_get(1)?;
     let Json(history) = row.try_get(2)?;
-    Ok(Some(Asked { agent: row.try_get(0)?, settings, history }))
+    Ok(Reply::Asked(Asked { agent, settings, history, used }))
 }
 
 /// Stores an answer with its id and text, and its usage; the question becomes `answered`. Where the conversation was
@@ -272,31 +319,4 @@ fn message(row: &PgRow) -> Result<StoredMessage, sqlx::Error> {
         revision: row.try_get(6)?,
         created_at: created_at.to_jiff(),
     })
-}
-
-/// What the tenant changed itself.
-pub async fn settings(at: Connection<'_>) -> Result<StoredSettings, sqlx::Error> {
-    let (connection, query) = at.query("SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings");
-    let Json(settings) = query.fetch_one(connection).await?.try_get(0)?;
-    Ok(settings)
-}
-
-/// Sets and removes settings in one statement; returns what is stored then.
-pub async fn change_settings(
-    at: Connection<'_>,
-    set: &StoredSettings,
-    remove: &[String],
-    by: &str,
-) -> Result<StoredSettings, sqlx::Error> {
-    // A statement sees the table as it was before: what it removes or sets is laid over that here.
-    let (connection, query) = at.query(
-        "WITH gone AS (DELETE FROM settings WHERE name = ANY ($2::text[])), \
-         stored AS (INSERT INTO settings (name, value, updated_by) SELECT key, value, $3 FROM jsonb_each($1) \
-            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_by = excluded.updated_by, \
-               updated_at = now()) \
-         SELECT (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings WHERE name <> ALL ($2::text[])) || $1",
-    );
-    let row = query.bind(Json(set.clone())).bind(remove.to_vec()).bind(by.to_owned()).fetch_one(connection).await?;
-    let Json(settings) = row.try_get(0)?;
-    Ok(settings)
 }

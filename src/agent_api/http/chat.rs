@@ -1,15 +1,16 @@
 //! `POST chat`: T1 stores the question and reads settings and history, the provider answers, T2 stores the answer and
 //! what it cost. All of it in a task of its own: a client that leaves is still answered and counted.
 
-use super::{RequestId, answer, body::read_json};
+use super::{RequestId, answer_and_warn, body::read_json};
 use crate::{
     agent_api::{
         Context,
         auth::{Caller, admit, token::Scope},
-        database::statements::{self, Asked, Outcome, Question},
+        database::statements::{self, Asked, Outcome, Question, Reply},
         layers::{OwnSettings, resolve_effective, resolve_own, resolve_system_prompt},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
+        storage::{Level, Storage},
     },
     api::MutableSetting,
     domain::{
@@ -81,7 +82,7 @@ pub(super) async fn send(
         result
     });
     match exchange.await {
-        Ok(result) => result.map(|done| answer(&done)),
+        Ok(result) => result.map(|(done, storage)| answer_and_warn(&done, storage)),
         Err(_) => Err(Problem::new(Code::Internal)),
     }
 }
@@ -91,14 +92,14 @@ async fn exchange(
     caller: &Caller,
     wanted: ChatRequest,
     request: &RequestId,
-) -> Result<ChatAnswer, Problem> {
+) -> Result<(ChatAnswer, Storage), Problem> {
     let question = Arc::new(prepare(caller, wanted, request)?);
     let stored = Arc::clone(&question);
     let asked = caller.transact(context, move |at| {
         let question = Arc::clone(&stored);
         Box::pin(async move { statements::ask(at, &question).await })
     });
-    let asked = asked.await?.ok_or_else(|| Problem::new(Code::ConversationNotFound))?;
+    let (asked, storage) = check_reply(context, caller, asked.await?)?;
     let (reference, agent) = find_agent(caller, &asked.agent)?;
     let outcome = Outcome {
         question: question.id,
@@ -115,7 +116,10 @@ async fn exchange(
     let completion = complete(context, caller, &question, &asked, reference, &agent).await;
     context.metrics.upstream_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
     match completion {
-        Ok(completion) => store_answer(context, caller, outcome, completion, request).await,
+        Ok(completion) => {
+            let answer = store_answer(context, caller, outcome, completion, request).await?;
+            Ok((answer, storage))
+        }
         Err(error) => {
             tracing::warn!(
                 request = request.as_str(),
@@ -168,7 +172,27 @@ fn prepare(caller: &Caller, wanted: ChatRequest, request: &RequestId) -> Result<
         agents,
         revisions,
         history,
+        limit: tenant.place.held_limit(),
     })
+}
+
+/// What goes with the stored question, and how much the tenant keeps; or why nothing was stored.
+fn check_reply(context: &Context, caller: &Caller, reply: Reply) -> Result<(Asked, Storage), Problem> {
+    let place = &caller.access.tenant.place;
+    match reply {
+        Reply::Asked(asked) => {
+            let storage = Storage::of(place, asked.used);
+            if asked.used.is_some() {
+                context.metrics.note_storage(storage.level());
+            }
+            Ok((asked, storage))
+        }
+        Reply::NoConversation => Err(Problem::new(Code::ConversationNotFound)),
+        Reply::Full(used) => {
+            context.metrics.note_storage(Level::Full);
+            Err(Storage::of(place, Some(used)).refusal())
+        }
+    }
 }
 
 fn find_agent<'c>(caller: &'c Caller, name: &str) -> Result<(&'c EntryAgent, Arc<AgentEntry>), Problem> {

@@ -11,6 +11,7 @@ mod users;
 use super::{
     Context,
     problem::{Body as ProblemBody, Code, Problem},
+    storage::{STORAGE_WARNING, Storage},
 };
 use axum::{
     Router,
@@ -114,4 +115,13 @@ fn answer(value: &impl serde::Serialize) -> Response {
         }
         Err(_) => Problem::new(Code::Internal).into_response(),
     }
+}
+
+/// The same, with a warning where the tenant keeps nearly as much as it may.
+fn answer_and_warn(value: &impl serde::Serialize, storage: Storage) -> Response {
+    let mut response = answer(value);
+    if let Some(warning) = storage.warning() {
+        response.headers_mut().insert(STORAGE_WARNING, warning);
+    }
+    response
 }

@@ -1,13 +1,17 @@
 //! `GET settings` and `PUT settings`: effective values with the layer that set each, and changes within bounds.
 
-use super::{answer, body::read_json};
+use super::{answer_and_warn, body::read_json};
 use crate::{
     agent_api::{
         Context,
         auth::{Caller, admit, token::Scope},
-        database::statements::{self, StoredSettings},
+        database::{
+            settings::{self, SettingsChange},
+            statements::StoredSettings,
+        },
         layers::{Effective, Layered, Refusal, Source, Wanted, resolve_change, resolve_effective, resolve_own},
         problem::Problem,
+        storage::{Level, Storage},
     },
     api::MutableSetting,
 };
@@ -25,6 +29,7 @@ use std::{collections::BTreeMap, sync::Arc};
 struct SettingsAnswer {
     default_agent: Layered<String>,
     agents: BTreeMap<String, AgentAnswer>,
+    storage: Storage,
 }
 
 #[derive(Serialize)]
@@ -40,8 +45,11 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = admit(&context, &headers, &tenant, Scope::SettingsRead)?;
-    let stored = caller.transact(&context, |at| Box::pin(statements::settings(at))).await?;
-    Ok(answer(&show(&caller, &stored)))
+    let place = &caller.access.tenant.place;
+    let counts = place.counts_storage;
+    let (stored, used) = caller.transact(&context, move |at| Box::pin(settings::read(at, counts))).await?;
+    let storage = Storage::of(place, used);
+    Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
 pub(super) async fn change(
@@ -65,19 +73,32 @@ pub(super) async fn change(
         Refusal::Locked(field) => Problem::locked(field),
         Refusal::Invalid(field, rule) => Problem::field(field, rule),
     })?;
-    let change = Arc::new((change, caller.claims.sub.clone()));
-    let stored = caller.transact(&context, move |at| {
-        let change = Arc::clone(&change);
-        Box::pin(async move {
-            let (change, by) = change.as_ref();
-            statements::change_settings(at, &change.set, &change.remove, by).await
-        })
+    // What only removes is never refused.
+    let limit = tenant.place.held_limit().filter(|_| !change.set.is_empty());
+    let change = Arc::new(SettingsChange {
+        set: change.set,
+        remove: change.remove,
+        by: caller.claims.sub.clone(),
+        counts: tenant.place.counts_storage,
+        limit,
     });
-    let stored = stored.await?;
-    Ok(answer(&show(&caller, &stored)))
+    let changed = caller.transact(&context, move |at| {
+        let change = Arc::clone(&change);
+        Box::pin(async move { settings::change(at, &change).await })
+    });
+    let changed = changed.await?;
+    let storage = Storage::of(&tenant.place, changed.used);
+    let Some(stored) = changed.stored else {
+        context.metrics.note_storage(Level::Full);
+        return Err(storage.refusal());
+    };
+    if limit.is_some() {
+        context.metrics.note_storage(storage.level());
+    }
+    Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
-fn show(caller: &Caller, stored: &StoredSettings) -> SettingsAnswer {
+fn show(caller: &Caller, stored: &StoredSettings, storage: Storage) -> SettingsAnswer {
     let tenant = &caller.access.tenant;
     let own = resolve_own(stored, &tenant.mutable);
     let chosen = own.default_agent.as_ref().filter(|name| tenant.agents.contains_key(*name));
@@ -95,5 +116,5 @@ fn show(caller: &Caller, stored: &StoredSettings) -> SettingsAnswer {
         let effective = resolve_effective(&current.behaviour, &reference.overrides, &own, &tenant.mutable);
         Some((name.as_str().to_owned(), AgentAnswer { revision: current.number, effective }))
     });
-    SettingsAnswer { default_agent, agents: agents.collect() }
+    SettingsAnswer { default_agent, agents: agents.collect(), storage }
 }

@@ -6,6 +6,7 @@ use crate::{
         entry::{EntryAgent, TenantEntry, TenantState, cell_entry_name},
         ident::{AgentName, Incarnation, TenantId},
         keys::{Algorithm, Kid},
+        migrations::STORAGE_SINCE,
         sql::{QuoteError, quote_ident},
     },
 };
@@ -58,6 +59,10 @@ pub struct Place {
     pub permits: Arc<Semaphore>,
     /// How many permits there are in all.
     pub max_transactions: usize,
+    /// Whether its schema counts its bytes.
+    pub counts_storage: bool,
+    /// Most bytes of content that it may keep.
+    pub storage_limit: Option<i64>,
 }
 
 /// A key that verifies a tenant's tokens, and what these have to look like.
@@ -76,6 +81,13 @@ pub struct VerifyKey {
     pub audience: Arc<str>,
     /// Longest `exp - iat`, in seconds.
     pub max_token_seconds: i64,
+}
+
+impl Place {
+    /// The limit that can be held: none where the schema doesn't count.
+    pub fn held_limit(&self) -> Option<i64> {
+        self.storage_limit.filter(|_| self.counts_storage)
+    }
 }
 
 impl Tenant {
@@ -118,6 +130,8 @@ impl Tenant {
                 statement_timeout,
                 permits,
                 max_transactions,
+                counts_storage: database.schema_version >= STORAGE_SINCE,
+                storage_limit: database.storage_limit_bytes,
             },
         })
     }

@@ -1,0 +1,56 @@
+//! Amounts of bytes as Kubernetes writes quantities (`512Mi`, `2G`), whole numbers only.
+
+/// The least storage limit: below it a single long message may be all there is room for.
+pub const LEAST_STORAGE: i64 = 1 << 20;
+
+/// The highest storage limit.
+pub const MOST_STORAGE: i64 = 1 << 50;
+
+/// Units: decimal ones, and binary ones with an `i`.
+const UNITS: [(&str, i64); 11] = [
+    ("", 1),
+    ("k", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("P", 1_000_000_000_000_000),
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("Pi", 1 << 50),
+];
+
+/// Bytes of a whole number with a unit, as the CRD's pattern has it; `None` if it is none, or more than fits.
+pub fn parse_bytes(text: &str) -> Option<i64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if !(1..=16).contains(&digits) || number.starts_with('0') {
+        return None;
+    }
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<i64>().ok()?.checked_mul(*factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_with_a_known_unit_and_nothing_else() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("1500k", 1_500_000),
+            ("1Mi", LEAST_STORAGE),
+            ("2G", 2_000_000_000),
+            ("3Gi", 3 << 30),
+            ("1Pi", MOST_STORAGE),
+            ("1125899906842624", MOST_STORAGE),
+        ] {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for text in ["", "Gi", "0", "01", "-1", "+1", "1.5Gi", "1e3", "1m", "1K", "1gi", "1 Gi", "9999999999999999Pi"] {
+            assert_eq!(parse_bytes(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The bytes that a schema counts are the bytes that are there, whatever writes them and however it ends; and the tenant
+//! can't count for itself.
+
+use super::setup::{Instance, in_use, on_both, tenant_id};
+use crate::chance::Chance;
+use agent_tenancy::domain::{cells::CellRoles, ident::CellNumber, migrations::TENANT};
+use devkit::PgVersion;
+use futures::future::join_all;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+on_both!(
+    the_counter_equals_a_recount,
+    a_version_is_brought_up_under_a_writer,
+    the_tenant_can_not_count_for_itself,
+    the_counter_survives_another_name
+);
+
+/// What the schema counted, and what there is.
+async fn counts(instance: &Instance, schema: &str) -> (i64, i64) {
+    let counted = format!("SELECT coalesce(sum(bytes), 0)::int8 FROM \"{schema}\".storage");
+    let there = format!(
+        "SELECT (SELECT coalesce(sum(octet_length(content)), 0) FROM \"{schema}\".messages)::int8 \
+              + (SELECT coalesce(sum(octet_length(value::text)), 0) FROM \"{schema}\".settings)::int8"
+    );
+    (instance.count(&counted).await, instance.count(&there).await)
+}
+
+fn begin(schema: &str) -> String {
+    format!("BEGIN; SET LOCAL ROLE \"{schema}\"; SET LOCAL search_path = \"{schema}\", pg_temp;")
+}
+
+/// A row of `messages` in conversation `c` with so many letters, some of two bytes.
+fn message(c: u64, letters: u64) -> String {
+    let word = if letters.is_multiple_of(2) { "é" } else { "e" };
+    format!(
+        "(gen_random_uuid(), lpad('{c}', 32, '0')::uuid, 'u{c}', 'user', 'pending', repeat('{word}', {letters}), 'a', 1, \
+             gen_random_uuid())"
+    )
+}
+
+const MESSAGES: &str =
+    "INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) VALUES";
+
+/// One statement of a kind that the agent API makes, or could.
+fn statement(random: &mut Chance) -> String {
+    let (c, letters) = (random.below(8), random.below(3000));
+    let id = format!("lpad('{c}', 32, '0')::uuid");
+    match random.below(10) {
+        0 => format!("INSERT INTO conversations (id, sub) VALUES ({id}, 'u{c}') ON CONFLICT DO NOTHING"),
+        1..=3 => format!(
+            "INSERT INTO conversations (id, sub) VALUES ({id}, 'u{c}') ON CONFLICT DO NOTHING; {MESSAGES} {}, {}",
+            message(c, letters),
+            message(c, letters / 7),
+        ),
+        4 => format!("UPDATE messages SET status = 'answered' WHERE conversation_id = {id}"),
+        5 => format!("UPDATE messages SET content = repeat('z', {letters}) WHERE conversation_id = {id}"),
+        6 => format!("DELETE FROM messages WHERE conversation_id = {id} AND status = 'answered'"),
+        7 => format!("DELETE FROM conversations WHERE id = {id}"),
+        8 => format!(
+            "INSERT INTO settings (name, value, updated_by) VALUES ('s{c}', to_jsonb(repeat('x', {letters})), 'u'), \
+             ('t{c}', '{{\"b\": 1, \"a\":2}}', 'u') ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        ),
+        _ => format!("DELETE FROM settings WHERE name IN ('s{c}', 't{c}'); UPDATE settings SET updated_by = 'v'"),
+    }
+}
+
+/// Writes until told to stop: random transactions, of which some are rolled back, some in part, and some end with the
+/// backend. Returns how many were committed.
+async fn write_at_random(instance: &Instance, schema: &str, seed: u64, enough: impl Fn(u32) -> bool) -> u32 {
+    let mut random = Chance::of(seed);
+    let mut connection = instance.access(1).await;
+    let (mut committed, mut tried) = (0, 0);
+    while !enough(tried) {
+        tried += 1;
+        let mut sql = begin(schema);
+        for _ in 0..=random.below(3) {
+            match random.below(6) {
+                0 => sql += &format!("SAVEPOINT s; {}; ROLLBACK TO s;", statement(&mut random)),
+                _ => sql += &format!("{};", statement(&mut random)),
+            }
+        }
+        match random.below(8) {
+            0 => sql += "ROLLBACK",
+            1 => sql += "SELECT 1/0",
+            2 => sql += "RESET ROLE; SELECT pg_terminate_backend(pg_backend_pid())",
+            _ => sql += "COMMIT",
+        }
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await {
+            Ok(_) => committed += 1,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() != Some("57P01") => {
+                // Deadlocks of these random orders, a conversation that is gone, a division by zero.
+                let code = error.code().unwrap_or_default().into_owned();
+                assert!(["40P01", "23503", "22012"].contains(&code.as_str()), "{error}");
+                sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+            }
+            Err(_) => connection = instance.access(1).await,
+        }
+    }
+    committed
+}
+
+async fn the_counter_equals_a_recount(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (_, _, row) = instance.tenant("acme").await;
+    assert_eq!(counts(&instance, &row.schema).await, (0, 0));
+    let mut seeds = Chance::new("STORAGE_SEED").unwrap();
+    for round in 0..4 {
+        let writers = [(); 4].map(|()| write_at_random(&instance, &row.schema, seeds.below(1 << 30), |n| n >= 60));
+        let committed: u32 = join_all(writers).await.into_iter().sum();
+        let (counted, there) = counts(&instance, &row.schema).await;
+        assert_eq!(counted, there, "after round {round}");
+        assert!(committed > 60, "{committed}");
+    }
+    // What is left goes by a cascade, and nothing is left of the count.
+    instance.as_admin(&format!("DELETE FROM \"{0}\".conversations; DELETE FROM \"{0}\".settings", row.schema)).await;
+    assert_eq!(counts(&instance, &row.schema).await, (0, 0));
+}
+
+/// Makes a schema as the first version had it.
+async fn take_back_version_two(instance: &Instance, schema: &str) {
+    let function = format!(
+        "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgrelid = '\"{schema}\".messages'::regclass \
+                            AND tgname = 'count_added'"
+    );
+    let mut admin = instance.admin().await;
+    let function: String = sqlx::query(AssertSqlSafe(function)).fetch_one(&mut admin).await.unwrap().get(0);
+    instance.as_admin(&format!("DROP FUNCTION {function} CASCADE; DROP TABLE \"{schema}\".storage")).await;
+    let left =
+        format!("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE '%{schema}%'");
+    assert_eq!(instance.count(&left).await, 0);
+}
+
+async fn a_version_is_brought_up_under_a_writer(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (_, _, row) = instance.tenant("acme").await;
+    let schema = &row.schema;
+    take_back_version_two(&instance, schema).await;
+    let mut seeds = Chance::new("STORAGE_SEED").unwrap();
+    write_at_random(&instance, schema, seeds.below(1 << 30), |n| n >= 60).await;
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let begun = |n: u32| {
+        written.fetch_max(n as usize, Ordering::SeqCst);
+        stop.load(Ordering::SeqCst)
+    };
+    let writers = join_all([(); 3].map(|()| write_at_random(&instance, schema, seeds.below(1 << 30), &begun)));
+    let owner = &CellRoles::of(&instance.prefix, CellNumber(1)).owner;
+    let migrate = async {
+        let reached = async |n| {
+            let from = written.load(Ordering::SeqCst);
+            while written.load(Ordering::SeqCst) < from + n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        reached(10).await;
+        let mut connection = instance.admin().await;
+        let sql = format!(
+            "SET LOCAL lock_timeout = '10s'; SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; {}; \
+             GRANT SELECT ON \"{schema}\".storage TO \"{schema}\"",
+            TENANT[1].sql
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        reached(30).await;
+        stop.store(true, Ordering::SeqCst);
+    };
+    let (committed, ()) = tokio::join!(writers, migrate);
+    let (counted, there) = counts(&instance, schema).await;
+    assert_eq!(counted, there);
+    assert!(there > 0 && committed.iter().all(|n| *n > 0), "{committed:?}");
+    // Running it a second time is refused as a whole, and changes nothing.
+    let again = format!("SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; {}", TENANT[1].sql);
+    assert!(sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut instance.admin().await).await.is_err());
+    assert_eq!(counts(&instance, schema).await, (counted, there));
+}
+
+async fn the_tenant_can_not_count_for_itself(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (_, _, one) = instance.tenant("one").await;
+    let (_, _, two) = instance.tenant("two").await;
+    let (a, b) = (&one.schema, &two.schema);
+    let text = |c| {
+        format!(
+            "INSERT INTO conversations (id, sub) VALUES (lpad('{c}', 32, '0')::uuid, 'u'); {MESSAGES} {}",
+            message(c, 101)
+        )
+    };
+    let run = async |sql: String| instance.as_access(1, &format!("{} {sql}; COMMIT", begin(a))).await;
+    assert_eq!(run(text(1)).await, Ok(()));
+    assert_eq!(run("SELECT sum(bytes) FROM storage".into()).await, Ok(()));
+    let names = "SELECT count(*) - count(DISTINCT p.proname) FROM pg_proc p WHERE p.proname LIKE 'count_storage%'";
+    assert_eq!(instance.count(names).await, 0, "no two schemas' functions have one name: finding one stays cheap");
+    let function: String = {
+        let find = format!("SELECT oid::regproc::text FROM pg_proc WHERE pronamespace = '\"{a}\"'::regnamespace");
+        let mut admin = instance.admin().await;
+        sqlx::query(AssertSqlSafe(find)).fetch_one(&mut admin).await.unwrap().get(0)
+    };
+    for sql in [
+        "UPDATE storage SET bytes = 0".to_owned(),
+        "DELETE FROM storage".to_owned(),
+        "INSERT INTO storage (slot, bytes) VALUES (99, -1000000)".to_owned(),
+        "TRUNCATE storage".to_owned(),
+        "ALTER TABLE messages DISABLE TRIGGER count_added".to_owned(),
+        "DROP TRIGGER count_added ON messages".to_owned(),
+        format!("CREATE TRIGGER mine AFTER INSERT ON conversations FOR EACH ROW EXECUTE FUNCTION {function}()"),
+        format!("SELECT {function}()"),
+        format!("DROP FUNCTION {function}()"),
+        "SET LOCAL session_replication_role = replica".to_owned(),
+        format!("SELECT sum(bytes) FROM \"{b}\".storage"),
+    ] {
+        assert_eq!(run(sql.clone()).await, Err("42501".into()), "{sql}");
+    }
+    // Whatever the search path says, a row is counted where it is.
+    let elsewhere = format!(
+        "SET LOCAL search_path = \"{b}\", pg_temp; {}",
+        MESSAGES.replace("messages", &format!("\"{a}\".messages"))
+    );
+    assert_eq!(run(format!("{elsewhere} {}", message(1, 51))).await, Ok(()));
+    assert_eq!(counts(&instance, a).await, (152, 152));
+    assert_eq!(counts(&instance, b).await, (0, 0));
+}
+
+/// As an archive's schema has.
+async fn the_counter_survives_another_name(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (_, _, row) = instance.tenant("acme").await;
+    let (old, new) = (&row.schema, tenant_id("other").database_name(&instance.prefix));
+    // Compiled in this session under the old name.
+    let mut admin = PgConnection::connect(&instance.test.superuser_url()).await.unwrap();
+    for schema in [old, &new] {
+        let sql = format!(
+            "SET search_path = \"{schema}\"; INSERT INTO conversations (id, sub) VALUES (gen_random_uuid(), 'u'); \
+             {MESSAGES} (gen_random_uuid(), (SELECT id FROM conversations LIMIT 1), 'u', 'user', 'pending', 'four', 'a', 1, \
+             gen_random_uuid())"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+        if schema == old {
+            let rename = format!("ALTER SCHEMA \"{old}\" RENAME TO \"{new}\"");
+            sqlx::raw_sql(AssertSqlSafe(rename)).execute(&mut admin).await.unwrap();
+        }
+    }
+    assert_eq!(counts(&instance, &new).await, (8, 8));
+}
