@@ -62,6 +62,8 @@ mod rights;
 mod rotation;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
+#[path = "operator/storage.rs"]
+mod storage;
 #[path = "operator/stories.rs"]
 mod stories;
 #[path = "operator/storm.rs"]
