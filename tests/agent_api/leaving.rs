@@ -248,6 +248,14 @@ async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Sce
         assert!(possible.contains(&stored.as_str()), "{message}: {status}, {stored}");
     }
     assert!(points > 20, "{points}");
+    let schema = crate::setup::tenant_id("acme").database_name(&scene.stage.instance.prefix);
+    let miscounted = format!(
+        "SELECT (SELECT sum(octet_length(content)) FROM \"{schema}\".messages)::int8 \
+              - (SELECT sum(bytes) FROM \"{schema}\".storage)::int8"
+    );
+    let mut admin = scene.admin.lock().await;
+    let miscounted: i64 = sqlx::query(AssertSqlSafe(miscounted)).fetch_one(&mut *admin).await.unwrap().get(0);
+    assert_eq!(miscounted, 0, "bytes are counted as they were committed");
     answers
 }
 

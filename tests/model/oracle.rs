@@ -119,6 +119,7 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let own = state.own.as_ref().map_or(row.own.version, |own| own.version());
     assert!(!state.rolling || row.schema_version >= state.schema_version && row.own.version == own, "{row:?}");
     assert_eq!(entry.database.statement_timeout_seconds, desired.statement_timeout_seconds);
+    assert_eq!(entry.database.storage_limit_bytes, desired.storage_limit_bytes);
     let names: Vec<_> = desired.agents.keys().collect();
     assert_eq!(entry.agents.keys().collect::<Vec<_>>(), names);
     for (name, agent) in &desired.agents {

@@ -103,6 +103,8 @@ fn apply(operator: &mut Operator, action: &Action) {
             if variant % 3 == 0 {
                 spec.auth.audience = format!("audience-{}", variant % 2);
             }
+            spec.database.storage_limit =
+                [None, Some("1Gi"), Some("2Mi"), Some("1")][usize::from(variant) % 4].map(str::to_owned);
             spec.suspend = variant % 6 == 1;
             if variant % 5 == 0 {
                 spec.auth.algorithm = SigningAlgorithm::EdDSA;
