@@ -8,7 +8,7 @@ use crate::{
     plan::installation::Installation,
 };
 use std::sync::OnceLock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What workers share.
 pub struct Context {
@@ -30,6 +30,8 @@ pub struct Context {
     pub watched: Vec<String>,
     /// Set when every first list is in.
     pub synced: OnceLock<()>,
+    /// Rung when the cells' logins have to be looked at.
+    pub logins_changed: Notify,
     /// Turns true when a newer leader was met: the process has to end.
     pub fenced: watch::Sender<bool>,
 }

@@ -10,6 +10,7 @@ pub mod identity;
 mod instance;
 mod leader;
 pub mod leftovers;
+mod logins;
 mod own_files;
 pub mod pass;
 mod plan_door;

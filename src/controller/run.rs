@@ -7,7 +7,7 @@ use super::{
     identity::Identity,
     instance::Supervisor,
     leader::Elector,
-    leftovers, own_files,
+    leftovers, logins, own_files,
     plan_door::{Door, Limits},
     retry::backoff,
     rollout::{self, RolloutSettings},
@@ -33,6 +33,7 @@ use crate::{
     },
     plan::{
         installation::{Installation, Predecessors},
+        logins::Rules,
         rollout::RolloutRules,
     },
     settings::operator::{OperatorSettings, ReplicaSource},
@@ -50,7 +51,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
 
 /// How long passes under way may take to end once the process was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -321,6 +325,7 @@ async fn lead(
         own: watch::Sender::new(None),
         watched: settings.watch_namespaces.clone(),
         synced: OnceLock::new(),
+        logins_changed: Notify::new(),
         fenced,
     });
     let _ = slot.set(Arc::clone(&context));
@@ -346,6 +351,11 @@ async fn lead(
     tokio::spawn(heartbeat::beat(Arc::clone(&context), settings.beat()));
     tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
     tokio::spawn(archives::sweep(Arc::clone(&context), resync));
+    let rules = Rules {
+        period_seconds: settings.database.login_rotation_seconds.into(),
+        ack_timeout_seconds: context.installation.ack_timeout_seconds,
+    };
+    tokio::spawn(logins::rotate(Arc::clone(&context), resync, rules));
     if settings.database.drift_seconds > 0 {
         let period = Duration::from_secs(settings.database.drift_seconds.into());
         tokio::spawn(drift::watch(Arc::clone(&context), period));

@@ -1,20 +1,23 @@
 //! Looking at a Tenant's world, and changing it.
 
 use super::{
+    entropy::draw_login_id,
     error::EffectError,
     gate::GateState,
     kubernetes::{cache::Key, objects::Watched},
     live::LiveWorld,
-    postgres::{Look, PgErrorKind},
+    postgres::{CellLogin, Look, PgErrorKind},
     world::{TenantScope, World},
 };
 use crate::{
     api::{AgentConfig, names},
     domain::{
+        cells::CellRoles,
         class::ErrorClass,
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
         ident::{AgentName, CellNumber, DatabaseId, Uid, Version},
         keys::KeyBytes,
+        logins::{LoginMark, LoginSlot},
         resolve::AgentLookup,
     },
     plan::{
@@ -146,7 +149,7 @@ impl World<TenantScope> for LiveWorld {
 }
 
 impl LiveWorld {
-    fn changed(&self, done: Result<(), super::postgres::PgError>) -> Result<Done, EffectError> {
+    pub(super) fn changed(&self, done: Result<(), super::postgres::PgError>) -> Result<Done, EffectError> {
         done.map(|()| Done::Plain).map_err(|e| self.database_error(e))
     }
 
@@ -217,7 +220,7 @@ impl LiveWorld {
     }
 
     /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
-    async fn perform_create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
+    pub(super) async fn perform_create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
         let _one = self.cells.lock().await;
         let database_id = self.open_database()?;
         let instance = self.gate.database.settings().name.clone();
@@ -229,18 +232,42 @@ impl LiveWorld {
         if published.is_some() && self.gate.database.has_cell(cell) {
             return Ok(Done::Plain);
         }
-        let password = match published {
-            Some(entry) => entry.password,
+        let entry = match published {
+            Some(entry) => entry,
             None => {
-                let entry = self.cell_entry(cell, database_id, password);
-                self.registry.perform_put(&Entry::Cell(entry), None).await?;
-                password.clone()
+                let slot = self.observe_free_login(cell).await?;
+                let login = CellLogin { slot, id: Some(draw_login_id()), password: password.clone() };
+                let entry = self.cell_entry(cell, database_id, &login, false);
+                self.registry.perform_put(&Entry::Cell(entry.clone()), None).await?;
+                entry
             }
         };
-        self.changed(self.gate.database.perform_create_cell(cell, &password, &self.database_fence()).await)
+        let prefix = &self.gate.database.settings().name_prefix;
+        let slot = CellRoles::of(prefix, cell).slot_of(&entry.user).ok_or_else(|| {
+            EffectError::new(ErrorClass::Conflict, format!("entry '{name}' names a login that is not the cell's"))
+        })?;
+        let login = CellLogin { slot, id: entry.login.map(|mark| mark.id), password: entry.password };
+        self.changed(self.gate.database.perform_create_cell(cell, &login, &self.database_fence()).await)
     }
 
-    pub(super) fn cell_entry(&self, cell: CellNumber, database_id: DatabaseId, password: &KeyBytes) -> CellEntry {
+    /// The login that a cell's entry begins with: the first one; where the entry of a cell was lost, the one that is not in
+    /// use, so that whoever is logged in goes on.
+    async fn observe_free_login(&self, cell: CellNumber) -> Result<LoginSlot, EffectError> {
+        if !self.gate.database.may_have_cell(cell) {
+            return Ok(LoginSlot::A);
+        }
+        let known = self.gate.database.observe_logins().await.map_err(|e| self.database_error(e))?;
+        Ok(known.iter().find(|facts| facts.cell == cell).map_or(LoginSlot::A, |facts| facts.active.other()))
+    }
+
+    /// A cell's entry as the settings and a login make it; `revokes`: the login before it ends at once.
+    pub(super) fn cell_entry(
+        &self,
+        cell: CellNumber,
+        database_id: DatabaseId,
+        login: &CellLogin,
+        revokes: bool,
+    ) -> CellEntry {
         let settings = self.gate.database.settings();
         let (host, port) = settings.agent_api_address();
         CellEntry {
@@ -252,8 +279,9 @@ impl LiveWorld {
             port,
             database: settings.database.clone(),
             ssl_mode: settings.ssl_mode.as_str().to_owned(),
-            user: crate::domain::cells::CellRoles::of(&settings.name_prefix, cell).logins[0].clone(),
-            password: password.clone(),
+            user: CellRoles::of(&settings.name_prefix, cell).login(login.slot).to_owned(),
+            password: login.password.clone(),
+            login: login.id.map(|id| LoginMark { id, since: self.registry.now(), revokes }),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod error;
 pub mod gate;
 pub mod kubernetes;
 pub mod live;
+mod live_logins;
 mod live_agent;
 mod live_tenant;
 pub mod postgres;

@@ -2,8 +2,10 @@
 //! it would send, and counts as done.
 
 use super::{
+    entropy::draw_login_id,
     error::EffectError,
     live::LiveWorld,
+    postgres::CellLogin,
     world::{TenantScope, World},
 };
 use crate::{
@@ -11,9 +13,10 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::{Entry, cell_entry_name},
-        ident::{CellNumber, ObjectId, Uid, Version},
+        ident::{CellNumber, LoginId, ObjectId, Uid, Version},
         keyring::Keyring,
         keys::KeyBytes,
+        logins::LoginSlot,
     },
     plan::{
         observed::{Fresh, KeysView, ObservedTenant, Seen},
@@ -30,6 +33,8 @@ use zeroize::Zeroizing;
 pub struct RehearsalWorld {
     /// Its database keeps changes instead of sending them.
     live: LiveWorld,
+    /// Names the password of a new cell.
+    login_id: LoginId,
     told: Mutex<Told>,
 }
 
@@ -82,7 +87,12 @@ impl LiveWorld {
     pub fn rehearsing(&self) -> RehearsalWorld {
         let mut live = self.clone();
         live.gate.database = live.gate.database.rehearsing();
-        RehearsalWorld { live, told: Mutex::default() }
+        let login_id = draw_login_id();
+        let told = Told {
+            masks: vec![(Zeroizing::new(login_id.to_string()), "<new login>")],
+            ..Told::default()
+        };
+        RehearsalWorld { live, login_id, told: Mutex::new(told) }
     }
 }
 
@@ -158,7 +168,12 @@ impl RehearsalWorld {
     async fn keep_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
         self.live.open_database()?;
         let database = &self.live.gate.database;
-        Ok(database.perform_create_cell(cell, password, &self.live.database_fence()).await?)
+        Ok(database.perform_create_cell(cell, &self.login(password), &self.live.database_fence()).await?)
+    }
+
+    /// The login of a new cell.
+    fn login(&self, password: &KeyBytes) -> CellLogin {
+        CellLogin { slot: LoginSlot::A, id: Some(self.login_id), password: password.clone() }
     }
 
     /// What a step asks of the API server.
@@ -192,7 +207,7 @@ impl RehearsalWorld {
                     return Ok(Vec::new());
                 }
                 let id = self.live.open_database()?;
-                let entry = Entry::Cell(self.live.cell_entry(*cell, id, password));
+                let entry = Entry::Cell(self.live.cell_entry(*cell, id, &self.login(password), false));
                 self.entry("create", name, render_entry(&entry))
             }
             TenantStep::Provision(_)

@@ -89,7 +89,8 @@ app.kubernetes.io/component: {{ .component }}
   "maxConnections" $v.database.maxConnections
   "tenantsPerCell" $v.database.tenantsPerCell
   "archiveSeconds" $v.database.archiveSeconds
-  "driftSeconds" $v.database.driftSeconds -}}
+  "driftSeconds" $v.database.driftSeconds
+  "loginRotationSeconds" $v.database.loginRotationSeconds -}}
 {{- if $v.database.caSecret.name }}
 {{- $_ := set $database "sslRootCertFile" "/etc/agent-tenancy/database/ca.crt" }}
 {{- end }}
