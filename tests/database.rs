@@ -11,6 +11,7 @@ mod database {
     mod isolation;
     mod killed;
     mod life;
+    mod logins;
     mod migrations;
     mod outage;
     mod own;

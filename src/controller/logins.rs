@@ -75,7 +75,7 @@ impl Context {
         // One cell at a time where nobody asks.
         let mut scheduled: Option<CellNumber> = None;
         for _ in 0..MOST_STEPS {
-            let (mut stepped, mut due, mut waits) = (false, None, BTreeMap::new());
+            let (mut stepped, mut failed, mut due, mut waits) = (false, false, None, BTreeMap::new());
             for cell in &self.world.observe_logins().await? {
                 let number = cell.facts.cell;
                 let step = match plan_login(cell, rules, &self.world.board.observe(), self.clock.now()) {
@@ -94,18 +94,19 @@ impl Context {
                         continue;
                     }
                 };
-                stepped |= self.do_login_step(cell, &step).await?;
+                let done = self.do_login_step(cell, &step).await?;
+                (stepped, failed) = (stepped || done, failed || !done);
             }
             if !stepped {
                 self.tell_waits(&waits, told);
-                let under_way = !waits.is_empty();
+                let under_way = failed || !waits.is_empty();
                 return Ok(if under_way { Look::Waiting } else { Look::Rest(due.map(Duration::from_secs)) });
             }
         }
         Ok(Look::Waiting)
     }
 
-    /// Does one step; `false` if it has to wait. An error that is this cell's alone holds up no other.
+    /// Does one step; `false` if it has to be tried again. An error that is this cell's alone holds up no other.
     async fn do_login_step(&self, cell: &CellView, step: &LoginStep) -> Result<bool, EffectError> {
         let number = cell.facts.cell;
         match self.world.perform_login_step(cell, step).await {

@@ -3,12 +3,13 @@
 use agent_tenancy::{
     domain::{
         cells::CellRoles,
-        ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
+        ident::{CellNumber, DatabaseId, Epoch, Incarnation, LoginId, NamePrefix, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
+        logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
-    effects::postgres::{Database, Fence, Look},
+    effects::postgres::{CellLogin, Database, Fence, Look},
     plan::{
         drift::judge_access,
         instance::{InstancePlan, plan_instance},
@@ -136,8 +137,7 @@ impl Instance {
     }
 
     pub async fn make_cell(&self, cell: i32) {
-        let password = KeyBytes::new(CELL_PASSWORD.into());
-        self.database.perform_create_cell(CellNumber(cell), &password, &self.fence).await.unwrap();
+        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &self.fence).await.unwrap();
     }
 
     pub fn provision(&self, id: &TenantId) -> Provision {
@@ -165,6 +165,12 @@ impl Instance {
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
         self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
     }
+}
+
+/// The login that a cell begins with.
+pub fn cell_login() -> CellLogin {
+    let id = Some(LoginId(Uuid::from_u128(1)));
+    CellLogin { slot: LoginSlot::A, id, password: KeyBytes::new(CELL_PASSWORD.into()) }
 }
 
 /// Whether the access group may become the tenant.

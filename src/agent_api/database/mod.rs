@@ -12,7 +12,7 @@ pub mod statements;
 pub use error::DatabaseError;
 pub use pool::{Pool, PoolUse};
 
-use crate::agent_api::registry::{Cell, tenant::Tenant};
+use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
 use error::{Cause, resolve_cause, says_rolled_back};
 use futures::future::BoxFuture;
 use pool::Borrowed;
@@ -30,13 +30,20 @@ pub struct Database {
     tasks: TaskTracker,
 }
 
-/// A tenant and the login that reaches it, both from one snapshot.
+/// A tenant, and where the login is found that reaches it.
 #[derive(Clone)]
 pub struct Access {
     /// The tenant.
     pub tenant: Arc<Tenant>,
-    /// Its cell.
-    pub cell: Arc<Cell>,
+    /// Holds its cell. A request may last longer than a login, so each transaction looks for itself.
+    pub registry: Registry,
+}
+
+impl Access {
+    /// The login to use now.
+    fn cell(&self) -> Option<Arc<Cell>> {
+        self.registry.snapshot().cells.get(&self.tenant.place.cell).map(Arc::clone)
+    }
 }
 
 /// Bound statements of one transaction; may run a second time if nothing was committed the first time.
@@ -98,7 +105,7 @@ impl Database {
 }
 
 async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> Try<T> {
-    let mut borrowed = match pool.borrow(&access.cell).await {
+    let mut borrowed = match pool.borrow(|| access.cell()).await {
         Ok(borrowed) => borrowed,
         Err(error) => return Try::Failed(error),
     };
@@ -119,7 +126,7 @@ async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> T
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
-                Cause::Dead if reused => pool.forget_idle(&access.cell.name),
+                Cause::Dead if reused => pool.forget_idle(&access.tenant.place.cell),
                 // Closing the connection also drops the plans that no longer fit.
                 Cause::Dead | Cause::StalePlan => {}
                 Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
