@@ -20,6 +20,7 @@ mod agent_api {
     mod guard;
     mod kills;
     mod leaving;
+    mod logins;
     mod process;
     mod provider;
     mod settings;

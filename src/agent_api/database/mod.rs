@@ -41,8 +41,10 @@ pub struct Access {
 
 impl Access {
     /// The login to use now.
-    fn cell(&self) -> Option<Arc<Cell>> {
-        self.registry.snapshot().cells.get(&self.tenant.place.cell).map(Arc::clone)
+    fn cell(&self) -> Result<Arc<Cell>, DatabaseError> {
+        let name = &self.tenant.place.cell;
+        let snapshot = self.registry.snapshot();
+        snapshot.cells.get(name).map(Arc::clone).ok_or_else(|| DatabaseError::NoCell(name.clone()))
     }
 }
 

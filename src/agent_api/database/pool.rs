@@ -89,12 +89,12 @@ impl Pool {
     /// refused because another one took its place meanwhile is no failure.
     pub(super) async fn borrow(
         self: &Arc<Self>,
-        cell: impl Fn() -> Option<Arc<Cell>>,
+        cell: impl Fn() -> Result<Arc<Cell>, DatabaseError>,
     ) -> Result<Borrowed, DatabaseError> {
         let patience = Duration::from_millis(self.settings.acquire_timeout_millis);
         let permit = tokio::time::timeout(patience, Arc::clone(&self.budget).acquire_owned());
         let permit = permit.await.map_err(|_| DatabaseError::Busy)?.map_err(|_| DatabaseError::Abandoned)?;
-        let mut cell_now = cell().ok_or(DatabaseError::Abandoned)?;
+        let mut cell_now = cell()?;
         let (found, victim) = self.find(&cell_now);
         if let Some(victim) = victim {
             tokio::spawn(close(victim));
@@ -121,10 +121,13 @@ impl Pool {
                         (borrowed.connection, borrowed.version) = (Some(connection), cell_now.version);
                         break;
                     }
-                    Err(error) => match cell().filter(|new| new.version != cell_now.version) {
-                        Some(new) => cell_now = new,
-                        None => return Err(error),
-                    },
+                    Err(error) => {
+                        let new = cell()?;
+                        if new.version == cell_now.version {
+                            return Err(error);
+                        }
+                        cell_now = new;
+                    }
                 }
             },
         }
@@ -267,6 +270,8 @@ fn connect_options(cell: &Cell, settings: &DatabaseSettings) -> Result<PgConnect
         .username(&entry.user)
         .password(password)
         .ssl_mode(PgSslMode::from_str(&entry.ssl_mode)?)
+        // Not sent: a pooler refuses parameters of a session that it doesn't know, and no floating-point number is read.
+        .extra_float_digits(None)
         .application_name("agent-api")
         .disable_statement_logging();
     if !settings.root_certificates.is_empty() {
