@@ -21,6 +21,7 @@ mod agent_api {
     mod kills;
     mod leaving;
     mod logins;
+    mod pooled;
     mod process;
     mod provider;
     mod settings;

@@ -15,6 +15,7 @@ mod database {
     mod migrations;
     mod outage;
     mod own;
+    mod pooled;
     mod preflight;
     mod quoting;
     mod races;

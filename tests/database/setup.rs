@@ -19,7 +19,7 @@ use agent_tenancy::{
     settings::database::{InstanceSettings, SslMode},
 };
 use devkit::{PgVersion, Postgres, TestDatabase};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 pub const CLUSTER: &str = "4f2c6f0e-cluster";
@@ -133,7 +133,7 @@ impl Instance {
 
     pub async fn access(&self, cell: i32) -> PgConnection {
         let login = &CellRoles::of(&self.prefix, CellNumber(cell)).logins[0];
-        PgConnection::connect(&self.test.url(login, CELL_PASSWORD)).await.unwrap()
+        connect(&self.test.url(login, CELL_PASSWORD)).await.unwrap()
     }
 
     pub async fn make_cell(&self, cell: i32) {
@@ -165,6 +165,11 @@ impl Instance {
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
         self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
     }
+}
+
+/// Connects as our programs do: a pooler knows no parameter but the usual ones.
+pub async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
+    url.parse::<PgConnectOptions>()?.extra_float_digits(None).connect().await
 }
 
 /// The login that a cell begins with.
