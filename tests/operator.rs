@@ -44,6 +44,8 @@ mod drift;
 mod fleet;
 #[path = "operator/leftovers.rs"]
 mod leftovers;
+#[path = "operator/logins.rs"]
+mod logins;
 #[path = "operator/looks.rs"]
 mod looks;
 #[path = "operator/node.rs"]
