@@ -162,7 +162,9 @@ fn tell(cell: CellNumber, step: &LoginStep) {
             tracing::info!(%cell, login = slot.as_str(), reason = asked, "a rotation of the cell's login begins");
         }
         LoginStep::Set(next) => tracing::debug!(%cell, login = next.slot.as_str(), "the new login may log in"),
-        LoginStep::Switch(next) => tracing::info!(%cell, login = next.slot.as_str(), "replicas are told of the new login"),
+        LoginStep::Switch(next) => {
+            tracing::info!(%cell, login = next.slot.as_str(), "replicas are told of the new login")
+        }
         LoginStep::Lock { slot, force, passed_over } => {
             if !passed_over.is_empty() {
                 let names = passed_over.join(", ");

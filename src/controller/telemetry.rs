@@ -101,7 +101,8 @@ impl OperatorMetrics {
             steps: metrics.counters("steps", "Changes made, status and events included"),
             archives: metrics.counters("archives", "Archives whose time was over: dropped, or held by something"),
             logins: metrics.counters("login_steps", "Steps of rotations of the cells' logins"),
-            logins_waiting: metrics.gauges("login_rotations_waiting", "Cells whose login's rotation waits, by what for"),
+            logins_waiting: metrics
+                .gauges("login_rotations_waiting", "Cells whose login's rotation waits, by what for"),
             leader: metrics.gauge("leader", "1 while this process leads"),
             epoch: metrics.gauge("epoch", "Epoch of this leadership"),
             waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),

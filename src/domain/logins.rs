@@ -1,9 +1,6 @@
 //! The two alternating logins of a cell: which is which, and what a rotation keeps in the registry until it is through.
 
-use super::{
-    ident::LoginId,
-    keys::KeyBytes,
-};
+use super::{ident::LoginId, keys::KeyBytes};
 use serde::{Deserialize, Serialize};
 
 /// Longest value of an annotation that asks for something.
@@ -89,7 +86,10 @@ pub fn resolve_request(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{cells::CellRoles, ident::{CellNumber, NamePrefix}};
+    use crate::domain::{
+        cells::CellRoles,
+        ident::{CellNumber, NamePrefix},
+    };
 
     #[test]
     fn names_and_slots_belong_together() {

@@ -115,9 +115,7 @@ impl LiveWorld {
             LoginStep::Lock { slot, force, .. } => {
                 self.changed(database.perform_lock_login(cell, *slot, view.facts.login_id, *force, &fence).await)
             }
-            LoginStep::EndSessions { slot } => {
-                self.changed(database.perform_end_sessions(cell, *slot, &fence).await)
-            }
+            LoginStep::EndSessions { slot } => self.changed(database.perform_end_sessions(cell, *slot, &fence).await),
         }
     }
 

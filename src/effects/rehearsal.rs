@@ -88,10 +88,7 @@ impl LiveWorld {
         let mut live = self.clone();
         live.gate.database = live.gate.database.rehearsing();
         let login_id = draw_login_id();
-        let told = Told {
-            masks: vec![(Zeroizing::new(login_id.to_string()), "<new login>")],
-            ..Told::default()
-        };
+        let told = Told { masks: vec![(Zeroizing::new(login_id.to_string()), "<new login>")], ..Told::default() };
         RehearsalWorld { live, login_id, told: Mutex::new(told) }
     }
 }

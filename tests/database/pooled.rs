@@ -2,7 +2,9 @@
 
 use super::{
     life::{close, write_a_message},
-    setup::{CELL_PASSWORD, CLUSTER, Instance, cell_login, connect, in_use, is_intact, is_member, object, on_both, tenant_id},
+    setup::{
+        CELL_PASSWORD, CLUSTER, Instance, cell_login, connect, in_use, is_intact, is_member, object, on_both, tenant_id,
+    },
 };
 use agent_tenancy::{
     api::DeletionPolicy,

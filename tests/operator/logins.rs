@@ -152,10 +152,12 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
 
     // The same value asks for nothing; and with nothing due there is nothing to do.
     annotate(&fleet, 1, names::ROTATE_LOGIN_ANNOTATION, "please").await?;
+    settle(&fleet).await?;
     let (versions, counted) = (fleet.version_of_all().await?, operator.metrics().await?);
+    let trips = operator.round_trips().await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(fleet.version_of_all().await?, versions);
-    assert_eq!(operator.requests_since(&counted).await?.len(), 0);
+    assert_eq!((operator.requests_since(&counted).await?.len(), operator.round_trips().await?), (0, trips));
 
     // An operator that is killed at any moment of it: the next one goes on.
     for round in 0..6_u64 {

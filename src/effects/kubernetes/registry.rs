@@ -238,12 +238,7 @@ impl Registry {
         self.put(&Entry::Cell(entry), Some(beside), Some(seen)).await
     }
 
-    async fn put(
-        &self,
-        entry: &Entry,
-        beside: Option<&Beside>,
-        replace: Option<Version>,
-    ) -> Result<Done, EffectError> {
+    async fn put(&self, entry: &Entry, beside: Option<&Beside>, replace: Option<Version>) -> Result<Done, EffectError> {
         let name = entry.name();
         let _shared = self.references.read().await;
         if let Some(missing) = references(entry).into_iter().find(|n| !self.holds(n)) {

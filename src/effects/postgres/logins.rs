@@ -108,12 +108,7 @@ impl Database {
     ///
     /// # Errors
     /// As any change.
-    pub async fn perform_end_sessions(
-        &self,
-        cell: CellNumber,
-        slot: LoginSlot,
-        fence: &Fence,
-    ) -> Result<(), PgError> {
+    pub async fn perform_end_sessions(&self, cell: CellNumber, slot: LoginSlot, fence: &Fence) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;

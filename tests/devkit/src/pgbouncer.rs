@@ -51,9 +51,8 @@ impl PgBouncer {
         let users = format!("\"{auth}\" \"{password}\"\n");
         let spec = tokio::task::spawn_blocking(move || prepare(port, &config, &users)).await??;
         let process = Process::spawn_in(&Supervisor::of_process()?, spec)?;
-        let listening = process.wait_ready(START, || async {
-            Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop)?)
-        });
+        let listening = process
+            .wait_ready(START, || async { Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop)?) });
         listening.await?;
         Ok(PgBouncer { process, port })
     }
