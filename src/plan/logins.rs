@@ -283,7 +283,7 @@ fn unhandled(asked: &LoginRequests, handled: &LoginRequests) -> LoginRequests {
 fn due_after(period_seconds: u64, cell: CellNumber) -> Option<u64> {
     // Multiples of the golden ratio spread evenly however many there are (Knuth, TAOCP 6.4).
     let place = cell.0.unsigned_abs().wrapping_mul(2_654_435_769);
-    let earlier = u128::from(period_seconds / 5) * u128::from(place) >> 32;
+    let earlier = (u128::from(period_seconds / 5) * u128::from(place)) >> 32;
     (period_seconds > 0).then(|| period_seconds - u64::try_from(earlier).unwrap_or_default())
 }
 
