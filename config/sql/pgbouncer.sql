@@ -33,10 +33,11 @@ BEGIN
         CREATE OR REPLACE FUNCTION %I.lookup(wanted text) RETURNS TABLE (usename name, passwd text)
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $lookup$
             SELECT a.rolname, a.rolpassword FROM pg_authid a
-            WHERE a.rolname = wanted AND a.rolcanlogin
-                AND (starts_with(a.rolname, %L) OR starts_with(a.rolname, %L))
+            WHERE a.rolname = wanted AND a.rolcanlogin AND (a.rolvaliduntil > now()) IS NOT FALSE
+                -- The agent API's, the operator's, and those that exist for one migration of a tenant.
+                AND a.rolname ~ %L
         $lookup$
-    $create$, own, prefix || '_acc_', prefix || '_operator_');
+    $create$, own, format('^%s_(acc_[0-9]+_[ab]|operator_[ab]|.+_x)$', prefix));
     EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', own);
     EXECUTE format('REVOKE ALL ON FUNCTION %I.lookup(text) FROM PUBLIC', own);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', own, own);

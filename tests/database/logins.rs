@@ -243,7 +243,7 @@ async fn cells_of_an_earlier_version(version: PgVersion) {
     let (database, fence) = (&instance.database, &instance.fence);
     let roles = CellRoles::of(&instance.prefix, CELL);
     let [a, b] = &roles.logins;
-    let first = CONTROL[0];
+    let first = &CONTROL[0];
     instance
         .as_admin(&format!(
             "SET ROLE \"{}\"; SET search_path = pg_catalog; CREATE SCHEMA agent_tenancy;\n{}\n\

@@ -2,6 +2,7 @@
 
 use super::{
     life::{close, write_a_message},
+    own::apply,
     setup::{
         CELL_PASSWORD, CLUSTER, Instance, cell_login, connect, in_use, is_intact, is_member, object, on_both, tenant_id,
     },
@@ -46,6 +47,11 @@ async fn a_whole_life(version: PgVersion) {
     assert!(is_intact(&facts) && is_member(&facts));
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(database.observe_drift(CLUSTER).await.unwrap(), []);
+    // Your own files run as a login of the tenant's own, which exists for that time.
+    for file in ["CREATE TABLE notes (id int)", "-- no-transaction\nCREATE INDEX CONCURRENTLY notes_id ON notes (id)"] {
+        apply(&instance, &id, file).await.unwrap();
+    }
+    assert_eq!(instance.row(&id).await.own.version, 2);
 
     database.perform_suspend_access(&row, fence).await.unwrap();
     assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()));

@@ -42,6 +42,7 @@ fn replica(name: &str, version: u64) -> Replica {
         pod: None,
         version,
         format: 1,
+        schema_version: None,
         quarantined: BTreeMap::new(),
         quarantine_overflow: false,
     };
