@@ -43,6 +43,7 @@ fn replica(name: &str, version: u64) -> Replica {
         version,
         format: 1,
         schema_version: None,
+        connection_budget: None,
         quarantined: BTreeMap::new(),
         quarantine_overflow: false,
     };
