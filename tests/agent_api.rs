@@ -20,6 +20,8 @@ mod agent_api {
     mod guard;
     mod kills;
     mod leaving;
+    mod logins;
+    mod pooled;
     mod process;
     mod provider;
     mod settings;

@@ -14,9 +14,11 @@ mod database {
     mod isolation;
     mod killed;
     mod life;
+    mod logins;
     mod migrations;
     mod outage;
     mod own;
+    mod pooled;
     mod preflight;
     mod quoting;
     mod races;

@@ -46,6 +46,8 @@ mod fleet;
 mod instances;
 #[path = "operator/leftovers.rs"]
 mod leftovers;
+#[path = "operator/logins.rs"]
+mod logins;
 #[path = "operator/looks.rs"]
 mod looks;
 #[path = "operator/node.rs"]

@@ -116,6 +116,7 @@ pub fn cell(number: i32, password: &str) -> Entry {
         ssl_mode: "disable".into(),
         user: format!("at_acc_{number}_a"),
         password: KeyBytes::new(password.as_bytes().to_vec()),
+        login: None,
     })
 }
 

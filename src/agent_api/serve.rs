@@ -38,7 +38,7 @@ use uuid::Uuid;
 /// Changes that may wait for the follower.
 const QUEUE: usize = 1024;
 /// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Why the process ended.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +221,8 @@ fn health_routes(
 async fn sweep(context: Arc<Context>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        context.database.pool().sweep();
+        let snapshot = Arc::clone(&context.registry.snapshot());
+        context.database.pool().sweep(|cell| snapshot.cells.get(cell).map(|cell| cell.version));
     }
 }
 

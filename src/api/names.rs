@@ -18,6 +18,8 @@ pub const AGENT_CONFIG_FINALIZER: &str = "agent-tenancy.dev/agent-config";
 pub const ENTRY_LABEL: &str = "agent-tenancy.dev/entry";
 /// Key of the registry Secret's data that holds the entry as JSON.
 pub const ENTRY_KEY: &str = "entry.json";
+/// Key of a cell's registry Secret: the login that the entry is about to change to, as JSON. Replicas don't read it.
+pub const NEXT_LOGIN_KEY: &str = "next.json";
 /// `type` of a registry Secret.
 pub const ENTRY_SECRET_TYPE: &str = "agent-tenancy.dev/entry";
 
@@ -54,3 +56,8 @@ pub const REVOKE_ANNOTATION: &str = "agent-tenancy.dev/revoke-keys";
 pub const ACCEPT_LOSS_ANNOTATION: &str = "agent-tenancy.dev/accept-loss";
 /// Annotation on a Tenant that asks to try a migration again that failed for it. Each new value is one request.
 pub const RETRY_MIGRATION_ANNOTATION: &str = "agent-tenancy.dev/retry-migration";
+/// Annotation on a cell's registry Secret that asks for another login: each new value (1 to 64 characters) asks once.
+pub const ROTATE_LOGIN_ANNOTATION: &str = "agent-tenancy.dev/rotate-login";
+/// Annotation on a cell's registry Secret that asks for another login, and for an end of the present one at once, with the
+/// sessions that use it: each new value (1 to 64 characters) asks once.
+pub const REVOKE_LOGIN_ANNOTATION: &str = "agent-tenancy.dev/revoke-login";

@@ -33,6 +33,8 @@ pub struct Context {
     pub watched: Vec<String>,
     /// Set when every first list is in.
     pub synced: OnceLock<()>,
+    /// Rung when the cells' logins have to be looked at.
+    pub logins_changed: watch::Sender<u64>,
     /// Turns true when a newer leader was met: the process has to end.
     pub fenced: watch::Sender<bool>,
 }

@@ -1,10 +1,11 @@
-//! Everything that goes on for one database: the watch over it, signs of life, and looks for leftovers, old archives and
-//! drift.
+//! Everything that goes on for one database: the watch over it, signs of life, rotation of logins, and looks for leftovers,
+//! old archives and drift.
 
-use super::{archives, context::Context, drift, heartbeat, instance::Supervisor, leftovers};
+use super::{archives, context::Context, drift, heartbeat, instance::Supervisor, leftovers, logins};
 use crate::{
     domain::class::ErrorClass,
     effects::gate::{Gate, GateState},
+    plan::logins::Rules,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,11 @@ pub(super) fn look_after(context: &Arc<Context>, supervisor: Supervisor, beat: D
     if drift_seconds > 0 {
         tokio::spawn(drift::watch(shared(), gate.clone(), Duration::from_secs(drift_seconds.into())));
     }
+    let rules = Rules {
+        period_seconds: gate.database.settings().login_rotation_seconds.into(),
+        ack_timeout_seconds: context.installation.ack_timeout_seconds,
+    };
+    tokio::spawn(logins::rotate(shared(), gate.clone(), resync, rules));
     tokio::spawn(announce_database(shared(), gate));
 }
 

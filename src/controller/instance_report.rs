@@ -35,29 +35,42 @@ struct Slow {
 pub(super) async fn report(context: Arc<Context>, gate: Gate, objects: InstanceObjects) {
     let (mut state, mut fleet) = (gate.follow(), context.fleet.subscribe());
     let mut slow = Slow::default();
-    let mut due = true;
+    let (mut due, mut complained) = (true, false);
     loop {
         let now = state.borrow_and_update().clone();
         fleet.borrow_and_update();
         if due && matches!(now, GateState::Open(_)) {
             match context.look_slowly(&gate).await {
-                Ok(found) => slow = found,
-                Err(error) => tracing::debug!(error = error.chain(), "the server's limits were not looked at"),
+                Ok(found) => (slow, due) = (found, false),
+                Err(error) => complain(&gate, &error, "the server's limits were not looked at", &mut complained),
             }
         }
-        let pause = match context.tell(&gate, &now, &slow, &objects).await {
-            Ok(()) => context.scheduler.spread(PERIOD),
-            Err(error) => {
-                tracing::debug!(instance = gate.name(), error = error.chain(), "a database's state was not written");
-                RETRY
-            }
-        };
+        let told = context.tell(&gate, &now, &slow, &objects).await;
+        if let Err(error) = &told {
+            complain(&gate, error, "a database's state was not written", &mut complained);
+        }
+        // What did not go well is tried again soon; a database that is out tells when it is back.
+        let well = told.is_ok() && !(due && gate.is_open());
+        complained &= !well;
+        let pause = if well { context.scheduler.spread(PERIOD) } else { RETRY };
         tokio::time::sleep(BREATH).await;
         due = tokio::select! {
             changed = state.changed() => if changed.is_err() { return } else { true },
-            changed = fleet.changed() => if changed.is_err() { return } else { false },
+            changed = fleet.changed() => if changed.is_err() { return } else { due },
             () = tokio::time::sleep(pause) => true,
         };
+    }
+}
+
+/// Says once what does not go well.
+fn complain(gate: &Gate, error: &EffectError, what: &str, complained: &mut bool) {
+    if !std::mem::replace(complained, true) {
+        tracing::warn!(
+            instance = gate.name(),
+            class = error.class.as_str(),
+            error = error.chain(),
+            "{what}; trying on"
+        );
     }
 }
 

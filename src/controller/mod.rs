@@ -12,6 +12,7 @@ mod instance;
 mod instance_report;
 mod leader;
 pub mod leftovers;
+mod logins;
 mod own_files;
 pub mod pass;
 mod plan_door;

@@ -338,6 +338,7 @@ async fn lead(
         fleet: watch::Sender::default(),
         watched: settings.watch_namespaces.clone(),
         synced: OnceLock::new(),
+        logins_changed: watch::Sender::default(),
         fenced,
     });
     let _ = slot.set(Arc::clone(&context));

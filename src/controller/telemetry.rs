@@ -1,8 +1,14 @@
 //! What the operator counts.
 
-use super::pass::Outcome;
+use super::{
+    logins::{WAITS, wait_word, word},
+    pass::Outcome,
+};
 use crate::{
-    plan::rollout::{FleetFacts, Stage},
+    plan::{
+        logins::{LoginStep, LoginWait},
+        rollout::{FleetFacts, Stage},
+    },
     telemetry::metrics::{FractionGauge, Metrics},
 };
 use prometheus_client::{
@@ -48,6 +54,19 @@ pub struct StageLabel {
     stage: &'static str,
 }
 
+/// A step of a login's rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoginLabel {
+    step: &'static str,
+}
+
+/// What a login's rotation waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WaitLabel {
+    instance: String,
+    what: &'static str,
+}
+
 /// The operator's metrics.
 #[derive(Clone)]
 pub struct OperatorMetrics {
@@ -55,6 +74,8 @@ pub struct OperatorMetrics {
     duration: Family<KindLabel, Histogram, fn() -> Histogram>,
     steps: Family<KindLabel, Counter>,
     archives: Family<ArchiveLabel, Counter>,
+    logins: Family<LoginLabel, Counter>,
+    logins_waiting: Family<WaitLabel, Gauge>,
     /// 1 while this process leads.
     pub leader: Gauge,
     /// The epoch of its leadership.
@@ -84,6 +105,9 @@ impl OperatorMetrics {
             duration: metrics.seconds_by("pass_duration_seconds", "Time that one look took"),
             steps: metrics.counters("steps", "Changes made, status and events included"),
             archives: metrics.counters("archives", "Archives whose time was over: dropped, or held by something"),
+            logins: metrics.counters("login_steps", "Steps of rotations of the cells' logins"),
+            logins_waiting: metrics
+                .gauges("login_rotations_waiting", "Cells whose login's rotation waits, by what for"),
             leader: metrics.gauge("leader", "1 while this process leads"),
             epoch: metrics.gauge("epoch", "Epoch of this leadership"),
             waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
@@ -132,6 +156,21 @@ impl OperatorMetrics {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.database_up.get_or_create(&label).set(i64::from(up));
         self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a step of a login's rotation.
+    pub fn login_stepped(&self, step: &LoginStep) {
+        self.logins.get_or_create(&LoginLabel { step: word(step) }).inc();
+    }
+
+    /// Sets how many rotations wait in a database, and what for.
+    pub fn logins_waiting<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
+        let words: Vec<&str> = waits.map(wait_word).collect();
+        for what in WAITS {
+            let cells = words.iter().filter(|word| **word == what).count();
+            let label = WaitLabel { instance: instance.to_owned(), what };
+            self.logins_waiting.get_or_create(&label).set(i64::try_from(cells).unwrap_or(i64::MAX));
+        }
     }
 
     /// Tells of a look at the fleet's migrations.

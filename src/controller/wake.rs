@@ -117,8 +117,13 @@ impl Context {
             }
             (Some(Entry::Agent(entry)), after) => self.agent_entry_changed(entry, after.is_none(), news.own),
             (None, Some(Entry::Agent(entry))) => self.agent_entry_changed(entry, true, news.own),
-            (Some(Entry::Upstream(_) | Entry::Cell(_)), _)
-            | (None, Some(Entry::Upstream(_) | Entry::Cell(_)) | None) => {}
+            // A request by annotation leaves the entry as it is.
+            (Some(Entry::Cell(_)), _) | (None, Some(Entry::Cell(_))) => {
+                if !news.own {
+                    self.logins_changed.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            }
+            (Some(Entry::Upstream(_)), _) | (None, Some(Entry::Upstream(_)) | None) => {}
         }
     }
 

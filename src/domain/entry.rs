@@ -6,6 +6,7 @@ use super::{
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, TenantId, Uid},
     keyring::PublishedRing,
     keys::{KeyBytes, Kid, VerificationKey},
+    logins::LoginMark,
 };
 use crate::api::MutableSetting;
 use serde::{Deserialize, Serialize};
@@ -328,4 +329,7 @@ pub struct CellEntry {
     pub user: String,
     /// Its password.
     pub password: KeyBytes,
+    /// Which password of which rotation that is; none in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginMark>,
 }

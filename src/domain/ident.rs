@@ -174,6 +174,10 @@ uuid_newtype! {
     /// Identity of one agent API process.
     ProcessId
 }
+uuid_newtype! {
+    /// Names one password of one of a cell's logins.
+    LoginId
+}
 
 impl Incarnation {
     /// The digits by which this data is told from other data of the same name.

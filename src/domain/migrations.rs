@@ -52,6 +52,7 @@ const fn file(version: i32, name: &'static str, sql: &'static str) -> Migration 
 pub const CONTROL: &[Migration] = &[
     file(1, "0001_control.sql", include_str!("../../config/sql/control/0001_control.sql")),
     file(2, "0002_migrations.sql", include_str!("../../config/sql/control/0002_migrations.sql")),
+    file(3, "0003_logins.sql", include_str!("../../config/sql/control/0003_logins.sql")),
 ];
 
 /// Migrations of a tenant's schema; run as the cell's owner role with that schema as the search path.

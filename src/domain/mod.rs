@@ -12,6 +12,7 @@ pub mod entry;
 pub mod ident;
 pub mod keyring;
 pub mod keys;
+pub mod logins;
 pub mod migrations;
 pub mod own_migrations;
 pub mod quantity;

@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         class::ErrorClass,
-        ident::Incarnation,
+        ident::{Incarnation, LoginId},
         keyring::NewKey,
         keys::{Algorithm, HS256_KEY_BYTES, KeyBytes, Kid},
     },
@@ -27,10 +27,26 @@ pub fn draw_or_nothing(algorithm: Algorithm) -> (Fresh, Option<EffectError>) {
     let fresh = Fresh {
         incarnation: Incarnation(uuid::Builder::from_random_bytes(raw.incarnation).into_uuid()),
         key: NewKey { kid, algorithm, verifying: pair.verifying, private: pair.private },
-        password: KeyBytes::new(BASE64_URL_SAFE_NO_PAD.encode(raw.password).into_bytes()),
+        password: raw.password(),
     };
     raw.zeroize();
     (fresh, error)
+}
+
+/// A name for a new password of a cell's login.
+pub fn draw_login_id() -> LoginId {
+    LoginId(uuid::Uuid::new_v4())
+}
+
+/// A new password of a cell's login.
+///
+/// # Errors
+/// `Transient` when the operating system gives no random bytes.
+pub fn draw_password() -> Result<KeyBytes, EffectError> {
+    let mut raw = Raw::default();
+    let drawn = raw.fill().map(|()| raw.password());
+    raw.zeroize();
+    drawn
 }
 
 struct Pair {
@@ -68,6 +84,10 @@ struct Raw {
 }
 
 impl Raw {
+    fn password(&self) -> KeyBytes {
+        KeyBytes::new(BASE64_URL_SAFE_NO_PAD.encode(self.password).into_bytes())
+    }
+
     fn fill(&mut self) -> Result<(), EffectError> {
         for part in [&mut self.incarnation[..], &mut self.kid, &mut self.key, &mut self.password] {
             getrandom::fill(part).map_err(|e| {

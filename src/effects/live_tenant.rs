@@ -1,20 +1,23 @@
 //! Looking at a Tenant's world, and changing it.
 
 use super::{
+    entropy::draw_login_id,
     error::EffectError,
     gate::Gate,
     kubernetes::{cache::Key, objects::Watched},
-    live::LiveWorld,
-    postgres::PgErrorKind,
+    live::{LiveWorld, Open},
+    postgres::{CellLogin, PgErrorKind},
     world::{TenantScope, World},
 };
 use crate::{
     api::{AgentConfig, names},
     domain::{
+        cells::CellRoles,
         class::ErrorClass,
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
         ident::{AgentName, CellNumber, DatabaseId, Uid, Version},
         keys::KeyBytes,
+        logins::{LoginMark, LoginSlot},
         resolve::AgentLookup,
     },
     plan::{
@@ -191,7 +194,7 @@ impl LiveWorld {
     }
 
     /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
-    async fn perform_create_cell(
+    pub(super) async fn perform_create_cell(
         &self,
         gate: &Gate,
         cell: CellNumber,
@@ -207,36 +210,57 @@ impl LiveWorld {
         if published.is_some() && open.database.has_cell(cell) {
             return Ok(Done::Plain);
         }
-        let password = match published {
-            Some(entry) => entry.password,
+        let entry = match published {
+            Some(entry) => entry,
             None => {
-                let entry = render_cell_entry(gate, cell, open.id, password);
-                self.registry.perform_put(&Entry::Cell(entry), None).await?;
-                password.clone()
+                let slot = observe_free_login(&open, cell).await?;
+                let login = CellLogin { slot, id: Some(draw_login_id()), password: password.clone() };
+                let entry = self.cell_entry(gate, cell, open.id, &login, false);
+                self.registry.perform_put(&Entry::Cell(entry.clone()), None).await?;
+                entry
             }
         };
-        open.changed(open.database.perform_create_cell(cell, &password, &open.fence).await)
+        let prefix = &gate.database.settings().name_prefix;
+        let slot = CellRoles::of(prefix, cell).slot_of(&entry.user).ok_or_else(|| {
+            EffectError::new(ErrorClass::Conflict, format!("entry '{name}' names a login that is not the cell's"))
+        })?;
+        let login = CellLogin { slot, id: entry.login.map(|mark| mark.id), password: entry.password };
+        open.changed(open.database.perform_create_cell(cell, &login, &open.fence).await)
+    }
+
+    /// A cell's entry as the settings and a login make it; `revokes`: the login before it ends at once.
+    pub(super) fn cell_entry(
+        &self,
+        gate: &Gate,
+        cell: CellNumber,
+        database_id: DatabaseId,
+        login: &CellLogin,
+        revokes: bool,
+    ) -> CellEntry {
+        let settings = gate.database.settings();
+        let (host, port) = settings.agent_api_address();
+        CellEntry {
+            format: FORMAT,
+            instance: settings.name.clone(),
+            database_id,
+            cell,
+            host: host.to_owned(),
+            port,
+            database: settings.database.clone(),
+            ssl_mode: settings.ssl_mode.as_str().to_owned(),
+            user: CellRoles::of(&settings.name_prefix, cell).login(login.slot).to_owned(),
+            password: login.password.clone(),
+            login: login.id.map(|id| LoginMark { id, since: self.registry.now(), revokes }),
+        }
     }
 }
 
-pub(super) fn render_cell_entry(
-    gate: &Gate,
-    cell: CellNumber,
-    database_id: DatabaseId,
-    password: &KeyBytes,
-) -> CellEntry {
-    let settings = gate.database.settings();
-    let (host, port) = settings.agent_api_address();
-    CellEntry {
-        format: FORMAT,
-        instance: settings.name.clone(),
-        database_id,
-        cell,
-        host: host.to_owned(),
-        port,
-        database: settings.database.clone(),
-        ssl_mode: settings.ssl_mode.as_str().to_owned(),
-        user: crate::domain::cells::CellRoles::of(&settings.name_prefix, cell).logins[0].clone(),
-        password: password.clone(),
+/// The login that a cell's entry begins with: the first one; where the entry of a cell was lost, the one that is not in
+/// use, so that whoever is logged in goes on.
+async fn observe_free_login(open: &Open<'_>, cell: CellNumber) -> Result<LoginSlot, EffectError> {
+    if !open.database.may_have_cell(cell) {
+        return Ok(LoginSlot::A);
     }
+    let known = open.done(open.database.observe_logins().await)?;
+    Ok(known.iter().find(|facts| facts.cell == cell).map_or(LoginSlot::A, |facts| facts.active.other()))
 }

@@ -8,6 +8,7 @@ pub mod kubernetes;
 pub mod live;
 mod live_agent;
 mod live_home;
+mod live_logins;
 mod live_tenant;
 pub mod postgres;
 pub mod rehearsal;

@@ -2,9 +2,10 @@
 //! it would send, and counts as done.
 
 use super::{
+    entropy::draw_login_id,
     error::EffectError,
     live::LiveWorld,
-    live_tenant::render_cell_entry,
+    postgres::CellLogin,
     world::{TenantScope, World},
 };
 use crate::{
@@ -12,9 +13,10 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::{Entry, cell_entry_name},
-        ident::{CellNumber, ObjectId, Uid, Version},
+        ident::{CellNumber, LoginId, ObjectId, Uid, Version},
         keyring::Keyring,
         keys::KeyBytes,
+        logins::LoginSlot,
     },
     plan::{
         observed::{Fresh, KeysView, ObservedTenant, Seen},
@@ -31,6 +33,8 @@ use zeroize::Zeroizing;
 pub struct RehearsalWorld {
     /// Its database keeps changes instead of sending them.
     live: LiveWorld,
+    /// Names the password of a new cell.
+    login_id: LoginId,
     told: Mutex<Told>,
 }
 
@@ -83,7 +87,9 @@ impl LiveWorld {
     pub fn rehearsing(&self) -> RehearsalWorld {
         let mut live = self.clone();
         live.instances = live.instances.rehearsing();
-        RehearsalWorld { live, told: Mutex::default() }
+        let login_id = draw_login_id();
+        let told = Told { masks: vec![(Zeroizing::new(login_id.to_string()), "<new login>")], ..Told::default() };
+        RehearsalWorld { live, login_id, told: Mutex::new(told) }
     }
 }
 
@@ -159,7 +165,12 @@ impl RehearsalWorld {
     /// The roles of a cell, with a password that was drawn for this rehearsal, also where a login is published already.
     async fn keep_cell(&self, scope: &TenantScope, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
         let open = self.live.open_home(scope)?;
-        Ok(open.database.perform_create_cell(cell, password, &open.fence).await?)
+        Ok(open.database.perform_create_cell(cell, &self.login(password), &open.fence).await?)
+    }
+
+    /// The login of a new cell.
+    fn login(&self, password: &KeyBytes) -> CellLogin {
+        CellLogin { slot: LoginSlot::A, id: Some(self.login_id), password: password.clone() }
     }
 
     /// What a step asks of the API server.
@@ -194,7 +205,7 @@ impl RehearsalWorld {
                     return Ok(Vec::new());
                 }
                 let id = self.live.open(home)?.id;
-                let entry = Entry::Cell(render_cell_entry(home, *cell, id, password));
+                let entry = Entry::Cell(self.live.cell_entry(home, *cell, id, &self.login(password), false));
                 self.entry("create", name, render_entry(&entry))
             }
             TenantStep::Provision(_)

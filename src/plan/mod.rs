@@ -17,6 +17,7 @@ pub mod installation;
 pub mod instance;
 mod keys;
 pub mod ledger;
+pub mod logins;
 pub mod loss;
 pub mod observed;
 pub mod place;

@@ -61,6 +61,10 @@ pub struct InstanceSettings {
     /// How often all tenants are looked at for drift, by one query, in seconds (±20 %); 0 is never.
     #[serde(default = "default_drift_seconds")]
     pub drift_seconds: u32,
+    /// Oldest age of a password of the agent API's logins, in seconds; each cell's is replaced when it has reached 80 to
+    /// 100 % of it. 0: any age.
+    #[serde(default = "default_login_rotation_seconds")]
+    pub login_rotation_seconds: u32,
     /// The agent API connects here instead of to `host`; for a pooler.
     #[serde(default)]
     pub agent_api_host: Option<String>,
@@ -135,6 +139,9 @@ fn default_migration_seconds() -> u32 {
 fn default_drift_seconds() -> u32 {
     300
 }
+fn default_login_rotation_seconds() -> u32 {
+    2_592_000
+}
 
 impl InstanceSettings {
     /// What is wrong with these settings, one sentence each, with the field's name.
@@ -164,6 +171,11 @@ impl InstanceSettings {
         unless(drift_ok, "driftSeconds: must be 0, or from 10 to 86400");
         let migration_ok = (1..=86_400).contains(&self.migration_timeout_seconds);
         unless(migration_ok, "migrationTimeoutSeconds: must be 1 to 86400");
+        let rotation = self.login_rotation_seconds;
+        unless(
+            rotation == 0 || (3600..=315_360_000).contains(&rotation),
+            "loginRotationSeconds: must be 0, or from 3600 to 315360000 (an hour to ten years)",
+        );
         for (value, field) in [
             (self.connect_timeout_seconds, "connectTimeoutSeconds"),
             (self.statement_timeout_seconds, "statementTimeoutSeconds"),
@@ -208,6 +220,16 @@ impl InstanceSettings {
 #[cfg(test)]
 mod tests {
     use crate::settings::operator::OperatorSettings;
+
+    #[test]
+    fn logins_are_rotated_never_or_at_most_once_an_hour() {
+        for (seconds, good) in [(0, true), (1, false), (3599, false), (3600, true), (315_360_001, false)] {
+            let database = OperatorSettings::default().database;
+            let wrong = super::InstanceSettings { login_rotation_seconds: seconds, ..database }.violations();
+            assert_eq!(wrong.is_empty(), good, "{seconds}: {wrong:?}");
+            assert!(good || wrong[0].starts_with("loginRotationSeconds:"), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn an_archive_is_kept_for_a_minute_to_ten_years() {

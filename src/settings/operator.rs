@@ -166,6 +166,7 @@ impl Default for OperatorSettings {
                 lock_timeout_seconds: 5,
                 migration_timeout_seconds: 600,
                 drift_seconds: 300,
+                login_rotation_seconds: 2_592_000,
                 agent_api_host: None,
                 agent_api_port: None,
                 lost_database_id: None,

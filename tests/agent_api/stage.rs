@@ -180,11 +180,18 @@ impl Stage {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        self.pending_answer(request).await
+    }
+
+    /// The same, for a task of its own.
+    pub fn pending_answer(&self, request: Request<Body>) -> impl Future<Output = Answer> + use<> {
+        let call = self.router.clone().oneshot(request);
+        async move {
+            let (parts, body) = call.await.unwrap().into_parts();
+            let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+            let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            Answer { status: parts.status, headers: parts.headers, body }
+        }
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Answer {

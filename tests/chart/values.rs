@@ -40,6 +40,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("database.namePrefix=\"at_\"", "/database/namePrefix"),
     ("database.tenantsPerCell=5000", "/database/tenantsPerCell"),
     ("database.archiveSeconds=59", "/database/archiveSeconds"),
+    ("database.loginRotationSeconds=-1", "/database/loginRotationSeconds"),
     ("database.passwordSecret.key=\"a/b\"", "/database/passwordSecret/key"),
     ("database.password=\"hunter2\"", "password"),
     ("database.acceptsNewTenants=\"yes\"", "/database/acceptsNewTenants"),

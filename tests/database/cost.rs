@@ -1,7 +1,7 @@
 //! What a tenant costs, and that the cost does not grow with the number of tenants. Figures are printed.
 
-use super::setup::{in_use, is_intact, object, on_both, tenant_id};
-use agent_tenancy::domain::{ident::CellNumber, keys::KeyBytes};
+use super::setup::{cell_login, in_use, is_intact, object, on_both, tenant_id};
+use agent_tenancy::domain::ident::CellNumber;
 use agent_tenancy::effects::postgres::Look;
 use agent_tenancy::plan::step::Provision;
 use devkit::PgVersion;
@@ -13,7 +13,7 @@ on_both!(three_hundred_tenants, looking_for_drift, many_looks_at_once);
 async fn three_hundred_tenants(version: PgVersion) {
     const TENANTS: usize = 300;
     let instance = in_use(version).await;
-    let password = KeyBytes::new(super::setup::CELL_PASSWORD.into());
+    let login = cell_login();
     let (mut looks, mut changes) = (Vec::new(), Vec::new());
     let mut millis = Vec::with_capacity(TENANTS);
     let mut cells: BTreeMap<i32, usize> = BTreeMap::new();
@@ -23,7 +23,7 @@ async fn three_hundred_tenants(version: PgVersion) {
         let began = Instant::now();
         let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
-            database.perform_create_cell(offer.cell, &password, &instance.fence).await.unwrap();
+            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         let changing = Instant::now();
@@ -117,8 +117,8 @@ async fn many_looks_at_once(version: PgVersion) {
         let (id, database) = (tenant_id(&format!("t{n}")), &instance.database);
         let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
-            let password = KeyBytes::new(super::setup::CELL_PASSWORD.into());
-            database.perform_create_cell(offer.cell, &password, &instance.fence).await.unwrap();
+            let login = cell_login();
+            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         database.perform_provision(&wanted, &object(&format!("o{n}")), instance.id, &instance.fence).await.unwrap();

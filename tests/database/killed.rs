@@ -28,7 +28,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 on_both!(at_every_statement);
 
-const KILLER: &str = "
+pub const KILLER: &str = "
 CREATE SCHEMA chaos;
 CREATE SEQUENCE chaos.seen;
 CREATE TABLE chaos.target (n bigint);
@@ -53,6 +53,10 @@ CREATE TRIGGER chaos_row AFTER INSERT OR UPDATE OR DELETE ON agent_tenancy.tenan
     FOR EACH ROW EXECUTE FUNCTION chaos.at_row();
 CREATE TRIGGER chaos_row AFTER INSERT OR UPDATE OR DELETE ON agent_tenancy.archives
     FOR EACH ROW EXECUTE FUNCTION chaos.at_row();
+CREATE TRIGGER chaos_row AFTER INSERT OR UPDATE OR DELETE ON agent_tenancy.cells
+    FOR EACH ROW EXECUTE FUNCTION chaos.at_row();
+CREATE CONSTRAINT TRIGGER chaos_commit AFTER INSERT OR UPDATE OR DELETE ON agent_tenancy.cells
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION chaos.at_row();
 CREATE CONSTRAINT TRIGGER chaos_commit AFTER INSERT OR UPDATE OR DELETE ON agent_tenancy.tenants
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION chaos.at_row();";
 
@@ -104,7 +108,7 @@ impl Subject {
 }
 
 /// Over one connection: each new one costs more than what is asked.
-async fn run(admin: &mut PgConnection, sql: &str) {
+pub async fn run(admin: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(admin).await.unwrap();
 }
 

@@ -116,7 +116,7 @@ async fn a_file_that_fails(version: PgVersion) {
     let step = Migrate { request: "first".to_owned(), ..next(&row) };
     for _ in 0..2 {
         let error = database.perform_migrate(&step, instance.id, fence).await.unwrap_err();
-        assert_eq!((error.class, error.kind), (ErrorClass::Conflict, PgErrorKind::FileFailed), "{error}");
+        assert_eq!((error.class, error.kind), (ErrorClass::Transient, PgErrorKind::FileFailed), "{error}");
         let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert!(is_intact(&facts));
         let failure = facts.failure.unwrap();
@@ -222,6 +222,9 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     assert_eq!(look(&["c"], 1).await.blocked, 1);
     let canary_failed = look(&["b"], 1).await;
     assert_eq!((canary_failed.canaries_behind, canary_failed.canaries_blocked), (1, 1));
+    let limits = database.observe_headroom().await.unwrap();
+    assert!(limits.max_connections > limits.reserved_connections && limits.connections > 0, "{limits:?}");
+    assert!(limits.lock_slots >= 64 * limits.max_connections && limits.tables > 20, "{limits:?}");
     assert_eq!(database.observe_fleet("another", 2, None, &[], 1).await.unwrap(), FleetFacts::default());
 }
 

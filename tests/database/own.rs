@@ -43,7 +43,7 @@ fn own(row: &LedgerRow, sql: &str) -> Migrate {
     Migrate { row: row.clone(), track: Track::Own, file, checksums, request, password }
 }
 
-async fn apply(instance: &Instance, id: &TenantId, sql: &str) -> Result<(), PgError> {
+pub async fn apply(instance: &Instance, id: &TenantId, sql: &str) -> Result<(), PgError> {
     let step = own(&instance.row(id).await, sql);
     instance.database.perform_migrate(&step, instance.id, &instance.fence).await
 }

@@ -1,6 +1,6 @@
 //! Many at once, the wrong owner, the old leader, a connection that breaks: one outcome, nothing half-done.
 
-use super::setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -10,7 +10,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::CONTROL,
     },
-    effects::postgres::{Fence, Look, PgErrorKind},
+    effects::postgres::{CellLogin, Fence, Look, PgErrorKind},
     plan::{drift::Drift, observed::RowState, step::CloseDatabase},
 };
 use devkit::PgVersion;
@@ -93,9 +93,9 @@ async fn one_id_two_owners(version: PgVersion) {
 
 async fn cells_at_once(version: PgVersion) {
     let instance = in_use(version).await;
-    let password = KeyBytes::new(super::setup::CELL_PASSWORD.into());
+    let login = cell_login();
     let attempts =
-        (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &password, &instance.fence));
+        (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &login, &instance.fence));
     for result in futures::future::join_all(attempts).await {
         result.unwrap();
     }
@@ -105,7 +105,7 @@ async fn cells_at_once(version: PgVersion) {
     // A role of a cell's name that somebody else made is left alone.
     let taken = CellRoles::of(&instance.prefix, CellNumber(9)).access;
     instance.as_admin(&format!("CREATE ROLE \"{taken}\"")).await;
-    let refused = instance.database.perform_create_cell(CellNumber(9), &password, &instance.fence).await.unwrap_err();
+    let refused = instance.database.perform_create_cell(CellNumber(9), &login, &instance.fence).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Conflict);
     let made = format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE '{}\\_%\\_9%'", instance.prefix);
     assert_eq!(instance.count(&made).await, 1, "nothing of cell 9 but the foreign role");
@@ -207,13 +207,13 @@ async fn old_leader(version: PgVersion) {
     assert_eq!(database.observe_epoch("another").await.unwrap(), None);
 
     let (old, id) = (&instance.fence, instance.id);
-    let password = KeyBytes::new(b"new-password".to_vec());
+    let login = CellLogin { id: None, password: KeyBytes::new(b"new-password".to_vec()), ..cell_login() };
     let refusals = [
         database.perform_provision(&instance.provision(&tenant_id("late")), &owner, id, old).await,
         database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, old).await,
         database.perform_revoke_access(&row, old).await,
         database.perform_close(&drop_it(row.clone(), "acme"), &owner, id, old).await,
-        database.perform_create_cell(CellNumber(1), &password, old).await,
+        database.perform_create_cell(CellNumber(1), &login, old).await,
         database
             .perform_repair(
                 &row,

@@ -3,12 +3,13 @@
 use agent_tenancy::{
     domain::{
         cells::CellRoles,
-        ident::{CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, TenantId, Uid},
+        ident::{CellNumber, DatabaseId, Epoch, Incarnation, LoginId, NamePrefix, ObjectId, TenantId, Uid},
         keyring::RingMark,
         keys::KeyBytes,
+        logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
-    effects::postgres::{Database, Fence, Look},
+    effects::postgres::{CellLogin, Database, Fence, Look},
     plan::{
         drift::judge_access,
         instance::{InstancePlan, plan_instance},
@@ -18,7 +19,7 @@ use agent_tenancy::{
     settings::database::{InstanceSettings, SslMode},
 };
 use devkit::{PgVersion, Postgres, TestDatabase};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 pub const CLUSTER: &str = "4f2c6f0e-cluster";
@@ -132,12 +133,11 @@ impl Instance {
 
     pub async fn access(&self, cell: i32) -> PgConnection {
         let login = &CellRoles::of(&self.prefix, CellNumber(cell)).logins[0];
-        PgConnection::connect(&self.test.url(login, CELL_PASSWORD)).await.unwrap()
+        connect(&self.test.url(login, CELL_PASSWORD)).await.unwrap()
     }
 
     pub async fn make_cell(&self, cell: i32) {
-        let password = KeyBytes::new(CELL_PASSWORD.into());
-        self.database.perform_create_cell(CellNumber(cell), &password, &self.fence).await.unwrap();
+        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &self.fence).await.unwrap();
     }
 
     pub fn provision(&self, id: &TenantId) -> Provision {
@@ -165,6 +165,17 @@ impl Instance {
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
         self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
     }
+}
+
+/// Connects as our programs do: a pooler knows no parameter but the usual ones.
+pub async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
+    url.parse::<PgConnectOptions>()?.extra_float_digits(None).connect().await
+}
+
+/// The login that a cell begins with.
+pub fn cell_login() -> CellLogin {
+    let id = Some(LoginId(Uuid::from_u128(1)));
+    CellLogin { slot: LoginSlot::A, id, password: KeyBytes::new(CELL_PASSWORD.into()) }
 }
 
 /// Whether the access group may become the tenant.

@@ -213,7 +213,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
         }
         state.database.failures.insert(incarnation, failure);
         state.wrote();
-        let error = EffectError::new(ErrorClass::Conflict, render_failure(track, &file.name, &message));
+        let error = EffectError::new(ErrorClass::Transient, render_failure(track, &file.name, &message));
         return Err(EffectError { reason: Some(Reason::MigrationFailed), ..error });
     }
     match track {

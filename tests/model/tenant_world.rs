@@ -194,6 +194,7 @@ impl Operator {
                     ssl_mode: "require".to_owned(),
                     user: format!("login_{cell}"),
                     password: password.clone(),
+                    login: None,
                 };
                 registry::put(s, Entry::Cell(entry), None, None)
             })?;

@@ -47,7 +47,7 @@ pub struct Fleet {
     database: String,
     pub superuser_url: String,
     dir: tempfile::TempDir,
-    _database: Option<TestDatabase>,
+    pub test_database: TestDatabase,
 }
 
 /// A running operator, and where its metrics are, and its plans.
@@ -127,7 +127,7 @@ impl Fleet {
             database: database.name.clone(),
             superuser_url: database.superuser_url(),
             dir,
-            _database: Some(database),
+            test_database: database,
         };
         fleet.write_password(PASSWORD)?;
         fleet.prepare().await?;

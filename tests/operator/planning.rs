@@ -82,7 +82,9 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
     let uid = status.metadata.uid.context("a UID")?;
     let incarnation = status.status.and_then(|s| s.database).context("a database")?.incarnation;
     let digest = fleet.column("SELECT ring_digest FROM agent_tenancy.tenants".to_owned()).await?.remove(0);
+    let login = fleet.column("SELECT login_id::text FROM agent_tenancy.cells".to_owned()).await?.remove(0);
     let masks = [
+        (login.as_str(), "<new login>"),
         (uid.as_str(), "<uid>"),
         (incarnation.as_str(), "<new incarnation>"),
         (digest.as_str(), "<digest of the new keyring>"),

@@ -53,10 +53,10 @@ pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: S
     if !limit.is_zero() && context.registry.staleness() > limit {
         return Err(Problem::new(Code::RegistryStale));
     }
-    let cell = snapshot.cells.get(&tenant.place.cell);
-    match (&tenant.service, cell) {
-        (Service::Served, Some(cell)) => {
-            let access = Access { tenant, cell: Arc::clone(cell) };
+    let reachable = snapshot.cells.get(&tenant.place.cell).is_some();
+    match (&tenant.service, reachable) {
+        (Service::Served, true) => {
+            let access = Access { tenant, registry: context.registry.clone() };
             Ok(Caller { claims, access, snapshot })
         }
         (Service::Served | Service::Unserved(_), _) => Err(Problem::new(Code::TenantNotServed)),

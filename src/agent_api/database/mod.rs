@@ -13,7 +13,7 @@ pub mod statements;
 pub use error::DatabaseError;
 pub use pool::{Pool, PoolUse};
 
-use crate::agent_api::registry::{Cell, tenant::Tenant};
+use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
 use error::{Cause, resolve_cause, says_rolled_back};
 use futures::future::BoxFuture;
 use pool::Borrowed;
@@ -31,13 +31,22 @@ pub struct Database {
     tasks: TaskTracker,
 }
 
-/// A tenant and the login that reaches it, both from one snapshot.
+/// A tenant, and where the login is found that reaches it.
 #[derive(Clone)]
 pub struct Access {
     /// The tenant.
     pub tenant: Arc<Tenant>,
-    /// Its cell.
-    pub cell: Arc<Cell>,
+    /// Holds its cell. A request may last longer than a login, so each transaction looks for itself.
+    pub registry: Registry,
+}
+
+impl Access {
+    /// The login to use now.
+    fn cell(&self) -> Result<Arc<Cell>, DatabaseError> {
+        let name = &self.tenant.place.cell;
+        let snapshot = self.registry.snapshot();
+        snapshot.cells.get(name).map(Arc::clone).ok_or_else(|| DatabaseError::NoCell(name.clone()))
+    }
 }
 
 /// Bound statements of one transaction; may run a second time if nothing was committed the first time.
@@ -99,7 +108,7 @@ impl Database {
 }
 
 async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> Try<T> {
-    let mut borrowed = match pool.borrow(&access.cell).await {
+    let mut borrowed = match pool.borrow(|| access.cell()).await {
         Ok(borrowed) => borrowed,
         Err(error) => return Try::Failed(error),
     };
@@ -120,7 +129,7 @@ async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> T
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
-                Cause::Dead if reused => pool.forget_idle(&access.cell.name),
+                Cause::Dead if reused => pool.forget_idle(&access.tenant.place.cell),
                 // Closing the connection also drops the plans that no longer fit.
                 Cause::Dead | Cause::StalePlan => {}
                 Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,

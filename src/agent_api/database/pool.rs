@@ -85,20 +85,25 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection of a cell, within the acquire timeout.
-    pub(super) async fn borrow(self: &Arc<Self>, cell: &Cell) -> Result<Borrowed, DatabaseError> {
+    /// A connection with the login that `cell` names when there is room, within the acquire timeout. A login that is
+    /// refused because another one took its place meanwhile is no failure.
+    pub(super) async fn borrow(
+        self: &Arc<Self>,
+        cell: impl Fn() -> Result<Arc<Cell>, DatabaseError>,
+    ) -> Result<Borrowed, DatabaseError> {
         let patience = Duration::from_millis(self.settings.acquire_timeout_millis);
         let permit = tokio::time::timeout(patience, Arc::clone(&self.budget).acquire_owned());
         let permit = permit.await.map_err(|_| DatabaseError::Busy)?.map_err(|_| DatabaseError::Abandoned)?;
-        let (found, victim) = self.find(cell);
+        let mut cell_now = cell()?;
+        let (found, victim) = self.find(&cell_now);
         if let Some(victim) = victim {
             tokio::spawn(close(victim));
         }
         let mut borrowed = Borrowed {
             connection: None,
             pool: Arc::clone(self),
-            cell: cell.name.clone(),
-            version: cell.version,
+            cell: cell_now.name.clone(),
+            version: cell_now.version,
             born: self.clock.monotonic(),
             reused: false,
             _permit: permit,
@@ -110,7 +115,21 @@ impl Pool {
                 borrowed.connection = Some(idle.connection);
             }
             // If this fails, or is cancelled, dropping `borrowed` gives the room back.
-            None => borrowed.connection = Some(self.connect(cell).await?),
+            None => loop {
+                match self.connect(&cell_now).await {
+                    Ok(connection) => {
+                        (borrowed.connection, borrowed.version) = (Some(connection), cell_now.version);
+                        break;
+                    }
+                    Err(error) => {
+                        let new = cell()?;
+                        if new.version == cell_now.version {
+                            return Err(error);
+                        }
+                        cell_now = new;
+                    }
+                }
+            },
         }
         Ok(borrowed)
     }
@@ -163,13 +182,16 @@ impl Pool {
         state.open -= dead.len();
     }
 
-    /// Closes connections that are unused for too long or too old. To be called now and then.
-    pub fn sweep(&self) {
+    /// Closes connections that are unused for too long or too old, or whose cell has another login by now: `current` is
+    /// the version of a cell's entry that is in use. To be called now and then.
+    pub fn sweep(&self, current: impl Fn(&str) -> Option<Version>) {
         let now = self.clock.monotonic();
         let mut closing = Vec::new();
         let mut state = self.state();
-        for idle in state.idle.values_mut() {
-            let (old, young): (Vec<_>, Vec<_>) = idle.drain(..).partition(|i| self.too_old(i, now));
+        for (cell, idle) in &mut state.idle {
+            let version = current(cell);
+            let over = |i: &Idle| Some(i.version) != version || self.too_old(i, now);
+            let (old, young): (Vec<_>, Vec<_>) = idle.drain(..).partition(over);
             *idle = young;
             closing.extend(old);
         }
@@ -248,6 +270,8 @@ fn connect_options(cell: &Cell, settings: &DatabaseSettings) -> Result<PgConnect
         .username(&entry.user)
         .password(password)
         .ssl_mode(PgSslMode::from_str(&entry.ssl_mode)?)
+        // Not sent: a pooler refuses parameters of a session that it doesn't know, and no floating-point number is read.
+        .extra_float_digits(None)
         .application_name("agent-api")
         .disable_statement_logging();
     if !settings.root_certificates.is_empty() {

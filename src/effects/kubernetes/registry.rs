@@ -3,7 +3,7 @@
 
 use super::{
     cache::{Cache, Change, Key},
-    entries::{Record, render_secret},
+    entries::{Beside, Record, render_secret},
     error::{bounded, unless_taken},
     fence::Fence,
     keys::preconditions,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{
         class::ErrorClass,
-        entry::{AgentEntry, Entry, TenantEntry, agent_entry_name, upstream_entry_name},
+        entry::{AgentEntry, CellEntry, Entry, TenantEntry, agent_entry_name, upstream_entry_name},
         ident::{DatabaseId, TenantId, Uid, Version},
     },
     effects::error::EffectError,
@@ -88,6 +88,11 @@ impl Registry {
         &self.namespace
     }
 
+    /// The time, by the clock that leadership is measured with.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.fence.now()
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +101,8 @@ impl Registry {
         Key::new(&self.namespace, name)
     }
 
-    fn record(&self, name: &str) -> Option<Arc<Record>> {
+    /// One Secret of the registry, readable or not.
+    pub fn record(&self, name: &str) -> Option<Arc<Record>> {
         self.cache.get(&self.key(name))
     }
 
@@ -216,6 +222,23 @@ impl Registry {
     /// # Errors
     /// `Transient` when it is there already or changed since, or when something it refers to went away meanwhile.
     pub async fn perform_put(&self, entry: &Entry, replace: Option<Version>) -> Result<Done, EffectError> {
+        self.put(entry, None, replace).await
+    }
+
+    /// Replaces the cell's entry that was seen, and what stands beside it.
+    ///
+    /// # Errors
+    /// `Transient` when it changed since.
+    pub async fn perform_replace_cell(
+        &self,
+        entry: CellEntry,
+        beside: &Beside,
+        seen: Version,
+    ) -> Result<Done, EffectError> {
+        self.put(&Entry::Cell(entry), Some(beside), Some(seen)).await
+    }
+
+    async fn put(&self, entry: &Entry, beside: Option<&Beside>, replace: Option<Version>) -> Result<Done, EffectError> {
         let name = entry.name();
         let _shared = self.references.read().await;
         if let Some(missing) = references(entry).into_iter().find(|n| !self.holds(n)) {
@@ -224,7 +247,8 @@ impl Registry {
         }
         self.fence.check()?;
         self.memory().in_flight.insert(name.clone());
-        let written = self.write(entry, &name, replace).await;
+        let secret = render_secret(entry, beside, &self.namespace, replace);
+        let written = self.write(&secret, &name, replace).await;
         let kept = written.map(|secret| {
             let version = version_of(&secret);
             let key = self.key(&name);
@@ -237,13 +261,12 @@ impl Registry {
         kept
     }
 
-    async fn write(&self, entry: &Entry, name: &str, replace: Option<Version>) -> Result<Secret, EffectError> {
-        let secret = render_secret(entry, &self.namespace, replace);
+    async fn write(&self, secret: &Secret, name: &str, replace: Option<Version>) -> Result<Secret, EffectError> {
         let params = PostParams::default();
         let request = async {
             match replace {
-                None => self.api.create(&params, &secret).await,
-                Some(_) => self.api.replace(name, &params, &secret).await,
+                None => self.api.create(&params, secret).await,
+                Some(_) => self.api.replace(name, &params, secret).await,
             }
         };
         let written = unless_taken(&format!("write registry entry '{name}'"), request).await?;

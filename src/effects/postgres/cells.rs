@@ -1,46 +1,51 @@
 //! Cells: making their roles, and counting who is in them.
 
-use super::{Database, Fence, PgError, script::literals};
+use super::{
+    Database, Fence, PgError,
+    logins::verifier,
+    script::{literals, optional},
+};
 use crate::domain::{
     cells::CellRoles,
-    ident::{CellNumber, TenantId},
+    ident::{CellNumber, LoginId, TenantId},
     keys::KeyBytes,
-    scram::render_verifier,
+    logins::LoginSlot,
+    sql::quote_literal,
 };
 use crate::plan::observed::CellOffer;
-use aws_lc_rs::rand;
 use sqlx::Row;
 
+/// The login of a cell, as its entry has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellLogin {
+    /// Which of the two.
+    pub slot: LoginSlot,
+    /// Which password that is; none in what an earlier version wrote.
+    pub id: Option<LoginId>,
+    /// Printable ASCII, of which only the verifier leaves this process.
+    pub password: KeyBytes,
+}
+
 impl Database {
-    /// Makes the roles of a cell where they are missing, and sets the password of its first login: printable ASCII, of
-    /// which only the verifier leaves this process.
+    /// Makes the roles of a cell where they are missing, and gives it its login. In a cell that is there, the login is set
+    /// only if it is not this one already.
     ///
-    /// One transaction under the cells' lock. Running it again is harmless; the login then has the later password.
+    /// One transaction under the cells' lock. Running it again is harmless.
     ///
     /// # Errors
     /// `Conflict` if a role of that name exists that is not this cell's.
-    pub async fn perform_create_cell(
-        &self,
-        cell: CellNumber,
-        password: &KeyBytes,
-        fence: &Fence,
-    ) -> Result<(), PgError> {
+    pub async fn perform_create_cell(&self, cell: CellNumber, login: &CellLogin, fence: &Fence) -> Result<(), PgError> {
         const STEP: &str = "making the cell";
-        let mut salt = [0_u8; 16];
-        rand::fill(&mut salt).map_err(|_| PgError::bug(STEP, "the machine gives no randomness"))?;
-        let password = password.clone();
-        // A few milliseconds of computing: not on a thread that serves everybody.
-        let verifier = tokio::task::spawn_blocking(move || render_verifier(password.expose(), &salt))
-            .await
-            .map_err(|_| PgError::bug(STEP, "computing the verifier ended early"))??;
-        let fence = fence.clone();
+        let verifier = verifier(STEP, &login.password).await?;
+        let (slot, id, fence) = (login.slot, login.id, fence.clone());
         let write = move |script: &mut super::Script| {
             script.fenced(&fence)?;
             script.lock_cells();
             let roles = CellRoles::of(script.prefix(), cell);
             let [login_a, login_b] = &roles.logins;
-            let names = literals([&roles.owner, &roles.access, login_a, login_b, &verifier])?;
-            script.add(&format!("SELECT agent_tenancy.make_cell({cell}, {names});"));
+            let names = literals([&roles.owner, &roles.access, login_a, login_b, slot.as_str()])?;
+            let (id, verifier) = (optional(id.map(|id| id.to_string()).as_deref())?, quote_literal(&verifier)?);
+            script.add(&format!("SELECT agent_tenancy.make_cell({cell}, {names}, {id}, {verifier});"));
             Ok(())
         };
         self.change(STEP, write).await?;
@@ -75,6 +80,11 @@ impl Database {
         }
         self.cells.load(counts);
         Ok(())
+    }
+
+    /// Whether the roles of a cell may exist: they are known to, or the cells were not counted yet.
+    pub fn may_have_cell(&self, cell: CellNumber) -> bool {
+        !self.cells.is_loaded() || self.cells.has(cell)
     }
 
     /// Whether the roles of a cell are known to exist.

@@ -74,7 +74,8 @@ impl Database {
                 let message: String = error.note.chars().take(MAX_MESSAGE).collect();
                 self.note_failure(step, &message, fence).await?;
                 let note = render_failure(step.track, &step.file.name, &message);
-                Err(PgError { class: ErrorClass::Conflict, kind: PgErrorKind::FileFailed, note, ..error })
+                // The next look finds it in the ledger, and says what follows from it.
+                Err(PgError { class: ErrorClass::Transient, kind: PgErrorKind::FileFailed, note, ..error })
             }
             result => result,
         }

@@ -5,6 +5,7 @@
 //! | `pool`, `error`, `sqlstate` | the one way to the server, and what its refusals mean |
 //! | `instance` | preflight, control schema, epoch |
 //! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
+//! | `logins` | rotating the logins of a cell |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
 //! | `residents` | of which tenant ids it holds anything, in one round trip |
 //! | `looks` | that for several tenants at once, when several are asked for |
@@ -30,6 +31,7 @@ mod fleet;
 mod headroom;
 mod instance;
 mod ledger;
+mod logins;
 mod looks;
 mod loss;
 mod migrate;
@@ -42,6 +44,7 @@ pub mod sqlstate;
 mod tenant;
 
 pub use archive::{DueArchive, DueArchives};
+pub use cells::CellLogin;
 pub use error::{PgError, PgErrorKind};
 pub use ledger::Look;
 

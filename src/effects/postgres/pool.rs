@@ -278,6 +278,8 @@ async fn connect_options(settings: &InstanceSettings, step: &'static str) -> Res
         .port(settings.port)
         .database(&settings.database)
         .username(&settings.user)
+        // Not sent: a pooler refuses parameters of a session that it doesn't know, and no floating-point number is read.
+        .extra_float_digits(None)
         .application_name("agent-tenancy-operator")
         .ssl_mode(mode)
         // Statements can hold verifiers of passwords: never to a log.

@@ -55,8 +55,9 @@ mod tests {
             ident::{CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, TenantId, Uid},
             keyring::RingMark,
             keys::KeyBytes,
+            logins::LoginSlot,
         },
-        effects::postgres::Fence,
+        effects::postgres::{CellLogin, Fence},
         plan::step::{CloseDatabase, Provision},
         settings::{Settings, operator::OperatorSettings},
     };
@@ -82,7 +83,8 @@ mod tests {
         let database = nowhere().rehearsing();
         let fence = Fence { cluster_id: "cluster".into(), epoch: Epoch(7) };
         let password = KeyBytes::new(b"canary-password-canary-password".to_vec());
-        database.perform_create_cell(CellNumber(3), &password, &fence).await.unwrap();
+        let login = CellLogin { slot: LoginSlot::A, id: None, password };
+        database.perform_create_cell(CellNumber(3), &login, &fence).await.unwrap();
         let [cell] = database.take_unsent().try_into().unwrap();
         assert!(cell.contains("agent_tenancy.fence('cluster', 7)"), "{cell}");
         assert!(cell.contains(VERIFIER) && !cell.contains("SCRAM-SHA-256$") && !cell.contains("canary"), "{cell}");

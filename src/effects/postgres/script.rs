@@ -96,3 +96,8 @@ pub(super) fn literals<const N: usize>(values: [&str; N]) -> Result<String, PgEr
     let quoted = values.into_iter().map(quote_literal).collect::<Result<Vec<_>, _>>()?;
     Ok(quoted.join(", "))
 }
+
+/// A call's argument that may be left out.
+pub(super) fn optional(value: Option<&str>) -> Result<String, PgError> {
+    Ok(value.map(quote_literal).transpose()?.unwrap_or_else(|| "NULL".to_owned()))
+}

@@ -29,6 +29,7 @@
 //! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
 //! | `audit` | [`Request`]: what ServiceAccounts asked the API server for |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
+//! | `pgbouncer` | [`PgBouncer`] in front of a server |
 //! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
 //! | `release` | [`Release`]: the chart's rights, accounts and settings for programs beside the cluster |
 //! | `demo` | what `devkit demo` shows |
@@ -46,6 +47,7 @@ pub mod demo;
 mod env_file;
 mod environment;
 mod names;
+mod pgbouncer;
 mod places;
 mod ports;
 mod postgres;
@@ -63,6 +65,7 @@ pub use control_plane::ApiServer;
 pub use env_file::{EnvFile, PostgresEntry};
 pub use environment::{Environment, Options};
 pub use names::{test_namespace, unique};
+pub use pgbouncer::PgBouncer;
 pub use places::Places;
 pub use ports::{check_port, free_port};
 pub use postgres::{PgVersion, Postgres, TestDatabase};

@@ -122,6 +122,9 @@ fn all_tools(print: bool) -> anyhow::Result<ExitCode> {
         }
     }
     if print {
+        // Only a few tests need it, and nothing here can fetch it.
+        let pooler = tools::pgbouncer(&places).map_err(|error| println!("{:<48} {error}", "pgbouncer is missing")).ok();
+        let pooler = pooler.map(|program| (program, vec!["--version"]));
         let programs = [
             (control_plane.etcd, vec!["--version"]),
             (control_plane.kube_apiserver, vec!["--version"]),
@@ -130,7 +133,7 @@ fn all_tools(print: bool) -> anyhow::Result<ExitCode> {
             (control_plane.helm, vec!["version", "--short"]),
         ];
         let servers = servers.into_iter().map(|server| (server.bin.join("postgres"), vec!["--version"]));
-        for (program, args) in programs.into_iter().chain(servers) {
+        for (program, args) in programs.into_iter().chain(servers).chain(pooler) {
             let output = std::process::Command::new(&program).args(args).output()?;
             let text = String::from_utf8_lossy(&output.stdout);
             println!("{:<48} {}", text.lines().next().unwrap_or("?"), program.display());

@@ -4,6 +4,7 @@
 //! where there is one, else `nobody`.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
@@ -29,12 +30,20 @@ pub(super) struct Cluster {
     user: Option<User>,
 }
 
-/// Whom the server runs as when this process is root.
+/// Whom a server runs as when this process is root.
 #[derive(Clone, Debug)]
-struct User {
-    setpriv: PathBuf,
-    uid: u32,
-    gid: u32,
+pub(crate) struct User {
+    /// The program that changes the user.
+    pub(crate) setpriv: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl User {
+    /// What that program is told before the program to run.
+    pub(crate) fn arguments(&self) -> [OsString; 3] {
+        [format!("--reuid={}", self.uid), format!("--regid={}", self.gid), "--clear-groups".to_owned()].map(Into::into)
+    }
 }
 
 impl Cluster {
@@ -117,26 +126,26 @@ impl Cluster {
     }
 
     /// Program and first arguments that run one of the server's programs as the right user.
-    fn command(&self, program: &str) -> (PathBuf, Vec<std::ffi::OsString>) {
+    fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         let program = self.bin.join(program);
         match &self.user {
             None => (program, Vec::new()),
             Some(user) => {
-                let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
-                let args = ids.into_iter().map(Into::into).chain(["--clear-groups".into(), program.into()]);
+                let args = user.arguments().into_iter().chain([program.into()]);
                 (user.setpriv.clone(), args.collect())
             }
         }
     }
 }
 
-fn user() -> anyhow::Result<Option<User>> {
+/// Whom to run a server as; nobody else, unless this process is root.
+pub(crate) fn user() -> anyhow::Result<Option<User>> {
     if !rustix::process::getuid().is_root() {
         return Ok(None);
     }
     let setpriv = Places::from_env()?.find("setpriv");
     let setpriv = setpriv.context(
-        "Postgres refuses to run as root, and setpriv (of util-linux), which would change the user, is missing",
+        "a server refuses to run as root, and setpriv (of util-linux), which would change the user, is missing",
     )?;
     let passwd = fs::read_to_string("/etc/passwd").context("the machine's users can't be read")?;
     let ids = |name: &str| {
@@ -145,7 +154,7 @@ fn user() -> anyhow::Result<Option<User>> {
         Some((fields.next()?.ok()?, fields.next()?.ok()?))
     };
     let (uid, gid) = ids("postgres").or_else(|| ids("nobody")).context(
-        "Postgres refuses to run as root, and the machine has neither a user postgres nor nobody to run it as",
+        "a server refuses to run as root, and the machine has neither a user postgres nor nobody to run it as",
     )?;
     Ok(Some(User { setpriv, uid, gid }))
 }

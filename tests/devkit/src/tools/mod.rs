@@ -2,10 +2,12 @@
 
 mod control_plane;
 mod go;
+mod pgbouncer;
 mod pip;
 mod postgres;
 
 pub use control_plane::{ControlPlaneTools, control_plane};
+pub use pgbouncer::pgbouncer;
 pub use postgres::{PostgresTools, postgres};
 
 /// What a version command prints, cut down to `major.minor.patch`-like numbers.

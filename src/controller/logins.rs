@@ -1,0 +1,219 @@
+//! Rotating the cells' logins: one look for all of them, with one query, once in a period, when a request is made, and as
+//! long as a rotation is under way. What the next step is says `plan::logins`.
+
+use super::context::Context;
+use crate::{
+    domain::ident::CellNumber,
+    effects::{
+        error::EffectError,
+        gate::{Gate, GateState},
+    },
+    plan::logins::{CellView, LoginPlan, LoginStep, LoginWait, Rules, plan_login},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// First and longest pause between two looks while a rotation waits for something.
+const WAITING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Most steps of one cell in one look; a rotation has five.
+const MOST_STEPS: usize = 8;
+
+/// What the metrics call the end of a step.
+pub(super) const STEPS: [&str; 6] = ["restored", "prepared", "set", "switched", "locked", "sessions_ended"];
+/// What the metrics call what is waited for.
+pub(super) const WAITS: [&str; 5] = ["replicas", "refusing_replicas", "sessions", "damaged_entry", "missing_role"];
+
+/// What one look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Nothing is under way; something is due after so long, if anything is.
+    Rest(Option<Duration>),
+    /// A rotation waits.
+    Waiting,
+}
+
+/// Looks at once, and then for as long as the process leads.
+pub(super) async fn rotate(context: Arc<Context>, gate: Gate, period: Duration, rules: Rules) {
+    let (mut state, mut asked) = (gate.follow(), context.logins_changed.subscribe());
+    let (mut told, mut waiting) = (BTreeMap::new(), WAITING.0);
+    loop {
+        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+            return;
+        }
+        asked.borrow_and_update();
+        let look = context.look_at_logins(&gate, rules, &mut told).await;
+        let pause = match look {
+            Ok(Look::Rest(due)) => {
+                waiting = WAITING.0;
+                let period = context.scheduler.spread(period);
+                due.map_or(period, |due| due.clamp(WAITING.0, period.max(WAITING.0)))
+            }
+            Ok(Look::Waiting) => {
+                let pause = waiting;
+                waiting = (waiting * 2).min(WAITING.1);
+                pause
+            }
+            Err(error) => {
+                if error.fenced {
+                    context.fenced.send_replace(true);
+                }
+                tracing::debug!(error = error.chain(), "the logins were not looked at");
+                waiting = (waiting * 2).min(WAITING.1);
+                waiting
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Somebody asks for something, or took something away.
+            news = asked.changed() => {
+                if news.is_err() {
+                    return;
+                }
+                waiting = WAITING.0;
+            }
+        }
+    }
+}
+
+impl Context {
+    /// Takes every cell as far as it comes now.
+    async fn look_at_logins(
+        &self,
+        gate: &Gate,
+        rules: Rules,
+        told: &mut BTreeMap<CellNumber, LoginWait>,
+    ) -> Result<Look, EffectError> {
+        // One cell at a time where nobody asks.
+        let mut scheduled: Option<CellNumber> = None;
+        for _ in 0..MOST_STEPS {
+            let (mut stepped, mut failed, mut due, mut waits) = (false, false, None, BTreeMap::new());
+            for cell in &self.world.observe_logins(gate).await? {
+                let number = cell.facts.cell;
+                let step = match plan_login(cell, rules, &self.world.board.observe(), self.clock.now()) {
+                    LoginPlan::Step(step) => step,
+                    LoginPlan::Scheduled(step) if *scheduled.get_or_insert(number) == number => step,
+                    LoginPlan::Scheduled(_) => {
+                        due = Some(0);
+                        continue;
+                    }
+                    LoginPlan::Wait(wait) => {
+                        waits.insert(number, wait);
+                        continue;
+                    }
+                    LoginPlan::Rest(left) => {
+                        due = due.into_iter().chain(left).min();
+                        continue;
+                    }
+                };
+                let done = self.do_login_step(gate, cell, &step).await?;
+                (stepped, failed) = (stepped || done, failed || !done);
+            }
+            if !stepped {
+                self.tell_waits(gate, &waits, told);
+                let under_way = failed || !waits.is_empty();
+                return Ok(if under_way { Look::Waiting } else { Look::Rest(due.map(Duration::from_secs)) });
+            }
+        }
+        Ok(Look::Waiting)
+    }
+
+    /// Does one step; `false` if it has to be tried again. An error that is this cell's alone holds up no other.
+    async fn do_login_step(&self, gate: &Gate, cell: &CellView, step: &LoginStep) -> Result<bool, EffectError> {
+        let number = cell.facts.cell;
+        match self.world.perform_login_step(gate, cell, step).await {
+            Ok(_) => {
+                self.metrics.login_stepped(step);
+                tell(number, step);
+                Ok(true)
+            }
+            Err(error) if error.fenced || !gate.is_open() => Err(error),
+            Err(error) => {
+                let step = word(step);
+                tracing::warn!(cell = %number, step, why = error.chain(), "a step of a login's rotation is tried again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Says what is waited for, once.
+    fn tell_waits(
+        &self,
+        gate: &Gate,
+        waits: &BTreeMap<CellNumber, LoginWait>,
+        told: &mut BTreeMap<CellNumber, LoginWait>,
+    ) {
+        self.metrics.logins_waiting(gate.name(), waits.values());
+        for (cell, wait) in waits {
+            let alike = |old: &LoginWait| matches!((old, wait), (LoginWait::Sessions(_), LoginWait::Sessions(_)));
+            if told.get(cell).is_some_and(|old| old == wait || alike(old)) {
+                continue;
+            }
+            match wait {
+                LoginWait::Replicas(names, until) => {
+                    tracing::info!(%cell, replicas = names.join(", "), %until, "replicas have not acknowledged the new login yet");
+                }
+                LoginWait::Refusing(names) => {
+                    tracing::warn!(%cell, replicas = names.join(", "), "replicas can't use the new login; the one before stays");
+                }
+                LoginWait::Sessions(sessions) => {
+                    tracing::info!(%cell, sessions, "sessions still use the login before; it is locked when they have ended");
+                }
+                LoginWait::DamagedEntry => {
+                    tracing::error!(%cell, "the cell's registry entry can't be read; its login is not rotated");
+                }
+                LoginWait::RoleGone(slot) => {
+                    tracing::error!(%cell, login = slot.as_str(), "the role of the cell's other login is gone; nothing is rotated");
+                }
+            }
+        }
+        told.clone_from(waits);
+    }
+}
+
+fn tell(cell: CellNumber, step: &LoginStep) {
+    match step {
+        LoginStep::Restore => tracing::warn!(%cell, "the cell's registry entry was gone; it has another login now"),
+        LoginStep::Prepare { slot, requests, .. } => {
+            let asked = requests.rotation.as_ref().or(requests.revocation.as_ref()).map_or("its age", |_| "a request");
+            tracing::info!(%cell, login = slot.as_str(), reason = asked, "a rotation of the cell's login begins");
+        }
+        LoginStep::Set(next) => tracing::debug!(%cell, login = next.slot.as_str(), "the new login may log in"),
+        LoginStep::Switch(next) => {
+            tracing::info!(%cell, login = next.slot.as_str(), "replicas are told of the new login")
+        }
+        LoginStep::Lock { slot, force, passed_over } => {
+            if !passed_over.is_empty() {
+                let names = passed_over.join(", ");
+                tracing::warn!(%cell, replicas = names, "replicas did not acknowledge the new login in time");
+            }
+            tracing::info!(%cell, login = slot.as_str(), force, "the login before can't log in any more");
+        }
+        LoginStep::EndSessions { slot } => {
+            tracing::warn!(%cell, login = slot.as_str(), "the sessions of the revoked login were ended");
+        }
+    }
+}
+
+/// The word of [`STEPS`].
+pub(super) fn word(step: &LoginStep) -> &'static str {
+    let [restored, prepared, set, switched, locked, ended] = STEPS;
+    match step {
+        LoginStep::Restore => restored,
+        LoginStep::Prepare { .. } => prepared,
+        LoginStep::Set(_) => set,
+        LoginStep::Switch(_) => switched,
+        LoginStep::Lock { .. } => locked,
+        LoginStep::EndSessions { .. } => ended,
+    }
+}
+
+/// The word of [`WAITS`].
+pub(super) fn wait_word(wait: &LoginWait) -> &'static str {
+    let [replicas, refusing, sessions, damaged, missing] = WAITS;
+    match wait {
+        LoginWait::Replicas(..) => replicas,
+        LoginWait::Refusing(_) => refusing,
+        LoginWait::Sessions(_) => sessions,
+        LoginWait::DamagedEntry => damaged,
+        LoginWait::RoleGone(_) => missing,
+    }
+}
