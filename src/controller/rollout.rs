@@ -4,7 +4,10 @@
 use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_target};
 use crate::{
     api::names,
-    domain::ident::{ObjectId, Uid},
+    domain::{
+        class::ErrorClass,
+        ident::{ObjectId, Uid},
+    },
     effects::{error::EffectError, kubernetes::cache::Key},
     plan::{
         rollout::{FleetFacts, RolloutRules, Stage, plan_rollout},
@@ -85,11 +88,21 @@ struct Turns {
 }
 
 impl Context {
+    /// Looks at every database that can be asked: all their tenants are one fleet.
     async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<FleetFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.board.observe());
         let own = self.own.borrow().clone();
-        let found = self.world.observe_fleet(target, own.as_ref(), &settings.canaries, settings.rules.canaries).await;
-        let facts = found?;
+        let (canaries, first) = (&settings.canaries, settings.rules.canaries);
+        let mut all: Option<FleetFacts> = None;
+        for gate in self.world.instances.gates().iter().filter(|gate| gate.is_open()) {
+            match self.world.observe_fleet(gate, target, own.as_ref(), canaries, first).await {
+                Ok(facts) => all = Some(all.unwrap_or_default().merge(facts)),
+                // It has just gone out; the others go on.
+                Err(_) if !gate.is_open() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let facts = all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))?;
         self.metrics.looked_at_fleet(&facts, plan_rollout(&facts, &settings.rules).stage);
         Ok(facts)
     }
