@@ -5,6 +5,7 @@ use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_t
 use crate::{
     api::names,
     domain::{
+        class::ErrorClass,
         ident::{ObjectId, Uid},
         own_migrations::OwnMigrations,
     },
@@ -89,12 +90,22 @@ struct Turns {
 }
 
 impl Context {
+    /// Looks at every database that can be asked: all their tenants are one fleet.
     async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<FleetFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.board.observe());
         let own = self.own.borrow().clone();
-        let found = self.world.observe_fleet(target, own.as_ref(), &settings.canaries, settings.rules.canaries).await;
-        let found = found?;
-        let facts = found.iter().fold(FleetFacts::default(), |all, (_, facts)| all.merge(facts.clone()));
+        let (canaries, first) = (&settings.canaries, settings.rules.canaries);
+        let mut found = Vec::new();
+        for gate in self.world.instances.gates().iter().filter(|gate| gate.is_open()) {
+            match self.world.observe_fleet(gate, target, own.as_ref(), canaries, first).await {
+                Ok(facts) => found.push((gate.name().to_owned(), facts)),
+                // It has just gone out; the others go on.
+                Err(_) if !gate.is_open() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let all = found.iter().map(|(_, facts)| facts.clone()).reduce(FleetFacts::merge);
+        let facts = all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))?;
         let stage = plan_rollout(&facts, &settings.rules).stage;
         self.metrics.looked_at_fleet(&facts, stage);
         let own = own.as_ref().map_or(0, OwnMigrations::version);

@@ -37,8 +37,8 @@ struct Memory {
 struct Ledger {
     /// Tenant ids of which there is something: at least these had it when it was last read.
     held: HashSet<TenantId>,
-    /// Tenants in use, or about to be.
-    tenants: usize,
+    /// Those that are in use, or about to be.
+    in_use: HashSet<TenantId>,
     /// How often it was read.
     reads: u64,
 }
@@ -48,6 +48,8 @@ struct Placement {
     tenant: TenantId,
     at: usize,
     stage: Stage,
+    /// It is in use, or about to be, for this Tenant alone.
+    counted: bool,
     /// How often the ledger had been read when it was last asked for.
     reads: u64,
 }
@@ -72,14 +74,13 @@ impl Memory {
     }
 
     fn place(&mut self, uid: &Uid, tenant: &TenantId, at: usize, stage: Stage) {
+        let mut counted = self.placed.get(uid).is_some_and(|place| place.at == at && place.counted);
         if self.placed.get(uid).is_none_or(|place| place.at != at) {
             self.displace(uid);
-            if let Some(ledger) = self.ledger(at).filter(|ledger| !ledger.held.contains(tenant)) {
-                ledger.tenants += 1;
-            }
+            counted = self.ledger(at).is_some_and(|ledger| ledger.in_use.insert(tenant.clone()));
         }
         let reads = self.ledger(at).map_or(0, |ledger| ledger.reads);
-        self.placed.insert(uid.clone(), Placement { tenant: tenant.clone(), at, stage, reads });
+        self.placed.insert(uid.clone(), Placement { tenant: tenant.clone(), at, stage, counted, reads });
         if let Some(ledger) = self.ledger(at).filter(|_| stage != Stage::Meant) {
             ledger.held.insert(tenant.clone());
         }
@@ -87,8 +88,8 @@ impl Memory {
 
     fn displace(&mut self, uid: &Uid) {
         let Some(place) = self.placed.remove(uid) else { return };
-        if let Some(ledger) = self.ledger(place.at).filter(|ledger| !ledger.held.contains(&place.tenant)) {
-            ledger.tenants = ledger.tenants.saturating_sub(1);
+        if let Some(ledger) = self.ledger(place.at).filter(|_| place.counted) {
+            ledger.in_use.remove(&place.tenant);
         }
     }
 }
@@ -130,12 +131,12 @@ impl Instances {
         let Some(at) = self.gates.iter().position(|gate| gate.name() == name) else { return };
         let mut memory = self.memory();
         let reads = memory.ledger(at).map_or(1, |ledger| ledger.reads + 1);
-        let tenants = residents.iter().filter(|(_, in_use)| *in_use).count();
-        let mut ledger = Ledger { held: residents.into_iter().map(|(tenant, _)| tenant).collect(), tenants, reads };
+        let in_use = residents.iter().filter(|(_, in_use)| *in_use).map(|(tenant, _)| tenant.clone()).collect();
+        let mut ledger = Ledger { held: residents.into_iter().map(|(tenant, _)| tenant).collect(), in_use, reads };
         // A place that nobody asked for since the reading before is given up, unless something was sent there.
         memory.placed.retain(|_, place| place.at != at || place.stage != Stage::Meant || place.reads + 1 >= reads);
-        for place in memory.placed.values().filter(|place| place.at == at && place.stage != Stage::Ended) {
-            ledger.tenants += usize::from(!ledger.held.contains(&place.tenant));
+        for place in memory.placed.values_mut().filter(|place| place.at == at && place.stage != Stage::Ended) {
+            place.counted = ledger.in_use.insert(place.tenant.clone());
             if place.stage == Stage::Begun {
                 ledger.held.insert(place.tenant.clone());
             }
@@ -173,10 +174,10 @@ impl Instances {
         (search, candidates)
     }
 
-    /// The Tenant was found in this instance: it is not meant to go anywhere else.
-    pub fn note_found(&self, uid: &Uid, at: usize) {
+    /// The Tenant was found in this instance, or nowhere may it go: it is not meant to go anywhere else.
+    pub fn note_found(&self, uid: &Uid, at: Option<usize>) {
         let mut memory = self.memory();
-        if memory.placed.get(uid).is_some_and(|place| place.at != at && place.stage == Stage::Meant) {
+        if memory.placed.get(uid).is_some_and(|place| Some(place.at) != at && place.stage == Stage::Meant) {
             memory.displace(uid);
         }
     }
@@ -204,7 +205,7 @@ impl Instances {
         // Kept data, or at most a name too many: it is asked for when it matters.
         memory.place(uid, tenant, at, Stage::Ended);
         if let Some(ledger) = memory.ledger(at) {
-            ledger.tenants = ledger.tenants.saturating_sub(1);
+            ledger.in_use.remove(tenant);
         }
     }
 
@@ -240,7 +241,7 @@ fn candidate(gate: &Gate, ledger: Option<&Ledger>, tenant: &TenantId) -> Candida
         name: gate.name().to_owned(),
         accepts: gate.database.settings().accepts_new_tenants,
         open: gate.is_open(),
-        tenants: ledger.map_or(0, |ledger| ledger.tenants),
+        tenants: ledger.map_or(0, |ledger| ledger.in_use.len()),
         held: ledger.map(|ledger| ledger.held.contains(tenant)),
     }
 }
@@ -349,6 +350,18 @@ mod tests {
         shut(&instances.gates()[0]);
         let again = instances.search(&uid("again"), &tenant("t"), Seeker::default()).0;
         assert!(matches!(again, Search::Nowhere(_)), "it may have been kept: {again:?}");
+    }
+
+    #[test]
+    fn whoever_takes_kept_data_over_counts_again_and_who_is_refused_does_not() {
+        let instances = two([&[], &["x"]]);
+        assert!(begin(&instances, "t", "b"));
+        instances.end(&uid("t"), &tenant("t"), "b");
+        assert!(instances.begin(&uid("heir"), &tenant("t"), "b"));
+        assert_eq!(place(&instances, "refused"), Some(0));
+        instances.note_found(&uid("refused"), None);
+        let places: Vec<_> = ["t0", "t1", "t2", "t3"].map(|id| place(&instances, id)).into();
+        assert_eq!(places, [0, 0, 0, 1].map(Some), "none against two");
     }
 
     #[test]

@@ -149,33 +149,21 @@ impl LiveWorld {
         Ok(found.into_iter().map(|(_, object)| object).collect())
     }
 
-    /// How far the tenants have come with the migrations, in all databases that can be asked: the program's up to `target`,
-    /// and the platform team's own.
+    /// How far the tenants of a database have come with the migrations: the program's up to `target`, and the platform
+    /// team's own.
     ///
     /// # Errors
-    /// When it can't be read, or no database can be asked.
+    /// When it can't be read.
     pub async fn observe_fleet(
         &self,
+        gate: &Gate,
         target: i32,
         own: Option<&OwnMigrations>,
         canaries: &[String],
         first: usize,
-    ) -> Result<Vec<(String, FleetFacts)>, EffectError> {
-        let mut all = Vec::new();
-        for gate in self.instances.gates().iter().filter(|gate| gate.is_open()) {
-            let open = self.open(gate)?;
-            let found = open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await;
-            match open.done(found) {
-                Ok(facts) => all.push((gate.name().to_owned(), facts)),
-                // It has just gone out; what there is to do in the others is done.
-                Err(_) if !gate.is_open() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match all.is_empty() {
-            true => Err(EffectError::new(ErrorClass::Transient, "no database can be asked")),
-            false => Ok(all),
-        }
+    ) -> Result<FleetFacts, EffectError> {
+        let open = self.open(gate)?;
+        open.done(open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await)
     }
 
     /// Says in a database that this leader lives.

@@ -123,9 +123,12 @@ impl LiveWorld {
         }
         answers.sort_by_key(|(at, _)| *at);
         match resolve_holder(seeker, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
-            Err(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
+            Err(unplaced) => {
+                self.instances.note_found(&scope.object.uid, None);
+                (None, DatabaseView::Unplaced(unplaced))
+            }
             Ok(Some(holder)) => {
-                self.instances.note_found(&scope.object.uid, holder);
+                self.instances.note_found(&scope.object.uid, Some(holder));
                 match first {
                     Some((at, sight)) if at == holder => sight,
                     Some(_) | None => self.look(holder, scope, tenant).await,

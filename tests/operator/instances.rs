@@ -24,6 +24,7 @@ on_each_postgres!(
     tenants_spread_and_an_outage_stays_where_it_is,
     an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody,
     kept_data_is_found_wherever_it_is,
+    an_upgrade_reaches_the_tenants_of_every_instance,
     an_operator_killed_while_it_places_tenants_puts_none_into_two,
 );
 
@@ -84,6 +85,11 @@ impl Fleet {
     async fn instance_of(&self, name: &str) -> anyhow::Result<String> {
         let status = self.tenants.get(name).await?.status.context("no status")?;
         Ok(status.database.context("no database")?.instance)
+    }
+
+    async fn tables_of(&self, name: &str) -> anyhow::Result<i32> {
+        let status = self.tenants.get(name).await?.status.context("no status")?;
+        Ok(status.database.context("no database")?.schema_version)
     }
 
     /// Waits until it is ready, and says in which instance it is.
@@ -286,6 +292,46 @@ async fn kept_data_is_found_wherever_it_is(version: PgVersion) -> anyhow::Result
     fleet.tenant_in("aside", json!({})).await?;
     assert_eq!(fleet.wait_placed("aside").await?, "main");
     Ok(())
+}
+
+async fn an_upgrade_reaches_the_tenants_of_every_instance(version: PgVersion) -> anyhow::Result<()> {
+    let server = Postgres::start(version).await?;
+    let mut fleet = Fleet::new(version).await?;
+    let second = Further::new(&server, "second").await?;
+    fleet.set_instances(&[second.settings(&fleet)]);
+    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "1");
+    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__HOLD_SECONDS", "0");
+    let operator = fleet.operator("one").await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let names = ["t0", "t1", "t2", "t3"];
+    for name in names {
+        fleet.tenant(name, "Delete").await?;
+    }
+    let mut homes = BTreeMap::new();
+    for name in names {
+        homes.insert(name, fleet.wait_placed(name).await?);
+        assert_eq!(fleet.tables_of(name).await?, 1);
+    }
+    operator.process.kill_9().await?;
+    server.stop_immediate().await?;
+    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "2");
+    let _operator = fleet.operator("one").await?;
+    let upgraded = async |home: &str| {
+        for (name, _) in homes.iter().filter(|(_, there)| *there == home) {
+            eventually(LONG, &format!("{name} has the new tables"), || async {
+                anyhow::ensure!(fleet.tables_of(name).await? == 2);
+                Ok(())
+            })
+            .await?;
+        }
+        anyhow::Ok(())
+    };
+    upgraded("main").await?;
+    let waits = homes.iter().find(|(_, home)| *home == "second").context("one in the second")?.0;
+    assert_eq!(fleet.tables_of(waits).await?, 1);
+    server.start_again().await?;
+    upgraded("second").await
 }
 
 async fn an_operator_killed_while_it_places_tenants_puts_none_into_two(version: PgVersion) -> anyhow::Result<()> {
