@@ -182,7 +182,7 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
     settle(&fleet).await?;
     let counted = operator.metrics().await?;
     for what in ["replicas", "sessions", "refusing_replicas"] {
-        let name = format!("tenant_operator_login_rotations_waiting{{what=\"{what}\"}}");
+        let name = format!("tenant_operator_login_rotations_waiting{{instance=\"main\",what=\"{what}\"}}");
         assert_eq!(counted.get(&name), Some(&0.0), "{name}");
     }
     Ok(())
