@@ -60,6 +60,10 @@ fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
             strip(schema);
             if let Some(spec) = schema.pointer_mut("/properties/spec") {
                 default_whole_objects(spec);
+                if let Some(spec) = spec.as_object_mut() {
+                    // Also where there is nothing to say.
+                    spec.entry("properties").or_insert_with(|| serde_json::json!({}));
+                }
             }
             if let Some(status) = schema.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
                 status.insert("default".to_owned(), serde_json::json!({ "observedGeneration": -1 }));

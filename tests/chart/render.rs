@@ -31,7 +31,8 @@ fn an_installation_consists_of_these_objects() {
         format!("ClusterRoleBinding/{operator}-cluster-id"),
         "ConfigMap/demo-agent-tenancy-agent-api".to_owned(),
         "ConfigMap/demo-agent-tenancy-operator".to_owned(),
-        "CustomResourceDefinition/agentconfigs.agent-tenancy.dev".to_owned(),
+        "CustomResourceDefinition/agentconfigs.agent-tenancy.dev",
+        "CustomResourceDefinition/databaseinstances.agent-tenancy.dev".to_owned(),
         "CustomResourceDefinition/tenants.agent-tenancy.dev".to_owned(),
         "Deployment/demo-agent-tenancy-agent-api".to_owned(),
         "Deployment/demo-agent-tenancy-operator".to_owned(),
@@ -211,9 +212,9 @@ fn crds_and_the_registry_outlive_the_release_unless_told_otherwise() {
             .map(|object| object["metadata"]["annotations"]["helm.sh/resource-policy"].clone())
             .collect()
     };
-    assert_eq!(policy(&render(&[])), [json!("keep"), json!("keep"), json!("keep")]);
+    assert_eq!(policy(&render(&[])), vec![json!("keep"); 4]);
     let objects = render(&["--set", "crds.keep=false,registry.keep=false"]);
-    assert_eq!(policy(&objects), [Value::Null, Value::Null, Value::Null]);
+    assert_eq!(policy(&objects), vec![Value::Null; 4]);
     let objects = render(&["--set", "crds.install=false,registry.createNamespace=false"]);
     assert_eq!(policy(&objects), Vec::<Value>::new());
 }

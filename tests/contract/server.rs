@@ -192,7 +192,7 @@ async fn kubectl_shows_columns_short_names_category_and_selections() {
     let table = server.kubectl(&["get", "atn", "acme"]).await;
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<_> = table.lines().map(words).collect();
-    assert_eq!(lines[0], ["NAME", "READY", "REASON", "TENANT-ID", "AGE"]);
+    assert_eq!(lines[0], ["NAME", "READY", "REASON", "TABLES", "TENANT-ID", "AGE"]);
     assert_eq!(lines[1][..4], ["acme", "False", "Lost", "acme"]);
     let wide = server.kubectl(&["get", "tenants.agent-tenancy.dev", "-o", "wide"]).await;
     assert!(wide.starts_with("NAME") && wide.contains("SCHEMA") && wide.contains("the schema is gone"), "{wide}");
