@@ -31,7 +31,7 @@ fn an_installation_consists_of_these_objects() {
         format!("ClusterRoleBinding/{operator}-cluster-id"),
         "ConfigMap/demo-agent-tenancy-agent-api".to_owned(),
         "ConfigMap/demo-agent-tenancy-operator".to_owned(),
-        "CustomResourceDefinition/agentconfigs.agent-tenancy.dev",
+        "CustomResourceDefinition/agentconfigs.agent-tenancy.dev".to_owned(),
         "CustomResourceDefinition/databaseinstances.agent-tenancy.dev".to_owned(),
         "CustomResourceDefinition/tenants.agent-tenancy.dev".to_owned(),
         "Deployment/demo-agent-tenancy-agent-api".to_owned(),
