@@ -219,7 +219,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
             state.own = own_files(usize::try_from(next).unwrap(), 0);
         }
         26 => {
-            let (track, version) = if slot % 2 == 0 { (Track::Base, 2) } else { (Track::Own, 1) };
+            let (track, version) = if slot.is_multiple_of(2) { (Track::Base, 2) } else { (Track::Own, 1) };
             state.database.unfit.insert((role, track, version));
         }
         27 => {
