@@ -9,7 +9,7 @@ use super::{
 use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-/// Says, from [`WARNED_FROM`] on, how much is used of what: a dictionary as in RFC 9651, `used=943719, limit=1048576`.
+/// Says, from `WARNED_FROM` on, how much is used of what: a dictionary as in RFC 9651, `used=943719, limit=1048576`.
 pub const STORAGE_WARNING: HeaderName = HeaderName::from_static("storage-warning");
 
 /// The part of the limit from which on clients are warned, in percent.
