@@ -1,6 +1,6 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
-use super::{auth::token::TokenError, database::PoolUse, registry::status::RegistryStatus, storage::Level};
+use super::{auth::token::TokenError, registry::status::RegistryStatus, storage::Level};
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -9,6 +9,15 @@ use prometheus_client::{
 use std::time::Duration;
 
 /// A request by route.
+/// Connections, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// In use or idle.
+    pub open: usize,
+    /// In use.
+    pub busy: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,

@@ -1,6 +1,6 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457) with a stable code and the request's id.
 
-use super::database::DatabaseError;
+use super::{database::DatabaseError, storage::Storage};
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -191,6 +191,15 @@ pub(super) struct Body {
 }
 
 impl Problem {
+    /// Why nothing is added to what a tenant keeps.
+    pub fn storage_full(storage: Storage) -> Self {
+        let (used, limit) = (storage.used_bytes.unwrap_or_default(), storage.limit_bytes.unwrap_or_default());
+        Self::new(Code::StorageLimitReached).detail(format!(
+            "the tenant keeps {used} bytes and may keep {limit}: nothing is added before data is deleted (for a user: \
+             DELETE users/{{sub}}) or the Tenant's spec.database.storageLimit is raised"
+        ))
+    }
+
     /// A problem of this kind.
     pub fn new(code: Code) -> Self {
         Self { code, detail: None, field: None }

@@ -2,10 +2,7 @@
 //!
 //! Only what adds data is refused, and only while the limit is reached. An answer that was paid for is stored.
 
-use super::{
-    problem::{Code, Problem},
-    registry::tenant::Place,
-};
+use super::registry::tenant::Place;
 use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
@@ -72,15 +69,6 @@ impl Storage {
             return None;
         };
         HeaderValue::from_str(&format!("used={used}, limit={limit}")).ok()
-    }
-
-    /// Why nothing is added.
-    pub fn refusal(self) -> Problem {
-        let (used, limit) = (self.used_bytes.unwrap_or_default(), self.limit_bytes.unwrap_or_default());
-        Problem::new(Code::StorageLimitReached).detail(format!(
-            "the tenant keeps {used} bytes and may keep {limit}: nothing is added before data is deleted (for a user: \
-             DELETE users/{{sub}}) or the Tenant's spec.database.storageLimit is raised"
-        ))
     }
 }
 

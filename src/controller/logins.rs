@@ -17,11 +17,6 @@ const WAITING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// Most steps of one cell in one look; a rotation has five.
 const MOST_STEPS: usize = 8;
 
-/// What the metrics call the end of a step.
-pub(super) const STEPS: [&str; 6] = ["restored", "prepared", "set", "switched", "locked", "sessions_ended"];
-/// What the metrics call what is waited for.
-pub(super) const WAITS: [&str; 5] = ["replicas", "refusing_replicas", "sessions", "damaged_entry", "missing_role"];
-
 /// What one look came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
@@ -127,7 +122,7 @@ impl Context {
             }
             Err(error) if error.fenced || !gate.is_open() => Err(error),
             Err(error) => {
-                let step = word(step);
+                let step = step.as_str();
                 tracing::warn!(cell = %number, step, why = error.chain(), "a step of a login's rotation is tried again");
                 Ok(false)
             }
@@ -190,30 +185,5 @@ fn tell(cell: CellNumber, step: &LoginStep) {
         LoginStep::EndSessions { slot } => {
             tracing::warn!(%cell, login = slot.as_str(), "the sessions of the revoked login were ended");
         }
-    }
-}
-
-/// The word of [`STEPS`].
-pub(super) fn word(step: &LoginStep) -> &'static str {
-    let [restored, prepared, set, switched, locked, ended] = STEPS;
-    match step {
-        LoginStep::Restore => restored,
-        LoginStep::Prepare { .. } => prepared,
-        LoginStep::Set(_) => set,
-        LoginStep::Switch(_) => switched,
-        LoginStep::Lock { .. } => locked,
-        LoginStep::EndSessions { .. } => ended,
-    }
-}
-
-/// The word of [`WAITS`].
-pub(super) fn wait_word(wait: &LoginWait) -> &'static str {
-    let [replicas, refusing, sessions, damaged, missing] = WAITS;
-    match wait {
-        LoginWait::Replicas(..) => replicas,
-        LoginWait::Refusing(_) => refusing,
-        LoginWait::Sessions(_) => sessions,
-        LoginWait::DamagedEntry => damaged,
-        LoginWait::RoleGone(_) => missing,
     }
 }

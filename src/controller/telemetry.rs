@@ -1,9 +1,6 @@
 //! What the operator counts.
 
-use super::{
-    logins::{WAITS, wait_word, word},
-    pass::Outcome,
-};
+use super::pass::Outcome;
 use crate::{
     plan::{
         logins::{LoginStep, LoginWait},
@@ -160,13 +157,13 @@ impl OperatorMetrics {
 
     /// Counts a step of a login's rotation.
     pub fn login_stepped(&self, step: &LoginStep) {
-        self.logins.get_or_create(&LoginLabel { step: word(step) }).inc();
+        self.logins.get_or_create(&LoginLabel { step: step.as_str() }).inc();
     }
 
     /// Sets how many rotations wait in a database, and what for.
     pub fn logins_waiting<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
-        let words: Vec<&str> = waits.map(wait_word).collect();
-        for what in WAITS {
+        let words: Vec<&str> = waits.map(LoginWait::as_str).collect();
+        for what in LoginWait::LABELS {
             let cells = words.iter().filter(|word| **word == what).count();
             let label = WaitLabel { instance: instance.to_owned(), what };
             self.logins_waiting.get_or_create(&label).set(i64::try_from(cells).unwrap_or(i64::MAX));

@@ -140,6 +140,38 @@ pub enum LoginWait {
     RoleGone(LoginSlot),
 }
 
+impl LoginStep {
+    /// Label value for metrics and logs: what is done then.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Restore => "restored",
+            Self::Prepare { .. } => "prepared",
+            Self::Set(_) => "set",
+            Self::Switch(_) => "switched",
+            Self::Lock { .. } => "locked",
+            Self::EndSessions { .. } => "sessions_ended",
+        }
+    }
+}
+
+impl LoginWait {
+    /// Every label value.
+    pub const LABELS: [&'static str; 5] =
+        ["replicas", "refusing_replicas", "sessions", "damaged_entry", "missing_role"];
+
+    /// Label value for metrics.
+    pub const fn as_str(&self) -> &'static str {
+        let [replicas, refusing, sessions, damaged, missing] = Self::LABELS;
+        match self {
+            Self::Replicas(..) => replicas,
+            Self::Refusing(_) => refusing,
+            Self::Sessions(_) => sessions,
+            Self::DamagedEntry => damaged,
+            Self::RoleGone(_) => missing,
+        }
+    }
+}
+
 /// What to do for one cell now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginPlan {

@@ -11,7 +11,7 @@ pub mod settings;
 pub mod statements;
 
 pub use error::DatabaseError;
-pub use pool::{Pool, PoolUse};
+pub use pool::Pool;
 
 use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
 use error::{Cause, resolve_cause, says_rolled_back};

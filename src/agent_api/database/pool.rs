@@ -5,7 +5,12 @@
 //! first. A connection that was not handed back clean is closed, never reused.
 
 use super::error::{DatabaseError, resolve_cause, wrap_login};
-use crate::{agent_api::registry::Cell, clock::Clock, domain::ident::Version, settings::agent_api::DatabaseSettings};
+use crate::{
+    agent_api::{metrics::PoolUse, registry::Cell},
+    clock::Clock,
+    domain::ident::Version,
+    settings::agent_api::DatabaseSettings,
+};
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
@@ -51,15 +56,6 @@ pub(super) struct Borrowed {
     /// Whether it was used before: then it may have died meanwhile.
     pub(super) reused: bool,
     _permit: OwnedSemaphorePermit,
-}
-
-/// Connections, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// In use or idle.
-    pub open: usize,
-    /// In use.
-    pub busy: usize,
 }
 
 impl Pool {

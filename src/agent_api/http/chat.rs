@@ -190,7 +190,7 @@ fn check_reply(context: &Context, caller: &Caller, reply: Reply) -> Result<(Aske
         Reply::NoConversation => Err(Problem::new(Code::ConversationNotFound)),
         Reply::Full(used) => {
             context.metrics.note_storage(Level::Full);
-            Err(Storage::of(place, Some(used)).refusal())
+            Err(Problem::storage_full(Storage::of(place, Some(used))))
         }
     }
 }

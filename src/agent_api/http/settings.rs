@@ -90,7 +90,7 @@ pub(super) async fn change(
     let storage = Storage::of(&tenant.place, changed.used);
     let Some(stored) = changed.stored else {
         context.metrics.note_storage(Level::Full);
-        return Err(storage.refusal());
+        return Err(Problem::storage_full(storage));
     };
     if limit.is_some() {
         context.metrics.note_storage(storage.level());
