@@ -34,6 +34,10 @@ struct Slow {
 /// Reports for as long as the process leads.
 pub(super) async fn report(context: Arc<Context>, gate: Gate, objects: InstanceObjects) {
     let (mut state, mut fleet) = (gate.follow(), context.fleet.subscribe());
+    // What was said before this process began holds until there is something to say.
+    if state.wait_for(GateState::is_known).await.is_err() {
+        return;
+    }
     let mut slow = Slow::default();
     let (mut due, mut complained) = (true, false);
     loop {

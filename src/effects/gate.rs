@@ -29,6 +29,19 @@ pub enum GateState {
 }
 
 impl GateState {
+    /// Before the first look.
+    fn not_yet() -> Self {
+        Self::Closed(Unseen {
+            class: crate::domain::class::ErrorClass::Transient,
+            note: "the database has not been looked at yet".to_owned(),
+        })
+    }
+
+    /// Whether somebody has looked.
+    pub fn is_known(&self) -> bool {
+        *self != Self::not_yet()
+    }
+
     /// What a pass sees when it may not ask.
     pub fn view(&self) -> Option<DatabaseView> {
         match self {
@@ -54,11 +67,7 @@ pub struct Gate {
 impl Gate {
     /// A gate that is closed until somebody has looked at the database.
     pub fn new(database: Database) -> Self {
-        let unseen = Unseen {
-            class: crate::domain::class::ErrorClass::Transient,
-            note: "the database has not been looked at yet".to_owned(),
-        };
-        let state = watch::Sender::new(GateState::Closed(unseen));
+        let state = watch::Sender::new(GateState::not_yet());
         Self { database, state, raised: Arc::default(), cells: Arc::default() }
     }
 

@@ -13,7 +13,7 @@ pub struct HeadroomFacts {
     pub max_connections: u64,
     /// Those of them that only superusers and privileged roles get.
     pub reserved_connections: u64,
-    /// Client connections to the server now, to any database.
+    /// Sessions in any database of the server now.
     pub connections: u64,
     /// Locks that all transactions together can hold: `max_locks_per_transaction` for each connection and prepared transaction.
     pub lock_slots: u64,

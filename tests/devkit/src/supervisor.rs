@@ -123,6 +123,8 @@ impl Supervisor {
 
     /// The file in which a process that is about to start registers itself.
     pub(crate) fn registration(&self, stage: Stage, name: &str) -> PathBuf {
+        // A program may be named by its path.
+        let name = name.replace('/', "-");
         self.folder.join("pids").join(crate::unique(&format!("{}-{name}", stage.rule().0)))
     }
 

@@ -86,7 +86,7 @@ fn nothing_is_left_after_an_interrupt() {
 fn nothing_is_left_after_a_command_that_fails_and_its_code_is_handed_on() {
     let start = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_devkit"))
-        .args(["run", "--no-control-plane", "--", "sh", "-c", "echo env=$DEVKIT_ENV; sleep 300 & exit 7"])
+        .args(["run", "--no-control-plane", "--", "/bin/sh", "-c", "echo env=$DEVKIT_ENV; sleep 300 & exit 7"])
         .stdin(Stdio::null())
         .output()
         .unwrap();

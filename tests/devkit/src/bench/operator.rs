@@ -63,7 +63,8 @@ const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
 struct Restart {
     /// From the kill to the last request.
     seconds: f64,
-    writes: f64,
+    /// How many there were of each kind.
+    writes: BTreeMap<String, f64>,
     reads: f64,
     trips: f64,
 }
@@ -141,7 +142,7 @@ impl Stage {
         }
         let ([writes, reads], trips) = last;
         let seconds = (since - begun).as_secs_f64();
-        Ok(Restart { seconds, writes: writes.values().sum(), reads: reads.values().sum(), trips })
+        Ok(Restart { seconds, writes, reads: reads.values().sum(), trips })
     }
 
     fn peak_mib(&self) -> anyhow::Result<f64> {
@@ -221,6 +222,9 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     stage.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
+    let named = |writes: &BTreeMap<String, f64>| {
+        writes.iter().map(|(name, number)| format!("{name} {number}")).collect::<Vec<_>>().join(", ")
+    };
     Ok(vec![
         Measure::new("operator.alone.p50", percentile(&alone, 0.5) * 1000.0, "ms")
             .note(format!("apply → Ready, {ALONE} Tenants one after the other")),
@@ -243,6 +247,8 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
             "SIGKILL → last request of the same operator started again, {many} Tenants; {} reads, {} SQL round trips",
             restart.reads, restart.trips
         )),
-        Measure::new("operator.restart.writes", restart.writes, "").at_most(0.0),
+        Measure::new("operator.restart.writes", restart.writes.values().sum(), "")
+            .at_most(0.0)
+            .note(named(&restart.writes)),
     ])
 }
