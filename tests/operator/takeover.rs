@@ -1,7 +1,7 @@
 //! A cluster that is lost and built anew from the same manifests, beside the database that outlived it.
 
 use super::{
-    clients::Signer,
+    clients::{Signer, ask},
     fleet::{Fleet, LONG},
     planning_stage::say,
 };
@@ -40,17 +40,6 @@ impl Fleet {
         let status = self.tenants.get(name).await?.status.context("no status")?;
         Ok(status.database.context("no database")?.incarnation)
     }
-}
-
-async fn ask(url: &str, tenant: &str, token: &str, message: Option<&str>) -> anyhow::Result<(u16, String)> {
-    let url = format!("{url}/api/v1/tenants/{tenant}/chat");
-    let client = reqwest::Client::new();
-    let request = match message {
-        Some(message) => client.post(url).json(&json!({ "message": message })),
-        None => client.get(url),
-    };
-    let answer = request.bearer_auth(token).send().await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersion) -> anyhow::Result<()> {
