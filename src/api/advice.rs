@@ -49,7 +49,7 @@ impl Reason {
             }
             Self::Conflict => advice(
                 "changes nothing of the other owner's; looks again every 5 minutes and when the owner goes",
-                "choose another `spec.tenantId` (for a new Tenant), or take away what the message names; in a cluster that was built anew, name the lost one in `previousClusterIds`",
+                "choose another `spec.tenantId` (for a new Tenant), or take away what the message names; in a cluster that was built anew, name the lost one in `previousClusterIds`, or run `kubectl tenant takeover`",
             ),
             Self::CredentialMissing => advice(
                 "looks again by itself",

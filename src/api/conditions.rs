@@ -127,7 +127,7 @@ closed_words! {
         Retained,
         /// There is nothing, or nothing fit, to take over from the Tenant that spec.database.adopt.previousUid names; nothing was made.
         AdoptionRefused,
-        /// The data of an earlier Tenant was taken over, as spec.database.adopt or the operator's previousClusterIds ask.
+        /// The data of an earlier Tenant was taken over, as spec.database.adopt, the operator's previousClusterIds or `kubectl tenant takeover` ask.
         Adopted,
         /// The signing keys exist.
         Issued,

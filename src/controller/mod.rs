@@ -23,6 +23,7 @@ mod retry;
 mod rollout;
 pub mod run;
 mod scheduler;
+mod takeover_door;
 mod telemetry;
 pub mod tenant_pass;
 mod waiters;

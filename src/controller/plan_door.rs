@@ -1,10 +1,11 @@
-//! The door at which plans are asked for, on a port of its own. Whoever comes has to show a token that was made for it
-//! and to have the right to do what is to be rehearsed; few may come at once, so that passes don't notice.
+//! The door at which plans are asked for and takeovers allowed, on a port of its own. Whoever comes has to show a token that
+//! was made for it and to have the right to do what is to be rehearsed; few may come at once, so that passes don't notice.
 
 use super::{
     context::Context,
     posted::{resolve_key, resolve_posted},
     rehearse::{Asked, Unplayable, rehearse},
+    takeover_door::takeover_posted,
 };
 use crate::{
     api::Tenant,
@@ -22,7 +23,7 @@ use crate::{
 };
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -86,11 +87,11 @@ impl Limits {
     }
 }
 
-/// An answer that is no plan.
-struct Refused(StatusCode, Refusal);
+/// An answer that grants nothing.
+pub(super) struct Refused(StatusCode, Refusal);
 
 impl Refused {
-    fn new(code: StatusCode, error: impl Into<String>) -> Self {
+    pub(super) fn new(code: StatusCode, error: impl Into<String>) -> Self {
         Self(code, Refusal { error: error.into(), leader: None })
     }
 }
@@ -126,16 +127,18 @@ struct OfDeletion {
 }
 
 impl Door {
-    /// `POST /v1/plan` with a Tenant as JSON; `GET /v1/plan/{namespace}/{name}`, with `?delete=true` for its deletion.
+    /// `POST /v1/plan` with a Tenant as JSON; `GET /v1/plan/{namespace}/{name}`, with `?delete=true` for its deletion;
+    /// `POST /v1/takeover`.
     pub fn router(self) -> Router {
         Router::new()
             .route("/v1/plan", post(plan_posted))
             .route("/v1/plan/{namespace}/{name}", get(plan_present))
+            .route("/v1/takeover", post(takeover_posted))
             .with_state(self)
     }
 
     /// Lets in whoever shows a good token.
-    async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
+    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
         let refused = |why: &str| {
             let made_for = match self.audiences.first() {
                 Some(audience) => format!("made for the audience '{audience}'"),
@@ -145,14 +148,14 @@ impl Door {
         };
         let token = find_token(headers).ok_or_else(|| refused("no token was given"))?;
         if !self.limits.may_come() {
-            return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many ask for plans; try again in a second"));
+            return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many ask; try again in a second"));
         }
         let caller = self.reviews.observe_caller(token, &self.audiences).await?;
         caller.ok_or_else(|| refused("the token is not accepted"))
     }
 
     /// The work of this operator, if it leads and has read what is there.
-    async fn leading(&self) -> Result<Arc<Context>, Refused> {
+    pub(super) async fn leading(&self) -> Result<Arc<Context>, Refused> {
         let ready = |context: &&Arc<Context>| context.synced.get().is_some() && context.fence.is_leader();
         if let Some(context) = self.context.get().filter(ready) {
             return Ok(Arc::clone(context));
@@ -166,7 +169,8 @@ impl Door {
         Err(Refused(StatusCode::SERVICE_UNAVAILABLE, Refusal { error, leader }))
     }
 
-    async fn check_right(&self, caller: &Caller, verb: &str, key: &Key) -> Result<(), Refused> {
+    /// Whether the caller has a right on a Tenant.
+    pub(super) async fn check_right(&self, caller: &Caller, verb: &str, key: &Key) -> Result<(), Refused> {
         if self.reviews.observe_right::<Tenant>(caller, verb, (&key.namespace, &key.name)).await? {
             return Ok(());
         }
@@ -217,13 +221,7 @@ async fn plan_posted(State(door): State<Door>, headers: HeaderMap, body: Body) -
     answer(async {
         let caller = door.admit(&headers).await?;
         let context = door.leading().await?;
-        let too_long = |_| {
-            Refused::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body has to be read, and at most {MOST_BYTES} bytes"),
-            )
-        };
-        let body = to_bytes(body, MOST_BYTES).await.map_err(too_long)?;
+        let body = read_body(body).await?;
         let posted = resolve_posted(&body).map_err(|why| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
         door.plan(&caller, &context, Asked::Apply(Box::new(posted))).await
     })
@@ -246,9 +244,18 @@ async fn plan_present(
     .await
 }
 
-async fn answer(planned: impl Future<Output = Result<String, Refused>>) -> Response {
-    let planned = tokio::time::timeout(PATIENCE, planned).await;
-    match planned.unwrap_or_else(|_| Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the plan took too long"))) {
+/// A body of bounded length.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Refused> {
+    let too_long = |_| {
+        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has to be read, and at most {MOST_BYTES} bytes"))
+    };
+    to_bytes(body, MOST_BYTES).await.map_err(too_long)
+}
+
+/// What is granted, as JSON, or why it is not.
+pub(super) async fn answer(granted: impl Future<Output = Result<String, Refused>>) -> Response {
+    let granted = tokio::time::timeout(PATIENCE, granted).await;
+    match granted.unwrap_or_else(|_| Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long"))) {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text).into_response()
         }

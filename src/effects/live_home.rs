@@ -14,6 +14,7 @@ use crate::{
     },
     plan::{
         observed::{DatabaseView, LedgerFacts, Seen, Unseen},
+        permission::Permission,
         place::{Candidate, Search, Seeker, resolve_holder},
         step::Done,
         unplaced::Unplaced,
@@ -32,6 +33,27 @@ impl Open<'_> {
 }
 
 impl LiveWorld {
+    /// What the database of a Tenant holds for it, outside of a pass; and the scope of changes there.
+    pub async fn observe_database(&self, scope: TenantScope) -> (TenantScope, DatabaseView) {
+        let (home, view) = self.observe_home(&scope).await;
+        let home = home.map(|gate| gate.name().to_owned());
+        (TenantScope { home, ..scope }, view)
+    }
+
+    /// Records that a Tenant may take over what another cluster's has, and who said so.
+    ///
+    /// # Errors
+    /// As any change of the database; `Transient` where the row is not any more as it was seen.
+    pub async fn perform_allow_takeover(
+        &self,
+        scope: &TenantScope,
+        permission: &Permission,
+        allowed_by: &str,
+    ) -> Result<(), EffectError> {
+        let open = self.open_home(scope)?;
+        open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.fence).await)
+    }
+
     /// The instance to which the changes of this pass go.
     pub(super) fn home(&self, scope: &TenantScope) -> Result<&Gate, EffectError> {
         let gate = scope.home.as_deref().and_then(|name| self.instances.gate(name));

@@ -11,6 +11,7 @@ use super::{
     report::project_report,
     rotate::{RotateArgs, rotate},
     suspend::suspend,
+    takeover::{TakeoverArgs, takeover},
     token::{TokenArgs, project_claims, project_token},
     tree::render_tree,
     verdict::Goal,
@@ -105,6 +106,16 @@ enum Verb {
     },
     /// Show what the operator would do for Tenants, every request and all SQL, without doing it
     Plan(PlanArgs),
+    /// Let a Tenant take over its data from a cluster that is lost (needs the verb 'takeover' on the Tenant)
+    Takeover {
+        /// Name of the Tenant
+        name: String,
+        #[command(flatten)]
+        takeover: TakeoverArgs,
+        /// Longest wait: 90, 90s, 5m or 1h30m; 0 only allows it
+        #[arg(long, default_value = "90s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
     /// Wait until a Tenant is ready or deleted
     Wait {
         /// Name of the Tenant
@@ -205,6 +216,7 @@ async fn answer(cli: Cli) -> Result<String, PluginError> {
             let _ = std::io::stdout().write_all(text.as_bytes());
             Err(stuck)
         }
+        Verb::Takeover { name, takeover: args, timeout } => told(takeover(&cluster, &name, &args, timeout).await),
         Verb::Wait { name, goal, timeout } => {
             let word = told(wait(&cluster, &name, goal, timeout).await)?;
             Ok(format!("tenant.{}/{name} {word}\n", crate::api::names::GROUP))

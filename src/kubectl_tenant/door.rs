@@ -1,9 +1,12 @@
-//! The way to the operator's door for plans, and the token that opens it.
+//! The way to the operator's door for plans and takeovers, and the token that opens it.
 
 use super::{cluster::Cluster, error::PluginError};
 use crate::{
     domain::class::ErrorClass,
-    plan::rehearsal::{AUDIENCE, Refusal, Rehearsal, TOKEN_HEADER},
+    plan::{
+        permission::{TakeoverAnswer, TakeoverRequest},
+        rehearsal::{AUDIENCE, Refusal, Rehearsal, TOKEN_HEADER},
+    },
 };
 use http::{Method, Request};
 use k8s_openapi::api::{
@@ -11,6 +14,7 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
 };
 use kube::{Api, Client, api::PostParams, client::Body};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{path::PathBuf, time::Duration};
 
@@ -19,19 +23,21 @@ const TOKEN_SECONDS: i64 = 600;
 /// How often somebody who is to come back later, or who met an operator that stands by, tries again.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
+/// Why it may be that nobody is there.
+const CLOSED: &str = "its door is closed unless the chart is installed with plan.enabled=true";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the door is and what opens it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DoorArgs {
-    /// ServiceAccount in whose name the plan is asked for; it needs the right to do what is planned, and you the right
-    /// to create its tokens. Without a namespace: where the Tenants are
+    /// ServiceAccount in whose name the operator is asked; it needs the right to do what is asked for, and you the right to
+    /// create its tokens. Without a namespace: where the Tenants are
     #[arg(long, value_name = "[NAMESPACE/]NAME", env = "AGENT_TENANCY_PLAN_ACCOUNT")]
     pub as_service_account: Option<String>,
     /// File with a token to use instead, made for the audience 'agent-tenancy.dev/plan'
     #[arg(long, value_name = "FILE", conflicts_with = "as_service_account")]
     pub token_file: Option<PathBuf>,
-    /// The operator's Service for plans, which is reached through the API server
+    /// The operator's Service for its door, which is reached through the API server
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "agent-tenancy/agent-tenancy-operator-plan")]
     pub service: String,
     /// URL of the operator's door instead, e.g. of a port forwarded to it
@@ -84,8 +90,8 @@ impl Door {
             (None, Some(account)) => request_token(cluster, account).await?,
             (None, None) => {
                 return Err(invalid(
-                    "a plan is asked for with a token that is made for it and for nothing else: give \
-                     --as-service-account NAME, of a ServiceAccount that may do what is planned, or --token-file FILE",
+                    "the operator is asked with a token that is made for its door and for nothing else: give \
+                     --as-service-account NAME, of a ServiceAccount that may do what is asked for, or --token-file FILE",
                 ));
             }
         };
@@ -97,7 +103,26 @@ impl Door {
     /// # Errors
     /// When the operator can't be asked or refuses.
     pub async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<Rehearsal, PluginError> {
-        let body = tenant.map(Value::to_string);
+        self.request("plan", path, tenant.map(Value::to_string)).await
+    }
+
+    /// Lets a Tenant take over a lost cluster's data; again is the same.
+    ///
+    /// # Errors
+    /// When the operator can't be asked or refuses.
+    pub async fn perform_allow_takeover(&self, request: &TakeoverRequest) -> Result<TakeoverAnswer, PluginError> {
+        let unwritable = |e| PluginError::new(ErrorClass::Bug, format!("the request can't be written: {e}"));
+        let body = serde_json::to_string(request).map_err(unwritable)?;
+        self.request("takeover", "/v1/takeover", Some(body)).await
+    }
+
+    /// Asks until there is an answer for this caller.
+    async fn request<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<T, PluginError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -106,7 +131,7 @@ impl Door {
             let (status, text) = asking.await.map_err(late)??;
             if status == 200 {
                 return serde_json::from_str(&text).map_err(|e| {
-                    invalid(format!("the plan is not of the form that this version of the plugin reads ({e})"))
+                    invalid(format!("the answer is not of the form that this version of the plugin reads ({e})"))
                 });
             }
             let refusal = serde_json::from_str::<Refusal>(&text).ok();
@@ -117,7 +142,7 @@ impl Door {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            return Err(self.resolve_refusal(status, refusal, &text));
+            return Err(self.resolve_refusal(what, status, refusal, &text));
         }
     }
 
@@ -144,7 +169,10 @@ impl Door {
                 let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
                 let failed = |e: reqwest::Error| {
                     let text = super::error::innermost(&e);
-                    PluginError::new(ErrorClass::Transient, format!("the operator can't be reached at {url}: {text}"))
+                    PluginError::new(
+                        ErrorClass::Transient,
+                        format!("the operator can't be reached at {url}: {text} ({CLOSED})"),
+                    )
                 };
                 let response = request.send().await.map_err(failed)?;
                 let status = response.status().as_u16();
@@ -153,30 +181,31 @@ impl Door {
         }
     }
 
-    /// What an answer other than a plan means.
-    fn resolve_refusal(&self, status: u16, refusal: Option<Refusal>, text: &str) -> PluginError {
+    /// What an answer other than the one asked for means.
+    fn resolve_refusal(&self, what: &str, status: u16, refusal: Option<Refusal>, text: &str) -> PluginError {
         let class = match status {
             401 | 403 => ErrorClass::Denied,
             404 | 413 | 422 | 400 => ErrorClass::Invalid,
+            409 => ErrorClass::Conflict,
             429 | 502..=504 => ErrorClass::Transient,
             _ => ErrorClass::Bug,
         };
         match (refusal, &self.way) {
-            (Some(refusal), _) => PluginError::new(class, format!("no plan: {}", refusal.error)),
+            (Some(refusal), _) => PluginError::new(class, format!("no {what}: {}", refusal.error)),
             // The API server itself, which found no way or none for this user.
             (None, Way::Service { name, .. }) => {
                 let message =
                     serde_json::from_str::<Value>(text).ok().and_then(|s| s["message"].as_str().map(str::to_owned));
                 let message = message.unwrap_or_else(|| format!("status {status}"));
                 let text = format!(
-                    "the operator can't be reached through the API server as Service {name}: {message} (the chart makes \
-                     it with plan.enabled=true; --service names another one, --server goes to a URL)"
+                    "the operator can't be reached through the API server as Service {name}: {message} ({CLOSED}; \
+                     --service names another one, --server goes to a URL)"
                 );
                 PluginError::new(class, text)
             }
             (None, Way::Url { url, .. }) => PluginError::new(
                 class,
-                format!("what answers at {url} is not the operator's door for plans (status {status})"),
+                format!("what answers at {url} is not the operator's door (status {status}; {CLOSED})"),
             ),
         }
     }

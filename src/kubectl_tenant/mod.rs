@@ -14,6 +14,7 @@
 //! | `door` | the way to the operator, and the token that opens it |
 //! | `migrations` | how far the tenants' tables are, and who gets no further |
 //! | `suspend` | taking a tenant out of service and bringing it back |
+//! | `takeover` | letting a Tenant take over what a lost cluster left |
 //! | `token` | a short-lived token from the tenant's own key |
 //! | `verdict` | what `wait` makes of one state of a Tenant |
 //! | `wait` | waiting until a Tenant is ready or gone |
@@ -32,6 +33,7 @@ mod plan_text;
 mod report;
 mod rotate;
 mod suspend;
+mod takeover;
 mod token;
 mod tree;
 mod verdict;

@@ -65,9 +65,14 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
             PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name} will not get ready: {why}"))
         }
     };
+    Err(show(cluster, namespace, &name, error).await)
+}
+
+/// An error, with what keeps the Tenant from the goal.
+pub async fn show(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> Unreached {
     let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace) };
     // The error stands without the tree; a second failure would only hide it.
-    let tree = match observe_tenant(&cluster, &name).await {
+    let tree = match observe_tenant(&cluster, name).await {
         Ok(Some(tenant)) => {
             let facts = observe_facts(&cluster.client, tenant, None).await;
             let now = Clock::system().now();
@@ -75,7 +80,7 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
         }
         Ok(None) | Err(_) => String::new(),
     };
-    Err(Unreached { error, tree })
+    Unreached { error, tree }
 }
 
 /// Watches a Tenant until a judge says more than "not yet".

@@ -4,6 +4,7 @@ pub use super::recorded::{Proof, Recorded};
 use super::{
     applied::{Applied, MigrationFailure},
     drift::AccessFacts,
+    heir::Heir,
     unplaced::Unplaced,
 };
 use crate::domain::{
@@ -112,6 +113,8 @@ pub struct LedgerFacts {
     pub row: Option<LedgerRow>,
     /// How long nothing was heard of the row's cluster, in seconds; `None` if there is no row, or never anything was.
     pub silence_seconds: Option<u64>,
+    /// Who may take the row over from its present owner because a person said so.
+    pub permitted: Vec<Heir>,
     /// The mark on the role: `None` if there is no such role, else its comment.
     pub role_mark: Option<String>,
     /// The mark on the schema.

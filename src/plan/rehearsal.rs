@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Audience of the tokens that may ask for plans: such a token is of no use anywhere else.
+/// Audience of the tokens that open the operator's door, for plans and takeovers: of no use anywhere else.
 pub const AUDIENCE: &str = "agent-tenancy.dev/plan";
 
 /// Carries the token where the API server passes the request on: of its own `Authorization` nothing gets through.

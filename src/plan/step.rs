@@ -247,6 +247,8 @@ pub enum AdoptionSource {
         cluster_id: String,
         /// How long nothing must have been heard of it, in seconds.
         silence_seconds: u64,
+        /// The settings don't name it: a person allowed it for this Tenant, and that is used up.
+        by_permission: bool,
     },
     /// In an archive.
     Archived {

@@ -1,18 +1,20 @@
 //! Taking over tenants of a cluster that is no more: one that was built anew from the same manifests has other UIDs and
-//! another id, and its database is full of somebody else's rows. The settings name its predecessors; what carries the
-//! same tenant id, namespace and name goes over, once nothing has been heard of the predecessor for long enough.
+//! another id, and its database is full of somebody else's rows. The settings name its predecessors, or a person with the
+//! right to do so allows it for one Tenant (`permission`); what carries the same tenant id, namespace and name goes over,
+//! once nothing has been heard of the predecessor for long enough.
 
 use super::{
     adopt::{check_fit, of_row},
     installation::Installation,
     ledger::Holding,
     observed::{DatabaseView, LedgerRow, ObservedTenant, RowState},
+    permission::describe_owner,
     schema::resolve_target,
     step::{Adoption, AdoptionSource},
 };
 use crate::domain::resolve::DesiredTenant;
 
-/// Judges anew what the ledger gives to a predecessor's Tenant. Anything else stays as it was judged.
+/// Judges anew what the ledger gives to another cluster's Tenant. Anything else stays as it was judged.
 pub(super) fn judge_takeover(
     holding: Holding,
     desired: &DesiredTenant,
@@ -23,15 +25,20 @@ pub(super) fn judge_takeover(
     let predecessors = &installation.predecessors;
     let left = |row: &&LedgerRow| {
         let in_use = matches!(row.state, RowState::Active | RowState::Suspended | RowState::Deleting);
-        in_use && row.uid != desired.object.uid && predecessors.cluster_ids.contains(&row.cluster_id)
+        in_use && row.uid != desired.object.uid && row.cluster_id != installation.cluster_id
     };
     let Some(row) = facts.row.as_ref().filter(left) else { return holding };
     let (cluster, silence_seconds) = (&row.cluster_id, predecessors.silence_seconds);
-    let owner =
-        format!("the ledger gives this tenant id to Tenant {}/{} of cluster {cluster}", row.namespace, row.name);
+    let owner = describe_owner(row);
     if (&row.namespace, &row.name) != (&desired.object.namespace, &desired.object.name) {
+        return Holding::Foreign(format!("{owner}: only a Tenant of the same namespace and name takes it over"));
+    }
+    let named = predecessors.cluster_ids.contains(cluster);
+    if !named && !facts.permitted.iter().any(|heir| heir.is(&desired.object.uid, installation)) {
         return Holding::Foreign(format!(
-            "{owner}, a predecessor of this one: only a Tenant of the same namespace and name takes it over"
+            "{owner}: if that cluster is lost, name it in the operator's previousClusterIds, or let this Tenant alone take \
+             it over: kubectl tenant takeover {} --from {cluster}",
+            row.name
         ));
     }
     // It had data of its own, restored with its status: that is not this.
@@ -44,7 +51,7 @@ pub(super) fn judge_takeover(
              over when its operator has been silent for so long"
         ));
     }
-    let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds };
+    let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds, by_permission: !named };
     let adoption = Adoption { source, ..of_row(desired, row, resolve_target(installation, &observed.replicas)) };
     match check_fit(adoption, &row.schema_checksums, (&facts.role_mark, &facts.schema_mark), facts) {
         Ok(adoption) => Holding::Adoptable(Box::new(adoption)),

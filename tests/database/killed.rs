@@ -9,6 +9,7 @@ use super::{
     life::{close, write_a_message},
     migrations::{next, old_tenant},
     setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    takeover::permission,
 };
 use agent_tenancy::{
     api::DeletionPolicy,
@@ -74,10 +75,11 @@ enum Change {
     AdoptRetained,
     AdoptArchived,
     TakeOver,
+    TakeOverAllowed,
     DropArchive,
 }
 
-const ALL: [Change; 13] = [
+const ALL: [Change; 14] = [
     Change::Provision,
     Change::Suspend,
     Change::Resume,
@@ -90,6 +92,7 @@ const ALL: [Change; 13] = [
     Change::AdoptRetained,
     Change::AdoptArchived,
     Change::TakeOver,
+    Change::TakeOverAllowed,
     Change::DropArchive,
 ];
 
@@ -144,7 +147,7 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
             );
             run(admin, &due).await;
         }
-        Change::TakeOver => {
+        Change::TakeOver | Change::TakeOverAllowed => {
             let old = format!("UPDATE agent_tenancy.tenants SET cluster_id = 'lost' WHERE tenant_id = '{id}'");
             run(admin, &old).await;
         }
@@ -158,7 +161,7 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
     }
     let row = instance.row(&id).await;
     let owner = match change {
-        Change::AdoptRetained | Change::AdoptArchived | Change::TakeOver => object(name),
+        Change::AdoptRetained | Change::AdoptArchived | Change::TakeOver | Change::TakeOverAllowed => object(name),
         Change::Provision
         | Change::Suspend
         | Change::Resume
@@ -170,6 +173,10 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
         | Change::Delete
         | Change::DropArchive => owner,
     };
+    if matches!(change, Change::TakeOverAllowed) {
+        let permission = permission(&id, &row);
+        database.perform_allow_takeover(&permission, &owner, "somebody", fence).await.unwrap();
+    }
     Subject { id, owner, row: Some(row), wanted }
 }
 
@@ -202,8 +209,10 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
             let replaces = Some(subject.row().incarnation);
             adopt(AdoptionSource::Archived { schema: name.clone(), role: name, replaces }).await
         }
-        Change::TakeOver => {
-            adopt(AdoptionSource::Predecessor { cluster_id: "lost".to_owned(), silence_seconds: 10 }).await
+        Change::TakeOver | Change::TakeOverAllowed => {
+            let by_permission = matches!(change, Change::TakeOverAllowed);
+            adopt(AdoptionSource::Predecessor { cluster_id: "lost".to_owned(), silence_seconds: 10, by_permission })
+                .await
         }
         Change::DropArchive => match database.observe_due_archives(CLUSTER, None, 20).await?.due.first() {
             Some(due) => database.perform_drop_archive(due, instance.id, fence).await.map(drop),
@@ -227,7 +236,8 @@ async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, su
         | Change::Migrate
         | Change::AdoptRetained
         | Change::AdoptArchived
-        | Change::TakeOver => RowState::Active,
+        | Change::TakeOver
+        | Change::TakeOverAllowed => RowState::Active,
     };
     assert_eq!(state, expected, "{when}");
     assert_eq!(facts.schema_mark.is_none(), state == RowState::Dropped, "{when}");
@@ -237,8 +247,17 @@ async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, su
     assert_eq!(version, Some(TENANT_VERSION), "{when}");
     let kept = i64::from(matches!(change, Change::Archive));
     let archives = format!("SELECT count(*) FROM agent_tenancy.archives WHERE tenant_id = '{}'", subject.id);
-    let found: i64 = sqlx::query_scalar(AssertSqlSafe(archives)).fetch_one(admin).await.unwrap();
+    let found: i64 = sqlx::query_scalar(AssertSqlSafe(archives)).fetch_one(&mut *admin).await.unwrap();
     assert_eq!(found, kept, "{when}");
+    if matches!(change, Change::TakeOverAllowed) {
+        let told = format!(
+            "SELECT (SELECT count(*) FROM agent_tenancy.takeovers WHERE tenant_id = '{0}' AND allowed_by = 'somebody') \
+             - (SELECT count(*) FROM agent_tenancy.takeover_permissions WHERE tenant_id = '{0}')",
+            subject.id
+        );
+        let once: i64 = sqlx::query_scalar(AssertSqlSafe(told)).fetch_one(admin).await.unwrap();
+        assert_eq!(once, 1, "{when}");
+    }
 }
 
 async fn at_every_statement(version: PgVersion) {

@@ -8,19 +8,34 @@ use super::{
 use agent_tenancy::{
     domain::{
         class::ErrorClass,
-        ident::{Epoch, ObjectId},
+        ident::{Epoch, ObjectId, TenantId},
     },
     effects::postgres::{Fence, Look},
-    plan::{observed::RowState, step::AdoptionSource},
+    plan::{
+        heir::Heir,
+        observed::{LedgerRow, RowState},
+        permission::Permission,
+        step::AdoptionSource,
+    },
 };
 use devkit::PgVersion;
 
-on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives);
+on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives, allowed_to_one_tenant);
 
 const NEW: &str = "built-anew";
 
+/// That a row may be taken over from the Tenant that has it.
+pub fn permission(id: &TenantId, row: &LedgerRow) -> Permission {
+    Permission {
+        tenant_id: id.clone(),
+        incarnation: row.incarnation,
+        previous: row.uid.clone(),
+        from_cluster_id: row.cluster_id.clone(),
+    }
+}
+
 fn from(cluster_id: &str) -> AdoptionSource {
-    AdoptionSource::Predecessor { cluster_id: cluster_id.to_owned(), silence_seconds: 600 }
+    AdoptionSource::Predecessor { cluster_id: cluster_id.to_owned(), silence_seconds: 600, by_permission: false }
 }
 
 async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
@@ -98,4 +113,94 @@ async fn refused_while_it_lives(version: PgVersion) {
     assert!(database.perform_beat(&Fence { epoch: Epoch(0), ..old.clone() }).await.is_err());
     assert_eq!(instance.row(&id).await.uid, owner.uid);
     assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.takeovers").await, 0);
+}
+
+async fn allowed_to_one_tenant(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (database, old) = (&instance.database, &instance.fence);
+    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap();
+    let (id, owner, row) = instance.tenant("acme").await;
+    let (other_id, _, other_row) = instance.tenant("globex").await;
+    write_a_message(&instance, &id).await.unwrap();
+    let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+    let source =
+        AdoptionSource::Predecessor { cluster_id: old.cluster_id.clone(), silence_seconds: 600, by_permission: true };
+    let wanted = adoption(&id, &row, source.clone());
+    let take = async |heir: &ObjectId| database.perform_adopt(&wanted, heir, instance.id, &new).await;
+    let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
+    instance.as_admin(silence).await;
+    let none = "SELECT count(*) FROM agent_tenancy.takeover_permissions";
+
+    // Without a permission it isn't, and all of it is undone.
+    let refused = take(&heir).await.unwrap_err();
+    assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
+    assert_eq!(instance.row(&id).await.uid, owner.uid);
+
+    // It can't be given for what the ledger doesn't say, nor by an older leader.
+    let given = permission(&id, &row);
+    let wrong = [
+        (Permission { previous: heir.uid.clone(), ..given.clone() }, heir.clone(), new.clone()),
+        (Permission { from_cluster_id: "third".into(), ..given.clone() }, heir.clone(), new.clone()),
+        (Permission { tenant_id: other_id.clone(), ..given.clone() }, heir.clone(), new.clone()),
+        (given.clone(), ObjectId { name: "other".into(), ..heir.clone() }, new.clone()),
+        (given.clone(), ObjectId { namespace: "other".into(), ..heir.clone() }, new.clone()),
+        (given.clone(), heir.clone(), Fence { epoch: Epoch(0), ..new.clone() }),
+        (given.clone(), heir.clone(), old.clone()),
+    ];
+    for (given, heir, fence) in wrong {
+        let refused = database.perform_allow_takeover(&given, &heir, "somebody", &fence).await;
+        assert!(refused.is_err(), "{given:?} {heir:?} {fence:?}");
+    }
+    assert_eq!(instance.count(none).await, 0);
+
+    // Twice, as after a lost reply: the last one counts. The look tells of it in the same round trip.
+    let trips = database.round_trips();
+    for name in ["somebody", "o'hara"] {
+        database.perform_allow_takeover(&given, &heir, name, &new).await.unwrap();
+    }
+    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    assert_eq!(database.round_trips() - trips, 3);
+    assert_eq!(facts.permitted, [Heir { cluster_id: NEW.to_owned(), uid: heir.uid.clone() }]);
+    assert_eq!(database.observe_tenant(&other_id, Look::Serving).await.unwrap().permitted, []);
+
+    // It is for that one Tenant, and no other rule is softer for it.
+    let stranger = ObjectId { uid: object("stranger").uid, ..owner.clone() };
+    assert!(take(&stranger).await.is_err(), "another life of the Tenant");
+    let other_heir = ObjectId { name: "globex".into(), ..heir.clone() };
+    let other = adoption(&other_id, &other_row, source);
+    assert!(database.perform_adopt(&other, &other_heir, instance.id, &new).await.is_err(), "another Tenant");
+    database.perform_beat(old).await.unwrap();
+    assert!(take(&heir).await.is_err(), "heard of just now");
+    instance.as_admin(silence).await;
+    let late = Fence { epoch: Epoch(0), ..new.clone() };
+    assert!(database.perform_adopt(&wanted, &heir, instance.id, &late).await.is_err(), "an older leader");
+    assert_eq!((instance.row(&id).await.uid, instance.count(none).await), (owner.uid.clone(), 1));
+
+    for _ in 0..2 {
+        take(&heir).await.unwrap();
+        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        assert!(is_intact(&facts) && facts.permitted.is_empty());
+        assert_eq!(facts.row.map(|now| (now.incarnation, now.uid)), Some((row.incarnation, heir.uid.clone())));
+    }
+    assert_eq!(messages(&instance, &row.schema).await, 1);
+    assert_eq!(instance.count(none).await, 0, "it is used up");
+    assert!(
+        database.perform_allow_takeover(&given, &heir, "somebody", &new).await.is_err(),
+        "nothing is left to allow"
+    );
+    let told = format!(
+        "SELECT count(*) FROM agent_tenancy.takeovers WHERE allowed_by = 'o''hara' AND allowed_at < taken_at \
+         AND to_uid = '{}' AND tenant_id = 'acme'",
+        heir.uid
+    );
+    let all = "SELECT count(*) FROM agent_tenancy.takeovers";
+    assert_eq!((instance.count(&told).await, instance.count(all).await), (1, 1));
+
+    // A permission is about the owner that there was: where another one has it by now, it says nothing.
+    let theirs = permission(&other_id, &other_row);
+    database.perform_allow_takeover(&theirs, &other_heir, "somebody", &new).await.unwrap();
+    let changed = "UPDATE agent_tenancy.tenants SET uid = 'later' WHERE tenant_id = 'globex'";
+    instance.as_admin(changed).await;
+    assert_eq!(database.observe_tenant(&other_id, Look::Serving).await.unwrap().permitted, []);
 }

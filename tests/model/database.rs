@@ -56,6 +56,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
         silence_seconds: row.as_ref().map(|r| if r.cluster_id == super::state::FORMER { 3600 } else { 0 }),
+        permitted: Vec::new(),
         failure: row.as_ref().and_then(|r| database.failures.get(&r.incarnation).cloned()),
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),

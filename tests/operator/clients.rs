@@ -67,6 +67,23 @@ impl Signer {
     }
 }
 
+/// One question of a user, or the whole history; what the replica answered.
+pub async fn ask(url: &str, tenant: &str, token: &str, message: Option<&str>) -> anyhow::Result<(u16, String)> {
+    let url = format!("{url}/api/v1/tenants/{tenant}/chat");
+    let client = reqwest::Client::new();
+    let request = match message {
+        Some(message) => client.post(url).json(&json!({ "message": message })),
+        None => client.get(url),
+    };
+    let answer = request.bearer_auth(token).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+/// The same, with a token of the key that signs now.
+pub async fn ask_now(fleet: &Fleet, tenant: &str, url: &str, message: Option<&str>) -> anyhow::Result<(u16, String)> {
+    ask(url, tenant, &Signer::of(fleet, tenant).await?.token(tenant)?, message).await
+}
+
 /// Runs the kubectl plugin; whether it went well, and all it said.
 pub async fn plugin(args: &[&str]) -> anyhow::Result<(bool, String)> {
     let program = env!("CARGO_BIN_EXE_kubectl-tenant");

@@ -2,7 +2,7 @@
 //! nobody would like them to.
 
 use super::{
-    clients::Signer,
+    clients::{Signer, ask},
     fleet::{Fleet, LONG},
 };
 use agent_tenancy::api::Tenant;
@@ -59,24 +59,12 @@ impl Fleet {
     }
 }
 
-/// One question of a user, or the whole history; what the replica answered.
-async fn ask(url: &str, token: &str, message: Option<&str>) -> anyhow::Result<(u16, String)> {
-    let url = format!("{url}/api/v1/tenants/acme/chat");
-    let client = reqwest::Client::new();
-    let request = match message {
-        Some(message) => client.post(url).json(&json!({ "message": message })),
-        None => client.get(url),
-    };
-    let answer = request.bearer_auth(token).send().await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
-}
-
 /// A tenant lives, says this, and is deleted. Its UID, incarnation and a token of its time.
 async fn live(fleet: &Fleet, url: &str, word: &str) -> anyhow::Result<[String; 3]> {
     let uid = fleet.tenant("acme", "Archive").await?.uid().context("a UID")?;
     fleet.wait_ready("acme").await?;
     let token = Signer::of(fleet, "acme").await?.token("acme")?;
-    assert_eq!(ask(url, &token, Some(word)).await?.0, 200);
+    assert_eq!(ask(url, "acme", &token, Some(word)).await?.0, 200);
     let incarnation = fleet.incarnation("acme").await?;
     // Twice: the second changes nothing.
     fleet.delete("acme").await?;
@@ -123,9 +111,9 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     let uid = fleet.tenants.get("acme").await?.uid().context("a UID")?;
     assert_eq!(fleet.told(&uid, "Adopted").await?.len(), 1);
     let token = Signer::of(&fleet, "acme").await?.token("acme")?;
-    let (status, history) = ask(&url, &token, None).await?;
+    let (status, history) = ask(&url, "acme", &token, None).await?;
     assert!(status == 200 && history.contains("first life") && !history.contains("second life"), "{history}");
-    assert_eq!(ask(&url, &old_token, None).await?.0, 401, "the keys went with their Tenant");
+    assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys went with their Tenant");
     // From now on the field means nothing.
     fleet.adopt("acme", &second).await?;
     let generation = fleet.tenants.get("acme").await?.metadata.generation;
@@ -158,7 +146,7 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     })
     .await?;
     assert_eq!((fleet.archives().await?.len(), fleet.schemas().await?), (0, vec![fleet.schema("acme")]));
-    assert!(ask(&url, &token, None).await?.1.contains("first life"));
+    assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
 
     // Kept under its own name, it is refused to who doesn't name it, and given to who does.
     let patch = json!({ "spec": { "database": { "deletionPolicy": "Retain" } } });
@@ -173,7 +161,7 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     fleet.adopt("acme", &uid).await?;
     fleet.wait_ready("acme").await?;
     let token = Signer::of(&fleet, "acme").await?.token("acme")?;
-    assert!(ask(&url, &token, None).await?.1.contains("first life"));
+    assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
     fleet.delete("acme").await?;
     fleet.wait_gone("acme").await?;
     assert_eq!(fleet.schemas().await?, Vec::<String>::new());

@@ -1,13 +1,14 @@
 //! Somebody changes by hand what the operator made: found, told and put right, or said with what a person has to do.
 
 use super::{
+    clients::ask_now,
     counters::sum,
     fleet::{Fleet, LONG},
     stories::settle,
 };
 use agent_tenancy::api::names;
 use anyhow::Context as _;
-use devkit::{Component, PgVersion, eventually};
+use devkit::{Component, Environment, PgVersion, Postgres, eventually};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
@@ -19,6 +20,7 @@ use std::time::Duration;
 on_each_postgres!(
     what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again,
     what_is_lost_waits_for_a_persons_word,
+    a_lost_database_is_given_up_tenant_by_tenant,
 );
 
 /// Waits for an event about a Tenant whose note holds all of these.
@@ -168,5 +170,62 @@ async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Re
     let kept = note.rsplit('\'').nth(1).context("the name of what is kept")?;
     let rows = fleet.column(format!("SELECT sub FROM {kept}.conversations")).await?;
     assert_eq!(rows, ["me"]);
+    Ok(())
+}
+
+async fn a_lost_database_is_given_up_tenant_by_tenant(version: PgVersion) -> anyhow::Result<()> {
+    let server = Postgres::start(version).await?;
+    let mut fleet = Fleet::on(Environment::shared().await?, &server).await?;
+    let (_replica, url) = fleet.replica().await?;
+    let operator = fleet.operator("one").await?;
+    fleet.agent("support", "You help.").await?;
+    for name in ["acme", "globex"] {
+        fleet.tenant(name, "Delete").await?;
+        fleet.wait_ready(name).await?;
+        assert_eq!(ask_now(&fleet, name, &url, Some("before")).await?.0, 200);
+    }
+    let lost = fleet.tenants.get("acme").await?.status.and_then(|s| s.database).context("a database")?.database_id;
+
+    // Another one in its place: nothing is made in it, and each Tenant says so when it is looked at.
+    server.replace_with_empty_cluster().await?;
+    fleet.make_database_again(&server).await?;
+    for name in ["acme", "globex"] {
+        annotate(&fleet, name, "agent-tenancy.dev/look", Some("1")).await?;
+        fleet.wait_condition(name, "DatabaseReady", "False", "DatabaseChanged").await?;
+    }
+    // A word about a database that nobody named in the settings makes nothing.
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    settle(&fleet).await?;
+    assert_eq!(fleet.condition("acme", "DatabaseReady").await?.1, "DatabaseChanged");
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, None).await?;
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+
+    // The settings give it up: the new one is taken into use, and who was in the old one still waits.
+    operator.process.kill_9().await?;
+    fleet.set(Component::Operator, "AGENT_TENANCY__DATABASE__LOST_DATABASE_ID", &lost);
+    let _operator = fleet.operator("one").await?;
+    for name in ["acme", "globex"] {
+        eventually(LONG, "the way to begin anew is told", || async {
+            let message = fleet.message(name, "DatabaseReady").await?;
+            anyhow::ensure!(message.contains(&format!("{}={lost}", names::ACCEPT_LOSS_ANNOTATION)), "{message}");
+            Ok(())
+        })
+        .await?;
+        assert_eq!(fleet.condition(name, "Stalled").await?, ("True".to_owned(), "DatabaseChanged".to_owned()));
+    }
+    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+
+    // One is given up: it begins with nothing, under its old keys. The other one waits on.
+    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    fleet.wait_ready("acme").await?;
+    let found = fleet.tenants.get("acme").await?.status.and_then(|s| s.database).context("a database")?.database_id;
+    assert_ne!(found, lost);
+    let (status, history) = ask_now(&fleet, "acme", &url, Some("anew")).await?;
+    assert!(status == 200 && !history.contains("before"), "{status} {history}");
+    let (_, history) = ask_now(&fleet, "acme", &url, None).await?;
+    assert!(history.contains("anew") && !history.contains("before"), "{history}");
+    assert_eq!(fleet.condition("globex", "DatabaseReady").await?, ("False".to_owned(), "DatabaseChanged".to_owned()));
+    assert_eq!(fleet.ledger("active").await?, ["acme"]);
+    assert_eq!(fleet.schemas().await?, [fleet.schema("acme")]);
     Ok(())
 }

@@ -21,6 +21,40 @@ pub struct Stage {
     _replica: devkit::Process,
 }
 
+impl Fleet {
+    /// A ServiceAccount beside the Tenants with these verbs on them; on those of these names, if any are given.
+    pub async fn account(&self, account: &str, verbs: &[&str], names: &[&str]) -> anyhow::Result<()> {
+        let namespace = self.tenants.namespace().context("a namespace")?;
+        let api = "rbac.authorization.k8s.io/v1";
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
+        let rule = json!({ "apiGroups": ["agent-tenancy.dev"], "resources": ["tenants"], "verbs": verbs,
+                           "resourceNames": names });
+        let rules = if verbs.is_empty() { json!([]) } else { json!([rule]) };
+        let metadata = json!({ "name": account });
+        let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+            { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata },
+            { "apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules },
+            { "apiVersion": api, "kind": "RoleBinding", "metadata": metadata, "roleRef": role,
+              "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }] },
+        ] });
+        self.env.kubectl_with(&["apply", "-n", namespace, "-f", "-"], &objects.to_string()).await?.ok().map(drop)
+    }
+}
+
+/// Runs the plugin with this standard input.
+pub async fn say(fleet: &Fleet, args: &[&str], input: &str) -> anyhow::Result<Said> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
+    let namespace = fleet.tenants.namespace().context("a namespace")?;
+    command.args(args).args(["-n", namespace]).env("KUBECONFIG", fleet.env.kubeconfig_path()?);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("a standard input")?;
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+}
+
 impl Stage {
     pub async fn new(server: &Postgres) -> anyhow::Result<Self> {
         let fleet = Fleet::on(Environment::shared().await?, server).await?;
@@ -32,18 +66,7 @@ impl Stage {
             ("viewer", ["get"].as_slice()),
             ("nobody", [].as_slice()),
         ] {
-            let api = "rbac.authorization.k8s.io/v1";
-            let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
-            let rules = json!([{ "apiGroups": ["agent-tenancy.dev"], "resources": ["tenants"], "verbs": verbs }]);
-            let rules = if verbs.is_empty() { json!([]) } else { rules };
-            let metadata = json!({ "name": account });
-            let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
-                { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata },
-                { "apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules },
-                { "apiVersion": api, "kind": "RoleBinding", "metadata": metadata, "roleRef": role,
-                  "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }] },
-            ] });
-            fleet.env.kubectl_with(&["apply", "-n", &namespace, "-f", "-"], &objects.to_string()).await?.ok()?;
+            fleet.account(account, verbs, &[]).await?;
         }
         fleet.agent("support", "You help.").await?;
         eventually(LONG, "the AgentConfig is published", || async {
@@ -60,19 +83,7 @@ impl Stage {
 
     /// `kubectl tenant plan` in the Tenants' namespace.
     pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<Said> {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
-        command
-            .arg("plan")
-            .args(args)
-            .args(["-n", &self.namespace])
-            .env("KUBECONFIG", self.fleet.env.kubeconfig_path()?);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().context("a standard input")?;
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await?;
-        drop(stdin);
-        let output = child.wait_with_output().await?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+        say(&self.fleet, &[&["plan"], args].concat(), input).await
     }
 
     /// As `planner`, at the operator's URL.

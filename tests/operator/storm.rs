@@ -27,7 +27,11 @@ fn tenants() -> usize {
 struct Wanted {
     suspend: bool,
     audience: String,
+    policy: &'static str,
 }
+
+/// Those that were deleted under the policy `Archive`: UID, and the incarnation where the status told one by then.
+type Archived = BTreeMap<String, Option<String>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
@@ -37,11 +41,11 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     let mut chance = Chance::new("KILL_SEED")?;
     let mut operator = fleet.operator("one").await?;
     let all: Vec<String> = (0..tenants()).map(|n| format!("t{n:03}")).collect();
-    let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+    let (mut wanted, mut archived) = (BTreeMap::<String, Wanted>::new(), Archived::new());
     let (mut kills, mut deeds) = (0, BTreeMap::<&str, usize>::new());
     for step in 0..all.len() * 4 {
         let name = &all[chance.below(all.len() as u64) as usize];
-        let deed = act(&fleet, name, &mut wanted, &mut chance, step).await?;
+        let deed = act(&fleet, name, (&mut wanted, &mut archived), &mut chance, step).await?;
         *deeds.entry(deed).or_default() += 1;
         if step % 4 == 3 {
             kills += kill_at_random(&fleet, &mut operator, &mut chance, step / 4).await?;
@@ -50,29 +54,37 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     println!("{kills} kills; {deeds:?}");
     calm(&fleet, &wanted).await?;
     settle(&fleet).await?;
-    audit(&fleet, &wanted).await
+    audit(&fleet, &wanted, &archived).await
 }
 
 /// Does something to a tenant that makes sense now.
 async fn act(
     fleet: &Fleet,
     name: &str,
-    wanted: &mut BTreeMap<String, Wanted>,
+    (wanted, archived): (&mut BTreeMap<String, Wanted>, &mut Archived),
     chance: &mut Chance,
     step: usize,
 ) -> anyhow::Result<&'static str> {
     let Some(want) = wanted.get_mut(name) else {
         // The one before may still be going: then somebody who applies waits.
         fleet.wait_gone(name).await?;
-        fleet.tenant(name, "Delete").await?;
-        wanted.insert(name.to_owned(), Wanted { suspend: false, audience: "agent-api".to_owned() });
+        let policy = if chance.below(2) == 0 { "Archive" } else { "Delete" };
+        fleet.tenant(name, policy).await?;
+        wanted.insert(name.to_owned(), Wanted { suspend: false, audience: "agent-api".to_owned(), policy });
         return Ok("made");
     };
     let (deed, patch) = match chance.below(5) {
         0 => {
+            let tenant = fleet.tenants.get(name).await?;
+            let archive = want.policy == "Archive";
             fleet.delete(name).await?;
             wanted.remove(name);
-            return Ok("deleted");
+            if !archive {
+                return Ok("deleted");
+            }
+            let incarnation = tenant.status.and_then(|s| s.database).map(|d| d.incarnation);
+            archived.insert(tenant.metadata.uid.context("a UID")?, incarnation);
+            return Ok("archived");
         }
         1 => ("rotated", json!({ "metadata": { "annotations": { names::ROTATE_ANNOTATION: format!("{step}") } } })),
         2 => {
@@ -114,7 +126,30 @@ fn check_ready(tenant: &Tenant, reason: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<()> {
+/// Whoever was deleted under `Archive` and had data has one archive, whole and out of everybody's reach; nobody else has.
+/// Returns the schemas.
+async fn audit_archives(fleet: &Fleet, archived: &Archived) -> anyhow::Result<Vec<String>> {
+    let found = fleet.column("SELECT concat_ws(' ', uid, incarnation) FROM agent_tenancy.archives".to_owned()).await?;
+    let found: BTreeMap<&str, &str> = found.iter().filter_map(|row| row.split_once(' ')).collect();
+    println!("{} archives of {} deletions that ask for them", found.len(), archived.len());
+    for (uid, incarnation) in &found {
+        let known = archived.get(*uid).with_context(|| format!("an archive of {uid}, which nobody asked for"))?;
+        assert!(known.as_deref().is_none_or(|known| known == *incarnation), "{uid}: {known:?}, not {incarnation}");
+    }
+    for (uid, _) in archived.iter().filter(|(_, incarnation)| incarnation.is_some()) {
+        assert!(found.contains_key(uid.as_str()), "the data of {uid} is gone");
+    }
+    let broken = "SELECT a.schema_name FROM agent_tenancy.archives a CROSS JOIN agent_tenancy.meta m \
+        WHERE format('agent-tenancy %s %s', m.database_id, a.incarnation) IS DISTINCT FROM \
+            obj_description(to_regnamespace(quote_ident(a.schema_name)), 'pg_namespace') \
+        OR format('agent-tenancy %s %s', m.database_id, a.incarnation) IS DISTINCT FROM \
+            shobj_description(to_regrole(quote_ident(a.role_name)), 'pg_authid') \
+        OR a.schema_name <> a.role_name OR a.drop_after < now() + interval '1 day'";
+    assert_eq!(fleet.column(broken.to_owned()).await?, Vec::<String>::new());
+    fleet.column("SELECT schema_name FROM agent_tenancy.archives".to_owned()).await
+}
+
+async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>, archived: &Archived) -> anyhow::Result<()> {
     let sorted = |suspend: Option<bool>| -> Vec<String> {
         wanted.iter().filter(|(_, w)| suspend.is_none_or(|s| w.suspend == s)).map(|(name, _)| name.clone()).collect()
     };
@@ -123,11 +158,17 @@ async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Resu
     for state in ["deleting", "retained"] {
         assert_eq!(fleet.ledger(state).await?, Vec::<String>::new());
     }
-    let schemas: Vec<String> = wanted.keys().map(|name| fleet.schema(name)).collect();
-    assert_eq!(fleet.schemas().await?, schemas);
+    let mut schemas = audit_archives(fleet, archived).await?;
+    schemas.extend(wanted.keys().map(|name| fleet.schema(name)));
+    schemas.sort_unstable();
+    let sort = |mut found: Vec<String>| {
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(sort(fleet.schemas().await?), schemas);
     let prefix = &fleet.prefix;
     let roles = format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_t%' ORDER BY 1");
-    assert_eq!(fleet.column(roles).await?, schemas, "a role for each, and no other");
+    assert_eq!(sort(fleet.column(roles).await?), schemas, "a role for each, and no other");
     let members = format!(
         "SELECT m.roleid::regrole::text FROM pg_auth_members m WHERE m.member::regrole::text = '{prefix}_acc_1' ORDER BY 1"
     );

@@ -147,6 +147,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
     LedgerFacts {
         database_id: database(),
         silence_seconds: row.as_ref().map(|_| 0),
+        permitted: Vec::new(),
         failure: None,
         role_mark: mark.clone(),
         schema_mark: mark,

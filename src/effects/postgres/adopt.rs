@@ -15,6 +15,7 @@ use crate::{
     },
     plan::{
         observed::{LedgerRow, RowState, render_mark},
+        permission::Permission,
         step::{Adoption, AdoptionSource},
     },
 };
@@ -39,6 +40,34 @@ impl Database {
         // Its place in the cell it never gave up.
         self.cells.settle(&adoption.tenant_id, None);
         Ok(())
+    }
+
+    /// Records that a Tenant may take over what another cluster's has, who said so, and nothing else. Again is the same.
+    ///
+    /// # Errors
+    /// `Transient` if the row is not any more as it was seen.
+    pub async fn perform_allow_takeover(
+        &self,
+        permission: &Permission,
+        heir: &ObjectId,
+        allowed_by: &str,
+        fence: &Fence,
+    ) -> Result<(), PgError> {
+        let (wanted, heir, fence, allowed_by) =
+            (permission.clone(), heir.clone(), fence.clone(), allowed_by.to_owned());
+        let write = move |script: &mut Script| {
+            script.fenced(&fence)?;
+            let row = literals([
+                wanted.tenant_id.as_str(),
+                &wanted.incarnation.to_string(),
+                &wanted.previous.0,
+                &wanted.from_cluster_id,
+            ])?;
+            let heir = literals([heir.uid.0.as_str(), &heir.namespace, &heir.name, &fence.cluster_id, &allowed_by])?;
+            script.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {heir});"));
+            Ok(())
+        };
+        self.change("allowing a takeover", write).await.map(drop)
     }
 
     /// Makes an adoption fail that was sent before and may still be under way: the row is not any more as it was seen.
@@ -88,10 +117,11 @@ fn write_adoption(
             check(script, &wanted.role, &wanted.schema)?;
             script.as_owner(cell)?;
         }
-        AdoptionSource::Predecessor { cluster_id, silence_seconds } => {
+        AdoptionSource::Predecessor { cluster_id, silence_seconds, by_permission } => {
             let from = quote_literal(cluster_id)?;
+            let function = if *by_permission { "take_over_allowed" } else { "take_over" };
             script.add(&format!(
-                "SELECT agent_tenancy.take_over({id}, {previous}, {from}, {silence_seconds}, {object}, {epoch}, \
+                "SELECT agent_tenancy.{function}({id}, {previous}, {from}, {silence_seconds}, {object}, {epoch}, \
                  {version}, {ring});"
             ));
             note_schema(script, wanted.incarnation, version)?;

@@ -12,6 +12,7 @@ use crate::{
     plan::{
         applied::{Applied, MigrationFailure},
         drift::AccessFacts,
+        heir::Heir,
         observed::{Archive, LedgerFacts, LedgerRow, RowState},
     },
 };
@@ -39,6 +40,9 @@ SELECT json_build_object(
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
     'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
         WHERE h.cluster_id = t.cluster_id),
+    'permitted', (SELECT coalesce(json_agg(json_build_object('cluster_id', p.to_cluster_id, 'uid', p.to_uid)), '[]'::json)
+        FROM agent_tenancy.takeover_permissions p WHERE p.tenant_id = t.tenant_id AND p.incarnation = t.incarnation
+            AND p.from_cluster_id = t.cluster_id AND p.from_uid = t.uid),
     'failure', (SELECT json_build_object('track', f.track, 'version', f.version, 'checksum', f.checksum,
         'request', f.request, 'message', f.message) FROM agent_tenancy.migration_failures f
         WHERE f.incarnation = t.incarnation),
@@ -79,6 +83,7 @@ struct RawFacts {
     database_id: DatabaseId,
     row: Option<RawRow>,
     silence: Option<i64>,
+    permitted: Vec<Heir>,
     failure: Option<MigrationFailure>,
     role_mark: Option<String>,
     schema_mark: Option<String>,
@@ -221,6 +226,7 @@ impl Database {
             database_id: raw.database_id,
             row,
             silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
+            permitted: raw.permitted,
             failure: raw.failure,
             role_mark: raw.role_mark,
             schema_mark: raw.schema_mark,

@@ -153,6 +153,7 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
         schema_mark: None,
         access: None,
         open_transactions: 0,
+        permitted: Vec::new(),
         failure: None,
         offer: None,
         archives: archived.map(archive).into_iter().collect(),
