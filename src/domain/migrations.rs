@@ -53,7 +53,7 @@ pub const CONTROL: &[Migration] = &[
     file(1, "0001_control.sql", include_str!("../../config/sql/control/0001_control.sql")),
     file(2, "0002_migrations.sql", include_str!("../../config/sql/control/0002_migrations.sql")),
     file(3, "0003_logins.sql", include_str!("../../config/sql/control/0003_logins.sql")),
-    file(4, "0005_takeover.sql", include_str!("../../config/sql/control/0005_takeover.sql")),
+    file(4, "0004_takeover.sql", include_str!("../../config/sql/control/0004_takeover.sql")),
 ];
 
 /// Migrations of a tenant's schema; run as the cell's owner role with that schema as the search path.
