@@ -5,6 +5,7 @@ mod archives;
 mod broken;
 mod context;
 mod databases;
+mod door;
 mod drift;
 mod heartbeat;
 pub mod identity;

@@ -3,15 +3,16 @@
 use super::{
     context::Context,
     databases::look_after,
+    door::Door,
     identity::Identity,
     instance::Supervisor,
     instance_report,
     leader::Elector,
-    leftovers, own_files,
-    plan_door::{Door, Limits},
+    leftovers, own_files, plan_door,
     retry::backoff,
     rollout::{self, RolloutSettings},
     scheduler::Scheduler,
+    takeover_door,
     telemetry::OperatorMetrics,
     watches,
     worker::work,
@@ -28,7 +29,6 @@ use crate::{
             instances::InstanceObjects,
             lease::LeaderLease,
             replicas::{Board, Source},
-            review::Reviews,
         },
         live::{LiveWorld, Parts},
         postgres::Database,
@@ -131,17 +131,16 @@ pub async fn run(
 
     let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
     let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
-    let door = Door {
-        context: Arc::clone(&context_slot),
-        reviews: Reviews::new(client.clone()),
-        audiences: settings.plan.audiences.clone().into(),
-        lease: lease.clone(),
-        limits: Arc::new(Limits::new(clock.clone())),
-    };
+    let audiences = settings.plan.audiences.clone().into();
+    let door = Door::new(Arc::clone(&context_slot), &client, audiences, lease.clone(), clock.clone());
     let plans = match settings.plan.http_address {
         Some(address) => {
             let listener = listen("plan.httpAddress", address).await?;
-            Some(tokio::spawn(serve(listener, door.router(), std::future::pending())))
+            Some(tokio::spawn(serve(
+                listener,
+                plan_door::routes().merge(takeover_door::routes()).with_state(door),
+                std::future::pending(),
+            )))
         }
         None => None,
     };

@@ -3,7 +3,7 @@
 
 use super::{
     context::Context,
-    plan_door::{Door, Refused, answer, read_body},
+    door::{Door, Refused, answer, read_body},
     posted::resolve_key,
     queue::{Target, Urgency},
     tenant_pass::resolve_scope,
@@ -21,14 +21,20 @@ use crate::{
     },
 };
 use axum::{
+    Router,
     body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
+    routing::post,
 };
 
 /// `POST /v1/takeover` with a [`TakeoverRequest`].
-pub(super) async fn takeover_posted(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
+pub(super) fn routes() -> Router<Door> {
+    Router::new().route("/v1/takeover", post(takeover_posted))
+}
+
+async fn takeover_posted(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
     answer(async {
         let caller = door.admit(&headers).await?;
         let context = door.leading().await?;

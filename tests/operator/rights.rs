@@ -7,7 +7,7 @@ use super::{
     node::{Node, Probe},
     rotation::rotate,
 };
-use agent_tenancy::api::AgentConfig;
+use agent_tenancy::api::{AgentConfig, DatabaseInstance, DatabaseInstanceSpec};
 use anyhow::Context as _;
 use devkit::{Component, Environment, Options, PgVersion, Postgres, Request, eventually};
 use k8s_openapi::api::{apps::v1::ControllerRevision, rbac::v1::RoleBinding};
@@ -155,7 +155,13 @@ async fn a_right_that_was_missing_is_missed_no_longer_than_it_was_missing() -> a
 async fn live_a_full_life(fleet: &Fleet) -> anyhow::Result<()> {
     let (node, pods) = Node::new(fleet).await?;
     let pod = pods.first().context("the chart asks for a Pod")?;
+    // What was said of a database that is not in the settings any more.
+    let client = fleet.env.client().await?;
+    let databases: Api<DatabaseInstance> = Api::namespaced(client, fleet.release.namespace());
+    let former = DatabaseInstance::new("former", DatabaseInstanceSpec::default());
+    databases.create(&PostParams::default(), &former).await?;
     let operator = fleet.operator("one").await?;
+    asked(fleet, "delete", "databaseinstances").await?;
     let replica = node.start(pod).await?;
     node.say(pod, Probe::Ready).await?;
 
