@@ -104,11 +104,14 @@ async fn annotate(fleet: &Fleet, tenant: &str, annotation: &str, value: &str) ->
     Ok(())
 }
 
-/// Asks for a rotation and waits until another key signs.
+/// The longest life of a token of `acme`, in seconds. Short tokens make short-lived previous keys: the ring has room again soon.
+const TOKEN: u64 = 60;
+
+/// Asks for a rotation and waits until another key signs; a full ring has room when its oldest key has ended.
 pub async fn rotate(fleet: &Fleet, tenant: &str, n: usize) -> anyhow::Result<String> {
     let before = current_kid(fleet, tenant).await?;
     annotate(fleet, tenant, names::ROTATE_ANNOTATION, &format!("rotation-{n}")).await?;
-    eventually(LONG, &format!("rotation {n}"), || async {
+    eventually(LONG + Duration::from_secs(grace() + TOKEN), &format!("rotation {n}"), || async {
         let now = current_kid(fleet, tenant).await?;
         anyhow::ensure!(now != before, "{now} still signs");
         Ok(now)
@@ -117,8 +120,7 @@ pub async fn rotate(fleet: &Fleet, tenant: &str, n: usize) -> anyhow::Result<Str
 }
 
 async fn set_algorithm(fleet: &Fleet, tenant: &str, algorithm: &str) -> anyhow::Result<()> {
-    // Short tokens make short-lived previous keys: the ring has room again soon.
-    let patch = json!({ "spec": { "auth": { "algorithm": algorithm, "maxTokenSeconds": 60 } } });
+    let patch = json!({ "spec": { "auth": { "algorithm": algorithm, "maxTokenSeconds": TOKEN } } });
     fleet.tenants.patch(tenant, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
 }
