@@ -2,11 +2,17 @@
 
 use super::conditions::{Wanted, condition, notices};
 use crate::{
-    api::{ConditionStatus as Status, ConditionType as Part, DatabaseInstanceStatus, MigrationsStatus, Notice, Reason},
+    api::{
+        Condition, ConditionStatus as Status, ConditionType as Part, DatabaseInstanceStatus, MigrationsStatus, Notice,
+        Reason,
+    },
     domain::{class::ErrorClass, ident::DatabaseId},
     plan::{headroom::Pressure, observed::Unseen, rollout::Stage},
 };
 use jiff::Timestamp;
+
+/// The conditions of an instance, as they are listed.
+const ORDER: [Part; 3] = [Part::Available, Part::TablesCurrent, Part::Headroom];
 
 /// The way to the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,9 @@ pub fn project_instance(
     let mut conditions: Vec<_> =
         wanted.into_iter().map(|w| condition(w, &previous.conditions, view.generation, now)).collect();
     conditions.extend(kept);
+    // In one order, whatever was seen this time.
+    let place = |condition: &Condition| ORDER.iter().position(|part| part.as_str() == condition.type_);
+    conditions.sort_by_key(place);
     let database_id = match &view.state {
         InstanceState::Open(id, _) => Some(id.to_string()),
         InstanceState::Closed(_) | InstanceState::Changed(_) => previous.database_id.clone(),
@@ -177,6 +186,10 @@ mod tests {
         assert_eq!(status.server_version.as_deref(), Some("18.6"));
         let later = now + jiff::SignedDuration::from_secs(60);
         assert_eq!(project_instance(&view(), &status, later), (status.clone(), Vec::new()), "nothing new");
+
+        // A process that has only begun has not looked at all of it.
+        let begun = InstanceView { fleet: None, ..view() };
+        assert_eq!(project_instance(&begun, &status, later), (status.clone(), Vec::new()), "nothing new");
 
         // An outage: what was seen stays said.
         let unseen = Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() };

@@ -65,10 +65,12 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Count<S> {
 }
 
 /// Resources as they stand in paths; anything else is `other`.
-const RESOURCES: [&str; 12] = [
+const RESOURCES: [&str; 14] = [
     "tenants",
     "agentconfigs",
+    "databaseinstances",
     "secrets",
+    "configmaps",
     "leases",
     "pods",
     "deployments",
@@ -87,10 +89,11 @@ fn labels(method: &Method, uri: &Uri) -> RequestLabels {
         // `namespaces/NAME/…` names a scope unless nothing follows.
         if let Some(found) = RESOURCES.iter().find(|r| **r == segment) {
             named = segments.next().is_some();
-            resource = found;
-            if *found != "namespaces" || segments.peek().is_none() {
-                break;
+            if *found == "namespaces" && segments.peek().is_some() {
+                continue;
             }
+            resource = found;
+            break;
         }
     }
     let watch = uri.query().is_some_and(|q| q.contains("watch=true") || q.contains("watch=1"));
@@ -123,6 +126,11 @@ mod tests {
             named(Method::PATCH, "/apis/agent-tenancy.dev/v1alpha1/namespaces/a/tenants/b/status"),
             "patch tenants"
         );
+        assert_eq!(
+            named(Method::PATCH, "/apis/agent-tenancy.dev/v1alpha1/namespaces/a/databaseinstances/main/status"),
+            "patch databaseinstances"
+        );
+        assert_eq!(named(Method::POST, "/api/v1/namespaces/a/bindings"), "create other");
         assert_eq!(named(Method::POST, "/apis/events.k8s.io/v1/namespaces/a/events"), "create events");
         assert_eq!(named(Method::GET, "/apis/agent-tenancy.dev/v1alpha1/tenants?limit=500"), "list tenants");
     }
