@@ -23,7 +23,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 pub(super) async fn sweep(context: Arc<Context>, gate: Gate, period: Duration) {
     let mut state = gate.follow();
     loop {
-        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+        if state.wait_for(GateState::is_open).await.is_err() {
             return;
         }
         let next = match context.drop_due_archives(&gate).await {
@@ -72,7 +72,7 @@ impl Context {
             }
             Ok(false) => Ok(()),
             Err(error) if error.fenced => {
-                self.fenced.send_replace(true);
+                self.note_fencing(&error);
                 Err(error)
             }
             // An outage, which is told elsewhere.

@@ -4,7 +4,7 @@ use super::{scheduler::Scheduler, telemetry::OperatorMetrics};
 use crate::{
     clock::Clock,
     domain::{ident::Epoch, own_migrations::OwnMigrations},
-    effects::{kubernetes::fence::Fence, live::LiveWorld},
+    effects::{error::EffectError, kubernetes::fence::Fence, live::LiveWorld},
     plan::installation::Installation,
     status::FleetView,
 };
@@ -40,6 +40,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// Ends this leadership where an error says that there is a newer one.
+    pub fn note_fencing(&self, error: &EffectError) {
+        if error.fenced {
+            self.fenced.send_replace(true);
+        }
+    }
+
     /// The installation as a pass that begins now finds it.
     pub fn installation_now(&self) -> Installation {
         let own = self.own.borrow().clone();

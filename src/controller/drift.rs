@@ -1,5 +1,5 @@
-//! Looking for drift of the whole fleet: one query for each database and period, which only wakes the tenants that look wrong. What is
-//! wrong, and what to do about it, says the look of their own pass.
+//! Looking for drift of the whole fleet: one query for each database and period, which only wakes the tenants that look
+//! wrong. What is wrong, and what to do about it, says the look of their own pass.
 
 use super::{context::Context, leftovers::lives, queue::Urgency, worker::tenant_target};
 use crate::{

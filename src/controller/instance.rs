@@ -100,7 +100,7 @@ impl Supervisor {
     async fn stay_open(&self) {
         let mut state = self.gate.follow();
         loop {
-            let closed = async { state.wait_for(|state| !matches!(state, GateState::Open(_))).await.map(|_| ()) };
+            let closed = async { state.wait_for(|state| !state.is_open()).await.map(|_| ()) };
             tokio::select! {
                 _ = closed => return,
                 () = tokio::time::sleep(RECOUNT) => {

@@ -43,7 +43,7 @@ pub(super) async fn report(context: Arc<Context>, gate: Gate, objects: InstanceO
     loop {
         let now = state.borrow_and_update().clone();
         fleet.borrow_and_update();
-        if due && matches!(now, GateState::Open(_)) {
+        if due && now.is_open() {
             match context.look_slowly(&gate).await {
                 Ok(found) => (slow, due) = (found, false),
                 Err(error) => complain(&gate, &error, "the server's limits were not looked at", &mut complained),

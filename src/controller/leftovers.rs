@@ -66,7 +66,7 @@ pub(super) async fn collect(context: Arc<Context>, period: Duration) {
 pub(super) async fn collect_in(context: Arc<Context>, gate: Gate, period: Duration) {
     let mut state = gate.follow();
     loop {
-        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+        if state.wait_for(GateState::is_open).await.is_err() {
             return;
         }
         if let Err(error) = context.sweep_ledger(&gate).await {

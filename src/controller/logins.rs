@@ -31,7 +31,7 @@ pub(super) async fn rotate(context: Arc<Context>, gate: Gate, period: Duration, 
     let (mut state, mut asked) = (gate.follow(), context.logins_changed.subscribe());
     let (mut told, mut waiting) = (BTreeMap::new(), WAITING.0);
     loop {
-        if state.wait_for(|state| matches!(state, GateState::Open(_))).await.is_err() {
+        if state.wait_for(GateState::is_open).await.is_err() {
             return;
         }
         asked.borrow_and_update();
@@ -48,9 +48,7 @@ pub(super) async fn rotate(context: Arc<Context>, gate: Gate, period: Duration, 
                 pause
             }
             Err(error) => {
-                if error.fenced {
-                    context.fenced.send_replace(true);
-                }
+                context.note_fencing(&error);
                 tracing::debug!(error = error.chain(), "the logins were not looked at");
                 waiting = (waiting * 2).min(WAITING.1);
                 waiting

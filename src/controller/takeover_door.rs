@@ -85,11 +85,7 @@ impl Door {
             .map_err(|why| Refused::new(StatusCode::CONFLICT, why))?;
         if let Some(permission) = &permission {
             let done = context.world.perform_allow_takeover(&scope, permission, caller.name()).await;
-            done.inspect_err(|error| {
-                if error.fenced {
-                    context.fenced.send_replace(true);
-                }
-            })?;
+            done.inspect_err(|error| context.note_fencing(error))?;
             tracing::info!(caller = caller.name(), tenant = %key, from, "a takeover was allowed");
             let target = Target::Tenant(key.clone());
             context.scheduler.forgive(&target);

@@ -49,8 +49,8 @@ pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
         let took = context.clock.monotonic().saturating_sub(started);
         tell(&target, &outcome, took);
         context.metrics.passed(target.kind(), &outcome, took);
-        if outcome.error.as_ref().is_some_and(|e| e.fenced) {
-            context.fenced.send_replace(true);
+        if let Some(error) = &outcome.error {
+            context.note_fencing(error);
         }
         context.scheduler.settle(&target, &outcome, looked, urgency);
     }

@@ -37,6 +37,11 @@ impl GateState {
         })
     }
 
+    /// Whether the database can be used.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
     /// Whether somebody has looked.
     pub fn is_known(&self) -> bool {
         *self != Self::not_yet()
@@ -78,7 +83,7 @@ impl Gate {
 
     /// Whether it is open.
     pub fn is_open(&self) -> bool {
-        matches!(&*self.state.borrow(), GateState::Open(_))
+        self.state.borrow().is_open()
     }
 
     /// The epoch that this leader raised in the database, if it has.

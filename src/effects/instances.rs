@@ -223,7 +223,7 @@ pub struct Followed(Vec<watch::Receiver<GateState>>);
 impl Followed {
     /// Returns when one is open.
     pub async fn wait_for_any(&mut self) {
-        while !self.0.iter_mut().any(|state| matches!(&*state.borrow_and_update(), GateState::Open(_))) {
+        while !self.0.iter_mut().any(|state| state.borrow_and_update().is_open()) {
             self.changed().await;
         }
     }

@@ -42,6 +42,18 @@ impl Fleet {
     }
 }
 
+/// `acme` and `globex` are served, and have data.
+async fn two_say_something(fleet: &Fleet, url: &str) -> anyhow::Result<()> {
+    fleet.agent("support", "You help.").await?;
+    for name in ["acme", "globex"] {
+        fleet.tenant(name, "Delete").await?;
+        fleet.wait_ready(name).await?;
+        let token = Signer::of(fleet, name).await?.token(name)?;
+        assert_eq!(ask(url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
+    }
+    Ok(())
+}
+
 async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersion) -> anyhow::Result<()> {
     let mut fleet = Fleet::new(version).await?;
     for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_SILENCE_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
@@ -49,13 +61,7 @@ async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersio
     }
     let operator = fleet.operator("one").await?;
     let (replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
-    for name in ["acme", "globex"] {
-        fleet.tenant(name, "Delete").await?;
-        fleet.wait_ready(name).await?;
-        let token = Signer::of(&fleet, name).await?.token(name)?;
-        assert_eq!(ask(&url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
-    }
+    two_say_something(&fleet, &url).await?;
     let data = fleet.identity_of_data("acme").await?;
     let old_token = Signer::of(&fleet, "acme").await?.token("acme")?;
     // Whoever leads says that he lives.
@@ -133,13 +139,7 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
     }
     let operator = fleet.operator("one").await?;
     let (replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
-    for name in ["acme", "globex"] {
-        fleet.tenant(name, "Delete").await?;
-        fleet.wait_ready(name).await?;
-        let token = Signer::of(&fleet, name).await?.token(name)?;
-        assert_eq!(ask(&url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
-    }
+    two_say_something(&fleet, &url).await?;
     operator.process.kill_9().await?;
     replica.kill_9().await?;
     fleet.lose_the_cluster().await?;

@@ -36,7 +36,8 @@ SELECT json_build_object(
         'namespace', t.namespace, 'name', t.name, 'cluster_id', t.cluster_id, 'cell', coalesce(t.cell, 0),
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
         'schema_checksums', t.schema_checksums,
-        'own', json_build_object('version', t.own_version, 'checksums', t.own_checksums), 'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
+        'own', json_build_object('version', t.own_version, 'checksums', t.own_checksums),
+        'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
     'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
         WHERE h.cluster_id = t.cluster_id),
