@@ -228,7 +228,10 @@ impl From<DatabaseError> for Problem {
         let code = match &error {
             DatabaseError::TenantBusy | DatabaseError::Busy => Code::Busy,
             DatabaseError::NoCell(_) | DatabaseError::Refused(_) | DatabaseError::Untrusted(_) => Code::TenantNotServed,
-            DatabaseError::Unreachable(_) | DatabaseError::TooSlow(_) | DatabaseError::OutcomeUnknown(_) => {
+            DatabaseError::Unreachable(_)
+            | DatabaseError::TooSlow(_)
+            | DatabaseError::GivenUp(_)
+            | DatabaseError::OutcomeUnknown(_) => {
                 Code::DatabaseUnavailable
             }
             DatabaseError::Statement(_) | DatabaseError::Abandoned => Code::Internal,

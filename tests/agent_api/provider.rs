@@ -1,6 +1,9 @@
 //! The provider `OpenAICompatible` against a real local server that notes what it got.
 
-use super::stage::{Stage, agent, token, token_with};
+use super::{
+    process::eventually,
+    stage::{Stage, agent, token, token_with},
+};
 use crate::setup;
 use axum::{
     Json, Router,
@@ -130,6 +133,75 @@ async fn an_answer_that_comes_after_the_user_was_erased() {
     assert_eq!(asked.await.unwrap().unwrap().status(), 200);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
+}
+
+/// A transaction in the tenant's schema that has got so far.
+async fn within(stage: &Stage, sql: &str) -> sqlx::PgConnection {
+    let mut admin = stage.instance.admin().await;
+    let schema = setup::tenant_id("acme").database_name(&stage.instance.prefix);
+    let sql = format!("SET search_path = \"{schema}\"; BEGIN; {sql}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+    admin
+}
+
+/// Until a statement of the tenant waits for a row that somebody else holds.
+async fn somebody_waits(stage: &Stage) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("a statement waits for a row", async || stage.instance.count(waiting).await > 0).await;
+}
+
+/// Neither waits for what the other one holds: who answers takes the conversation first, as who erases does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_stored_while_the_user_is_erased() {
+    let (stage, notes) = stage().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
+    let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
+    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
+    // A DELETE locks the conversation, and then its messages.
+    let mut admin = within(&stage, "SELECT FROM conversations FOR UPDATE").await;
+    somebody_waits(&stage).await;
+    sqlx::raw_sql("DELETE FROM conversations; COMMIT").execute(&mut admin).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_in_a_conversation_that_is_just_erased_is_told_that_there_is_none() {
+    let (stage, _notes) = stage().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let first = stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    let mut admin = within(&stage, "DELETE FROM conversations").await;
+    let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
+    let asked = asked.json(&json!({"message": "again", "conversationId": first["conversationId"]}));
+    let asked = tokio::spawn(asked.send());
+    somebody_waits(&stage).await;
+    sqlx::raw_sql("COMMIT").execute(&mut admin).await.unwrap();
+    let answer = asked.await.unwrap().unwrap();
+    let status = answer.status();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("conversation_not_found")), "{problem}");
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+}
+
+/// The server's word for "nothing happened, try again": a deadlock that it broke up (40P01) or a failover (40001).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_the_server_gave_up_is_run_again() {
+    let (stage, _notes) = stage().await;
+    // A sequence forgets nothing when a transaction is rolled back.
+    let once = "CREATE SEQUENCE tries; GRANT USAGE ON tries TO PUBLIC; \
+        CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$ \
+        BEGIN IF nextval('tries') <= 1 THEN RAISE 'broken up' USING ERRCODE = 'deadlock_detected'; END IF; \
+        RETURN NEW; END $$; \
+        CREATE TRIGGER give_up BEFORE INSERT ON usage FOR EACH ROW EXECUTE FUNCTION give_up(); COMMIT";
+    drop(within(&stage, once).await);
+    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    assert_eq!(stage.count("acme", "SELECT last_value FROM {schema}.tries").await, 2);
+    for (table, rows) in [("conversations", 1), ("messages", 2), ("usage", 1)] {
+        let sql = format!("SELECT count(*) FROM {{schema}}.{table}");
+        assert_eq!(stage.count("acme", &sql).await, rows, "{table}");
+    }
 }
 
 /// The answer can't be stored any more; the client is told why, and the question stays.

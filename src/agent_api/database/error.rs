@@ -26,6 +26,9 @@ pub enum DatabaseError {
     /// The server refuses the tenant's role or schema.
     #[error("the database refuses access to the tenant's data")]
     Refused(#[source] sqlx::Error),
+    /// The server gave the transaction up for another one, and that twice.
+    #[error("the database gave the transaction up")]
+    GivenUp(#[source] sqlx::Error),
     /// The server said no to a statement.
     #[error("a statement failed")]
     Statement(#[source] sqlx::Error),
@@ -42,7 +45,9 @@ impl DatabaseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
-            Self::Unreachable(_) | Self::TooSlow(_) | Self::OutcomeUnknown(_) => ErrorClass::Transient,
+            Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
+                ErrorClass::Transient
+            }
             Self::Refused(_) | Self::Untrusted(_) => ErrorClass::Denied,
             Self::Statement(_) | Self::Abandoned => ErrorClass::Bug,
         }
@@ -56,6 +61,9 @@ pub(super) enum Cause {
     Dead,
     /// "cached plan must not change result type": the schema's version changed under a prepared statement.
     StalePlan,
+    /// Rolled back by the server for another transaction's sake: a deadlock that it broke up, or a conflict on a standby
+    /// that is promoted.
+    GivenUp,
     /// Statement timeout.
     Slow,
     /// Role or schema missing, or no right to it.
@@ -84,6 +92,7 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
         // Shut down, crashed, starting; too many connections; ended for idling in a transaction; connection lost.
         Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300") => Cause::Dead,
         Some(code) if code.starts_with("08") => Cause::Dead,
+        Some(code) if code.starts_with("40") => Cause::GivenUp,
         // No right, no such role, no such schema, no such table, login refused.
         Some("42501" | "42704" | "22023" | "3F000" | "42P01") => Cause::Refused,
         Some(code) if code.starts_with("28") => Cause::Refused,
@@ -92,11 +101,11 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
 }
 
 /// Whether this answer to a COMMIT means that nothing was committed. A session that an administrator ends, or a constraint
-/// that is checked last, has rolled back; a server that crashes, or a pooler that has lost its server (class 08), can't
-/// know.
+/// that is checked last, has rolled back; a server that crashes, or a pooler that has lost its server (class 08, 40003),
+/// can't know.
 pub(super) fn says_rolled_back(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
-    database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02")
+    database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02" && code != "40003")
 }
 
 /// Where the trusted authorities are named.
@@ -116,14 +125,19 @@ impl Cause {
     pub(super) fn wrap(self, error: sqlx::Error) -> DatabaseError {
         match self {
             Self::Dead => DatabaseError::Unreachable(error),
+            Self::GivenUp => DatabaseError::GivenUp(error),
             Self::Slow => DatabaseError::TooSlow(Some(error)),
             Self::Refused => DatabaseError::Refused(error),
             Self::StalePlan | Self::Statement => DatabaseError::Statement(error),
         }
     }
 
-    /// Whether a second try on another connection makes sense.
-    pub(super) fn worth_retrying(self) -> bool {
-        matches!(self, Self::Dead | Self::StalePlan)
+    /// Whether a second try makes sense; `reused`: the connection came from the pool, and may have been dead for long.
+    pub(super) fn worth_retrying(self, reused: bool) -> bool {
+        match self {
+            Self::Dead => reused,
+            Self::StalePlan | Self::GivenUp => true,
+            Self::Slow | Self::Refused | Self::Statement => false,
+        }
     }
 }

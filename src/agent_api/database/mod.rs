@@ -132,9 +132,9 @@ async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> T
                 Cause::Dead if reused => pool.forget_idle(&access.tenant.place.cell),
                 // Closing the connection also drops the plans that no longer fit.
                 Cause::Dead | Cause::StalePlan => {}
-                Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
+                Cause::GivenUp | Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
             }
-            let again = cause.worth_retrying() && (reused || cause == Cause::StalePlan);
+            let again = cause.worth_retrying(reused);
             let error = cause.wrap(error);
             if again { Try::Again(error) } else { Try::Failed(error) }
         }

@@ -191,7 +191,8 @@ const BEGIN_CONVERSATION: [&str; 2] = with_and_without_limit!(
 );
 
 const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
-    ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2), \
+    // Locked, as the foreign key would: one that is just erased is none, rather than a key that is violated.
+    ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2 FOR KEY SHARE), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
        SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
     // Where nothing is picked, nothing is read either.
@@ -234,13 +235,17 @@ pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Reply, sqlx:
 
 /// Stores an answer with its id and text, and its usage; the question becomes `answered`. Where the conversation was
 /// erased meanwhile only the usage is stored.
+///
+/// The conversation is locked before its question, in the order in which a DELETE takes them; otherwise each could wait
+/// for the other.
 pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str) -> Result<(), sqlx::Error> {
     let (connection, query) = at.query(
-        "WITH question AS (UPDATE messages SET status = 'answered' WHERE id = $1 RETURNING id), \
+        "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), \
+         question AS (UPDATE messages SET status = 'answered' \
+            WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id), \
          answer AS (INSERT INTO messages \
             (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversations c WHERE c.id = $2 \
-            RETURNING id) \
+            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id) \
          INSERT INTO usage \
             (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
             VALUES ($3, $4, $5, $6, $7, $8, $9, 'ok')",
