@@ -231,9 +231,7 @@ impl From<DatabaseError> for Problem {
             DatabaseError::Unreachable(_)
             | DatabaseError::TooSlow(_)
             | DatabaseError::GivenUp(_)
-            | DatabaseError::OutcomeUnknown(_) => {
-                Code::DatabaseUnavailable
-            }
+            | DatabaseError::OutcomeUnknown(_) => Code::DatabaseUnavailable,
             DatabaseError::Statement(_) | DatabaseError::Abandoned => Code::Internal,
         };
         tracing::warn!(

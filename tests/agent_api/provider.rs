@@ -146,7 +146,8 @@ async fn within(stage: &Stage, sql: &str) -> sqlx::PgConnection {
 
 /// Until a statement of the tenant waits for a row that somebody else holds.
 async fn somebody_waits(stage: &Stage) {
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("a statement waits for a row", async || stage.instance.count(waiting).await > 0).await;
 }
 

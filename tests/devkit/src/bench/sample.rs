@@ -70,6 +70,9 @@ impl Renamed<'_> {
     }
 }
 
+/// How many samples may fail.
+const SPARE: usize = 5;
+
 /// Lets a real operator provision `count` Tenants, one after the other, and tells what it wrote. Checks that each cost
 /// what a test of the operator promises: otherwise the floor would no longer be one.
 pub(super) async fn take(
@@ -93,25 +96,37 @@ pub(super) async fn take(
     })
     .await?;
     let mut samples = Vec::new();
-    for number in 0..count {
+    let mut failed = 0;
+    while samples.len() < count {
+        let number = samples.len() + failed;
+        let before = written(&operator.url).await?;
         let made = provision(&client, namespace, &name("s", number), number).await?;
         // Its own event comes after the last status.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        samples.push(collect(site, &client, namespace, made).await?);
+        let written = written(&operator.url).await? - before;
+        let sample = match written {
+            3.0 => collect(site, &client, namespace, made).await,
+            other => Err(anyhow::anyhow!("the operator wrote a Tenant {other} times, not three times")),
+        };
+        match sample {
+            Ok(sample) => samples.push(sample),
+            // On a busy machine one is looked at once more: what has changed is told to it late.
+            Err(error) if failed == SPARE => return Err(error.context("the floor has to be written anew")),
+            Err(error) => {
+                failed += 1;
+                eprintln!("devkit: another sample, because {error:#}");
+            }
+        }
     }
-    let counters = usage::counters(&operator.url).await?;
-    let writes = |verb: &str, resource: &str| {
-        let name = format!("tenant_operator_api_requests_total{{verb=\"{verb}\",resource=\"{resource}\"}}");
-        counters.get(&name).copied().unwrap_or_default()
-    };
-    anyhow::ensure!(
-        writes("patch", "tenants") == 3.0 * count as f64,
-        "the operator writes a Tenant {} times, not three times: the floor has to be written anew",
-        writes("patch", "tenants") / count as f64
-    );
     sqlx::raw_sql("ALTER ROLE at_operator_a RESET log_statement").execute(&mut superuser).await?;
     superuser.close().await?;
     Ok(samples)
+}
+
+/// How often the operator wrote a Tenant.
+async fn written(url: &str) -> anyhow::Result<f64> {
+    let counters = usage::counters(url).await?;
+    Ok(counters.get("tenant_operator_api_requests_total{verb=\"patch\",resource=\"tenants\"}").copied().unwrap_or(0.0))
 }
 
 /// A Tenant's versions, from its creation to Ready.
