@@ -22,7 +22,7 @@ fn value(measures: &[Measure], name: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
-    let sizes = Sizes { tenants: 20, few: 5, many: 15, together: true };
+    let sizes = Sizes { tenants: 20, few: 5, many: 15, looks: 1, together: true };
     let measures = operator::measure(&programs(), sizes).await?;
     let table = Report { measures: measures.clone() }.render();
     let value = |name: &str| value(&measures, name);
@@ -44,11 +44,13 @@ async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
         "operator.cost_growth",
         "operator.peak_memory_at_many",
         "operator.restart",
+        "operator.drift_look",
     ] {
         assert!(value(name) > 0.0, "{name} in\n{table}");
     }
     assert_eq!(value("operator.tenants"), 20.0);
     assert_eq!(value("operator.restart.writes"), 0.0, "{table}");
+    assert_eq!(value("operator.drift_look.writes"), 0.0, "{table}");
     // On a machine that is busy with other tests, some are looked at once more.
     assert!((6.0..=7.0).contains(&value("operator.api_writes")), "{table}");
     assert!((2.0..=3.0).contains(&value("operator.api_reads")), "{table}");

@@ -23,6 +23,8 @@ pub struct Sizes {
     pub few: usize,
     /// Tenants that are there at the end of the last wave, which is of the same size.
     pub many: usize,
+    /// Looks for drift over these many; each takes 10 s.
+    pub looks: usize,
     /// All runs at the same time, where no time is judged.
     pub together: bool,
 }
@@ -57,6 +59,7 @@ pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Me
 const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
+const LOOK: &str = "tenant_operator_drift_look_seconds{instance=\"main\"}";
 const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
 
 /// What a restart cost; the leader's Lease and the epoch apart.
@@ -64,6 +67,15 @@ struct Restart {
     /// From the kill to the last request.
     seconds: f64,
     /// How many there were of each kind.
+    writes: BTreeMap<String, f64>,
+    reads: f64,
+    trips: f64,
+}
+
+/// What looking for drift cost, where there is none.
+struct Drift {
+    /// Median of the looks.
+    seconds: f64,
     writes: BTreeMap<String, f64>,
     reads: f64,
     trips: f64,
@@ -126,11 +138,13 @@ impl Stage {
         Ok((timeline, self.usage().await?.since(&before)))
     }
 
-    /// Kills the operator as a crash would, starts it again, and waits until it has looked at everything.
-    async fn restart(&mut self, programs: &Programs) -> anyhow::Result<Restart> {
+    /// Kills the operator as a crash would, starts it again with these settings, and waits until it has looked at
+    /// everything.
+    async fn restart(&mut self, programs: &Programs, settings: &[(&str, &str)]) -> anyhow::Result<Restart> {
         self.operator.process.kill_9().await?;
         let begun = Instant::now();
-        self.operator = self.site.operator(programs).await?;
+        self.operator = self.site.operator_with(programs, settings).await?;
+        self.pids.insert("operator", self.operator.process.pid());
         let (mut last, mut since) = (Default::default(), Instant::now());
         while since.elapsed() < QUIET {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -143,6 +157,32 @@ impl Stage {
         let ([writes, reads], trips) = last;
         let seconds = (since - begun).as_secs_f64();
         Ok(Restart { seconds, writes, reads: reads.values().sum(), trips })
+    }
+
+    /// Waits for so many looks for drift, of an operator that looks often and does nothing else.
+    async fn look_for_drift(&mut self, programs: &Programs, looks: usize) -> anyhow::Result<Drift> {
+        self.restart(programs, &[("AGENT_TENANCY__DATABASE__DRIFT_SECONDS", "10")]).await?;
+        let took = async || anyhow::Ok(usage::counters(&self.operator.url).await?.get(LOOK).copied().unwrap_or(0.0));
+        let (before, mut last, mut all) = (self.usage().await?, took().await?, Vec::new());
+        let deadline = Instant::now() + looks as u32 * Duration::from_secs(30);
+        while all.len() < looks {
+            anyhow::ensure!(Instant::now() < deadline, "the operator doesn't look for drift");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = took().await?;
+            if now != last {
+                last = now;
+                all.push(now);
+            }
+        }
+        self.settle().await?;
+        let used = self.usage().await?.since(&before);
+        all.sort_by(f64::total_cmp);
+        Ok(Drift {
+            seconds: percentile(&all, 0.5),
+            writes: used.writes,
+            reads: used.reads.values().sum(),
+            trips: used.trips,
+        })
     }
 
     fn peak_mib(&self) -> anyhow::Result<f64> {
@@ -202,7 +242,7 @@ async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measu
 
 /// Whether a tenant costs more when there are many.
 async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
-    let Sizes { few, many, .. } = sizes;
+    let Sizes { few, many, looks, .. } = sizes;
     eprintln!("devkit: {few} Tenants, and {few} more where there are {} already ...", many - few);
     let mut stage = Stage::start(programs).await?;
     // The first makes the cell. It also keeps what is done once out of the comparison.
@@ -218,7 +258,8 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     stage.wave("b", many - 2 * few).await?;
     let (last, cost_last) = stage.wave("c", few).await?;
     let peak = stage.peak_mib()?;
-    let restart = stage.restart(programs).await?;
+    let restart = stage.restart(programs, &[]).await?;
+    let drift = stage.look_for_drift(programs, looks).await?;
     stage.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
@@ -250,5 +291,12 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
         Measure::new("operator.restart.writes", restart.writes.values().sum(), "")
             .at_most(0.0)
             .note(named(&restart.writes)),
+        Measure::new("operator.drift_look", drift.seconds, "s").at_most(0.25).note(format!(
+            "one query for {many} Tenants, median of {looks}; meanwhile {} reads, {} SQL round trips",
+            drift.reads, drift.trips
+        )),
+        Measure::new("operator.drift_look.writes", drift.writes.values().sum(), "")
+            .at_most(0.0)
+            .note(named(&drift.writes)),
     ])
 }

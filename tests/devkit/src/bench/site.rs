@@ -107,9 +107,15 @@ impl Site {
 
     /// Starts the operator and waits until it leads; the second time it is the same operator started again.
     pub async fn operator(&self, programs: &Programs) -> anyhow::Result<Operator> {
+        self.operator_with(programs, &[]).await
+    }
+
+    /// The same with other settings: names and values of variables.
+    pub async fn operator_with(&self, programs: &Programs, settings: &[(&str, &str)]) -> anyhow::Result<Operator> {
         let program = self.release.program(&self.env, Component::Operator, &programs.operator, &self.dir).await?;
         let program = program.env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", self.dir.join("operator-password"));
         let program = program.env("AGENT_TENANCY__LEADER_ELECTION__IDENTITY_FILE", self.dir.join("operator-identity"));
+        let program = settings.iter().fold(program, |program, (name, value)| program.env(name, value));
         let (program, address, _) = program.on_free_ports()?;
         let process = self.env.spawn(program.spec("tenant-operator"))?;
         let url = format!("http://{address}");
