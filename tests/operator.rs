@@ -42,6 +42,8 @@ mod deletions;
 mod drift;
 #[path = "operator/fleet.rs"]
 mod fleet;
+#[path = "operator/further.rs"]
+mod further;
 #[path = "operator/instances.rs"]
 mod instances;
 #[path = "operator/leftovers.rs"]

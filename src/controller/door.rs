@@ -1,7 +1,7 @@
 //! The door of the operator for those who ask it something, on a port of its own. Whoever comes has to show a token that was
 //! made for it and to have the right to what is asked; few may come at once, so that passes don't notice.
 
-use super::context::Context;
+use super::{context::Context, telemetry::OperatorMetrics};
 use crate::{
     api::Tenant,
     clock::Clock,
@@ -18,7 +18,9 @@ use crate::{
 };
 use axum::{
     body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use kube::Client;
@@ -196,6 +198,17 @@ pub(super) async fn answer(granted: impl Future<Output = Result<String, Refused>
         }
         Err(refused) => refused.into_response(),
     }
+}
+
+/// Counts every answer to those who ask for this.
+pub(super) async fn count(
+    State((metrics, asked)): State<(OperatorMetrics, &'static str)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    metrics.was_asked(asked, response.status().as_u16());
+    response
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::{
     context::Context,
-    door::{Door, Refused, answer, read_body},
+    door::{Door, Refused, answer, count, read_body},
     posted::{resolve_key, resolve_posted},
     rehearse::{Asked, Unplayable, rehearse},
+    telemetry::OperatorMetrics,
 };
 use crate::effects::kubernetes::review::Caller;
 use axum::{
@@ -12,6 +13,7 @@ use axum::{
     body::Body,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
+    middleware::from_fn_with_state,
     response::Response,
     routing::{get, post},
 };
@@ -24,8 +26,11 @@ struct OfDeletion {
 }
 
 /// `POST /v1/plan` with a Tenant as JSON; `GET /v1/plan/{namespace}/{name}`, with `?delete=true` for its deletion.
-pub(super) fn routes() -> Router<Door> {
-    Router::new().route("/v1/plan", post(plan_posted)).route("/v1/plan/{namespace}/{name}", get(plan_present))
+pub(super) fn routes(metrics: &OperatorMetrics) -> Router<Door> {
+    Router::new()
+        .route("/v1/plan", post(plan_posted))
+        .route("/v1/plan/{namespace}/{name}", get(plan_present))
+        .route_layer(from_fn_with_state((metrics.clone(), "plan"), count))
 }
 
 impl Door {

@@ -138,7 +138,7 @@ pub async fn run(
             let listener = listen("plan.httpAddress", address).await?;
             Some(tokio::spawn(serve(
                 listener,
-                plan_door::routes().merge(takeover_door::routes()).with_state(door),
+                plan_door::routes(&own).merge(takeover_door::routes(&own)).with_state(door),
                 std::future::pending(),
             )))
         }

@@ -3,9 +3,10 @@
 
 use super::{
     context::Context,
-    door::{Door, Refused, answer, read_body},
+    door::{Door, Refused, answer, count, read_body},
     posted::resolve_key,
     queue::{Target, Urgency},
+    telemetry::OperatorMetrics,
     tenant_pass::resolve_scope,
 };
 use crate::{
@@ -25,13 +26,16 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
+    middleware::from_fn_with_state,
     response::Response,
     routing::post,
 };
 
 /// `POST /v1/takeover` with a [`TakeoverRequest`].
-pub(super) fn routes() -> Router<Door> {
-    Router::new().route("/v1/takeover", post(takeover_posted))
+pub(super) fn routes(metrics: &OperatorMetrics) -> Router<Door> {
+    Router::new()
+        .route("/v1/takeover", post(takeover_posted))
+        .route_layer(from_fn_with_state((metrics.clone(), "takeover"), count))
 }
 
 async fn takeover_posted(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {

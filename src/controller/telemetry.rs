@@ -64,6 +64,13 @@ pub struct WaitLabel {
     what: &'static str,
 }
 
+/// What somebody asked for at the operator's door, and the status of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DoorLabels {
+    asked: &'static str,
+    code: u16,
+}
+
 /// The operator's metrics.
 #[derive(Clone)]
 pub struct OperatorMetrics {
@@ -92,6 +99,7 @@ pub struct OperatorMetrics {
     migrations_blocked: Gauge,
     rollout: Family<StageLabel, Gauge>,
     own_files: Gauge,
+    asked: Family<DoorLabels, Counter>,
 }
 
 impl OperatorMetrics {
@@ -120,6 +128,7 @@ impl OperatorMetrics {
                 .gauges("migrations_stage", "1 for the stage in which the upgrade of the tenants' tables is"),
             own_files: metrics
                 .gauge("own_migrations", "Your own migrations in force; -1 if the ConfigMap can't be used"),
+            asked: metrics.counters("door_requests", "Requests for plans and takeovers, by status of the answer"),
             drift_look: metrics.fractions("drift_look_seconds", "Time that the last look for drift took"),
         }
     }
@@ -187,6 +196,11 @@ impl OperatorMetrics {
     /// Tells how many migrations of the platform team's own are in force; `None`: they can't be used.
     pub fn own_files(&self, files: Option<i32>) {
         self.own_files.set(files.map_or(-1, i64::from));
+    }
+
+    /// Counts a request at the door: `plan` or `takeover`.
+    pub fn was_asked(&self, asked: &'static str, code: u16) {
+        self.asked.get_or_create(&DoorLabels { asked, code }).inc();
     }
 
     /// Sets how many objects of a kind there are.

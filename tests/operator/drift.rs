@@ -4,6 +4,7 @@ use super::{
     clients::ask_now,
     counters::sum,
     fleet::{Fleet, LONG},
+    further::Further,
     stories::settle,
 };
 use agent_tenancy::api::names;
@@ -21,6 +22,7 @@ on_each_postgres!(
     what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again,
     what_is_lost_waits_for_a_persons_word,
     a_lost_database_is_given_up_tenant_by_tenant,
+    drift_is_found_in_every_instance,
 );
 
 /// Waits for an event about a Tenant whose note holds all of these.
@@ -227,5 +229,42 @@ async fn a_lost_database_is_given_up_tenant_by_tenant(version: PgVersion) -> any
     assert_eq!(fleet.condition("globex", "DatabaseReady").await?, ("False".to_owned(), "DatabaseChanged".to_owned()));
     assert_eq!(fleet.ledger("active").await?, ["acme"]);
     assert_eq!(fleet.schemas().await?, [fleet.schema("acme")]);
+    Ok(())
+}
+
+async fn drift_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<()> {
+    let mut fleet = start(version).await?;
+    let beside = Further::new(&Postgres::shared(version).await?, "beside").await?;
+    let mut settings = beside.settings(&fleet);
+    settings["driftSeconds"] = json!(10);
+    fleet.set_instances(&[settings]);
+    let operator = fleet.operator("one").await?;
+    let (_replica, _) = fleet.replica().await?;
+    for (name, instance) in [("here", "main"), ("there", "beside"), ("gone", "beside")] {
+        fleet.tenant_with(name, json!({ "database": { "instance": instance, "deletionPolicy": "Delete" } })).await?;
+        fleet.wait_ready(name).await?;
+    }
+    settle(&fleet).await?;
+    let before = fleet.version_of_all().await?;
+    let (role, lost) = (beside.schema("there"), beside.schema("gone"));
+    beside.execute(&format!("GRANT SELECT ON {role}.messages TO PUBLIC; DROP SCHEMA {lost} CASCADE")).await?;
+    told(&fleet, "there", "DriftRepaired", &["SELECT on table messages given to PUBLIC".to_owned()]).await?;
+    fleet.wait_condition("gone", "DatabaseReady", "False", "Lost").await?;
+    fleet.wait_ready("there").await?;
+    let open = format!("SELECT has_table_privilege('public', '{role}.messages', 'SELECT')::text");
+    assert_eq!(beside.column(open).await?, ["false"]);
+    let after = fleet.version_of_all().await?;
+    let changed: Vec<_> = after.iter().filter(|(object, version)| before.get(*object) != Some(*version)).collect();
+    assert!(changed.iter().all(|(object, _)| object.contains("gone")), "only what is lost is written: {changed:?}");
+    // Each database has its own look.
+    for instance in ["main", "beside"] {
+        let look = format!("tenant_operator_drift_look_seconds{{instance=\"{instance}\"}}");
+        eventually(LONG, &format!("a look at {instance}"), || async {
+            let metrics = operator.metrics().await?;
+            anyhow::ensure!(metrics.get(&look).is_some_and(|seconds| *seconds > 0.0), "{metrics:?}");
+            Ok(())
+        })
+        .await?;
+    }
     Ok(())
 }

@@ -261,12 +261,14 @@ impl Fleet {
 
     /// Creates a Tenant that uses AgentConfig `support`.
     pub async fn tenant(&self, name: &str, policy: &str) -> anyhow::Result<Tenant> {
+        self.tenant_with(name, json!({ "database": { "deletionPolicy": policy } })).await
+    }
+
+    /// The same with these fields of the spec.
+    pub async fn tenant_with(&self, name: &str, mut spec: Value) -> anyhow::Result<Tenant> {
+        spec["agents"] = json!([{ "name": "main", "configRef": { "name": "support" } }]);
         let object: Tenant = serde_json::from_value(json!({
-            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name },
-            "spec": {
-                "agents": [{ "name": "main", "configRef": { "name": "support" } }],
-                "database": { "deletionPolicy": policy },
-            },
+            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name }, "spec": spec,
         }))?;
         Ok(self.tenants.create(&PostParams::default(), &object).await?)
     }

@@ -3,21 +3,17 @@
 use super::{
     chance::Chance,
     clients::{Signer, plugin},
-    fleet::{Fleet, LONG, PASSWORD},
+    fleet::{Fleet, LONG},
+    further::Further,
     stories::{kill_at_random, settle},
 };
-use agent_tenancy::{
-    api::Tenant,
-    domain::{ident::NamePrefix, migrations::render_bootstrap},
-};
 use anyhow::Context as _;
-use devkit::{Component, PgVersion, Postgres, TestDatabase, eventually, unique};
+use devkit::{Component, PgVersion, Postgres, eventually};
 use kube::{
     ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 on_each_postgres!(
@@ -28,60 +24,9 @@ on_each_postgres!(
     an_operator_killed_while_it_places_tenants_puts_none_into_two,
 );
 
-/// A further instance, whose administrator has done his part.
-struct Further {
-    name: String,
-    prefix: String,
-    database: TestDatabase,
-}
-
-impl Further {
-    async fn new(server: &Postgres, name: &str) -> anyhow::Result<Self> {
-        let database = server.create_database(&unique("further")).await?;
-        let digits: String = unique("").chars().filter(char::is_ascii_alphanumeric).rev().take(8).collect();
-        let prefix = format!("g{digits}").to_ascii_lowercase();
-        let mut connection = PgConnection::connect(&database.superuser_url()).await?;
-        let bootstrap = render_bootstrap(&NamePrefix::parse(&prefix)?, PASSWORD)?;
-        sqlx::raw_sql(AssertSqlSafe(bootstrap)).execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(Self { name: name.to_owned(), prefix, database })
-    }
-
-    fn settings(&self, fleet: &Fleet) -> Value {
-        json!({
-            "name": self.name, "host": self.database.host, "port": self.database.port, "database": self.database.name,
-            "user": format!("{}_operator_a", self.prefix), "passwordFile": fleet.password_file(), "sslMode": "disable",
-            "namePrefix": self.prefix,
-        })
-    }
-
-    /// Tenant ids of its ledger in these states.
-    async fn ledger(&self, states: &str) -> anyhow::Result<Vec<String>> {
-        let query = format!("SELECT tenant_id FROM agent_tenancy.tenants WHERE state IN ({states}) ORDER BY 1");
-        let mut connection = PgConnection::connect(&self.database.superuser_url()).await?;
-        let found = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await?;
-        connection.close().await?;
-        Ok(found)
-    }
-}
-
 const IN_USE: &str = "'active', 'suspended'";
 
 impl Fleet {
-    /// The operators started from now on know these further instances.
-    fn set_instances(&mut self, further: &[Value]) {
-        self.set(Component::Operator, "AGENT_TENANCY__DATABASES", json!(further).to_string());
-    }
-
-    /// Creates a Tenant that uses AgentConfig `support`, with these settings of its database.
-    async fn tenant_in(&self, name: &str, database: Value) -> anyhow::Result<Tenant> {
-        let object: Tenant = serde_json::from_value(json!({
-            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name },
-            "spec": { "agents": [{ "name": "main", "configRef": { "name": "support" } }], "database": database },
-        }))?;
-        Ok(self.tenants.create(&PostParams::default(), &object).await?)
-    }
-
     async fn instance_of(&self, name: &str) -> anyhow::Result<String> {
         let status = self.tenants.get(name).await?.status.context("no status")?;
         Ok(status.database.context("no database")?.instance)
@@ -137,7 +82,7 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     // Whoever names one goes there; two more instances cost a new tenant two more looks.
     settle(&fleet).await?;
     let trips = operator.round_trips().await?;
-    fleet.tenant_in("named", json!({ "instance": "far", "deletionPolicy": "Delete" })).await?;
+    fleet.tenant_with("named", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
     assert_eq!(fleet.wait_placed("named").await?, "far");
     settle(&fleet).await?;
     let spent = operator.round_trips().await? - trips;
@@ -161,7 +106,7 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     far_server.stop_immediate().await?;
     fleet.tenant("new", "Delete").await?;
     assert_ne!(fleet.wait_placed("new").await?, "far");
-    fleet.tenant_in("waits", json!({ "instance": "far", "deletionPolicy": "Delete" })).await?;
+    fleet.tenant_with("waits", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
     fleet.wait_condition("waits", "DatabaseReady", "Unknown", "DatabaseUnavailable").await?;
     let [stays, goes] = of("far").try_into().map_err(|_| anyhow::anyhow!("two in it"))?;
     assert_eq!(fleet.condition(&stays, "Ready").await?.0, "True", "an outage changes no word about what was ready");
@@ -186,7 +131,7 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
         Ok(())
     })
     .await?;
-    fleet.tenant_in("bold", json!({ "instance": "beside", "deletionPolicy": "Delete" })).await?;
+    fleet.tenant_with("bold", json!({ "database": { "instance": "beside", "deletionPolicy": "Delete" } })).await?;
     assert_eq!(fleet.wait_placed("bold").await?, "beside");
 
     far_server.start_again().await?;
@@ -215,7 +160,7 @@ async fn an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody
         fleet.tenant(name, "Delete").await?;
         assert_eq!(fleet.wait_placed(name).await?, "second", "the other one takes none");
     }
-    fleet.tenant_in("closed", json!({ "instance": "main" })).await?;
+    fleet.tenant_with("closed", json!({ "database": { "instance": "main" } })).await?;
     fleet.wait_condition("closed", "DatabaseReady", "False", "InstanceClosed").await?;
 
     operator.process.kill_9().await?;
@@ -226,7 +171,7 @@ async fn an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody
     let why = fleet.message("acme", "DatabaseReady").await?;
     assert!(why.contains("instance 'second'") && why.contains("main") && !why.contains("127.0.0.1"), "{why}");
     assert_eq!(chat(&fleet, &url, "acme").await?, 200, "it is served as before");
-    fleet.tenant_in("early", json!({ "instance": "second", "deletionPolicy": "Delete" })).await?;
+    fleet.tenant_with("early", json!({ "database": { "instance": "second", "deletionPolicy": "Delete" } })).await?;
     fleet.wait_condition("early", "DatabaseReady", "False", "InstanceUnknown").await?;
     fleet.tenant("anywhere", "Delete").await?;
     fleet.wait_condition("anywhere", "DatabaseReady", "False", "InstanceClosed").await?;
@@ -259,22 +204,23 @@ async fn kept_data_is_found_wherever_it_is(version: PgVersion) -> anyhow::Result
     // Both kinds of kept data in the second instance, which is then not the emptiest.
     let mut uids = BTreeMap::new();
     for (name, policy) in [("kept", "Retain"), ("aside", "Archive")] {
-        let tenant = fleet.tenant_in(name, json!({ "instance": "second", "deletionPolicy": policy })).await?;
+        let tenant =
+            fleet.tenant_with(name, json!({ "database": { "instance": "second", "deletionPolicy": policy } })).await?;
         uids.insert(name, tenant.uid().context("a UID")?);
         fleet.wait_ready(name).await?;
         fleet.delete(name).await?;
         fleet.wait_gone(name).await?;
     }
-    fleet.tenant_in("fills", json!({ "instance": "second" })).await?;
+    fleet.tenant_with("fills", json!({ "database": { "instance": "second" } })).await?;
     fleet.wait_ready("fills").await?;
     let adopting = |name: &str| json!({ "adopt": { "previousUid": uids[name] }, "deletionPolicy": "Archive" });
 
     // Nothing begins over kept data because another instance knows nothing of it.
-    fleet.tenant_in("kept", json!({})).await?;
+    fleet.tenant_with("kept", json!({ "database": {} })).await?;
     fleet.wait_condition("kept", "Accepted", "False", "Retained").await?;
     fleet.delete("kept").await?;
     fleet.wait_gone("kept").await?;
-    fleet.tenant_in("kept", json!({ "instance": "main" })).await?;
+    fleet.tenant_with("kept", json!({ "database": { "instance": "main" } })).await?;
     fleet.wait_condition("kept", "Accepted", "False", "Conflict").await?;
     let why = fleet.message("kept", "Accepted").await?;
     assert!(why.contains("instance 'second' holds data of this tenant id"), "{why}");
@@ -282,14 +228,14 @@ async fn kept_data_is_found_wherever_it_is(version: PgVersion) -> anyhow::Result
     fleet.wait_gone("kept").await?;
 
     for name in ["kept", "aside"] {
-        fleet.tenant_in(name, adopting(name)).await?;
+        fleet.tenant_with(name, json!({ "database": adopting(name) })).await?;
         assert_eq!(fleet.wait_placed(name).await?, "second", "{name}");
     }
     // An archive leaves the id free: who asks for nothing begins with nothing, in the emptiest.
     fleet.delete("aside").await?;
     fleet.wait_gone("aside").await?;
     assert_eq!(fleet.ledger("active").await?, Vec::<String>::new());
-    fleet.tenant_in("aside", json!({})).await?;
+    fleet.tenant_with("aside", json!({ "database": {} })).await?;
     assert_eq!(fleet.wait_placed("aside").await?, "main");
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! A storm: tenants are made, changed, rotated, suspended, resumed and deleted in any order while the operator is killed
-//! over and over. Then an audit of everything outside: exactly what the specs say, nothing less and nothing more.
+//! over and over. Then an audit of everything outside: exactly what the specs say, nothing less and nothing more. Then the
+//! cluster is lost, another one gets the same manifests, takes everything over under more kills, and is audited as well.
 
 use super::{
     chance::Chance,
     clients::Signer,
-    fleet::{Fleet, LONG},
+    fleet::{Fleet, LONG, Operator},
     stories::{kill_at_random, settle},
 };
 use agent_tenancy::api::{Tenant, names};
 use anyhow::Context as _;
-use devkit::{PgVersion, eventually};
+use devkit::{Component, PgVersion, eventually};
 use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -35,8 +36,11 @@ type Archived = BTreeMap<String, Option<String>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
-    let fleet = Fleet::new(PgVersion::NEWEST).await?;
-    let _replicas = [fleet.replica().await?, fleet.replica().await?];
+    let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
+    for (name, value) in [("CLUSTER_ID", "first"), ("CLUSTER_SILENCE_SECONDS", "10")] {
+        fleet.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
+    }
+    let replicas = [fleet.replica().await?, fleet.replica().await?];
     fleet.agent("support", "You help.").await?;
     let mut chance = Chance::new("KILL_SEED")?;
     let mut operator = fleet.operator("one").await?;
@@ -54,7 +58,60 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     println!("{kills} kills; {deeds:?}");
     calm(&fleet, &wanted).await?;
     settle(&fleet).await?;
-    audit(&fleet, &wanted, &archived).await
+    audit(&fleet, &wanted, &archived).await?;
+
+    let data = identities(&fleet, &wanted).await?;
+    operator.process.kill_9().await?;
+    for (replica, _) in replicas {
+        replica.kill_9().await?;
+    }
+    fleet.lose_the_cluster().await?;
+    fleet.execute("UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '11 s'").await?;
+    for (name, value) in [("CLUSTER_ID", "second"), ("PREVIOUS_CLUSTER_IDS", "[first]")] {
+        fleet.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
+    }
+    let _replicas = [fleet.replica().await?, fleet.replica().await?];
+    let mut operator = fleet.operator("one").await?;
+    build_anew(&fleet, &mut operator, &wanted, &mut chance).await?;
+    settle(&fleet).await?;
+    audit(&fleet, &wanted, &archived).await?;
+    assert_eq!(identities(&fleet, &wanted).await?, data, "everybody has the data that was his");
+    let taken =
+        "SELECT tenant_id || ' ' || from_cluster_id || ' ' || to_cluster_id FROM agent_tenancy.takeovers ORDER BY 1";
+    let once: Vec<String> = wanted.keys().map(|name| format!("{name} first second")).collect();
+    assert_eq!(fleet.column(taken.to_owned()).await?, once);
+    Ok(())
+}
+
+/// The same manifests for a cluster that knows nothing, while its operator is killed over and over.
+async fn build_anew(
+    fleet: &Fleet,
+    operator: &mut Operator,
+    wanted: &BTreeMap<String, Wanted>,
+    chance: &mut Chance,
+) -> anyhow::Result<()> {
+    fleet.agent("support", "You help.").await?;
+    let mut kills = 0;
+    for (number, (name, want)) in wanted.iter().enumerate() {
+        let Wanted { suspend, audience, policy } = want;
+        let database = json!({ "deletionPolicy": policy });
+        let spec = json!({ "suspend": suspend, "auth": { "audience": audience }, "database": database });
+        fleet.tenant_with(name, spec).await?;
+        if number % 2 == 1 {
+            kills += kill_at_random(fleet, operator, chance, number / 2).await?;
+        }
+    }
+    println!("{kills} kills during the takeover of {}", wanted.len());
+    calm(fleet, wanted).await
+}
+
+/// The incarnation of everybody's data.
+async fn identities(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in wanted.keys() {
+        all.push(fleet.identity_of_data(name).await?);
+    }
+    Ok(all)
 }
 
 /// Does something to a tenant that makes sense now.

@@ -17,7 +17,7 @@ on_each_postgres!(a_cluster_built_anew_gets_back_what_the_lost_one_left, a_perso
 
 impl Fleet {
     /// What a cluster holds is gone: nobody is asked, and nothing is cleaned up.
-    async fn lose_the_cluster(&self) -> anyhow::Result<()> {
+    pub async fn lose_the_cluster(&self) -> anyhow::Result<()> {
         let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
         for tenant in self.tenants.list(&ListParams::default()).await? {
             self.tenants.patch(&tenant.name_any(), &PatchParams::default(), &nothing).await?;
@@ -36,7 +36,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn identity_of_data(&self, name: &str) -> anyhow::Result<String> {
+    pub async fn identity_of_data(&self, name: &str) -> anyhow::Result<String> {
         let status = self.tenants.get(name).await?.status.context("no status")?;
         Ok(status.database.context("no database")?.incarnation)
     }
@@ -231,6 +231,11 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
         "SELECT concat_ws(' ', tenant_id, from_cluster_id, to_cluster_id, allowed_by) FROM agent_tenancy.takeovers";
     assert_eq!(fleet.column(audit.to_owned()).await?, [format!("acme lost anew {account}")]);
     assert_eq!(fleet.column(permissions).await?, [""; 0], "used up");
+    let metrics = operator.metrics().await?;
+    for code in ["403", "200"] {
+        let counted = format!("tenant_operator_door_requests_total{{asked=\"takeover\",code=\"{code}\"}}");
+        assert_eq!(metrics.get(&counted), Some(&3.0), "{metrics:?}");
+    }
     let message = fleet.message("globex", "Accepted").await?;
     assert!(message.contains("kubectl tenant takeover globex --from lost"), "it was for one Tenant: {message}");
     Ok(())

@@ -258,8 +258,9 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     stage.wave("b", many - 2 * few).await?;
     let (last, cost_last) = stage.wave("c", few).await?;
     let peak = stage.peak_mib()?;
-    let restart = stage.restart(programs, &[]).await?;
+    // Its start also tells what is looked at every few minutes only: that so many tables come near a limit of the server.
     let drift = stage.look_for_drift(programs, looks).await?;
+    let restart = stage.restart(programs, &[]).await?;
     stage.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
