@@ -86,10 +86,22 @@ async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve()
     for round in 0..ROUNDS {
         let (revision, mut next) = (round as i64 + 2, agent("a1"));
         next["current"]["number"] = json!(revision);
-        let version = cluster.put("agent-a1", &next).await;
+        // The first is killed before it can know of the change, the last when it has acknowledged it, the others between.
+        let killed = async {
+            if round < ROUNDS - 1 {
+                tokio::time::sleep(Duration::from_millis(2 * round)).await;
+                doomed.child.kill().await.unwrap();
+            }
+        };
+        let (version, ()) = tokio::join!(cluster.put("agent-a1", &next), killed);
         last = version;
-        tokio::time::sleep(Duration::from_millis(round)).await;
-        doomed.child.kill().await.unwrap();
+        if round == ROUNDS - 1 {
+            eventually("the change is acknowledged", async || {
+                read(&cluster.leases.get("agent-api-doomed").await.unwrap()).version.0 >= version
+            })
+            .await;
+            doomed.child.kill().await.unwrap();
+        }
         let first = read(&cluster.leases.get("agent-api-doomed").await.unwrap());
         behind += u64::from(first.version.0 < version);
         doomed = start("doomed", &doomed_uid);
