@@ -116,23 +116,30 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
     assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
 }
 
-/// Nothing of the answer is stored any more; it is counted, and the client gets it.
+/// Nothing of the answer is stored any more, nor whose it was; it is counted, and the client gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_user_was_erased() {
-    let (stage, notes) = stage().await;
+    for (message, status, outcome) in [("later", 200, "ok"), ("slow", 504, "failed")] {
+        let (stage, notes) = stage().await;
+        assert_eq!(erased_while_asking(&stage, &notes, message).await, status);
+        let counted = async |rows: &str| stage.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
+        assert_eq!(counted("messages").await, 0);
+        assert_eq!(counted(&format!("usage WHERE outcome = '{outcome}'")).await, 1);
+        assert_eq!(counted("usage WHERE sub NOT LIKE 'erased-%'").await, 0, "{message}");
+    }
+}
+
+/// Asks in Ann's name, erases her before the answer comes, and returns its status.
+async fn erased_while_asking(stage: &Stage, notes: &Notes, message: &str) -> u16 {
     let address = stage.listen().await;
     let url = format!("http://{address}/api/v1/tenants/acme");
     let asked = reqwest::Client::new().post(format!("{url}/chat")).bearer_auth(token("acme", "ann"));
-    let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
-    while notes.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let asked = tokio::spawn(asked.json(&json!({"message": message})).send());
+    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
     let right = token_with("acme", "admin", |claims| claims["scope"] = json!("data:erase"));
     let erased = reqwest::Client::new().delete(format!("{url}/users/ann")).bearer_auth(right).send().await.unwrap();
     assert_eq!(erased.json::<Value>().await.unwrap(), json!({"conversations": 1, "messages": 1, "renamed": 0}));
-    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
+    asked.await.unwrap().unwrap().status().as_u16()
 }
 
 /// A transaction in the tenant's schema that has got so far.
