@@ -3,7 +3,7 @@
 use super::{
     database::{conflict, enter_row, hold},
     operator::Operator,
-    state::{Archived, Database, Key, State, transient},
+    state::{Archived, Database, FORMER, Key, State, transient},
 };
 use agent_tenancy::{
     domain::{
@@ -92,13 +92,19 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
         }
-        AdoptionSource::Predecessor { cluster_id, .. } => {
+        AdoptionSource::Predecessor { cluster_id, by_permission, .. } => {
             let left = |r: &LedgerRow| {
                 (r.incarnation, &r.uid, &r.cluster_id) == (wanted.incarnation, &wanted.previous, cluster_id)
                     && (&r.namespace, &r.name) == (&owner.namespace, &owner.name)
             };
             if !row.as_ref().is_some_and(left) {
                 return Err(transient("the data is not that cluster's any more"));
+            }
+            let used_up = state.database.permissions.remove(&(wanted.incarnation, owner.uid.clone()));
+            match (by_permission, used_up) {
+                (true, false) => return Err(conflict("nobody allows that any more")),
+                (false, _) if cluster_id != FORMER => state.violation(format!("{owner} takes what nobody gave it")),
+                (true, true) | (false, _) => {}
             }
             if !marked(&state.database, &wanted.schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));

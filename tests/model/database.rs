@@ -1,7 +1,7 @@
 //! The model's Postgres: each step is one transaction that checks fence, row and marks.
 
 use super::drift::{access_facts, mend};
-use super::state::{CELL_SIZE, Database, State, transient};
+use super::state::{CELL_SIZE, CLUSTER, Database, State, transient};
 use agent_tenancy::{
     api::{DeletionPolicy, Reason},
     domain::{
@@ -16,6 +16,7 @@ use agent_tenancy::{
     plan::{
         applied::{Applied, MigrationFailure, render_failure},
         drift::Drift,
+        heir::Heir,
         observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
         step::{CloseDatabase, Done, Migrate, Provision},
     },
@@ -55,8 +56,8 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
-        silence_seconds: row.as_ref().map(|r| if r.cluster_id == super::state::FORMER { 3600 } else { 0 }),
-        permitted: Vec::new(),
+        silence_seconds: row.as_ref().map(|r| if r.cluster_id == CLUSTER { 0 } else { 3600 }),
+        permitted: row.as_ref().map(|r| permitted(database, r)).unwrap_or_default(),
         failure: row.as_ref().and_then(|r| database.failures.get(&r.incarnation).cloned()),
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),
@@ -70,6 +71,11 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
         archives: adopt.map(|_| super::archives::observe(database, id)).unwrap_or_default(),
         row,
     })
+}
+
+fn permitted(database: &Database, row: &LedgerRow) -> Vec<Heir> {
+    let of_row = database.permissions.iter().filter(|(incarnation, _)| *incarnation == row.incarnation);
+    of_row.map(|(_, uid)| Heir { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
 }
 
 fn offer(database: &Database) -> CellOffer {
@@ -138,7 +144,7 @@ pub fn enter_row(
         uid: owner.uid.clone(),
         namespace: owner.namespace.clone(),
         name: owner.name.clone(),
-        cluster_id: "cluster".to_owned(),
+        cluster_id: CLUSTER.to_owned(),
         cell,
         schema: schema.to_owned(),
         role: role.to_owned(),
@@ -331,7 +337,7 @@ fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<D
         uid: Uid(owner.uid.0.clone()),
         namespace: owner.namespace.clone(),
         name: owner.name.clone(),
-        cluster_id: "cluster".to_owned(),
+        cluster_id: CLUSTER.to_owned(),
         cell: CellNumber(0),
         schema: name.clone(),
         role: name,

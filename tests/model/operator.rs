@@ -1,7 +1,7 @@
 //! One operator process: the seam to the model's world, where it can crash, be refused, lose a reply, be interrupted,
 //! be superseded, or look at an old view.
 
-use super::state::{Key, State, transient};
+use super::state::{CLUSTER, FORMER, Key, State, transient};
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
     controller::{
@@ -143,8 +143,8 @@ impl Operator {
                 archive_seconds: super::state::ARCHIVE_SECONDS,
             },
             others: Vec::new(),
-            cluster_id: "cluster".to_owned(),
-            predecessors: Predecessors { cluster_ids: vec![super::state::FORMER.to_owned()], silence_seconds: 600 },
+            cluster_id: CLUSTER.to_owned(),
+            predecessors: Predecessors { cluster_ids: vec![FORMER.to_owned()], silence_seconds: 600 },
             epoch: Epoch(self.epoch),
             schema_version,
             own,

@@ -2,7 +2,7 @@
 
 use super::{
     operator::Operator,
-    state::{FORMER, Key, State},
+    state::{CLUSTER, Key, State},
 };
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
@@ -45,7 +45,7 @@ fn vanished_tenants(state: &State) -> Vec<Tenant> {
         _ => None,
     });
     let rows = state.database.rows.iter().filter(|(_, r)| r.state.in_use() || r.state == RowState::Deleting);
-    let rows = rows.filter(|(_, r)| r.cluster_id != FORMER);
+    let rows = rows.filter(|(_, r)| r.cluster_id == CLUSTER);
     let rows = rows.map(|(id, r)| {
         (id.clone(), ObjectId { namespace: r.namespace.clone(), name: r.name.clone(), uid: r.uid.clone() })
     });

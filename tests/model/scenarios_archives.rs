@@ -5,7 +5,7 @@ use super::{
     operator::Operator,
     run::settle,
     scenarios::{Scenario, alpha, created, id, run_for},
-    state::{ARCHIVE_SECONDS, Key},
+    state::{ARCHIVE_SECONDS, CLUSTER, FORMER, Key, STRANGER},
     user::{agent_spec, key, tenant_spec},
 };
 use agent_tenancy::{
@@ -121,13 +121,43 @@ fn rebuilt(op: &mut Operator, policy: DeletionPolicy, before: impl Fn(&mut Opera
     let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
     before(op);
     let ended = op.state().database.rows[&id("alpha")].state == RowState::Dropped;
-    op.state().rebuild_cluster();
+    op.state().rebuild_cluster(FORMER);
     created(op, policy);
     let state = op.state();
     let row = &state.database.rows[&id("alpha")];
     assert_eq!((row.incarnation == data, row.cluster_id.as_str(), row.state.in_use()), (!ended, "cluster", true));
     assert_ne!(row.uid, previous);
     assert!(state.database.members.contains(&row.role) && state.secrets.len() == 1);
+}
+
+/// The same where the settings don't name the lost cluster: a person lets this Tenant take over, and no later one.
+fn rebuilt_by_permission(op: &mut Operator, before: impl Fn(&mut Operator)) {
+    created(op, Retain);
+    let data = incarnation(op);
+    before(op);
+    // What was kept when its Tenant went is for whoever names that Tenant.
+    let kept = op.state().database.rows[&id("alpha")].state == RowState::Retained;
+    op.state().rebuild_cluster(STRANGER);
+    created(op, Retain);
+    {
+        let state = op.state();
+        let row = &state.database.rows[&id("alpha")];
+        assert_eq!((row.incarnation, row.cluster_id.as_str()), (data, STRANGER), "nothing is taken unasked");
+        assert!(state.secrets.is_empty() && state.database.permissions.is_empty());
+    }
+    op.state().allow_takeover(&alpha(), &id("alpha"));
+    // For the Tenant that is there, and not for one of its name.
+    op.state().delete_tenant(&alpha());
+    settle(op);
+    created(op, Retain);
+    assert_eq!(op.state().database.rows[&id("alpha")].cluster_id, STRANGER);
+    op.state().allow_takeover(&alpha(), &id("alpha"));
+    settle(op);
+    let state = op.state();
+    let row = &state.database.rows[&id("alpha")];
+    let owner = if kept { STRANGER } else { CLUSTER };
+    assert_eq!((row.incarnation, row.cluster_id.as_str(), row.state.in_use()), (data, owner, !kept));
+    assert_eq!((state.database.members.contains(&row.role), state.secrets.len()), (!kept, usize::from(!kept)));
 }
 
 /// The data's time is over just when somebody asks for it.
@@ -181,6 +211,16 @@ pub fn stories() -> Vec<Scenario> {
             one_end: false,
             ..Scenario::new("a cluster built anew in the middle of a deletion", |op| {
                 rebuilt(op, Delete, |op| {
+                    op.state().delete_tenant(&alpha());
+                    run_for(op, 2);
+                })
+            })
+        },
+        Scenario::new("allowed to take over", |op| rebuilt_by_permission(op, |_| {})),
+        Scenario {
+            one_end: false,
+            ..Scenario::new("allowed to take over what was on its way out", |op| {
+                rebuilt_by_permission(op, |op| {
                     op.state().delete_tenant(&alpha());
                     run_for(op, 2);
                 })

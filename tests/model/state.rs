@@ -36,8 +36,12 @@ pub const ARCHIVE_SECONDS: i64 = 86_400;
 pub const CANARY: &str = "CANARY";
 pub const PREFIX: &str = "at";
 pub const INSTANCE: &str = "main";
+/// This cluster.
+pub const CLUSTER: &str = "cluster";
 /// A cluster that this one was built in place of.
 pub const FORMER: &str = "former";
+/// Another one whose data lies in the same database; the settings don't name it.
+pub const STRANGER: &str = "stranger";
 
 #[derive(Clone, Debug)]
 pub struct KeySecret {
@@ -85,6 +89,8 @@ pub struct Database {
     pub meddled: BTreeMap<String, BTreeSet<Meddling>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
+    /// Whose data may go to which Tenant, because a person said so.
+    pub permissions: BTreeSet<(Incarnation, Uid)>,
     /// Migrations that failed.
     pub failures: BTreeMap<Incarnation, MigrationFailure>,
     /// Schemas whose data no file of this version fits, of either track.
@@ -116,6 +122,7 @@ impl Database {
             grants: BTreeSet::new(),
             meddled: BTreeMap::new(),
             open: BTreeMap::new(),
+            permissions: BTreeSet::new(),
             failures: BTreeMap::new(),
             unfit: BTreeSet::new(),
         }

@@ -1,6 +1,6 @@
 //! What people do in the model: apply and delete objects, edit things by hand, take databases and replicas away.
 
-use super::state::{CANARY, Database, FORMER, FakeReplica, Key, State};
+use super::state::{CANARY, Database, FakeReplica, Key, State};
 use agent_tenancy::{
     api::{
         AgentConfig, AgentConfigRef, AgentConfigSpec, AgentContext, AgentOverrides, AgentParameters, AgentProvider,
@@ -13,6 +13,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::tenant_checksums,
     },
+    plan::observed::RowState,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -107,8 +108,8 @@ impl State {
         self.stripped.extend(tenant.metadata.uid.map(Uid));
     }
 
-    /// The cluster is built anew: nothing of its Tenants is left but their rows, and those are another cluster's.
-    pub fn rebuild_cluster(&mut self) {
+    /// The cluster is built anew: nothing of its Tenants is left but their rows, and those are the former one's.
+    pub fn rebuild_cluster(&mut self, former: &str) {
         self.tenants.clear();
         self.secrets.clear();
         self.kids.clear();
@@ -122,7 +123,17 @@ impl State {
             self.set_registry(&name, None);
         }
         for row in self.database.rows.values_mut() {
-            row.cluster_id = FORMER.to_owned();
+            row.cluster_id = former.to_owned();
+        }
+        self.bump();
+    }
+
+    /// A person lets this Tenant have the data that carries its tenant id; the operator records it where somebody has it.
+    pub fn allow_takeover(&mut self, key: &Key, id: &TenantId) {
+        let uid = self.tenants[key].metadata.uid.clone().map(Uid).unwrap();
+        let row = &self.database.rows[id];
+        if row.state.in_use() || row.state == RowState::Deleting {
+            self.database.permissions.insert((row.incarnation, uid));
         }
         self.bump();
     }
