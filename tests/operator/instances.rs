@@ -100,6 +100,14 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     let versions = fleet.version_of_all().await?;
     operator.process.kill_9().await?;
     let operator = fleet.operator("one").await?;
+    let up = |name: &str| format!("tenant_operator_database_up{{instance=\"{name}\"}}");
+    eventually(LONG, "it has read what each of them holds", || async {
+        let metrics = operator.metrics().await?;
+        let open = ["main", "beside", "far"].map(|name| metrics.get(&up(name)).copied());
+        anyhow::ensure!(open == [Some(1.0); 3], "{open:?}");
+        Ok(())
+    })
+    .await?;
     settle(&fleet).await?;
     assert_eq!(fleet.version_of_all().await?, versions);
 
@@ -116,7 +124,6 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     fleet.delete(gone).await?;
     fleet.wait_gone(gone).await?;
     assert_eq!(chat(&fleet, &url, &of("beside")[0]).await?, 200);
-    let up = |name: &str| format!("tenant_operator_database_up{{instance=\"{name}\"}}");
     let metrics = operator.metrics().await?;
     let ups = ["main", "beside", "far"].map(|name| metrics.get(&up(name)).copied());
     assert_eq!(ups, [Some(1.0), Some(1.0), Some(0.0)]);
