@@ -158,7 +158,7 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
     instance.tenant("bystander").await;
     let p = &instance.prefix;
     instance.as_admin(&format!("CREATE ROLE {p}_evil; CREATE ROLE {p}_evil_2")).await;
-    let modern = version != PgVersion::OLDEST;
+    let modern = version > PgVersion::V15;
     let write = |text: &str| {
         text.replace("$new_", "")
             .replace("$s", &format!("\"{}\"", row.schema))

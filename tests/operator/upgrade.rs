@@ -134,6 +134,8 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__CANARIES", format!("[{namespace}/canary]"));
     let operator = fleet.operator("one").await?;
     wait_stage(&operator, "Halted").await?;
+    // Who was under way when it halted, comes to his end and says so.
+    settle(&fleet).await?;
     let halted = versions(&fleet).await?;
     println!("halted with {halted:?}");
     assert_eq!((halted["canary"], halted["bad"]), (TENANT_VERSION, 1), "the canary was first");
