@@ -263,7 +263,12 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
     let restart = stage.restart(programs, &[]).await?;
     stage.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
-    let made = |wave: &Timeline| format!("; makespan {:.1} s", wave.makespan());
+    let made = |wave: &Timeline, used: &Usage| {
+        let each = |count: f64| count / few as f64;
+        let requests = used.writes.values().sum::<f64>() + used.reads.values().sum::<f64>();
+        let (requests, trips) = (each(requests), each(used.trips));
+        format!("; {requests:.1} requests and {trips:.1} SQL round trips; makespan {:.1} s", wave.makespan())
+    };
     let named = |writes: &BTreeMap<String, f64>| {
         writes.iter().map(|(name, number)| format!("{name} {number}")).collect::<Vec<_>>().join(", ")
     };
@@ -274,12 +279,12 @@ async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure
         Measure::new("operator.cost_at_few", each(&cost_first), "ms").note(format!(
             "CPU per tenant, {few} where there are few: {}{}",
             cost_first.render(few),
-            made(&first)
+            made(&first, &cost_first)
         )),
         Measure::new("operator.cost_at_many", each(&cost_last), "ms").note(format!(
             "the same for the last {few} of {many}: {}{}",
             cost_last.render(few),
-            made(&last)
+            made(&last, &cost_last)
         )),
         Measure::new("operator.cost_growth", each(&cost_last) / each(&cost_first), "ratio")
             .at_most(1.2)
