@@ -15,6 +15,7 @@ mod agent_api {
     mod chat;
     mod cluster;
     mod directory;
+    mod erasing;
     mod faults;
     mod gate;
     mod guard;

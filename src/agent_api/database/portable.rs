@@ -103,7 +103,18 @@ pub struct Erased {
     pub renamed: i64,
 }
 
-/// Deletes some of a user's conversations with all their messages. `conversations` is 0 when none is left.
+/// Deletes some of a user's messages.
+pub async fn erase_messages(at: Connection<'_>, sub: &str, most: i64) -> Result<Erased, sqlx::Error> {
+    let (connection, query) = at.query(
+        "WITH gone AS (DELETE FROM messages WHERE id IN \
+           (SELECT m.id FROM messages m WHERE m.sub = $1 ORDER BY m.id LIMIT $2) RETURNING 1) \
+         SELECT count(*) FROM gone",
+    );
+    let row = query.bind(sub.to_owned()).bind(most).fetch_one(connection).await?;
+    Ok(Erased { messages: row.try_get(0)?, ..Erased::default() })
+}
+
+/// Deletes some of a user's conversations with all that came to them meanwhile.
 pub async fn erase_conversations(at: Connection<'_>, sub: &str, most: i64) -> Result<Erased, sqlx::Error> {
     // A statement sees the tables as they were before: the messages are still there to be counted.
     let (connection, query) = at.query(
@@ -117,12 +128,14 @@ pub async fn erase_conversations(at: Connection<'_>, sub: &str, most: i64) -> Re
 }
 
 /// Puts a name that says nothing in place of a user's, where rows have to stay: usage is what the tenant is billed by.
-pub async fn rename_user(at: Connection<'_>, sub: &str, pseudonym: Uuid) -> Result<Erased, sqlx::Error> {
+/// All of the settings, and at most so many rows of the usage.
+pub async fn rename_user(at: Connection<'_>, sub: &str, pseudonym: Uuid, most: i64) -> Result<Erased, sqlx::Error> {
     let (connection, query) = at.query(
-        "WITH used AS (UPDATE usage SET sub = $2 WHERE sub = $1 RETURNING 1), \
+        "WITH used AS (UPDATE usage SET sub = $2 WHERE request_id IN \
+                (SELECT u.request_id FROM usage u WHERE u.sub = $1 LIMIT $3) RETURNING 1), \
               set_by AS (UPDATE settings SET updated_by = $2 WHERE updated_by = $1 RETURNING 1) \
          SELECT (SELECT count(*) FROM used) + (SELECT count(*) FROM set_by)",
     );
-    let row = query.bind(sub.to_owned()).bind(format!("erased-{pseudonym}")).fetch_one(connection).await?;
+    let row = query.bind(sub.to_owned()).bind(format!("erased-{pseudonym}")).bind(most).fetch_one(connection).await?;
     Ok(Erased { renamed: row.try_get(0)?, ..Erased::default() })
 }

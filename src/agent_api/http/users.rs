@@ -16,8 +16,18 @@ use serde::Serialize;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Conversations that go in one transaction: each has to end within the tenant's statement timeout.
-const AT_ONCE: i64 = 50;
+/// Conversations, and other rows, of one transaction: each has to end within the tenant's statement timeout.
+const CONVERSATIONS: i64 = 50;
+const ROWS: i64 = 5000;
+
+/// What is done until there is nothing left of it, in this order: an answer that finds its conversation gone is counted
+/// under nobody's name, so the names come last.
+#[derive(Clone, Copy)]
+enum Step {
+    Messages,
+    Conversations,
+    Names,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,27 +46,35 @@ pub(super) async fn erase(
     if sub.is_empty() || sub.len() > 255 || sub.contains('\0') {
         return Err(Problem::field("sub", "must have 1 to 255 bytes, none of them zero"));
     }
-    let sub: Arc<str> = sub.into();
     let pseudonym = Uuid::new_v4();
     let mut total = Erased::default();
-    loop {
-        let of = Arc::clone(&sub);
-        let some = caller.transact(&context, move |at| {
-            let sub = Arc::clone(&of);
-            Box::pin(async move { portable::erase_conversations(at, &sub, AT_ONCE).await })
-        });
-        let some = some.await?;
-        total.conversations += some.conversations;
-        total.messages += some.messages;
-        if some.conversations == 0 {
-            break;
+    for step in [Step::Messages, Step::Conversations, Step::Names] {
+        loop {
+            let of = sub.clone();
+            let some = caller.transact(&context, move |at| {
+                let sub = of.clone();
+                Box::pin(async move {
+                    match step {
+                        Step::Messages => portable::erase_messages(at, &sub, ROWS).await,
+                        Step::Conversations => portable::erase_conversations(at, &sub, CONVERSATIONS).await,
+                        Step::Names => portable::rename_user(at, &sub, pseudonym, ROWS).await,
+                    }
+                })
+            });
+            let some = some.await?;
+            total.conversations += some.conversations;
+            total.messages += some.messages;
+            total.renamed += some.renamed;
+            let done = match step {
+                Step::Messages => some.messages < ROWS,
+                Step::Conversations => some.conversations < CONVERSATIONS,
+                Step::Names => some.renamed < ROWS,
+            };
+            if done {
+                break;
+            }
         }
     }
-    let renamed = caller.transact(&context, move |at| {
-        let sub = Arc::clone(&sub);
-        Box::pin(async move { portable::rename_user(at, &sub, pseudonym).await })
-    });
-    total.renamed = renamed.await?.renamed;
     tracing::info!(
         tenant = %caller.claims.tenant,
         conversations = total.conversations,
