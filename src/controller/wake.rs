@@ -130,9 +130,10 @@ impl Context {
     fn tenant_entry_changed(&self, entry: &TenantEntry, news: &News) {
         if !news.own {
             self.scheduler.push(tenant_target(&entry.namespace, &entry.name), Urgency::Change);
-            if let Some(Entry::Tenant(entry)) = &news.after {
-                self.note_tenant_left(&entry.object(), &entry.tenant_id);
-            }
+        }
+        // Also one that was just made by us: its Tenant may have vanished in the same moment.
+        if let Some(Entry::Tenant(entry)) = news.after.as_ref().filter(|_| !news.own || news.before.is_none()) {
+            self.note_tenant_left(&entry.object(), &entry.tenant_id);
         }
         // Whoever waits for the id, or for an AgentConfig that this entry used, may go on.
         if news.after.is_none() {

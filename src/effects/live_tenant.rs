@@ -30,6 +30,12 @@ use std::collections::BTreeMap;
 
 impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
+        // Before the database: an entry goes after its row is closed, so one that is missing here is not put back by a look
+        // at a row that another pass closes meanwhile (that of the object when it vanishes).
+        let entry = match &scope.tenant_id {
+            Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
+            None => Seen::Missing,
+        };
         let ((home, mut database), keys, object) = tokio::join!(
             self.observe_home(scope),
             self.keys.observe(&scope.object, &scope.key_secret),
@@ -49,10 +55,7 @@ impl World<TenantScope> for LiveWorld {
             recorded: scope.recorded.clone(),
             database,
             keys,
-            entry: match &scope.tenant_id {
-                Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
-                None => Seen::Missing,
-            },
+            entry,
             agents: self.observe_agents(scope),
             cell_entry: instance.as_ref().zip(cell).is_some_and(|(name, cell)| holds(name, cell)),
             instance,
