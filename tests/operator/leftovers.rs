@@ -3,11 +3,18 @@
 use super::{
     counters::sum,
     fleet::{Fleet, LONG},
+    stories::settle,
 };
-use devkit::{PgVersion, eventually};
+use devkit::{Asked, Fault, PgVersion, eventually};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
 
@@ -105,5 +112,42 @@ async fn what_is_left_of_objects_that_vanished_goes_and_their_data_is_kept() -> 
     tokio::time::sleep(Duration::from_secs(4)).await;
     let requests = operator.requests_since(&before).await?;
     assert_eq!((sum(&requests, &WRITES), operator.round_trips().await? - trips), (0, 0), "{requests:?}");
+    Ok(())
+}
+
+/// A Tenant is deleted, and vanishes while the pass of its deletion still waits for the API server. Another pass sees to the
+/// end; the first one, with what it saw before, puts nothing back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_pass_puts_nothing_back_that_went_meanwhile() -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
+    let proxy = fleet.through_proxy().await?;
+    let (_replica, _) = fleet.replica().await?;
+    fleet.agent("support", "You help.").await?;
+    let _operator = fleet.operator("one").await?;
+    fleet.tenant("acme", "Retain").await?;
+    fleet.wait_ready("acme").await?;
+    settle(&fleet).await?;
+
+    let held = Arc::new(AtomicUsize::new(0));
+    let asks = Arc::clone(&held);
+    proxy.inject(move |asked: &Asked| {
+        let keys = (asked.verb, asked.resource.as_str()) == ("get", "secrets");
+        (keys && asks.fetch_add(1, Ordering::Relaxed) == 0).then_some(Fault::Late(Duration::from_secs(2)))
+    });
+    let made = || proxy.seen().get("create secrets").copied();
+    let before = made();
+    fleet.delete("acme").await?;
+    eventually(LONG, "the pass of the deletion looks for the keys", || async {
+        anyhow::ensure!(held.load(Ordering::Relaxed) > 0);
+        Ok(())
+    })
+    .await?;
+    fleet.vanish("acme").await?;
+    fleet.wait_retained(&["acme"]).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.heal();
+    fleet.wait_retained(&["acme"]).await?;
+    settle(&fleet).await?;
+    assert_eq!((fleet.entries("tenant").await?, made()), (Vec::<String>::new(), before));
     Ok(())
 }
