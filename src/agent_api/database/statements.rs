@@ -233,15 +233,19 @@ pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Reply, sqlx:
     Ok(Reply::Asked(Asked { agent, settings, history, used }))
 }
 
-/// The conversation, locked, and the name under which usage is counted: nobody's where the conversation was erased
-/// meanwhile, because whoever erases a user renames his usage after his conversations have gone. Locked before the
-/// question, in the order in which a DELETE takes them; otherwise each could wait for the other.
+/// The question becomes `$status`, `$more` follows, and the usage is counted as `$word`; under nobody's name where the
+/// conversation was erased meanwhile, because whoever erases a user renames his usage after his conversations have gone.
+/// The conversation is locked before the question, in the order in which a DELETE takes them; otherwise each could wait
+/// for the other.
 macro_rules! outcome {
-    ($changes:literal, $word:literal) => {
+    ($status:literal, $more:literal, $word:literal) => {
         concat!(
-            "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), ",
-            $changes,
-            "INSERT INTO usage \
+            "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), \
+             question AS (UPDATE messages SET status = '",
+            $status,
+            "' WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
+            $more,
+            " INSERT INTO usage \
                (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
              SELECT $3, CASE WHEN EXISTS (SELECT FROM conversation) THEN $4 ELSE 'erased-' || $3::uuid::text END, \
                     $5, $6, $7, $8, $9, '",
@@ -255,11 +259,10 @@ macro_rules! outcome {
 /// erased meanwhile only the usage is stored.
 pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str) -> Result<(), sqlx::Error> {
     let (connection, query) = at.query(outcome!(
-        "question AS (UPDATE messages SET status = 'answered' \
-            WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id), \
-         answer AS (INSERT INTO messages \
+        "answered",
+        ", answer AS (INSERT INTO messages \
             (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id) ",
+            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id)",
         "ok"
     ));
     bind_outcome(query, outcome).bind(id).bind(text.to_owned()).execute(connection).await?;
@@ -268,11 +271,7 @@ pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str)
 
 /// Stores that there was no answer; the question becomes `failed`.
 pub async fn fail(at: Connection<'_>, outcome: &Outcome) -> Result<(), sqlx::Error> {
-    let (connection, query) = at.query(outcome!(
-        "question AS (UPDATE messages SET status = 'failed' \
-            WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
-        "failed"
-    ));
+    let (connection, query) = at.query(outcome!("failed", "", "failed"));
     bind_outcome(query, outcome).execute(connection).await?;
     Ok(())
 }
