@@ -12,7 +12,7 @@ use crate::{
         Plan,
         agent::{plan_agent, plan_agent_deletion},
         installation::Installation,
-        step::AgentStep,
+        step::{AgentStep, ObjectStep},
     },
     status::{AgentFacts, project_agent, project_rejection, project_unreadable},
 };
@@ -35,8 +35,8 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     if paused == Ok(true) {
         let previous = agent.status.clone().unwrap_or_default();
         let told = previous.conditions.clone();
-        let status = |conditions| AgentStep::WriteStatus(Box::new(AgentConfigStatus { conditions, ..previous }));
-        return rest(world, &scope, &agent.metadata, &told, (status, AgentStep::RecordEvent), now()).await;
+        let with_conditions = |conditions| AgentConfigStatus { conditions, ..previous };
+        return rest(world, &scope, &agent.metadata, &told, with_conditions, now()).await;
     }
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
@@ -56,7 +56,7 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &progress, error);
     let released = deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER);
-    outcome.gone = progress.done.iter().any(|(step, _)| *step == AgentStep::RemoveFinalizer)
+    outcome.gone = progress.done.iter().any(|(step, _)| *step == AgentStep::Object(ObjectStep::RemoveFinalizer))
         || (released && outcome.is_over(&plan));
     if vanished {
         tell_vanished(&scope.object, &plan);
@@ -69,9 +69,9 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let mut steps = Vec::new();
     if !released && !outcome.gone {
         if status != *previous {
-            steps.push(AgentStep::WriteStatus(Box::new(status)));
+            steps.push(ObjectStep::WriteStatus(Box::new(status)).into());
         }
-        steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
+        steps.extend(notices.into_iter().map(|notice| ObjectStep::RecordEvent(notice).into()));
     }
     let (reported, error) = perform_steps(world, &scope, &steps).await;
     outcome.add_report(reported.done.len(), error);

@@ -10,7 +10,11 @@ use crate::{
         error::EffectError,
         world::{Scope, World},
     },
-    plan::{Plan, progress::Progress, step::Done, verdict::Stand},
+    plan::{
+        Plan,
+        step::{Done, ObjectStep, Progress},
+        verdict::Stand,
+    },
     status::project_paused,
 };
 use jiff::Timestamp;
@@ -103,24 +107,23 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
     }
 }
 
-/// The pass of a paused object: says so, and touches nothing. `previous` are the conditions that its status has; `tell`
-/// makes the step that writes others, and the step of an event.
+/// The pass of a paused object: says so, and touches nothing. `previous` are the conditions that its status has;
+/// `with_conditions` makes its status with others.
 pub async fn rest<S: Scope, W: World<S>>(
     world: &W,
     scope: &S,
     metadata: &ObjectMeta,
     previous: &[Condition],
-    tell: (impl FnOnce(Vec<Condition>) -> S::Step, impl Fn(Notice) -> S::Step),
+    with_conditions: impl FnOnce(Vec<Condition>) -> S::Status,
     now: Timestamp,
 ) -> Outcome {
-    let (write_status, record_event) = tell;
     let (generation, deleting) = (metadata.generation.unwrap_or_default(), metadata.deletion_timestamp.is_some());
     let (conditions, notices) = project_paused(previous, generation, deleting, now);
     let mut steps = Vec::new();
     if conditions != previous {
-        steps.push(write_status(conditions));
+        steps.push(S::Step::from(ObjectStep::WriteStatus(Box::new(with_conditions(conditions)))));
     }
-    steps.extend(notices.into_iter().map(record_event));
+    steps.extend(notices.into_iter().map(|notice| S::Step::from(ObjectStep::RecordEvent(notice))));
     let (progress, error) = perform_steps(world, scope, &steps).await;
     let mut outcome = Outcome::default();
     outcome.add_report(progress.done.len(), error);

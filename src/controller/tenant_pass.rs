@@ -13,8 +13,7 @@ use crate::{
         delete::{Departing, plan_deletion},
         installation::Installation,
         observed::{ObservedTenant, Proof, Recorded},
-        progress::Progress,
-        step::TenantStep,
+        step::{ObjectStep, Progress, TenantStep},
         tenant::plan_tenant,
         upkeep::{plan_rejected, was_provisioned},
         verdict::Verdict,
@@ -48,8 +47,8 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     if resolve_paused(tenant.annotations()) == Ok(true) {
         let previous = tenant.status.clone().unwrap_or_default();
         let told = previous.conditions.clone();
-        let status = |conditions| TenantStep::WriteStatus(Box::new(TenantStatus { conditions, ..previous }));
-        return rest(world, &scope, &tenant.metadata, &told, (status, TenantStep::RecordEvent), now()).await;
+        let with_conditions = |conditions| TenantStatus { conditions, ..previous };
+        return rest(world, &scope, &tenant.metadata, &told, with_conditions, now()).await;
     }
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let intent = resolve_intent(tenant, form, &scope, deleting);
@@ -70,7 +69,7 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let (progress, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &progress, error);
     outcome.database = observed.as_ref().map(|seen| seen.instance.clone());
-    outcome.gone = progress.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
+    outcome.gone = progress.done.iter().any(|(step, _)| *step == TenantStep::Object(ObjectStep::RemoveFinalizer))
         || (is_released(tenant) && outcome.is_over(&plan));
     if vanished {
         tell_vanished(&scope.object, &plan);
@@ -112,9 +111,9 @@ async fn report<W: World<TenantScope>>(
         // What the status would say again and again, with nothing to compare with, is not told.
         notices = project_deeds(progress);
     } else if status != *previous {
-        steps.push(TenantStep::WriteStatus(Box::new(status)));
+        steps.push(ObjectStep::WriteStatus(Box::new(status)).into());
     }
-    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
+    steps.extend(notices.into_iter().map(|notice| ObjectStep::RecordEvent(notice).into()));
     let (reported, error) = perform_steps(world, scope, &steps).await;
     outcome.add_report(reported.done.len(), error);
 }

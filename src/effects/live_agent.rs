@@ -14,7 +14,7 @@ use crate::{
     },
     plan::{
         observed::{Credential, ObservedAgent, Seen, Unseen},
-        step::{AgentStep, Done},
+        step::{AgentStep, Done, EntryStep, RevisionStep, UpstreamStep},
     },
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -56,27 +56,26 @@ impl World<AgentScope> for LiveWorld {
     async fn perform(&self, scope: &AgentScope, step: &AgentStep) -> Result<Done, EffectError> {
         let object = &scope.object;
         match step {
-            AgentStep::AddFinalizer => self.agents.perform_add_finalizer(object).await,
-            AgentStep::CreateRevision { number, hash, behaviour } => {
+            AgentStep::Object(step) => self.agents.perform(object, step).await,
+            AgentStep::Revision(RevisionStep::Create { number, hash, behaviour }) => {
                 self.revisions.perform_create(object, *number, hash, behaviour).await
             }
-            AgentStep::DeleteRevision { name } => self.revisions.perform_delete(object, name).await,
-            AgentStep::PutUpstream(upstream) => {
+            AgentStep::Revision(RevisionStep::Delete { name }) => self.revisions.perform_delete(object, name).await,
+            AgentStep::Upstream(UpstreamStep::Put(upstream)) => {
                 if self.registry.holds(&upstream_entry_name(&upstream.hash)) {
                     return Ok(Done::Plain);
                 }
                 self.registry.perform_put(&Entry::Upstream(upstream.clone()), None).await.map(|_| Done::Plain)
             }
-            AgentStep::PutEntry { entry, replace } => {
+            AgentStep::Upstream(UpstreamStep::Delete { hash, version }) => {
+                self.registry.perform_delete_upstream(hash, *version).await
+            }
+            AgentStep::Entry(EntryStep::Put { entry, replace }) => {
                 self.registry.perform_put(&Entry::Agent(entry.clone()), *replace).await
             }
-            AgentStep::DeleteEntry { uid, version } => {
+            AgentStep::Entry(EntryStep::Delete { uid, version }) => {
                 self.registry.perform_delete(&agent_entry_name(&object.uid), uid, *version).await
             }
-            AgentStep::DeleteUpstream { hash, version } => self.registry.perform_delete_upstream(hash, *version).await,
-            AgentStep::RemoveFinalizer => self.agents.perform_remove_finalizer(object).await,
-            AgentStep::WriteStatus(status) => self.agents.perform_write_status(object, status).await,
-            AgentStep::RecordEvent(notice) => self.agents.perform_record(object, notice).await,
         }
     }
 }

@@ -23,7 +23,10 @@ use crate::{
     plan::{
         acks::unaware_speakers,
         observed::{DatabaseView, ObservedTenant, Seen},
-        step::{Done, TenantStep},
+        step::{
+            Adoption, CellStep, CloseDatabase, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, Provision,
+            TenantStep,
+        },
     },
 };
 use std::collections::BTreeMap;
@@ -66,100 +69,88 @@ impl World<TenantScope> for LiveWorld {
     }
 
     async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
-        let object = &scope.object;
         match step {
-            TenantStep::AddFinalizer => self.tenants.perform_add_finalizer(object).await,
-            TenantStep::CreateCell { cell, password } => {
+            TenantStep::Object(step) => {
+                if let (ObjectStep::RemoveFinalizer, Some(id)) = (step, &scope.tenant_id) {
+                    self.registry.check_gone(&id.entry_name(), &scope.object.uid).await?;
+                }
+                self.tenants.perform(&scope.object, step).await
+            }
+            TenantStep::Cell(CellStep::Create { cell, password }) => {
                 self.perform_create_cell(self.home(scope)?, *cell, password).await
             }
-            TenantStep::Provision(provision) => {
-                let open = self.open_to_make(scope, &provision.tenant_id)?;
-                open.changed(open.database.perform_provision(provision, object, open.id, &open.fence).await)
-            }
-            TenantStep::Adopt(adoption) => {
-                let open = self.open_to_make(scope, &adoption.tenant_id)?;
-                open.changed(open.database.perform_adopt(adoption, object, open.id, &open.fence).await)
-            }
-            TenantStep::PreventAdoption { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_prevent_adoption(row, &open.fence).await)
-            }
-            TenantStep::RepairDatabase { row, found } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_repair(row, found, open.id, &open.fence).await)
-            }
-            TenantStep::Migrate(step) => {
-                let open = self.open_home(scope)?;
-                let done = open.database.perform_migrate(step, open.id, &open.fence).await;
-                match &done {
-                    Ok(()) => self.turns.end(&object.uid),
-                    Err(error) if error.kind == PgErrorKind::FileFailed => {
-                        self.turns.note_failure();
-                        self.turns.end(&object.uid);
-                    }
-                    Err(_) => {}
-                }
-                open.changed(done)
-            }
-            TenantStep::SetAside { tenant_id, name, remains } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_set_aside(tenant_id, name, remains, open.id, &open.fence).await)
-            }
-            TenantStep::CreateKeys { ring } => self.keys.perform_create(object, &scope.key_secret, ring).await,
-            TenantStep::ReplaceKeys { ring, uid, version, change: _, acknowledged } => {
-                if let Some(entry) = acknowledged {
-                    self.check_acknowledged(*entry).await?;
-                }
-                self.keys.perform_replace(object, &scope.key_secret, ring, (uid, *version)).await
-            }
-            TenantStep::RecordRing { row, mark } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_record_ring(row, mark, &open.fence).await)
-            }
-            TenantStep::PutEntry { entry, replace } => {
+            TenantStep::Database(step) => self.perform_database_step(scope, step).await,
+            TenantStep::Keys(step) => self.perform_keys_step(scope, step).await,
+            TenantStep::Entry(EntryStep::Put { entry, replace }) => {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
-            TenantStep::SuspendAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_suspend_access(row, &open.fence).await)
-            }
-            TenantStep::ResumeAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_resume_access(row, &open.fence).await)
-            }
-            TenantStep::RevokeAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_revoke_access(row, &open.fence).await)
-            }
-            TenantStep::CloseDatabase(close) => {
-                let open = match close.row {
-                    Some(_) => self.open_home(scope)?,
-                    None => self.open_to_make(scope, &close.tenant_id)?,
-                };
-                let done = open.changed(open.database.perform_close(close, object, open.id, &open.fence).await)?;
-                self.instances.end(&object.uid, &close.tenant_id, open.name());
-                Ok(done)
-            }
-            TenantStep::DeleteEntry { uid, version } => match &scope.tenant_id {
+            TenantStep::Entry(EntryStep::Delete { uid, version }) => match &scope.tenant_id {
                 Some(id) => self.registry.perform_delete(&id.entry_name(), uid, *version).await,
                 None => Ok(Done::Plain),
             },
-            TenantStep::DeleteKeys { uid, version } => {
-                self.keys.perform_delete(object, &scope.key_secret, uid, *version).await
-            }
-            TenantStep::RemoveFinalizer => {
-                if let Some(id) = &scope.tenant_id {
-                    self.registry.check_gone(&id.entry_name(), &object.uid).await?;
-                }
-                self.tenants.perform_remove_finalizer(object).await
-            }
-            TenantStep::WriteStatus(status) => self.tenants.perform_write_status(object, status).await,
-            TenantStep::RecordEvent(notice) => self.tenants.perform_record(object, notice).await,
         }
     }
 }
 
 impl LiveWorld {
+    async fn perform_database_step(&self, scope: &TenantScope, step: &DatabaseStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        let open = match step {
+            DatabaseStep::Provision(Provision { tenant_id, .. })
+            | DatabaseStep::Adopt(Adoption { tenant_id, .. })
+            | DatabaseStep::Close(CloseDatabase { tenant_id, row: None, .. }) => self.open_to_make(scope, tenant_id)?,
+            DatabaseStep::PreventAdoption { .. }
+            | DatabaseStep::Repair { .. }
+            | DatabaseStep::Migrate(_)
+            | DatabaseStep::SetAside { .. }
+            | DatabaseStep::RecordRing { .. }
+            | DatabaseStep::SuspendAccess { .. }
+            | DatabaseStep::ResumeAccess { .. }
+            | DatabaseStep::RevokeAccess { .. }
+            | DatabaseStep::Close(CloseDatabase { row: Some(_), .. }) => self.open_home(scope)?,
+        };
+        let (database, id, fence) = (open.database, open.id, &open.fence);
+        let done = match step {
+            DatabaseStep::Provision(provision) => database.perform_provision(provision, object, id, fence).await,
+            DatabaseStep::Adopt(adoption) => database.perform_adopt(adoption, object, id, fence).await,
+            DatabaseStep::PreventAdoption { row } => database.perform_prevent_adoption(row, fence).await,
+            DatabaseStep::Repair { row, found } => database.perform_repair(row, found, id, fence).await,
+            DatabaseStep::Migrate(step) => database.perform_migrate(step, id, fence).await,
+            DatabaseStep::SetAside { tenant_id, name, remains } => {
+                database.perform_set_aside(tenant_id, name, remains, id, fence).await
+            }
+            DatabaseStep::RecordRing { row, mark } => database.perform_record_ring(row, mark, fence).await,
+            DatabaseStep::SuspendAccess { row } => database.perform_suspend_access(row, fence).await,
+            DatabaseStep::ResumeAccess { row } => database.perform_resume_access(row, fence).await,
+            DatabaseStep::RevokeAccess { row } => database.perform_revoke_access(row, fence).await,
+            DatabaseStep::Close(close) => database.perform_close(close, object, id, fence).await,
+        };
+        match (step, &done) {
+            (DatabaseStep::Migrate(_), Ok(())) => self.turns.end(&object.uid),
+            (DatabaseStep::Migrate(_), Err(error)) if error.kind == PgErrorKind::FileFailed => {
+                self.turns.note_failure();
+                self.turns.end(&object.uid);
+            }
+            (DatabaseStep::Close(close), Ok(())) => self.instances.end(&object.uid, &close.tenant_id, open.name()),
+            (_, Ok(()) | Err(_)) => {}
+        }
+        open.changed(done)
+    }
+
+    async fn perform_keys_step(&self, scope: &TenantScope, step: &KeysStep) -> Result<Done, EffectError> {
+        let (object, secret) = (&scope.object, &scope.key_secret);
+        match step {
+            KeysStep::Create { ring } => self.keys.perform_create(object, secret, ring).await,
+            KeysStep::Replace { ring, uid, version, change: _, acknowledged } => {
+                if let Some(entry) = acknowledged {
+                    self.check_acknowledged(*entry).await?;
+                }
+                self.keys.perform_replace(object, secret, ring, (uid, *version)).await
+            }
+            KeysStep::Delete { uid, version } => self.keys.perform_delete(object, secret, uid, *version).await,
+        }
+    }
+
     /// Looks at the replicas once more, in the API server itself: whoever came since the cache was filled may not know a
     /// key that is about to sign.
     async fn check_acknowledged(&self, version: Version) -> Result<(), EffectError> {

@@ -21,7 +21,7 @@ use crate::{
     plan::{
         observed::{Fresh, KeysView, ObservedTenant, Seen},
         rehearsal::{REDACTED, RehearsedRequest, RehearsedStep, render_sentence},
-        step::{Done, TenantStep},
+        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, TenantStep},
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -107,47 +107,29 @@ impl World<TenantScope> for RehearsalWorld {
     async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
         let requests = self.resolve_requests(scope, step)?;
         match step {
-            TenantStep::CreateCell { cell, password } => self.keep_cell(scope, *cell, password).await?,
+            TenantStep::Cell(CellStep::Create { cell, password }) => self.keep_cell(scope, *cell, password).await?,
             // Each is one transaction and nothing else; the database in this world keeps it.
-            TenantStep::Provision(_)
-            | TenantStep::Adopt(_)
-            | TenantStep::PreventAdoption { .. }
-            | TenantStep::RepairDatabase { .. }
-            | TenantStep::Migrate(_)
-            | TenantStep::SetAside { .. }
-            | TenantStep::RecordRing { .. }
-            | TenantStep::SuspendAccess { .. }
-            | TenantStep::ResumeAccess { .. }
-            | TenantStep::RevokeAccess { .. }
-            | TenantStep::CloseDatabase(_) => {
+            TenantStep::Database(_) => {
                 self.live.perform(scope, step).await?;
             }
-            TenantStep::AddFinalizer
-            | TenantStep::CreateKeys { .. }
-            | TenantStep::ReplaceKeys { .. }
-            | TenantStep::PutEntry { .. }
-            | TenantStep::DeleteEntry { .. }
-            | TenantStep::DeleteKeys { .. }
-            | TenantStep::RemoveFinalizer
-            | TenantStep::WriteStatus(_)
-            | TenantStep::RecordEvent(_) => {}
+            TenantStep::Object(_) | TenantStep::Keys(_) | TenantStep::Entry(_) => {}
         }
         let home = scope.home.as_deref().and_then(|name| self.live.instances.gate(name));
         let sql = home.map(|gate| gate.database.take_unsent()).unwrap_or_default();
         let mut told = self.told();
-        if let TenantStep::WriteStatus(status) = step {
+        if let TenantStep::Object(ObjectStep::WriteStatus(status)) = step {
             told.status = Some(status.as_ref().clone());
         }
         let ring = match step {
-            TenantStep::Provision(provision) => Some(&provision.ring),
-            TenantStep::Adopt(adoption) => Some(&adoption.ring),
+            TenantStep::Database(DatabaseStep::Provision(provision)) => Some(&provision.ring),
+            TenantStep::Database(DatabaseStep::Adopt(adoption)) => Some(&adoption.ring),
             _ => None,
         };
         let digest = ring.map(|ring| Zeroizing::new(ring.digest.clone()));
         told.masks.extend(digest.map(|digest| (digest, "<digest of the new keyring>")));
         told.steps.push(RehearsedStep { sentence: render_sentence(step), requests, sql });
         // Which version an entry would have is not known; that one is awaited is.
-        let written = matches!(step, TenantStep::PutEntry { .. });
+        let written = matches!(step, TenantStep::Entry(EntryStep::Put { .. }));
         Ok(if written { Done::At(Version::default()) } else { Done::Plain })
     }
 }
@@ -177,28 +159,34 @@ impl RehearsalWorld {
     fn resolve_requests(&self, scope: &TenantScope, step: &TenantStep) -> Result<Vec<RehearsedRequest>, EffectError> {
         let object = &scope.object;
         let request = match step {
-            TenantStep::AddFinalizer => tenant(object, "patch", "tenants", json!({ "add": names::TENANT_FINALIZER })),
-            TenantStep::RemoveFinalizer => {
+            TenantStep::Object(ObjectStep::AddFinalizer) => {
+                tenant(object, "patch", "tenants", json!({ "add": names::TENANT_FINALIZER }))
+            }
+            TenantStep::Object(ObjectStep::RemoveFinalizer) => {
                 tenant(object, "patch", "tenants", json!({ "remove": names::TENANT_FINALIZER }))
             }
-            TenantStep::WriteStatus(status) => tenant(object, "patch", "tenants/status", json!({ "status": status })),
-            TenantStep::RecordEvent(notice) => {
+            TenantStep::Object(ObjectStep::WriteStatus(status)) => {
+                tenant(object, "patch", "tenants/status", json!({ "status": status }))
+            }
+            TenantStep::Object(ObjectStep::RecordEvent(notice)) => {
                 tenant(object, "create", "events", json!({ "reason": notice.reason.as_str(), "note": notice.note }))
             }
-            TenantStep::CreateKeys { ring } => secret(scope, "create", render_keys(ring)),
-            TenantStep::ReplaceKeys { ring, uid, version, .. } => {
+            TenantStep::Keys(KeysStep::Create { ring }) => secret(scope, "create", render_keys(ring)),
+            TenantStep::Keys(KeysStep::Replace { ring, uid, version, .. }) => {
                 secret(scope, "update", seen(uid, *version, render_keys(ring)))
             }
-            TenantStep::DeleteKeys { uid, version } => secret(scope, "delete", seen(uid, *version, json!({}))),
-            TenantStep::PutEntry { entry, replace } => {
+            TenantStep::Keys(KeysStep::Delete { uid, version }) => {
+                secret(scope, "delete", seen(uid, *version, json!({})))
+            }
+            TenantStep::Entry(EntryStep::Put { entry, replace }) => {
                 let verb = if replace.is_some() { "update" } else { "create" };
                 self.entry(verb, entry.tenant_id.entry_name(), render_entry(&Entry::Tenant(entry.clone())))
             }
-            TenantStep::DeleteEntry { uid, version } => {
+            TenantStep::Entry(EntryStep::Delete { uid, version }) => {
                 let name = scope.tenant_id.as_ref().map(|id| id.entry_name()).unwrap_or_default();
                 self.entry("delete", name, seen(uid, *version, json!({})))
             }
-            TenantStep::CreateCell { cell, password } => {
+            TenantStep::Cell(CellStep::Create { cell, password }) => {
                 let home = self.live.home(scope)?;
                 let name = cell_entry_name(home.name(), *cell);
                 if self.live.registry.holds(&name) {
@@ -208,17 +196,7 @@ impl RehearsalWorld {
                 let entry = Entry::Cell(self.live.cell_entry(home, *cell, id, &self.login(password), false));
                 self.entry("create", name, render_entry(&entry))
             }
-            TenantStep::Provision(_)
-            | TenantStep::Adopt(_)
-            | TenantStep::PreventAdoption { .. }
-            | TenantStep::RepairDatabase { .. }
-            | TenantStep::Migrate(_)
-            | TenantStep::SetAside { .. }
-            | TenantStep::RecordRing { .. }
-            | TenantStep::SuspendAccess { .. }
-            | TenantStep::ResumeAccess { .. }
-            | TenantStep::RevokeAccess { .. }
-            | TenantStep::CloseDatabase(_) => return Ok(Vec::new()),
+            TenantStep::Database(_) => return Ok(Vec::new()),
         };
         if request.name.is_empty() {
             return Err(EffectError::new(ErrorClass::Bug, "a step on an entry without a name"));

@@ -2,7 +2,7 @@
 //! at any step.
 
 use super::error::EffectError;
-use crate::api::SecretKeyRef;
+use crate::api::{AgentConfigStatus, SecretKeyRef, TenantStatus};
 use crate::{
     domain::{
         ident::{AgentName, ObjectId, TenantId, Uid, Version},
@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         observed::{ObservedAgent, ObservedTenant, Recorded},
-        step::{AgentStep, Done, TenantStep},
+        step::{AgentStep, Done, ObjectStep, TenantStep},
     },
 };
 use std::{collections::BTreeMap, future::Future};
@@ -21,7 +21,9 @@ pub trait Scope: Send + Sync {
     /// What a look at the world yields.
     type Observed: Send;
     /// What can be done to it.
-    type Step: Send + Sync + Clone;
+    type Step: Send + Sync + Clone + From<ObjectStep<Self::Status>>;
+    /// Status of the object.
+    type Status;
 }
 
 /// The world as the operator can see and change it.
@@ -68,6 +70,7 @@ pub struct TenantScope {
 impl Scope for TenantScope {
     type Observed = ObservedTenant;
     type Step = TenantStep;
+    type Status = TenantStatus;
 }
 
 /// An AgentConfig in a pass.
@@ -88,4 +91,5 @@ pub struct AgentScope {
 impl Scope for AgentScope {
     type Observed = ObservedAgent;
     type Step = AgentStep;
+    type Status = AgentConfigStatus;
 }

@@ -5,7 +5,7 @@ use super::{
     acks::{LetGo, judge_let_go, judge_served, passed_over},
     installation::Installation,
     observed::{AgentEntryView, Credential, ObservedAgent, Presence, RevisionView, Seen},
-    step::AgentStep,
+    step::{AgentStep, EntryStep, ObjectStep, RevisionStep, UpstreamStep},
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -45,13 +45,13 @@ pub fn plan_agent(
         return hold(observed, accepted, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
     }
     if !observed.finalizer {
-        steps.insert(0, AgentStep::AddFinalizer);
+        steps.insert(0, AgentStep::Object(ObjectStep::AddFinalizer));
     }
     let (current, surplus) = plan_revision(desired, observed, revisions, upstream, &mut steps);
     let in_use = current.upstream.clone();
     let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
     // Nobody waits for the end of old revisions, but everybody for the entry.
-    steps.extend(surplus.into_iter().map(|name| AgentStep::DeleteRevision { name }));
+    steps.extend(surplus.into_iter().map(|name| AgentStep::Revision(RevisionStep::Delete { name })));
     if !published.lets_pass() {
         let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
         return Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None };
@@ -64,7 +64,7 @@ pub fn plan_agent(
             LetGo::Everywhere => steps.extend(unused),
             LetGo::PassedOver(names) => {
                 steps.extend(unused);
-                steps.push(AgentStep::RecordEvent(passed_over(&names, "that a credential is no longer used")));
+                steps.push(ObjectStep::RecordEvent(passed_over(&names, "that a credential is no longer used")).into());
             }
             LetGo::Waiting(_, until) => (awaits, wake_at) = (Some(observed.last_reference.version), Some(until)),
         }
@@ -77,7 +77,7 @@ fn hold(observed: &ObservedAgent, accepted: Verdict, stand: Stand, reason: Reaso
     let served = Verdict::new(Part::Served, Stand::Waits, Reason::Pending, "an earlier part has to be ready first");
     // Put back where somebody took it off while there is something of ours.
     let lost = !observed.finalizer && matches!(observed.entry, Seen::Ours(_));
-    let steps = if lost { vec![AgentStep::AddFinalizer] } else { Vec::new() };
+    let steps = if lost { vec![AgentStep::Object(ObjectStep::AddFinalizer)] } else { Vec::new() };
     Plan { steps, verdicts: vec![accepted, published, served], awaits: None, wake_at: None }
 }
 
@@ -93,7 +93,7 @@ fn plan_credential(
         Seen::Ours(Credential { hash, api_key }) => {
             if !observed.upstream_published {
                 let entry = UpstreamEntry { format: FORMAT, hash: hash.clone(), api_key: api_key.clone() };
-                steps.push(AgentStep::PutUpstream(entry));
+                steps.push(UpstreamStep::Put(entry).into());
             }
             (fine, Some(hash.clone()))
         }
@@ -128,7 +128,7 @@ fn plan_revision(
     let kept = revisions.iter().any(|r| r.number == number && r.hash == hash);
     if !kept {
         let behaviour = Box::new(desired.behaviour.clone());
-        steps.push(AgentStep::CreateRevision { number, hash: hash.clone(), behaviour });
+        steps.push(RevisionStep::Create { number, hash: hash.clone(), behaviour }.into());
     }
     let mut sorted: Vec<&RevisionView> = revisions.iter().collect();
     sorted.sort_by_key(|r| r.number);
@@ -165,7 +165,7 @@ fn plan_entry(
         Seen::Foreign(note) => return (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note), None),
         Seen::Unknown(unseen) => return (verdict(Stand::Unseen(unseen.class), Reason::Retrying, &unseen.note), None),
     };
-    steps.push(AgentStep::PutEntry { entry: Box::new(entry), replace });
+    steps.push(EntryStep::Put { entry: Box::new(entry), replace }.into());
     (verdict(Stand::Doing, Reason::Published, &note), None)
 }
 
@@ -176,7 +176,8 @@ fn let_go(observed: &ObservedAgent, installation: &Installation, now: Timestamp)
 /// Deletes credential entries that nothing refers to any more but what is `in_use`.
 fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>) -> Vec<AgentStep> {
     let gone = observed.unused_upstreams.iter().filter(|(hash, _)| Some(hash.as_str()) != in_use);
-    gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }).collect()
+    gone.map(|(hash, version)| AgentStep::Upstream(UpstreamStep::Delete { hash: hash.clone(), version: *version }))
+        .collect()
 }
 
 /// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end. A
@@ -196,14 +197,16 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
     if !observed.finalizer && nothing_left {
         return Plan::nothing(Vec::new());
     }
-    let release = observed.finalizer.then_some(AgentStep::RemoveFinalizer);
+    let release = observed.finalizer.then_some(AgentStep::Object(ObjectStep::RemoveFinalizer));
     if !observed.users.is_empty() {
         let note = format!("used by Tenant {}", observed.users.join(", "));
         return Plan::nothing(vec![verdict(Stand::Waits, Reason::InUse, note)]);
     }
     let named = match let_go(observed, installation, now) {
         LetGo::Everywhere => None,
-        LetGo::PassedOver(names) => Some(AgentStep::RecordEvent(passed_over(&names, "the deletion"))),
+        LetGo::PassedOver(names) => {
+            Some(AgentStep::Object(ObjectStep::RecordEvent(passed_over(&names, "the deletion"))))
+        }
         LetGo::Waiting(names, until) => {
             let note = format!("waiting for {} to let go of it", names.join(", "));
             let mut plan = Plan::nothing(vec![verdict(Stand::Waits, Reason::WaitingForReplicas, note)]);
@@ -213,7 +216,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
     };
     match &observed.entry {
         Seen::Ours(view) => {
-            let step = AgentStep::DeleteEntry { uid: view.secret_uid.clone(), version: view.version };
+            let step = AgentStep::Entry(EntryStep::Delete { uid: view.secret_uid.clone(), version: view.version });
             let working = Verdict::new(Part::Ready, Stand::Waits, Reason::Deleting, "the entry is being removed");
             // The credential goes in the next pass, when the replicas have let go of the entry.
             let last = observed.unused_upstreams.is_empty() && !uses_upstream(view);

@@ -16,7 +16,7 @@ use super::{
     observed::{
         DatabaseView, EntryView, KeysView, LastReference, LedgerRow, ObservedTenant, Presence, RowState, Seen, Unseen,
     },
-    step::{CloseDatabase, TenantStep},
+    step::{CloseDatabase, DatabaseStep, EntryStep, KeysStep, ObjectStep, TenantStep},
     verdict::{Stand, Verdict, unseen_reason},
 };
 use crate::{
@@ -80,7 +80,7 @@ fn withdraw(
         let Some(entry) = withdrawn_entry(tenant_id, &departing.object, observed, view, installation, now) else {
             return Ok(Vec::new());
         };
-        let step = TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) };
+        let step = TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: view.map(|v| v.version) });
         let verdicts = vec![working("the replicas are told to stop serving")];
         Err(Box::new(Plan { steps: vec![step], verdicts, awaits: None, wake_at: Some(now) }))
     };
@@ -102,7 +102,9 @@ fn withdraw(
             let note = format!("waiting for {} to stop serving the tenant", names.join(", "));
             waits(working(note), Some(view.version), Some(deadline))
         }
-        LetGo::PassedOver(names) => Ok(vec![TenantStep::RecordEvent(passed_over(&names, "the deletion"))]),
+        LetGo::PassedOver(names) => {
+            Ok(vec![TenantStep::Object(ObjectStep::RecordEvent(passed_over(&names, "the deletion")))])
+        }
     }
 }
 
@@ -125,14 +127,14 @@ fn close(
     notices: Vec<TenantStep>,
 ) -> Plan<TenantStep> {
     let close_now = |row: Option<LedgerRow>, replaces| {
-        TenantStep::CloseDatabase(CloseDatabase {
+        TenantStep::Database(DatabaseStep::Close(CloseDatabase {
             tenant_id: tenant_id.clone(),
             policy: departing.policy,
             incarnation: row.as_ref().map_or(observed.fresh.incarnation, |r| r.incarnation),
             replaces,
             row,
             archive_seconds: installation.home.archive_seconds,
-        })
+        }))
     };
     let row = row_of(observed);
     match judge(&departing.object.uid, observed) {
@@ -147,7 +149,7 @@ fn close(
         }
         // Kept data of an earlier Tenant, which this one may have begun to take over: nothing may come of that any more.
         Holding::Retained(_) | Holding::Adoptable(_) if observed.finalizer => {
-            let prevent = row.map(|row| TenantStep::PreventAdoption { row });
+            let prevent = row.map(|row| TenantStep::Database(DatabaseStep::PreventAdoption { row }));
             finish(prevent.into_iter().collect(), notices, observed)
         }
         // Somebody else's data: not ours to touch.
@@ -169,7 +171,9 @@ fn close(
         },
         Holding::Ours { row, .. } => match row.state {
             RowState::Active | RowState::Suspended => Plan {
-                steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),
+                steps: std::iter::once(TenantStep::Database(DatabaseStep::RevokeAccess { row }))
+                    .chain(notices)
+                    .collect(),
                 verdicts: vec![working("access to the data is being revoked")],
                 awaits: None,
                 wake_at: Some(now),
@@ -207,20 +211,22 @@ fn drain(
 fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
     let entry = match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
-            Some(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version })
+            Some(TenantStep::Entry(EntryStep::Delete { uid: secret_uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(unseen) => return unseen_part(unseen),
     };
     let keys = match &observed.keys {
         Seen::Ours(KeysView { uid, version, .. }) => {
-            Some(TenantStep::DeleteKeys { uid: uid.clone(), version: *version })
+            Some(TenantStep::Keys(KeysStep::Delete { uid: uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(unseen) => return unseen_part(unseen),
     };
     match (observed.finalizer, &entry) {
-        (true, _) => steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer])),
+        (true, _) => {
+            steps.extend(entry.into_iter().chain(keys).chain([TenantStep::Object(ObjectStep::RemoveFinalizer)]))
+        }
         (false, Some(_)) => steps.extend(keys.into_iter().chain(entry)),
         (false, None) => steps = keys.into_iter().chain(steps).collect(),
     }

@@ -10,7 +10,7 @@ use super::{
     home::Home,
     installation::Installation,
     observed::{EntryView, KeysView, ObservedTenant, Seen},
-    step::{KeyChange, TenantStep},
+    step::{DatabaseStep, KeyChange, KeysStep, TenantStep},
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -131,21 +131,23 @@ impl Situation<'_> {
     fn record(&self, ring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = ring.mark();
         if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.ring) {
-            steps.push(TenantStep::RecordRing { row, mark });
+            steps.push(DatabaseStep::RecordRing { row, mark }.into());
         }
     }
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, ring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
         steps.push(match &self.observed.keys {
-            Seen::Ours(view) => TenantStep::ReplaceKeys {
+            Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
                 ring: ring.clone(),
                 uid: view.uid.clone(),
                 version: view.version,
                 change,
                 acknowledged,
-            },
-            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => TenantStep::CreateKeys { ring: ring.clone() },
+            }),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+                TenantStep::Keys(KeysStep::Create { ring: ring.clone() })
+            }
         });
         self.record(ring, steps);
     }

@@ -23,7 +23,6 @@ pub mod loss;
 pub mod observed;
 pub mod permission;
 pub mod place;
-pub mod progress;
 mod recorded;
 pub mod rehearsal;
 pub mod rollout;

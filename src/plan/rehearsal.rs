@@ -4,7 +4,7 @@
 use super::{
     drift::render_list,
     loss::kept_name,
-    step::{KeyChange, TenantStep},
+    step::{CellStep, DatabaseStep, EntryStep, KeyChange, KeysStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{Condition, DeletionPolicy},
@@ -102,42 +102,15 @@ pub struct Refusal {
 /// A step in a sentence.
 pub fn render_sentence(step: &TenantStep) -> String {
     match step {
-        TenantStep::AddFinalizer => "Put the finalizer on the Tenant, before anything is made for it".to_owned(),
-        TenantStep::CreateCell { cell, .. } => {
+        TenantStep::Database(step) => render_database_sentence(step),
+        TenantStep::Object(ObjectStep::AddFinalizer) => {
+            "Put the finalizer on the Tenant, before anything is made for it".to_owned()
+        }
+        TenantStep::Cell(CellStep::Create { cell, .. }) => {
             format!("Publish a login for cell {cell} of the database, then make the cell's roles")
         }
-        TenantStep::Provision(provision) => format!(
-            "Make the tenant in the database, in one transaction: ledger row, role '{}', schema '{}', tables, rights",
-            provision.role, provision.schema
-        ),
-        TenantStep::Adopt(adoption) => format!(
-            "Take over the data of {}, in one transaction: ledger row, role '{}', schema '{}', \
-             tables of this version, rights",
-            adoption.describe_owner(),
-            adoption.role,
-            adoption.schema
-        ),
-        TenantStep::PreventAdoption { row } => {
-            format!("Make sure that the kept data of Tenant {}/{} stays as it is", row.namespace, row.name)
-        }
-        TenantStep::RepairDatabase { row, found } => {
-            format!("Put role '{}' and schema '{}' back in order: {}", row.role, row.schema, render_list(found.iter()))
-        }
-        TenantStep::Migrate(step) => {
-            let within = if step.file.is_transactional() { "in one transaction" } else { "outside of a transaction" };
-            let schema = match step.track {
-                Track::Base => step.row.schema.clone(),
-                Track::Own => own_name(&step.row.schema),
-            };
-            format!("Apply migration {} to schema '{schema}', {within}", step.file.name)
-        }
-        TenantStep::SetAside { name, remains, .. } => format!(
-            "Put what is left of '{name}' out of the way, because incarnation {} was given up; a schema is kept as '{}'",
-            remains.incarnation,
-            kept_name(name, remains.incarnation)
-        ),
-        TenantStep::CreateKeys { .. } => "Create the Secret with the tenant's signing keys".to_owned(),
-        TenantStep::ReplaceKeys { change, acknowledged, .. } => {
+        TenantStep::Keys(KeysStep::Create { .. }) => "Create the Secret with the tenant's signing keys".to_owned(),
+        TenantStep::Keys(KeysStep::Replace { change, acknowledged, .. }) => {
             let what = match change {
                 KeyChange::Standby => "add a new key, which does not sign yet",
                 KeyChange::Promotion => "let the new key sign",
@@ -148,20 +121,64 @@ pub fn render_sentence(step: &TenantStep) -> String {
             let look = if acknowledged.is_some() { ", once every replica is seen to know the key" } else { "" };
             format!("Replace the Secret with the signing keys: {what}{look}")
         }
-        TenantStep::RecordRing { mark, .. } => format!("Note keyring {} in the ledger", mark.version),
-        TenantStep::PutEntry { entry, replace } => {
+        TenantStep::Entry(EntryStep::Put { entry, replace }) => {
             let word = if replace.is_some() { "Replace" } else { "Create" };
             format!("{word} the tenant's registry entry, which every replica of the agent API reads: {:?}", entry.state)
                 .to_owned()
         }
-        TenantStep::SuspendAccess { row } => {
+        TenantStep::Entry(EntryStep::Delete { .. }) => "Delete the tenant's registry entry".to_owned(),
+        TenantStep::Keys(KeysStep::Delete { .. }) => "Delete the Secret with the signing keys".to_owned(),
+        TenantStep::Object(ObjectStep::RemoveFinalizer) => {
+            "Take the finalizer off, which lets the Tenant go".to_owned()
+        }
+        TenantStep::Object(ObjectStep::WriteStatus(_)) => "Write the Tenant's status".to_owned(),
+        TenantStep::Object(ObjectStep::RecordEvent(notice)) => {
+            format!("Record the event {}: {}", notice.reason, notice.note)
+        }
+    }
+}
+
+fn render_database_sentence(step: &DatabaseStep) -> String {
+    match step {
+        DatabaseStep::Provision(provision) => format!(
+            "Make the tenant in the database, in one transaction: ledger row, role '{}', schema '{}', tables, rights",
+            provision.role, provision.schema
+        ),
+        DatabaseStep::Adopt(adoption) => format!(
+            "Take over the data of {}, in one transaction: ledger row, role '{}', schema '{}', \
+             tables of this version, rights",
+            adoption.describe_owner(),
+            adoption.role,
+            adoption.schema
+        ),
+        DatabaseStep::PreventAdoption { row } => {
+            format!("Make sure that the kept data of Tenant {}/{} stays as it is", row.namespace, row.name)
+        }
+        DatabaseStep::Repair { row, found } => {
+            format!("Put role '{}' and schema '{}' back in order: {}", row.role, row.schema, render_list(found.iter()))
+        }
+        DatabaseStep::Migrate(step) => {
+            let within = if step.file.is_transactional() { "in one transaction" } else { "outside of a transaction" };
+            let schema = match step.track {
+                Track::Base => step.row.schema.clone(),
+                Track::Own => own_name(&step.row.schema),
+            };
+            format!("Apply migration {} to schema '{schema}', {within}", step.file.name)
+        }
+        DatabaseStep::SetAside { name, remains, .. } => format!(
+            "Put what is left of '{name}' out of the way, because incarnation {} was given up; a schema is kept as '{}'",
+            remains.incarnation,
+            kept_name(name, remains.incarnation)
+        ),
+        DatabaseStep::RecordRing { mark, .. } => format!("Note keyring {} in the ledger", mark.version),
+        DatabaseStep::SuspendAccess { row } => {
             format!("Take the agent API's access to role '{}' away; data is kept", row.role)
         }
-        TenantStep::ResumeAccess { row } => format!("Give the agent API its access to role '{}' back", row.role),
-        TenantStep::RevokeAccess { row } => {
+        DatabaseStep::ResumeAccess { row } => format!("Give the agent API its access to role '{}' back", row.role),
+        DatabaseStep::RevokeAccess { row } => {
             format!("Take the agent API's access to role '{}' away, because the tenant is deleted", row.role)
         }
-        TenantStep::CloseDatabase(close) => match (&close.row, close.policy) {
+        DatabaseStep::Close(close) => match (&close.row, close.policy) {
             (None, _) => "Leave a tombstone in the ledger; nothing was made in the database".to_owned(),
             (Some(row), DeletionPolicy::Retain) => {
                 format!("Close the tenant in the ledger; schema '{}' and its data are KEPT", row.schema)
@@ -177,10 +194,5 @@ pub fn render_sentence(step: &TenantStep) -> String {
                 format!("DROP schema '{}' with all its data, and role '{}'; leave a tombstone", row.schema, row.role)
             }
         },
-        TenantStep::DeleteEntry { .. } => "Delete the tenant's registry entry".to_owned(),
-        TenantStep::DeleteKeys { .. } => "Delete the Secret with the signing keys".to_owned(),
-        TenantStep::RemoveFinalizer => "Take the finalizer off, which lets the Tenant go".to_owned(),
-        TenantStep::WriteStatus(_) => "Write the Tenant's status".to_owned(),
-        TenantStep::RecordEvent(notice) => format!("Record the event {}: {}", notice.reason, notice.note),
     }
 }

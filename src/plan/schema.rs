@@ -8,7 +8,7 @@ use super::{
     applied::{MigrationFailure, render_failure},
     installation::Installation,
     observed::{DatabaseView, LedgerRow, ObservedTenant, Replicas},
-    step::{Migrate, TenantStep},
+    step::{DatabaseStep, Migrate, TenantStep},
 };
 use crate::{
     api::Reason,
@@ -38,7 +38,7 @@ impl Tables {
     }
 
     pub(super) fn into_steps(self) -> impl Iterator<Item = TenantStep> {
-        self.due.into_iter().map(|step| TenantStep::Migrate(Box::new(step)))
+        self.due.into_iter().map(|step| TenantStep::Database(DatabaseStep::Migrate(Box::new(step))))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     installation::Installation,
     ledger::{Holding, judge},
     observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
-    step::TenantStep,
+    step::{DatabaseStep, EntryStep, ObjectStep, TenantStep},
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -53,7 +53,7 @@ fn suspend(
     now: Timestamp,
 ) -> (Verdict, Pause) {
     let told = "the replicas are told to refuse the tenant";
-    if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
+    if steps.iter().any(|step| matches!(step, TenantStep::Entry(EntryStep::Put { .. }))) {
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     let (view, entry) = match &observed.entry {
@@ -64,7 +64,7 @@ fn suspend(
     };
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
-        steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+        steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     match judge(uid, observed) {
@@ -105,9 +105,11 @@ fn revoke(
             let note = format!("waiting for {} to refuse the tenant", names.join(", "));
             return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
         }
-        LetGo::PassedOver(names) => Some(TenantStep::RecordEvent(passed_over(&names, "the suspension"))),
+        LetGo::PassedOver(names) => {
+            Some(TenantStep::Object(ObjectStep::RecordEvent(passed_over(&names, "the suspension"))))
+        }
     };
-    steps.push(TenantStep::SuspendAccess { row });
+    steps.push(DatabaseStep::SuspendAccess { row }.into());
     steps.extend(named);
     let verdict = waits(Reason::DrainingTransactions, "access to the data is being revoked");
     (verdict, Pause { awaits: None, wake_at: Some(now) })

@@ -12,7 +12,7 @@ use super::{
     loss::lost_incarnation,
     observed::{CellOffer, EntryView, KeysView, ObservedTenant, RowState, Seen},
     schema::resolve_target,
-    step::{Adoption, Provision, TenantStep},
+    step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, TenantStep},
     suspend::plan_suspension,
     takeover::judge_takeover,
     unplaced::Unplaced,
@@ -54,7 +54,9 @@ fn plan_parts(
     let accepted = judge_acceptance(desired, observed, &holding);
     // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
     let has_effects = has_effects(observed, &holding);
-    let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
+    let finalizer = |wanted: bool| {
+        if wanted && !observed.finalizer { vec![TenantStep::Object(ObjectStep::AddFinalizer)] } else { vec![] }
+    };
     if !accepted.lets_pass() {
         let mut steps = finalizer(has_effects);
         let database =
@@ -242,7 +244,7 @@ fn plan_database(
             let (version, ring) = (provision.schema_version, provision.ring.clone());
             let home = Home::to_be(desired, installation, provision.incarnation, place, version, ring);
             let note = provisioned_note(&provision.schema);
-            steps.push(TenantStep::Provision(provision));
+            steps.push(DatabaseStep::Provision(provision).into());
             steps.extend(lost_incarnation(observed).map(begun_anew));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
         }
@@ -254,7 +256,7 @@ fn plan_database(
             let (version, ring) = (adoption.target_version, adoption.ring.clone());
             let home = Home::to_be(desired, installation, adoption.incarnation, place, version, ring);
             let note = provisioned_note(&adoption.schema);
-            steps.push(TenantStep::Adopt(adoption));
+            steps.push(DatabaseStep::Adopt(adoption).into());
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
         }
         Holding::Awaited(note) => (verdict(Stand::Refused(ErrorClass::Waiting), Reason::Conflict, note), None),
@@ -265,7 +267,7 @@ fn plan_database(
             let note = "what is left of the lost data is put out of the way".to_owned();
             let name = remains.row.as_ref().map(|row| row.schema.clone());
             let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.home.prefix));
-            steps.push(TenantStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains });
+            steps.push(DatabaseStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains }.into());
             (verdict(Stand::Waits, Reason::LossAccepted, note), None)
         }
         Holding::Nothing { offer: None, .. } => {
@@ -282,7 +284,7 @@ fn plan_database(
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
             let (verdict, version) = plan_repair(row.clone(), drift, observed, installation, steps);
             let home = Home::of_row(desired, installation, &row, version);
-            steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
+            steps.extend(resume.map(|row| TenantStep::Database(DatabaseStep::ResumeAccess { row })));
             (verdict, Some(home))
         }
         Holding::Lost(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
@@ -301,15 +303,15 @@ fn plan_database(
 
 /// Says that the tenant that a person gave up begins with nothing.
 fn begun_anew(lost: Incarnation) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::LossAccepted,
         note: format!("incarnation {lost} was given up; the tenant begins with nothing"),
-    })
+    }))
 }
 
 fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
     if !offer.exists || !observed.cell_entry {
-        steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
+        steps.push(CellStep::Create { cell: offer.cell, password: observed.fresh.password.clone() }.into());
     }
 }

@@ -9,7 +9,7 @@ use super::{
     ledger::{Holding, judge},
     observed::{EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
     schema::judge_tables,
-    step::TenantStep,
+    step::{DatabaseStep, ObjectStep, TenantStep},
     verdict::{Stand, Verdict},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn plan_repair(
     let (version, blocked) = (tables.version(&row), tables.blocked.take());
     let stand = if found.is_empty() && tables.due.is_empty() { Stand::Holds } else { Stand::Doing };
     if !found.is_empty() {
-        steps.push(TenantStep::RepairDatabase { row, found });
+        steps.push(DatabaseStep::Repair { row, found }.into());
     }
     steps.extend(tables.into_steps());
     let verdict = match (told, blocked) {
@@ -85,7 +85,7 @@ pub fn plan_rejected(
     let mut plan = Plan::nothing(verdicts);
     let Some(observed) = observed else { return plan };
     if !observed.finalizer {
-        plan.steps.push(TenantStep::AddFinalizer);
+        plan.steps.push(ObjectStep::AddFinalizer.into());
     }
     plan.verdicts.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
     plan.verdicts.extend(judge_unspecified_entry(observed));

@@ -2,7 +2,12 @@
 
 use crate::{
     domain::ident::TenantId,
-    plan::{Plan, installation::Installation, observed::ObservedTenant, progress::Progress, step::TenantStep},
+    plan::{
+        Plan,
+        installation::Installation,
+        observed::ObservedTenant,
+        step::{Progress, TenantStep},
+    },
 };
 
 /// The facts of one pass of a Tenant.

@@ -9,7 +9,7 @@ use crate::{
     },
     plan::{
         observed::Seen,
-        step::{KeyChange, TenantStep},
+        step::{KeyChange, KeysStep, TenantStep},
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> 
 
 fn ring_of(step: &TenantStep) -> Option<&Keyring> {
     match step {
-        TenantStep::CreateKeys { ring } | TenantStep::ReplaceKeys { ring, .. } => Some(ring),
+        TenantStep::Keys(KeysStep::Create { ring } | KeysStep::Replace { ring, .. }) => Some(ring),
         _ => None,
     }
 }

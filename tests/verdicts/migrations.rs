@@ -17,7 +17,7 @@ use agent_tenancy::{
         installation::Installation,
         observed::{ObservedTenant, Replicas},
         schema::resolve_target,
-        step::TenantStep,
+        step::{DatabaseStep, TenantStep},
         tenant::plan_tenant,
     },
 };
@@ -260,7 +260,7 @@ fn nobody_gets_tables_that_a_running_replica_does_not_know() {
     observed.replicas.all[0].acknowledged.as_mut().unwrap().schema_version = Some(1);
     let plan = plan_tenant(&desired(), &observed, &installation(), now());
     let made = plan.steps.iter().find_map(|step| match step {
-        TenantStep::Provision(made) => Some(made.schema_version),
+        TenantStep::Database(DatabaseStep::Provision(made)) => Some(made.schema_version),
         _ => None,
     });
     assert_eq!(made, Some(1), "a new tenant neither");

@@ -7,7 +7,7 @@ use agent_tenancy::{
     plan::{
         Plan,
         observed::{DatabaseView, LedgerRow, RowState},
-        progress::{Failure, Progress},
+        step::{Failure, Progress},
     },
     status::project_rejection,
 };

@@ -15,7 +15,7 @@ use agent_tenancy::{
     },
     plan::{
         observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
-        step::TenantStep,
+        step::{KeysStep, TenantStep},
         verdict::Stand,
     },
 };
@@ -380,6 +380,6 @@ fn a_tenant_that_should_exist() {
 fn a_lost_key_comes_back_from_the_entry() {
     let mut observed = converged();
     observed.keys = Seen::Missing;
-    let [TenantStep::CreateKeys { ring }] = &present(&observed).steps[..] else { panic!("one step") };
+    let [TenantStep::Keys(KeysStep::Create { ring })] = &present(&observed).steps[..] else { panic!("one step") };
     assert_eq!(ring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

@@ -1,34 +1,19 @@
-//! The closed lists of steps. Each is idempotent, checks the ownership mark again, and is safe when its reply is lost.
+//! The steps that change the database of a tenant: each is rendered as SQL by `effects::postgres`.
 
-use super::{
-    drift::Drift,
-    loss::Remains,
-    observed::{LedgerRow, Seen},
-};
 use crate::{
-    api::{AgentConfigStatus, DeletionPolicy, Notice, TenantStatus},
+    api::DeletionPolicy,
     domain::{
-        entry::{AgentEntry, Behaviour, TenantEntry, UpstreamEntry},
-        ident::{CellNumber, Incarnation, TenantId, Uid, Version},
-        keyring::{Keyring, RingMark},
+        ident::{CellNumber, Incarnation, TenantId, Uid},
+        keyring::RingMark,
         keys::KeyBytes,
         migrations::{Migration, Track},
     },
+    plan::{drift::Drift, loss::Remains, observed::LedgerRow},
 };
 
-/// One effect of a Tenant's pass.
+/// A change of a tenant's data and of its row in the ledger.
 #[derive(Clone, Debug, PartialEq)]
-pub enum TenantStep {
-    /// Puts the finalizer on the object. Fails where the object (by UID) is gone or being deleted.
-    AddFinalizer,
-    /// Publishes the login of a cell (`cell-` entry), then makes the cell's roles with it. A login that is published
-    /// already is used instead of `password`.
-    CreateCell {
-        /// Which cell.
-        cell: CellNumber,
-        /// Password of the new login.
-        password: KeyBytes,
-    },
+pub enum DatabaseStep {
     /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or
     /// schema is there; does nothing if this very one is.
     Provision(Provision),
@@ -42,7 +27,7 @@ pub enum TenantStep {
     },
     /// Makes right what drifted on a tenant in use. Fails unless the row is still this one, and in that state, and the
     /// marks are its own.
-    RepairDatabase {
+    Repair {
         /// The row of the tenant.
         row: LedgerRow,
         /// What was found, in the order in which it is put right.
@@ -63,26 +48,6 @@ pub enum TenantStep {
         /// What is left.
         remains: Remains,
     },
-    /// Creates the signing Secret. One that exists is left alone: the step fails, and the next pass reads it.
-    CreateKeys {
-        /// Its content.
-        ring: Keyring,
-    },
-    /// Replaces the content of the signing Secret that was seen, at its version only. Where a key starts to sign that
-    /// every replica must know (`acknowledged`), looks at the replicas once more, not in a cache, and fails while one
-    /// does not.
-    ReplaceKeys {
-        /// The new content.
-        ring: Keyring,
-        /// UID of the Secret.
-        uid: Uid,
-        /// Version of the Secret.
-        version: Version,
-        /// What changes.
-        change: KeyChange,
-        /// The entry version that every replica must have acknowledged.
-        acknowledged: Option<Version>,
-    },
     /// Tells the ledger which ring is the last one. Fails unless the row is still this one and in use, and never goes
     /// back to an earlier ring.
     RecordRing {
@@ -90,14 +55,6 @@ pub enum TenantStep {
         row: LedgerRow,
         /// The ring.
         mark: RingMark,
-    },
-    /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of an
-    /// AgentConfig to which an active one refers is not there.
-    PutEntry {
-        /// Its content.
-        entry: Box<TenantEntry>,
-        /// The version to replace; `None` creates.
-        replace: Option<Version>,
     },
     /// One transaction: row state `suspended`, membership revoked. New transactions of the tenant can't start. Fails
     /// unless the row is still this one and active or already suspended.
@@ -120,43 +77,7 @@ pub enum TenantStep {
     /// One transaction: drops or keeps the objects, and leaves a tombstone. Revokes what access there still is, touches
     /// only objects that carry the row's mark, and does nothing where the tombstone is there already. Without a row it
     /// makes a tombstone, and fails if there is any row but the tombstone that it replaces.
-    CloseDatabase(CloseDatabase),
-    /// Deletes the registry entry. One that is gone already is a success; one that changed is not.
-    DeleteEntry {
-        /// UID of the Secret.
-        uid: Uid,
-        /// Version of the Secret.
-        version: Version,
-    },
-    /// Deletes the signing Secret.
-    DeleteKeys {
-        /// UID of the Secret.
-        uid: Uid,
-        /// Version of the Secret.
-        version: Version,
-    },
-    /// Takes the finalizer off the object. Looks once more, not in a cache, and fails while an entry with this Tenant's
-    /// mark is there: a new leader's cache may lag, and after this step nobody would look for it.
-    RemoveFinalizer,
-    /// Writes the status.
-    WriteStatus(Box<TenantStatus>),
-    /// Writes an event.
-    RecordEvent(Notice),
-}
-
-/// What changes in a keyring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyChange {
-    /// A new key, to be known everywhere before it signs.
-    Standby,
-    /// The new key signs.
-    Promotion,
-    /// Keys verify nothing any more.
-    Revocation,
-    /// Keys that are over are left out, or the longest token is noted.
-    Tidying,
-    /// The Secret was lost, edited or an older one, and is made right.
-    Repair,
+    Close(CloseDatabase),
 }
 
 /// A new tenant in the database.
@@ -276,70 +197,4 @@ pub struct CloseDatabase {
     pub replaces: Option<Incarnation>,
     /// How long an archive is kept, in seconds.
     pub archive_seconds: i64,
-}
-
-/// One effect of an AgentConfig's pass.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AgentStep {
-    /// Puts the finalizer on the object.
-    AddFinalizer,
-    /// Keeps a revision as a ControllerRevision owned by the AgentConfig. One with this number and hash is a success;
-    /// one with another hash is not.
-    CreateRevision {
-        /// Its number.
-        number: i64,
-        /// Hash of its behaviour.
-        hash: String,
-        /// What it does.
-        behaviour: Box<Behaviour>,
-    },
-    /// Deletes an old revision.
-    DeleteRevision {
-        /// Name of the ControllerRevision.
-        name: String,
-    },
-    /// Writes the entry of a credential; its content never changes, so an existing one is left alone.
-    PutUpstream(UpstreamEntry),
-    /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of the
-    /// credential to which it refers is not there.
-    PutEntry {
-        /// Its content.
-        entry: Box<AgentEntry>,
-        /// The version to replace; `None` creates.
-        replace: Option<Version>,
-    },
-    /// Deletes the registry entry. Under the lock of references: fails while a tenant's entry refers to it.
-    DeleteEntry {
-        /// UID of the Secret.
-        uid: Uid,
-        /// Version of the Secret.
-        version: Version,
-    },
-    /// Deletes the entry of a credential. Under the lock of references: fails while an AgentConfig's entry refers to it.
-    DeleteUpstream {
-        /// Hash that names it.
-        hash: String,
-        /// Version of the Secret.
-        version: Version,
-    },
-    /// Takes the finalizer off the object.
-    RemoveFinalizer,
-    /// Writes the status.
-    WriteStatus(Box<AgentConfigStatus>),
-    /// Writes an event.
-    RecordEvent(Notice),
-}
-
-/// What a step that went well says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
-    /// Nothing more.
-    Plain,
-    /// A registry entry was written at this version (no other object's version is comparable with acknowledgements).
-    At(Version),
-}
-
-/// Whether a part can be taken as absent for good: missing, and certainly so.
-pub fn is_missing<T>(seen: &Seen<T>) -> bool {
-    matches!(seen, Seen::Missing)
 }
