@@ -1,6 +1,6 @@
 //! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
 
-use super::pass::{Form, Outcome, perform_steps, resolve_outcome, rest, tell_vanished};
+use super::pass::{Form, Outcome, perform_steps, plan_rest, resolve_outcome, rest, tell_vanished};
 use crate::{
     api::{AgentConfig, AgentConfigStatus, names},
     domain::{
@@ -36,7 +36,8 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
         let previous = agent.status.clone().unwrap_or_default();
         let told = previous.conditions.clone();
         let with_conditions = |conditions| AgentConfigStatus { conditions, ..previous };
-        return rest(world, &scope, &agent.metadata, &told, with_conditions, now()).await;
+        let steps = plan_rest::<AgentScope>(&agent.metadata, &told, with_conditions, now());
+        return rest(world, &scope, &steps).await;
     }
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;

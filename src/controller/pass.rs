@@ -107,16 +107,14 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, progress: &Progress<S>, error: Option<
     }
 }
 
-/// The pass of a paused object: says so, and touches nothing. `previous` are the conditions that its status has;
-/// `with_conditions` makes its status with others.
-pub async fn rest<S: Scope, W: World<S>>(
-    world: &W,
-    scope: &S,
+/// The steps of a paused object: it says so, and nothing else is touched. `previous` are the conditions that its status
+/// has; `with_conditions` makes its status with others.
+pub fn plan_rest<S: Scope>(
     metadata: &ObjectMeta,
     previous: &[Condition],
     with_conditions: impl FnOnce(Vec<Condition>) -> S::Status,
     now: Timestamp,
-) -> Outcome {
+) -> Vec<S::Step> {
     let (generation, deleting) = (metadata.generation.unwrap_or_default(), metadata.deletion_timestamp.is_some());
     let (conditions, notices) = project_paused(previous, generation, deleting, now);
     let mut steps = Vec::new();
@@ -124,7 +122,12 @@ pub async fn rest<S: Scope, W: World<S>>(
         steps.push(S::Step::from(ObjectStep::WriteStatus(Box::new(with_conditions(conditions)))));
     }
     steps.extend(notices.into_iter().map(|notice| S::Step::from(ObjectStep::RecordEvent(notice))));
-    let (progress, error) = perform_steps(world, scope, &steps).await;
+    steps
+}
+
+/// Performs the steps of a paused object.
+pub async fn rest<S: Scope, W: World<S>>(world: &W, scope: &S, steps: &[S::Step]) -> Outcome {
+    let (progress, error) = perform_steps(world, scope, steps).await;
     let mut outcome = Outcome::default();
     outcome.add_report(progress.done.len(), error);
     outcome

@@ -1,24 +1,30 @@
-//! A pass in the world as it is, of a Tenant as it would be: what `kubectl tenant plan` shows. The same pass as ever,
-//! but in a world in which nothing is done.
+//! What a pass of a Tenant as it would be would do in the world as it is: what `kubectl tenant plan` shows. The world is
+//! observed and the plan is made as ever; each step is rendered instead of performed, and counts as done.
 
 use super::{
     broken::{locate, salvage_tenant},
     context::Context,
     pass::{Form, Outcome},
     posted::Posted,
-    tenant_pass::run_tenant_pass,
+    tenant_pass::{observe_and_plan, plan_paused, resolve_scope},
 };
 use crate::{
-    api::{Tenant, TenantSpec},
+    api::{Tenant, TenantSpec, TenantStatus},
     domain::{
-        ident::{ObjectId, Uid},
+        ident::{ObjectId, Uid, Version},
         resolve::resolve_tenant,
     },
     effects::{
         error::EffectError,
         kubernetes::{cache::Key, objects::Watched},
+        live::LiveWorld,
+        rehearsal::Masks,
+        world::TenantScope,
     },
-    plan::rehearsal::{Event, Rehearsal},
+    plan::{
+        rehearsal::{Event, Rehearsal, RehearsedStep},
+        step::{Done, EntryStep, ObjectStep, Progress, TenantStep},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -78,21 +84,71 @@ pub async fn rehearse(context: &Context, asked: Asked) -> Result<String, Unplaya
     let (tenant, wrong, event) = resolve_subject(asked, found, now)?;
     let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
     let installation = context.installation_now();
-    let world = context.world.rehearsing();
-    let outcome = run_tenant_pass(&world, &tenant, form, &installation, || context.clock.now()).await;
-    let told = world.into_told();
-    let shown = told.status.clone().or(tenant.status.clone()).unwrap_or_default();
+    let world = &context.world;
+    let scope = TenantScope { reserve: false, ..resolve_scope(&tenant) };
+    let mut shown = Shown::default();
+    let (outcome, masks) = if let Some(steps) = plan_paused(&tenant, now) {
+        let (progress, error) = shown.render(world, &scope, &steps);
+        let mut outcome = Outcome::default();
+        outcome.add_report(progress.done.len(), error);
+        (outcome, Masks::new(None, &steps))
+    } else {
+        let planned = observe_and_plan(world, &tenant, form, scope, &installation, || context.clock.now()).await;
+        let (progress, error) = shown.render(world, &planned.scope, &planned.plan.steps);
+        let mut outcome = planned.resolve_outcome(&tenant, &progress, error);
+        let report = planned.plan_report(&tenant, &progress, &outcome, context.clock.now());
+        let (reported, error) = shown.render(world, &planned.scope, &report);
+        outcome.add_report(reported.done.len(), error);
+        (outcome, Masks::new(planned.observed.as_ref(), &planned.plan.steps))
+    };
+    let status = shown.status.or(tenant.status.clone()).unwrap_or_default();
     let rehearsal = Rehearsal {
         namespace: tenant.namespace().unwrap_or_default(),
         name: tenant.name_any(),
         event,
         then: resolve_then(&outcome, event),
         error: outcome.error.as_ref().map(EffectError::chain),
-        conditions: shown.conditions,
-        steps: told.steps.clone(),
+        conditions: status.conditions,
+        steps: shown.steps,
     };
     let text = serde_json::to_string(&rehearsal);
-    text.map(|text| told.mask(text)).map_err(|error| Unplayable::Invalid(format!("the plan can't be told: {error}")))
+    text.map(|text| masks.apply(text)).map_err(|error| Unplayable::Invalid(format!("the plan can't be told: {error}")))
+}
+
+/// What is shown so far.
+#[derive(Default)]
+struct Shown {
+    steps: Vec<RehearsedStep>,
+    /// The status that would be written.
+    status: Option<TenantStatus>,
+}
+
+impl Shown {
+    /// Adds steps up to the first that can't be rendered, each as if it had succeeded.
+    fn render(
+        &mut self,
+        world: &LiveWorld,
+        scope: &TenantScope,
+        steps: &[TenantStep],
+    ) -> (Progress<TenantStep>, Option<EffectError>) {
+        let mut progress = Progress::default();
+        for step in steps {
+            match world.render_step(scope, step) {
+                Ok(rendered) => self.steps.push(rendered),
+                Err(error) => {
+                    progress.failed = Some((step.clone(), error.failure()));
+                    return (progress, Some(error));
+                }
+            }
+            if let TenantStep::Object(ObjectStep::WriteStatus(status)) = step {
+                self.status = Some(status.as_ref().clone());
+            }
+            // Which version an entry would have is not known; that one is awaited is.
+            let written = matches!(step, TenantStep::Entry(EntryStep::Put { .. }));
+            progress.done.push((step.clone(), if written { Done::At(Version::default()) } else { Done::Plain }));
+        }
+        (progress, None)
+    }
 }
 
 /// A Tenant that is there, and what is wrong with it if it does not decode.

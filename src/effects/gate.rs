@@ -96,12 +96,6 @@ impl Gate {
         self.raised.store(epoch.0, Ordering::Release);
     }
 
-    /// The same way to a database that keeps changes instead of making them.
-    #[must_use]
-    pub fn rehearsing(&self) -> Self {
-        Self { database: self.database.rehearsing(), ..self.clone() }
-    }
-
     /// The state now.
     pub fn state(&self) -> GateState {
         self.state.borrow().clone()

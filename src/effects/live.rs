@@ -16,7 +16,7 @@ use crate::{
     api::{AgentConfig, Tenant},
     domain::{
         class::ErrorClass,
-        ident::{DatabaseId, Epoch, Incarnation, ObjectId, TenantId},
+        ident::{Epoch, Incarnation, ObjectId, TenantId},
         keys::Algorithm,
         own_migrations::OwnMigrations,
     },
@@ -104,7 +104,8 @@ impl LiveWorld {
         };
         let epoch = gate.raised().unwrap_or(Epoch(self.fence.epoch()));
         let fence = postgres::Fence { cluster_id: self.cluster_id.to_string(), epoch };
-        Ok(Open { gate, database: &gate.database, id, fence })
+        let writer = postgres::Writer { database_id: id, fence };
+        Ok(Open { gate, database: &gate.database, writer })
     }
 
     /// The Tenants that have data in use in a database, with their ids; none while it can't be asked.
@@ -136,7 +137,7 @@ impl LiveWorld {
     /// As any change of the database; `Conflict` where something is in the way.
     pub async fn perform_drop_archive(&self, gate: &Gate, archive: &postgres::DueArchive) -> Result<bool, EffectError> {
         let open = self.open(gate)?;
-        open.done(open.database.perform_drop_archive(archive, open.id, &open.fence).await)
+        open.done(open.database.perform_drop_archive(archive, open.writer.database_id, &open.writer.fence).await)
     }
 
     /// The Tenants whose database objects look different from what was made; none while the database can't be asked.
@@ -172,7 +173,7 @@ impl LiveWorld {
     /// When it can't be written.
     pub async fn perform_beat(&self, gate: &Gate) -> Result<(), EffectError> {
         let open = self.open(gate)?;
-        open.done(open.database.perform_beat(&open.fence).await)
+        open.done(open.database.perform_beat(&open.writer.fence).await)
     }
 
     /// Draws material; without it the database is left alone in this pass, and the status says why.
@@ -199,10 +200,8 @@ impl LiveWorld {
 pub(super) struct Open<'a> {
     gate: &'a Gate,
     pub(super) database: &'a postgres::Database,
-    /// Identity of the database.
-    pub(super) id: DatabaseId,
-    /// The fence that every change of it checks.
-    pub(super) fence: postgres::Fence,
+    /// What every change of it checks.
+    pub(super) writer: postgres::Writer,
 }
 
 impl Open<'_> {

@@ -51,7 +51,7 @@ impl LiveWorld {
         allowed_by: &str,
     ) -> Result<(), EffectError> {
         let open = self.open_home(scope)?;
-        open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.fence).await)
+        open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.writer.fence).await)
     }
 
     /// The instance to which the changes of this pass go.
@@ -92,7 +92,7 @@ impl LiveWorld {
             deleting: scope.claim.deleting,
             ..Seeker::default()
         };
-        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, seeker);
+        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, seeker, scope.reserve);
         match search {
             Search::At(at) => self.look(at, scope, tenant).await,
             Search::Out(at) => {
@@ -146,11 +146,11 @@ impl LiveWorld {
         answers.sort_by_key(|(at, _)| *at);
         match resolve_holder(seeker, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
             Err(unplaced) => {
-                self.instances.note_found(&scope.object.uid, None);
+                self.note_found(scope, None);
                 (None, DatabaseView::Unplaced(unplaced))
             }
             Ok(Some(holder)) => {
-                self.instances.note_found(&scope.object.uid, Some(holder));
+                self.note_found(scope, Some(holder));
                 match first {
                     Some((at, sight)) if at == holder => sight,
                     Some(_) | None => self.look(holder, scope, tenant).await,
@@ -164,9 +164,15 @@ impl LiveWorld {
         }
     }
 
+    fn note_found(&self, scope: &TenantScope, at: Option<usize>) {
+        if scope.reserve {
+            self.instances.note_found(&scope.object.uid, at);
+        }
+    }
+
     /// What an instance holds of a tenant id: no place is offered there.
     async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
-        match self.look_in(at, tenant, Look::Deleting, scope.adopt.as_ref()).await {
+        match self.look_in(at, scope, tenant, Look::Deleting, scope.adopt.as_ref()).await {
             (_, DatabaseView::Facts(facts)) => Ok(facts),
             (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
             // Which is news for the tenants in it, and here a reason to look again.
@@ -180,10 +186,17 @@ impl LiveWorld {
             (false, true) => Look::Suspending,
             (false, false) => Look::Serving,
         };
-        self.look_in(at, tenant, look, scope.adopt.as_ref().filter(|_| look != Look::Deleting)).await
+        self.look_in(at, scope, tenant, look, scope.adopt.as_ref().filter(|_| look != Look::Deleting)).await
     }
 
-    async fn look_in(&self, at: usize, tenant: &TenantId, look: Look, adopt: Option<&Uid>) -> Sight<'_> {
+    async fn look_in(
+        &self,
+        at: usize,
+        scope: &TenantScope,
+        tenant: &TenantId,
+        look: Look,
+        adopt: Option<&Uid>,
+    ) -> Sight<'_> {
         let Some(gate) = self.instances.gates().get(at) else {
             return (None, unseen(ErrorClass::Bug, "there is no such instance"));
         };
@@ -193,7 +206,11 @@ impl LiveWorld {
                 return (Some(gate), closed.view().unwrap_or_else(|| unseen(ErrorClass::Bug, "")));
             }
         };
-        let view = match gate.database.observe_adopting(tenant, look, adopt).await {
+        let observed = match scope.reserve {
+            true => gate.database.observe_adopting(tenant, look, adopt).await,
+            false => gate.database.observe_unreserved(tenant, look, adopt).await,
+        };
+        let view = match observed {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
             Ok(facts) => {
                 // Replaced while we were connected: the gate closes and is looked at anew.

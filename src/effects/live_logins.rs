@@ -95,7 +95,7 @@ impl LiveWorld {
         step: &LoginStep,
     ) -> Result<Done, EffectError> {
         let open = self.open(gate)?;
-        let (cell, fence, database) = (view.facts.cell, &open.fence, open.database);
+        let (cell, fence, database) = (view.facts.cell, &open.writer.fence, open.database);
         match step {
             LoginStep::Restore => self.perform_create_cell(gate, cell, &draw_password()?).await,
             LoginStep::Prepare { slot, requests, keep } => {
@@ -113,7 +113,8 @@ impl LiveWorld {
             LoginStep::Switch(next) => {
                 let (_, beside, version) = self.unchanged(gate, view)?;
                 let login = CellLogin { slot: next.slot, id: Some(next.id), password: next.password.clone() };
-                let entry = self.cell_entry(gate, cell, open.id, &login, next.requests.revocation.is_some());
+                let entry =
+                    self.cell_entry(gate, cell, open.writer.database_id, &login, next.requests.revocation.is_some());
                 self.registry.perform_replace_cell(entry, &Beside { next: None, ..beside }, version).await
             }
             LoginStep::Lock { slot, force, .. } => {

@@ -23,10 +23,7 @@ use crate::{
     plan::{
         acks::unaware_speakers,
         observed::{DatabaseView, ObservedTenant, Seen},
-        step::{
-            Adoption, CellStep, CloseDatabase, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, Provision,
-            TenantStep,
-        },
+        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, TenantStep},
     },
 };
 use std::collections::BTreeMap;
@@ -94,45 +91,23 @@ impl World<TenantScope> for LiveWorld {
 
 impl LiveWorld {
     async fn perform_database_step(&self, scope: &TenantScope, step: &DatabaseStep) -> Result<Done, EffectError> {
+        let open = match step.claimed_id() {
+            Some(tenant) => self.open_to_make(scope, tenant)?,
+            None => self.open_home(scope)?,
+        };
         let object = &scope.object;
-        let open = match step {
-            DatabaseStep::Provision(Provision { tenant_id, .. })
-            | DatabaseStep::Adopt(Adoption { tenant_id, .. })
-            | DatabaseStep::Close(CloseDatabase { tenant_id, row: None, .. }) => self.open_to_make(scope, tenant_id)?,
-            DatabaseStep::PreventAdoption { .. }
-            | DatabaseStep::Repair { .. }
-            | DatabaseStep::Migrate(_)
-            | DatabaseStep::SetAside { .. }
-            | DatabaseStep::RecordRing { .. }
-            | DatabaseStep::SuspendAccess { .. }
-            | DatabaseStep::ResumeAccess { .. }
-            | DatabaseStep::RevokeAccess { .. }
-            | DatabaseStep::Close(CloseDatabase { row: Some(_), .. }) => self.open_home(scope)?,
-        };
-        let (database, id, fence) = (open.database, open.id, &open.fence);
-        let done = match step {
-            DatabaseStep::Provision(provision) => database.perform_provision(provision, object, id, fence).await,
-            DatabaseStep::Adopt(adoption) => database.perform_adopt(adoption, object, id, fence).await,
-            DatabaseStep::PreventAdoption { row } => database.perform_prevent_adoption(row, fence).await,
-            DatabaseStep::Repair { row, found } => database.perform_repair(row, found, id, fence).await,
-            DatabaseStep::Migrate(step) => database.perform_migrate(step, id, fence).await,
-            DatabaseStep::SetAside { tenant_id, name, remains } => {
-                database.perform_set_aside(tenant_id, name, remains, id, fence).await
-            }
-            DatabaseStep::RecordRing { row, mark } => database.perform_record_ring(row, mark, fence).await,
-            DatabaseStep::SuspendAccess { row } => database.perform_suspend_access(row, fence).await,
-            DatabaseStep::ResumeAccess { row } => database.perform_resume_access(row, fence).await,
-            DatabaseStep::RevokeAccess { row } => database.perform_revoke_access(row, fence).await,
-            DatabaseStep::Close(close) => database.perform_close(close, object, id, fence).await,
-        };
-        match (step, &done) {
-            (DatabaseStep::Migrate(_), Ok(())) => self.turns.end(&object.uid),
-            (DatabaseStep::Migrate(_), Err(error)) if error.kind == PgErrorKind::FileFailed => {
+        let done = open.database.perform(step, object, &open.writer).await;
+        if let DatabaseStep::Migrate(_) = step {
+            let failed = matches!(&done, Err(error) if error.kind == PgErrorKind::FileFailed);
+            if failed {
                 self.turns.note_failure();
+            }
+            if failed || done.is_ok() {
                 self.turns.end(&object.uid);
             }
-            (DatabaseStep::Close(close), Ok(())) => self.instances.end(&object.uid, &close.tenant_id, open.name()),
-            (_, Ok(()) | Err(_)) => {}
+        }
+        if let (DatabaseStep::Close(close), Ok(())) = (step, &done) {
+            self.instances.end(&object.uid, &close.tenant_id, open.name());
         }
         open.changed(done)
     }
@@ -209,7 +184,7 @@ impl LiveWorld {
             None => {
                 let slot = observe_free_login(&open, cell).await?;
                 let login = CellLogin { slot, id: Some(draw_login_id()), password: password.clone() };
-                let entry = self.cell_entry(gate, cell, open.id, &login, false);
+                let entry = self.cell_entry(gate, cell, open.writer.database_id, &login, false);
                 self.registry.perform_put(&Entry::Cell(entry.clone()), None).await?;
                 entry
             }
@@ -219,7 +194,7 @@ impl LiveWorld {
             EffectError::new(ErrorClass::Conflict, format!("entry '{name}' names a login that is not the cell's"))
         })?;
         let login = CellLogin { slot, id: entry.login.map(|mark| mark.id), password: entry.password };
-        open.changed(open.database.perform_create_cell(cell, &login, &open.fence).await)
+        open.changed(open.database.perform_create_cell(cell, &login, &open.writer).await)
     }
 
     /// A cell's entry as the settings and a login make it; `revokes`: the login before it ends at once.

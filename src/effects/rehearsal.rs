@@ -1,18 +1,11 @@
-//! The world as it is, in which nothing is done: reads are real, each step is told as the requests and statements that
-//! it would send, and counts as done.
+//! What the steps of a Tenant's plan would send, rendered and not sent: requests of the API server and SQL.
 
-use super::{
-    entropy::draw_login_id,
-    error::EffectError,
-    live::LiveWorld,
-    postgres::CellLogin,
-    world::{TenantScope, World},
-};
+use super::{error::EffectError, live::LiveWorld, postgres::CellLogin, world::TenantScope};
 use crate::{
     api::{TenantStatus, names},
     domain::{
         class::ErrorClass,
-        entry::{Entry, cell_entry_name},
+        entry::{Entry, TenantEntry, cell_entry_name},
         ident::{CellNumber, LoginId, ObjectId, Uid, Version},
         keyring::Keyring,
         keys::KeyBytes,
@@ -21,192 +14,95 @@ use crate::{
     plan::{
         observed::{Fresh, KeysView, ObservedTenant, Seen},
         rehearsal::{REDACTED, RehearsedRequest, RehearsedStep, render_sentence},
-        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, TenantStep},
+        step::{CellStep, DatabaseStep, EntryStep, KeysStep, ObjectStep, TenantStep},
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// See the file's description. For one pass of one Tenant.
-pub struct RehearsalWorld {
-    /// Its database keeps changes instead of sending them.
-    live: LiveWorld,
-    /// Names the password of a new cell.
-    login_id: LoginId,
-    told: Mutex<Told>,
-}
-
-/// What was told in a rehearsal.
-#[derive(Default)]
-pub struct Told {
-    /// The steps, in order.
-    pub steps: Vec<RehearsedStep>,
-    /// The status that would be written.
-    pub status: Option<TenantStatus>,
-    /// What has another value each time, or is a secret, and what is shown instead.
-    masks: Vec<(Zeroizing<String>, &'static str)>,
-}
-
-impl Told {
-    /// Puts `<…>` in place of what is drawn anew for each pass, and of every secret that was seen.
-    pub fn mask(&self, mut text: String) -> String {
-        for (found, shown) in &self.masks {
-            text = text.replace(found.as_str(), shown);
-        }
-        text
-    }
-
-    fn hide(&mut self, secret: &KeyBytes) {
-        let plain = std::str::from_utf8(secret.expose()).ok().filter(|text| text.len() >= 16).map(str::to_owned);
-        let texts = [Some(BASE64_STANDARD.encode(secret.expose())), plain];
-        self.masks.extend(texts.into_iter().flatten().map(|text| (Zeroizing::new(text), REDACTED)));
-    }
-
-    fn note_fresh(&mut self, fresh: &Fresh) {
-        self.hide(&fresh.password);
-        if fresh.key.algorithm.is_symmetric() {
-            self.hide(&fresh.key.verifying);
-        } else {
-            let public = BASE64_STANDARD.encode(fresh.key.verifying.expose());
-            self.masks.push((Zeroizing::new(public), "<new public key>"));
-        }
-        fresh.key.private.iter().for_each(|private| self.hide(private));
-        let drawn = [(fresh.incarnation.to_string(), "<new incarnation>"), (fresh.key.kid.to_string(), "<new kid>")];
-        self.masks.extend(drawn.map(|(found, shown)| (Zeroizing::new(found), shown)));
-    }
-
-    fn note_ring(&mut self, ring: &Keyring) {
-        ring.keys().iter().filter_map(|key| key.signing_bytes()).for_each(|bytes| self.hide(bytes));
-    }
-}
+/// Stands for the name of a new cell's password, which is drawn when the cell is made.
+const NEW_LOGIN: LoginId = LoginId(Uuid::nil());
 
 impl LiveWorld {
-    /// A rehearsal in this world.
-    pub fn rehearsing(&self) -> RehearsalWorld {
-        let mut live = self.clone();
-        live.instances = live.instances.rehearsing();
-        let login_id = draw_login_id();
-        let told = Told { masks: vec![(Zeroizing::new(login_id.to_string()), "<new login>")], ..Told::default() };
-        RehearsalWorld { live, login_id, told: Mutex::new(told) }
+    /// What a step would send, with the secrets in it; [`Masks`] take them out.
+    ///
+    /// # Errors
+    /// When the database is not to be changed now.
+    pub fn render_step(&self, scope: &TenantScope, step: &TenantStep) -> Result<RehearsedStep, EffectError> {
+        let (requests, sql) = match step {
+            TenantStep::Object(step) => (vec![render_object_request(&scope.object, step)], Vec::new()),
+            TenantStep::Cell(CellStep::Create { cell, password }) => self.render_cell(scope, *cell, password)?,
+            TenantStep::Database(step) => {
+                let open = self.open_home(scope)?;
+                (Vec::new(), open.database.render(step, &scope.object, &open.writer)?)
+            }
+            TenantStep::Keys(step) => (vec![render_keys_request(scope, step)], Vec::new()),
+            TenantStep::Entry(step) => (vec![self.render_entry_request(scope, step)?], Vec::new()),
+        };
+        Ok(RehearsedStep { sentence: render_sentence(step), requests, sql })
     }
-}
 
-impl World<TenantScope> for RehearsalWorld {
-    async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
-        let observed = self.live.observe(scope).await;
-        let mut told = self.told();
-        told.note_fresh(&observed.fresh);
-        if let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &observed.keys {
-            told.note_ring(ring);
+    /// The roles of a cell are shown with a new password, also where a login is published already.
+    fn render_cell(
+        &self,
+        scope: &TenantScope,
+        cell: CellNumber,
+        password: &KeyBytes,
+    ) -> Result<(Vec<RehearsedRequest>, Vec<String>), EffectError> {
+        let gate = self.home(scope)?;
+        let (open, name) = (self.open(gate)?, cell_entry_name(gate.name(), cell));
+        let login = CellLogin { slot: LoginSlot::A, id: Some(NEW_LOGIN), password: password.clone() };
+        let mut requests = Vec::new();
+        if !self.registry.holds(&name) {
+            let entry = Entry::Cell(self.cell_entry(gate, cell, open.writer.database_id, &login, false));
+            requests.push(self.registry_request("create", name, render_entry(&entry)));
         }
-        observed
+        Ok((requests, vec![open.database.render_create_cell(cell, &login, &open.writer)?]))
     }
 
-    async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
-        let requests = self.resolve_requests(scope, step)?;
+    fn render_entry_request(
+        &self,
+        scope: &TenantScope,
+        step: &EntryStep<TenantEntry>,
+    ) -> Result<RehearsedRequest, EffectError> {
         match step {
-            TenantStep::Cell(CellStep::Create { cell, password }) => self.keep_cell(scope, *cell, password).await?,
-            // Each is one transaction and nothing else; the database in this world keeps it.
-            TenantStep::Database(_) => {
-                self.live.perform(scope, step).await?;
+            EntryStep::Put { entry, replace } => {
+                let verb = if replace.is_some() { "update" } else { "create" };
+                let content = render_entry(&Entry::Tenant(entry.clone()));
+                Ok(self.registry_request(verb, entry.tenant_id.entry_name(), content))
             }
-            TenantStep::Object(_) | TenantStep::Keys(_) | TenantStep::Entry(_) => {}
+            EntryStep::Delete { uid, version } => {
+                let nameless = || EffectError::new(ErrorClass::Bug, "a step on an entry without a name");
+                let name = scope.tenant_id.as_ref().ok_or_else(nameless)?.entry_name();
+                Ok(self.registry_request("delete", name, seen(uid, *version, json!({}))))
+            }
         }
-        let home = scope.home.as_deref().and_then(|name| self.live.instances.gate(name));
-        let sql = home.map(|gate| gate.database.take_unsent()).unwrap_or_default();
-        let mut told = self.told();
-        if let TenantStep::Object(ObjectStep::WriteStatus(status)) = step {
-            told.status = Some(status.as_ref().clone());
-        }
-        let ring = match step {
-            TenantStep::Database(DatabaseStep::Provision(provision)) => Some(&provision.ring),
-            TenantStep::Database(DatabaseStep::Adopt(adoption)) => Some(&adoption.ring),
-            _ => None,
-        };
-        let digest = ring.map(|ring| Zeroizing::new(ring.digest.clone()));
-        told.masks.extend(digest.map(|digest| (digest, "<digest of the new keyring>")));
-        told.steps.push(RehearsedStep { sentence: render_sentence(step), requests, sql });
-        // Which version an entry would have is not known; that one is awaited is.
-        let written = matches!(step, TenantStep::Entry(EntryStep::Put { .. }));
-        Ok(if written { Done::At(Version::default()) } else { Done::Plain })
+    }
+
+    fn registry_request(&self, verb: &str, name: String, content: Value) -> RehearsedRequest {
+        let namespace = self.registry.namespace().to_owned();
+        RehearsedRequest { verb: verb.to_owned(), resource: "secrets".to_owned(), namespace, name, content }
     }
 }
 
-impl RehearsalWorld {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was told.
-    pub fn into_told(self) -> Told {
-        self.told.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The roles of a cell, with a password that was drawn for this rehearsal, also where a login is published already.
-    async fn keep_cell(&self, scope: &TenantScope, cell: CellNumber, password: &KeyBytes) -> Result<(), EffectError> {
-        let open = self.live.open_home(scope)?;
-        Ok(open.database.perform_create_cell(cell, &self.login(password), &open.fence).await?)
-    }
-
-    /// The login of a new cell.
-    fn login(&self, password: &KeyBytes) -> CellLogin {
-        CellLogin { slot: LoginSlot::A, id: Some(self.login_id), password: password.clone() }
-    }
-
-    /// What a step asks of the API server.
-    fn resolve_requests(&self, scope: &TenantScope, step: &TenantStep) -> Result<Vec<RehearsedRequest>, EffectError> {
-        let object = &scope.object;
-        let request = match step {
-            TenantStep::Object(ObjectStep::AddFinalizer) => {
-                tenant(object, "patch", "tenants", json!({ "add": names::TENANT_FINALIZER }))
-            }
-            TenantStep::Object(ObjectStep::RemoveFinalizer) => {
-                tenant(object, "patch", "tenants", json!({ "remove": names::TENANT_FINALIZER }))
-            }
-            TenantStep::Object(ObjectStep::WriteStatus(status)) => {
-                tenant(object, "patch", "tenants/status", json!({ "status": status }))
-            }
-            TenantStep::Object(ObjectStep::RecordEvent(notice)) => {
-                tenant(object, "create", "events", json!({ "reason": notice.reason.as_str(), "note": notice.note }))
-            }
-            TenantStep::Keys(KeysStep::Create { ring }) => secret(scope, "create", render_keys(ring)),
-            TenantStep::Keys(KeysStep::Replace { ring, uid, version, .. }) => {
-                secret(scope, "update", seen(uid, *version, render_keys(ring)))
-            }
-            TenantStep::Keys(KeysStep::Delete { uid, version }) => {
-                secret(scope, "delete", seen(uid, *version, json!({})))
-            }
-            TenantStep::Entry(EntryStep::Put { entry, replace }) => {
-                let verb = if replace.is_some() { "update" } else { "create" };
-                self.entry(verb, entry.tenant_id.entry_name(), render_entry(&Entry::Tenant(entry.clone())))
-            }
-            TenantStep::Entry(EntryStep::Delete { uid, version }) => {
-                let name = scope.tenant_id.as_ref().map(|id| id.entry_name()).unwrap_or_default();
-                self.entry("delete", name, seen(uid, *version, json!({})))
-            }
-            TenantStep::Cell(CellStep::Create { cell, password }) => {
-                let home = self.live.home(scope)?;
-                let name = cell_entry_name(home.name(), *cell);
-                if self.live.registry.holds(&name) {
-                    return Ok(Vec::new());
-                }
-                let id = self.live.open(home)?.id;
-                let entry = Entry::Cell(self.live.cell_entry(home, *cell, id, &self.login(password), false));
-                self.entry("create", name, render_entry(&entry))
-            }
-            TenantStep::Database(_) => return Ok(Vec::new()),
-        };
-        if request.name.is_empty() {
-            return Err(EffectError::new(ErrorClass::Bug, "a step on an entry without a name"));
+fn render_object_request(object: &ObjectId, step: &ObjectStep<TenantStatus>) -> RehearsedRequest {
+    match step {
+        ObjectStep::AddFinalizer => tenant(object, "patch", "tenants", json!({ "add": names::TENANT_FINALIZER })),
+        ObjectStep::RemoveFinalizer => tenant(object, "patch", "tenants", json!({ "remove": names::TENANT_FINALIZER })),
+        ObjectStep::WriteStatus(status) => tenant(object, "patch", "tenants/status", json!({ "status": status })),
+        ObjectStep::RecordEvent(notice) => {
+            tenant(object, "create", "events", json!({ "reason": notice.reason.as_str(), "note": notice.note }))
         }
-        Ok(vec![request])
     }
+}
 
-    fn entry(&self, verb: &str, name: String, content: Value) -> RehearsedRequest {
-        let namespace = self.live.registry.namespace().to_owned();
-        RehearsedRequest { verb: verb.to_owned(), resource: "secrets".to_owned(), namespace, name, content }
+fn render_keys_request(scope: &TenantScope, step: &KeysStep) -> RehearsedRequest {
+    match step {
+        KeysStep::Create { ring } => secret(scope, "create", render_keys(ring)),
+        KeysStep::Replace { ring, uid, version, .. } => secret(scope, "update", seen(uid, *version, render_keys(ring))),
+        KeysStep::Delete { uid, version } => secret(scope, "delete", seen(uid, *version, json!({}))),
     }
 }
 
@@ -266,4 +162,56 @@ fn render_entry(entry: &Entry) -> Value {
         }
     }
     shown
+}
+
+/// What is a secret or has another value each time, and what is shown in its place.
+pub struct Masks(Vec<(Zeroizing<String>, &'static str)>);
+
+impl Masks {
+    /// For the steps of a plan that was made from this observation.
+    pub fn new(observed: Option<&ObservedTenant>, steps: &[TenantStep]) -> Self {
+        let mut masks = Self(vec![(Zeroizing::new(NEW_LOGIN.to_string()), "<new login>")]);
+        if let Some(observed) = observed {
+            masks.hide_fresh(&observed.fresh);
+            if let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &observed.keys {
+                ring.keys().iter().filter_map(|key| key.signing_bytes()).for_each(|bytes| masks.hide(bytes));
+            }
+        }
+        for step in steps {
+            let ring = match step {
+                TenantStep::Database(DatabaseStep::Provision(provision)) => &provision.ring,
+                TenantStep::Database(DatabaseStep::Adopt(adoption)) => &adoption.ring,
+                _ => continue,
+            };
+            masks.0.push((Zeroizing::new(ring.digest.clone()), "<digest of the new keyring>"));
+        }
+        masks
+    }
+
+    /// Puts `<…>` in place of each.
+    pub fn apply(&self, mut text: String) -> String {
+        for (found, shown) in &self.0 {
+            text = text.replace(found.as_str(), shown);
+        }
+        text
+    }
+
+    fn hide(&mut self, secret: &KeyBytes) {
+        let plain = std::str::from_utf8(secret.expose()).ok().filter(|text| text.len() >= 16).map(str::to_owned);
+        let texts = [Some(BASE64_STANDARD.encode(secret.expose())), plain];
+        self.0.extend(texts.into_iter().flatten().map(|text| (Zeroizing::new(text), REDACTED)));
+    }
+
+    fn hide_fresh(&mut self, fresh: &Fresh) {
+        self.hide(&fresh.password);
+        if fresh.key.algorithm.is_symmetric() {
+            self.hide(&fresh.key.verifying);
+        } else {
+            let public = BASE64_STANDARD.encode(fresh.key.verifying.expose());
+            self.0.push((Zeroizing::new(public), "<new public key>"));
+        }
+        fresh.key.private.iter().for_each(|private| self.hide(private));
+        let drawn = [(fresh.incarnation.to_string(), "<new incarnation>"), (fresh.key.kid.to_string(), "<new kid>")];
+        self.0.extend(drawn.map(|(found, shown)| (Zeroizing::new(found), shown)));
+    }
 }

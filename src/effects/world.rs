@@ -65,6 +65,8 @@ pub struct TenantScope {
     pub suspend: bool,
     /// The object is taken for gone: whether it is has to be asked, not in a cache.
     pub vanished: bool,
+    /// A place that is offered to a new tenant is kept for it; a dry run keeps none.
+    pub reserve: bool,
 }
 
 impl Scope for TenantScope {

@@ -1,6 +1,6 @@
 //! What a tenant costs, and that the cost does not grow with the number of tenants. Figures are printed.
 
-use super::setup::{cell_login, in_use, is_intact, object, on_both, tenant_id};
+use super::setup::{Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::domain::ident::CellNumber;
 use agent_tenancy::effects::postgres::Look;
 use agent_tenancy::plan::step::Provision;
@@ -23,7 +23,7 @@ async fn three_hundred_tenants(version: PgVersion) {
         let began = Instant::now();
         let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
-            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
+            database.perform_create_cell(offer.cell, &login, &by(&instance.fence)).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         let changing = Instant::now();
@@ -118,7 +118,7 @@ async fn many_looks_at_once(version: PgVersion) {
         let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
             let login = cell_login();
-            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
+            database.perform_create_cell(offer.cell, &login, &by(&instance.fence)).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         database.perform_provision(&wanted, &object(&format!("o{n}")), instance.id, &instance.fence).await.unwrap();

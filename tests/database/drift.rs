@@ -1,7 +1,7 @@
 //! Drift in a real database: each kind is found by the look at the tenant and by the one look at the fleet, which finds
 //! nobody else; is put right by the operator, or by what it tells the administrator to run; and is gone at the second look.
 
-use super::setup::{Instance, in_use, on_both};
+use super::setup::{Instance, Steps, in_use, on_both};
 use agent_tenancy::{
     domain::{
         ident::{Epoch, Incarnation, ObjectId, TenantId, Uid},

@@ -8,7 +8,7 @@ use super::{
     archives::adoption,
     life::{close, write_a_message},
     migrations::{next, old_tenant},
-    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, Steps, in_use, is_intact, object, on_both, tenant_id},
     takeover::permission,
 };
 use agent_tenancy::{

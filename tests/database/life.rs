@@ -1,6 +1,6 @@
 //! A tenant's whole life: every step, and every step twice.
 
-use super::setup::{CLUSTER, Instance, in_use, is_intact, is_member, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, Steps, in_use, is_intact, is_member, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{

@@ -2,7 +2,7 @@
 
 use super::{
     life::write_a_message,
-    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, Steps, in_use, is_intact, object, on_both, tenant_id},
 };
 use agent_tenancy::{
     domain::{

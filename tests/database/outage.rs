@@ -1,6 +1,6 @@
 //! A server that goes away and comes back, and one that comes back empty.
 
-use super::setup::{CLUSTER, OPERATOR_PASSWORD, bare_on, in_use_on, object, tenant_id};
+use super::setup::{CLUSTER, OPERATOR_PASSWORD, Steps, bare_on, in_use_on, object, tenant_id};
 use agent_tenancy::{
     domain::{class::ErrorClass, migrations::render_bootstrap},
     effects::postgres::{Look, PgErrorKind},

@@ -4,7 +4,7 @@
 use super::{
     archives::adoption,
     life::close,
-    setup::{Instance, in_use, object, on_both},
+    setup::{Instance, Steps, in_use, object, on_both},
 };
 use agent_tenancy::{
     api::DeletionPolicy,

@@ -4,7 +4,8 @@ use super::{
     life::{close, write_a_message},
     own::apply,
     setup::{
-        CELL_PASSWORD, CLUSTER, Instance, cell_login, connect, in_use, is_intact, is_member, object, on_both, tenant_id,
+        CELL_PASSWORD, CLUSTER, Instance, Steps, cell_login, connect, in_use, is_intact, is_member, object, on_both,
+        tenant_id,
     },
 };
 use agent_tenancy::{

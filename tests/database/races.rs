@@ -1,6 +1,6 @@
 //! Many at once, the wrong owner, the old leader, a connection that breaks: one outcome, nothing half-done.
 
-use super::setup::{CLUSTER, Instance, cell_login, in_use, is_intact, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -93,9 +93,8 @@ async fn one_id_two_owners(version: PgVersion) {
 
 async fn cells_at_once(version: PgVersion) {
     let instance = in_use(version).await;
-    let login = cell_login();
-    let attempts =
-        (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &login, &instance.fence));
+    let (login, by) = (cell_login(), by(&instance.fence));
+    let attempts = (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &login, &by));
     for result in futures::future::join_all(attempts).await {
         result.unwrap();
     }
@@ -105,7 +104,7 @@ async fn cells_at_once(version: PgVersion) {
     // A role of a cell's name that somebody else made is left alone.
     let taken = CellRoles::of(&instance.prefix, CellNumber(9)).access;
     instance.as_admin(&format!("CREATE ROLE \"{taken}\"")).await;
-    let refused = instance.database.perform_create_cell(CellNumber(9), &login, &instance.fence).await.unwrap_err();
+    let refused = instance.database.perform_create_cell(CellNumber(9), &login, &by).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Conflict);
     let made = format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE '{}\\_%\\_9%'", instance.prefix);
     assert_eq!(instance.count(&made).await, 1, "nothing of cell 9 but the foreign role");
@@ -213,7 +212,7 @@ async fn old_leader(version: PgVersion) {
         database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, old).await,
         database.perform_revoke_access(&row, old).await,
         database.perform_close(&drop_it(row.clone(), "acme"), &owner, id, old).await,
-        database.perform_create_cell(CellNumber(1), &login, old).await,
+        database.perform_create_cell(CellNumber(1), &login, &by(old)).await,
         database
             .perform_repair(
                 &row,

@@ -3,7 +3,7 @@
 use super::{
     archives::{adoption, messages},
     life::write_a_message,
-    setup::{in_use, is_intact, object, on_both},
+    setup::{Steps, in_use, is_intact, object, on_both},
 };
 use agent_tenancy::{
     domain::{

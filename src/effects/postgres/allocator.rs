@@ -83,6 +83,17 @@ impl Allocator {
         offer
     }
 
+    /// The offer that [`Allocator::offer`] would return. Reserves nothing.
+    pub(super) fn preview(&self, tenant: &TenantId) -> CellOffer {
+        let state = self.state();
+        match state.reservations.get(tenant) {
+            Some(Reservation { cell, .. }) => {
+                CellOffer { cell: *cell, exists: state.cells.get(cell).is_some_and(|load| load.exists) }
+            }
+            None => choose(&state.cells, self.limit),
+        }
+    }
+
     /// The outcome is known: the tenant is in this cell, or in none. Does nothing where nothing was reserved.
     pub(super) fn settle(&self, tenant: &TenantId, home: Option<CellNumber>) {
         let mut state = self.state();
@@ -126,6 +137,13 @@ mod tests {
         let offers: Vec<_> = (0..5).map(|n| cells.offer(&id(n)).cell.0).collect();
         assert_eq!(offers, [1, 1, 2, 2, 3]);
         assert_eq!(cells.offer(&id(0)), CellOffer { cell: CellNumber(1), exists: false });
+        assert_eq!(cells.preview(&id(0)), cells.offer(&id(0)));
+        let new = cells.preview(&id(5));
+        assert_eq!(
+            (new, cells.preview(&id(6))),
+            (CellOffer { cell: CellNumber(3), exists: false }, new),
+            "nothing is reserved"
+        );
         cells.made(CellNumber(1));
         assert!(cells.offer(&id(0)).exists);
         // One failed for good: its place is free again.

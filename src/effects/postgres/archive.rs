@@ -1,17 +1,13 @@
 //! Archives whose time is over: finding them, and dropping one at a time.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind, Script,
-    close::{check_dependents, check_own_marks, drop_objects},
+    Database, Fence, PgError, PgErrorKind,
     instance::parse_one,
-    script::literals,
+    render::{Marked, Names, Statements, check_dependents, check_marks, drop_objects, literals},
 };
-use crate::{
-    domain::{
-        ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
-        sql::quote_literal,
-    },
-    plan::observed::render_mark,
+use crate::domain::{
+    ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
+    sql::quote_literal,
 };
 use serde::Deserialize;
 
@@ -62,14 +58,14 @@ impl Database {
         const STEP: &str = "looking for old archives";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = quote_literal(&cluster_id)?;
                 let after = match after {
                     Some(incarnation) => format!("AND a.incarnation > {}", quote_literal(&incarnation.to_string())?),
                     None => String::new(),
                 };
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT json_build_object('due', (SELECT coalesce(json_agg(json_build_object(\
                      'incarnation', d.incarnation, 'tenant_id', d.tenant_id, 'uid', d.uid, 'namespace', d.namespace, \
                      'name', d.name, 'cell', d.cell, 'schema', d.schema_name, 'role', d.role_name)), '[]'::json) FROM \
@@ -96,18 +92,19 @@ impl Database {
         fence: &Fence,
     ) -> Result<bool, PgError> {
         let (old, fence) = (archive.clone(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
             let expired = literals([&old.incarnation.to_string(), &fence.cluster_id])?;
-            script.add(&format!("SELECT agent_tenancy.expire({expired});"));
-            let marks = literals([&old.role, &old.schema, &render_mark(database_id, old.incarnation)])?;
-            script.add(&format!("SELECT agent_tenancy.check_marks({marks}, false);"));
+            sql.add(&format!("SELECT agent_tenancy.expire({expired});"));
+            let marked = Marked { role: &old.role, schema: &old.schema, all: false };
+            check_marks(sql, marked, database_id, old.incarnation)?;
             let name = old.incarnation.name_before_archive(&old.schema).unwrap_or(&old.schema);
             let own = old.incarnation.archived_own_name(name);
-            check_own_marks(script, &own, database_id, old.incarnation)?;
-            check_dependents(script, &old.schema, &own)?;
-            drop_objects(script, old.cell, &own, &own)?;
-            drop_objects(script, old.cell, &old.schema, &old.role)
+            let marked = Marked { role: &own, schema: &own, all: false };
+            check_marks(sql, marked, database_id, old.incarnation)?;
+            check_dependents(sql, &old.schema, &own)?;
+            drop_objects(sql, old.cell, Names::both(&own))?;
+            Ok(drop_objects(sql, old.cell, Names { schema: &old.schema, role: &old.role })?)
         };
         match self.change("dropping an archive", write).await {
             Ok(_) => {

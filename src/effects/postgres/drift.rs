@@ -1,29 +1,12 @@
-//! Drift at the cost of a fleet: one query tells which tenants of a database look wrong. And putting one right.
+//! Drift at the cost of a fleet: one query tells which tenants of a database look wrong.
 
-use super::{
-    Database, Fence, PgError, Script,
-    instance::name_missing_schema,
-    ledger::owner,
-    script::literals,
-    tenant::{check_marks, hold},
-};
-use crate::{
-    domain::{
-        cells::CellRoles,
-        class::ErrorClass,
-        ident::{DatabaseId, ObjectId, TenantId},
-        migrations::{TENANT_VERSION, tenant_grants},
-        sql::quote_literal,
-    },
-    plan::{
-        drift::{Drift, Names},
-        observed::{LedgerRow, render_mark},
-    },
+use super::{Database, PgError, instance::name_missing_schema, ledger::owner, render::literals};
+use crate::domain::{
+    ident::{ObjectId, TenantId},
+    migrations::{TENANT_VERSION, tenant_grants},
+    sql::quote_literal,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-/// `undefined_object`: a role that was named in the drift is gone.
-const UNDEFINED_OBJECT: &str = "42704";
 
 /// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
 /// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
@@ -143,11 +126,11 @@ impl Database {
         const STEP: &str = "looking for drift";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let (items, same, count) = render_lists()?;
                 // What a membership has to be from 16 on; before, it has no options, and CREATEROLE administers all.
-                let (options, administered) = match script.server().version >= 160_000 {
+                let (options, administered) = match sql.server().version >= 160_000 {
                     true => (
                         "OR a.inherit_option OR NOT a.set_option",
                         "OR NOT coalesce(bool_or(a.member = h.owner_id AND a.admin_option), false)",
@@ -163,55 +146,11 @@ impl Database {
                     .replace("$newest", &TENANT_VERSION.to_string())
                     .replace("$options", options)
                     .replace("$administered", administered);
-                script.add(&text);
+                sql.add(&text);
                 Ok(())
             })
             .await
             .map_err(name_missing_schema)?;
         rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
-    }
-
-    /// Puts right what was found of a tenant in use, in one transaction. Never makes a role, schema or table. What is right
-    /// by now stays as it is.
-    ///
-    /// # Errors
-    /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone; `Transient` if a
-    /// role that was found is gone by now.
-    pub async fn perform_repair(
-        &self,
-        row: &LedgerRow,
-        found: &[Drift],
-        database_id: DatabaseId,
-        fence: &Fence,
-    ) -> Result<(), PgError> {
-        let (row, found, fence) = (row.clone(), found.to_vec(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            hold(script, &row, &[row.state])?;
-            check_marks(script, &row, database_id, true)?;
-            script.as_owner(row.cell)?;
-            let roles = CellRoles::of(script.prefix(), row.cell);
-            let mark = render_mark(database_id, row.incarnation);
-            let names = Names {
-                schema: &row.schema,
-                role: &row.role,
-                owner: &roles.owner,
-                access: &roles.access,
-                mark: &mark,
-                modern: script.server().version >= 160_000,
-            };
-            for drift in &found {
-                for statement in drift.render_repair(&names)? {
-                    script.add(&format!("{statement};"));
-                }
-            }
-            Ok(())
-        };
-        let done = self.change("repairing the tenant", write).await;
-        done.map(drop).map_err(|error| match error.code() {
-            // The next look finds what is still to be done.
-            UNDEFINED_OBJECT => PgError { class: ErrorClass::Transient, ..error },
-            _ => error,
-        })
     }
 }

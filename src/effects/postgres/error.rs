@@ -1,6 +1,6 @@
 //! The error of one step against the database: never the statement's text, which can hold a password's verifier.
 
-use super::sqlstate;
+use super::{render::RenderError, sqlstate};
 use crate::{
     api::Reason,
     domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError, tls::explain_tls},
@@ -51,6 +51,17 @@ impl PgError {
     /// No connection could be had.
     pub(super) fn unreachable(step: &'static str, note: impl Into<String>) -> Self {
         Self { class: ErrorClass::Transient, kind: PgErrorKind::Unreachable, sqlstate: None, step, note: note.into() }
+    }
+
+    /// All connections are in use.
+    pub(super) fn busy(step: &'static str) -> Self {
+        Self::unreachable(step, "all of the operator's connections are busy")
+    }
+
+    /// The server has another version than the one that the statements were rendered for. Nothing was sent.
+    pub(super) fn another_server(step: &'static str) -> Self {
+        let note = "the version of the server has changed".to_owned();
+        Self { class: ErrorClass::Transient, kind: PgErrorKind::Refused, sqlstate: None, step, note }
     }
 
     /// It is not known whether the change was made.
@@ -139,4 +150,4 @@ macro_rules! our_mistake {
         })+
     };
 }
-our_mistake!(QuoteError, GrantError, PasswordError);
+our_mistake!(QuoteError, GrantError, PasswordError, RenderError);

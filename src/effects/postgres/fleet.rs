@@ -59,8 +59,8 @@ impl Database {
         const STEP: &str = "looking at the fleet's migrations";
         let (cluster_id, own, canaries) = (cluster_id.to_owned(), own.cloned(), canaries.to_vec());
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let own_files: &[Migration] = own.as_ref().map(OwnMigrations::files).unwrap_or_default();
                 let all: Vec<String> = TENANT.iter().chain(own_files).map(Migration::checksum).collect();
                 // Where they are not known, nobody has had too much or something else.
@@ -79,7 +79,7 @@ impl Database {
                     .replace("$first", &first.max(canaries.len()).to_string())
                     .replace("$most", &MOST.to_string())
                     .replace("$cluster", &quote_literal(&cluster_id)?);
-                script.add(&text);
+                sql.add(&text);
                 Ok(())
             })
             .await

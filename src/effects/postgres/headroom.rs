@@ -24,9 +24,9 @@ impl Database {
     pub async fn observe_headroom(&self) -> Result<HeadroomFacts, PgError> {
         const STEP: &str = "looking at the server's limits";
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(LIMITS);
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(LIMITS);
                 Ok(())
             })
             .await?;

@@ -1,7 +1,7 @@
 //! The instance as a whole: preflight, the control schema, the leader's epoch. What follows from it is
 //! `plan::instance::plan_instance`.
 
-use super::{Database, Fence, PgError, PgErrorKind, Script, script::literals, sqlstate};
+use super::{Database, Fence, PgError, PgErrorKind, Statements, render::literals, sqlstate};
 use crate::{
     domain::{
         cells::base_role,
@@ -49,10 +49,10 @@ impl Database {
     pub async fn observe_instance(&self, cluster_id: &str) -> Result<InstanceFacts, PgError> {
         const STEP: &str = "checking the database";
         let rows = self
-            .read(STEP, |script| {
-                let set = if script.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
-                let base = quote_literal(&base_role(script.prefix()))?;
-                script.add(&FACTS.replace("$base", &base).replace("$set", set));
+            .read(STEP, |sql| {
+                let set = if sql.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
+                let base = quote_literal(&base_role(sql.prefix()))?;
+                sql.add(&FACTS.replace("$base", &base).replace("$set", set));
                 Ok(())
             })
             .await?;
@@ -63,10 +63,10 @@ impl Database {
         }
         let cluster_id = cluster_id.to_owned();
         let read = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = quote_literal(&cluster_id)?;
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT json_build_object('database_id', m.database_id, \
                      'migrations', (SELECT coalesce(json_agg(json_build_array(g.version, g.checksum) ORDER BY g.version), \
                          '[]') FROM agent_tenancy.migrations g), \
@@ -89,10 +89,10 @@ impl Database {
         const STEP: &str = "making the control schema";
         for migration in CONTROL {
             let result = self
-                .change(STEP, move |script| {
-                    script.as_base()?;
-                    script.lock_cells();
-                    write_migration(script, migration)
+                .change(STEP, move |sql| {
+                    sql.as_base()?;
+                    sql.lock_cells();
+                    write_migration(sql, migration)
                 })
                 .await;
             match result {
@@ -114,11 +114,11 @@ impl Database {
         const STEP: &str = "raising the epoch";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .change(STEP, move |script| {
-                script.as_base()?;
+            .change(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
                 let beat = render_beat(&cluster);
-                script.add(&format!(
+                sql.add(&format!(
                     "INSERT INTO agent_tenancy.epochs AS e (cluster_id, epoch) VALUES ({cluster}, {epoch}) \
                      ON CONFLICT (cluster_id) DO UPDATE SET epoch = excluded.epoch WHERE e.epoch < excluded.epoch;\n\
                      {beat}\n\
@@ -138,9 +138,9 @@ impl Database {
     /// When the database can't be reached or has no control schema; `Fenced` if a newer leader exists.
     pub async fn perform_beat(&self, fence: &Fence) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.add(&render_beat(&literals([&fence.cluster_id])?));
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.add(&render_beat(&literals([&fence.cluster_id])?));
             Ok(())
         };
         self.change("saying that the leader lives", write).await.map(drop)
@@ -154,10 +154,10 @@ impl Database {
         const STEP: &str = "reading the epoch";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
-                script.add(&format!("SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"));
+                sql.add(&format!("SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"));
                 Ok(())
             })
             .await
@@ -175,7 +175,7 @@ fn render_beat(cluster: &str) -> String {
     )
 }
 
-fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<(), PgError> {
+fn write_migration(sql: &mut super::Statements, migration: &Migration) -> Result<(), PgError> {
     let record = format!(
         "INSERT INTO agent_tenancy.migrations (version, checksum) VALUES ({}, {});",
         migration.version,
@@ -183,13 +183,13 @@ fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<
     );
     if migration.version == 1 {
         // Fails with 42P06 if it exists.
-        script.add("CREATE SCHEMA agent_tenancy;");
-        script.add(&migration.sql);
-        script.add(&record);
+        sql.add("CREATE SCHEMA agent_tenancy;");
+        sql.add(&migration.sql);
+        sql.add(&record);
     } else {
         // Its row first: fails with 23505 before anything else if it was applied.
-        script.add(&record);
-        script.add(&migration.sql);
+        sql.add(&record);
+        sql.add(&migration.sql);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
 
 use super::{
-    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, script::literals,
+    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, render::literals,
 };
 use crate::{
     domain::{
@@ -159,10 +159,10 @@ impl Database {
         const STEP: &str = "listing the tenants";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT t.tenant_id, t.uid, t.namespace, t.name FROM agent_tenancy.tenants t \
                      WHERE t.cluster_id = {cluster} AND t.state IN ('active', 'suspended', 'deleting') ORDER BY t.tenant_id;"
                 ));
@@ -193,7 +193,43 @@ impl Database {
         look: Look,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let adopting = previous.is_some();
+        let mut facts = self.observe_facts(tenant, look, previous).await?;
+        match &facts.row {
+            Some(row) if row.state != RowState::Dropped => self.cells.settle(tenant, Some(row.cell)),
+            // A tombstone can be replaced. Earlier data has its cell.
+            None | Some(_) if look != Look::Deleting && previous.is_none() => {
+                facts.offer = Some(self.offer(tenant).await?);
+            }
+            None | Some(_) => self.cells.settle(tenant, None),
+        }
+        Ok(facts)
+    }
+
+    /// The same for a dry run: no place in a cell is reserved or released.
+    ///
+    /// # Errors
+    /// As [`Database::observe_tenant`].
+    pub async fn observe_unreserved(
+        &self,
+        tenant: &TenantId,
+        look: Look,
+        previous: Option<&Uid>,
+    ) -> Result<LedgerFacts, PgError> {
+        let mut facts = self.observe_facts(tenant, look, previous).await?;
+        let taken = facts.row.as_ref().is_some_and(|row| row.state != RowState::Dropped);
+        if !taken && look != Look::Deleting && previous.is_none() {
+            facts.offer = Some(self.preview(tenant).await?);
+        }
+        Ok(facts)
+    }
+
+    /// Without an offer.
+    async fn observe_facts(
+        &self,
+        tenant: &TenantId,
+        look: Look,
+        previous: Option<&Uid>,
+    ) -> Result<LedgerFacts, PgError> {
         let text = match (look, previous) {
             (Look::Serving, None) => self.look(tenant).await?,
             (Look::Serving | Look::Suspending | Look::Deleting, _) => {
@@ -204,28 +240,9 @@ impl Database {
             }
         };
         let raw: RawFacts = parse_text(STEP, &text)?;
-        let row = raw.row.map(RawRow::check).transpose()?;
-        let offer = match &row {
-            Some(LedgerRow {
-                state: RowState::Active | RowState::Suspended | RowState::Deleting | RowState::Retained,
-                cell,
-                ..
-            }) => {
-                self.cells.settle(tenant, Some(*cell));
-                None
-            }
-            // A tombstone can be replaced. Earlier data has its cell.
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) if look != Look::Deleting && !adopting => {
-                Some(self.offer(tenant).await?)
-            }
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) => {
-                self.cells.settle(tenant, None);
-                None
-            }
-        };
         Ok(LedgerFacts {
             database_id: raw.database_id,
-            row,
+            row: raw.row.map(RawRow::check).transpose()?,
             silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
             permitted: raw.permitted,
             failure: raw.failure,
@@ -233,7 +250,7 @@ impl Database {
             schema_mark: raw.schema_mark,
             access: raw.access,
             open_transactions: raw.open_transactions,
-            offer,
+            offer: None,
             archives: raw.archives,
         })
     }
@@ -253,11 +270,11 @@ impl Database {
         previous: Option<Uid>,
     ) -> Result<Vec<(usize, String)>, PgError> {
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let mut wanted = Vec::new();
                 for (place, id) in tenants.iter().enumerate() {
-                    wanted.push(format!("({place}, {})", literals([id.as_str(), &id.database_name(script.prefix())])?));
+                    wanted.push(format!("({place}, {})", literals([id.as_str(), &id.database_name(sql.prefix())])?));
                 }
                 let archives = match &previous {
                     Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
@@ -270,7 +287,7 @@ impl Database {
                 let text = FACTS.replace("$access", &render_access()?);
                 let text = text.replace("$transactions", transactions);
                 let text = text.replace("$archives", &archives);
-                script.add(&text.replace("$wanted", &wanted.join(", ")));
+                sql.add(&text.replace("$wanted", &wanted.join(", ")));
                 Ok(())
             })
             .await

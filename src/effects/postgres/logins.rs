@@ -1,9 +1,9 @@
 //! The agent API's logins: how they stand in every cell, and each change of a rotation as one transaction.
 
 use super::{
-    Database, Fence, PgError, Script, done_before,
+    Database, Fence, PgError, PgErrorKind,
     instance::parse_one,
-    script::{literals, optional},
+    render::{Statements, literals, optional},
 };
 use crate::{
     domain::{
@@ -26,9 +26,9 @@ impl Database {
     pub async fn observe_logins(&self) -> Result<Vec<LoginFacts>, PgError> {
         const STEP: &str = "looking at the logins";
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(
                     "WITH used AS (SELECT s.usename AS name, count(*) AS sessions FROM pg_stat_activity s \
                      WHERE s.usename IS NOT NULL GROUP BY 1), \
                      logins AS (SELECT r.rolname AS name, json_build_object('can_login', r.rolcanlogin, \
@@ -62,21 +62,24 @@ impl Database {
         const STEP: &str = "setting a login";
         let verifier = verifier(STEP, &next.password).await?;
         let (slot, id, requests, fence) = (next.slot, next.id, next.requests.clone(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
             let given = literals([slot.as_str(), &id.to_string()])?;
             let expected = optional(expected.map(|id| id.to_string()).as_deref())?;
             let verifier = quote_literal(&verifier)?;
             let asked = [requests.rotation.as_deref(), requests.revocation.as_deref()].map(optional);
             let [rotation, revocation] = asked;
             let (rotation, revocation) = (rotation?, revocation?);
-            script.add(&format!(
+            sql.add(&format!(
                 "SELECT agent_tenancy.set_login({cell}, {given}, {expected}, {verifier}, {rotation}, {revocation});"
             ));
             Ok(())
         };
-        done_before(self.change(STEP, write).await.map(drop))
+        match self.change(STEP, write).await {
+            Err(error) if error.kind != PgErrorKind::AlreadyDone => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Takes the right to log in from the login that is not in use, while `id` is the one that is. Unless `force`, only if
@@ -93,11 +96,11 @@ impl Database {
         fence: &Fence,
     ) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
             let (slot, id) = (quote_literal(slot.as_str())?, optional(id.map(|id| id.to_string()).as_deref())?);
-            script.add(&format!("SELECT agent_tenancy.lock_login({cell}, {slot}, {id}, {force});"));
+            sql.add(&format!("SELECT agent_tenancy.lock_login({cell}, {slot}, {id}, {force});"));
             Ok(())
         };
         self.change("locking a login", write).await.map(drop)
@@ -110,21 +113,21 @@ impl Database {
     /// As any change.
     pub async fn perform_end_sessions(&self, cell: CellNumber, slot: LoginSlot, fence: &Fence) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
-            let roles = CellRoles::of(script.prefix(), cell);
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
+            let roles = CellRoles::of(sql.prefix(), cell);
             let (login, name) = (quote_ident(roles.login(slot))?, quote_literal(roles.login(slot))?);
-            let base = quote_ident(&base_role(script.prefix()))?;
-            let only_set = script.server().only_set();
-            script.add(&format!("SELECT agent_tenancy.check_login({cell}, {name});"));
-            script.add(&format!("GRANT {login} TO {base}{only_set};\nSET LOCAL ROLE {login};"));
-            script.add(&format!(
+            let base = quote_ident(&base_role(sql.prefix()))?;
+            let only_set = sql.server().only_set();
+            sql.add(&format!("SELECT agent_tenancy.check_login({cell}, {name});"));
+            sql.add(&format!("GRANT {login} TO {base}{only_set};\nSET LOCAL ROLE {login};"));
+            sql.add(&format!(
                 "SELECT pg_terminate_backend(s.pid) FROM pg_stat_activity s JOIN pg_roles r ON r.rolname = s.usename \
                  WHERE r.rolname = {name} AND NOT r.rolcanlogin;"
             ));
-            script.as_base()?;
-            script.add(&format!("REVOKE {login} FROM {base};"));
+            sql.as_base()?;
+            sql.add(&format!("REVOKE {login} FROM {base};"));
             Ok(())
         };
         self.change("ending a login's sessions", write).await.map(drop)

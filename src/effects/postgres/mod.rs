@@ -4,27 +4,23 @@
 //! | --- | --- |
 //! | `pool`, `error`, `sqlstate` | the one way to the server, and what its refusals mean |
 //! | `instance` | preflight, control schema, epoch |
-//! | `cells`, `allocator` | cells: their roles, and which one a new tenant joins |
+//! | `render/` | the SQL of every step, as a function of the step |
+//! | `perform`, `session` | performing a step: its script is sent, and what follows from the answer |
+//! | `cells`, `allocator` | cells: who is in them, and which one a new tenant joins |
 //! | `logins` | rotating the logins of a cell |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
 //! | `residents` | of which tenant ids it holds anything, in one round trip |
 //! | `looks` | that for several tenants at once, when several are asked for |
-//! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
-//! | `loss` | making way for a tenant that begins anew after a loss |
+//! | `drift` | which tenants of the fleet look wrong, in one round trip |
 //! | `fleet` | how far all tenants have come with the migrations, in one round trip |
 //! | `headroom` | how far the server's limits are |
-//! | `migrate`, `own` | one file of migrations for one tenant: the program's, and the platform team's own |
-//! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
-//! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
-//! | `script` | the text that every transaction starts with |
-//! | `rehearse` | keeping changes instead of sending them, for those who want to see them first |
+//! | `archive` | archives whose time is over |
+//! | `takeover` | who may take over what another cluster's Tenant has |
 
 mod access;
-mod adopt;
 mod allocator;
 mod archive;
 mod cells;
-mod close;
 mod drift;
 mod error;
 mod fleet;
@@ -33,26 +29,27 @@ mod instance;
 mod ledger;
 mod logins;
 mod looks;
-mod loss;
-mod migrate;
-mod own;
+mod perform;
 mod pool;
-mod rehearse;
+mod render;
 mod residents;
-mod script;
+mod session;
 pub mod sqlstate;
-mod tenant;
+mod takeover;
 
 pub use archive::{DueArchive, DueArchives};
-pub use cells::CellLogin;
 pub use error::{PgError, PgErrorKind};
 pub use ledger::Look;
+pub use render::CellLogin;
 
-use crate::{domain::ident::Epoch, settings::database::InstanceSettings};
+use crate::{
+    domain::ident::{DatabaseId, Epoch},
+    settings::database::InstanceSettings,
+};
 use allocator::Allocator;
 use looks::Looks;
-use pool::{Access, Pool, Server};
-use script::Script;
+use pool::{Access, Pool};
+use render::{Server, Statements};
 use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
@@ -65,6 +62,15 @@ pub struct Fence {
     pub epoch: Epoch,
 }
 
+/// The leader and the database that it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Identity of the database. Every ownership mark contains it.
+    pub database_id: DatabaseId,
+    /// The leader.
+    pub fence: Fence,
+}
+
 /// One Postgres database that holds tenants. Clones share connections. Nothing connects before the first use.
 #[derive(Clone)]
 pub struct Database {
@@ -72,9 +78,7 @@ pub struct Database {
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
     looks: Arc<Looks>,
-    migrating: migrate::UnderWay,
-    /// Changes are kept here instead of sent.
-    unsent: Option<rehearse::Unsent>,
+    migrating: perform::RunningMigrations,
 }
 
 impl Database {
@@ -82,7 +86,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, looks: Arc::default(), migrating: migrate::UnderWay::default(), unsent: None }
+        Self { settings, pool, cells, looks: Arc::default(), migrating: perform::RunningMigrations::default() }
     }
 
     /// Its settings.
@@ -95,82 +99,36 @@ impl Database {
         self.pool.round_trips()
     }
 
-    /// Runs a script that only reads.
+    /// Sends statements that only read.
     async fn read(
         &self,
         step: &'static str,
-        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+        write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         self.run(step, Access::Read, write).await
     }
 
-    /// Runs a script that changes something.
+    /// Sends statements that change something.
     async fn change(
         &self,
         step: &'static str,
-        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+        write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         self.run(step, Access::Change, write).await
-    }
-
-    /// Runs a script that changes something and may take as long as a migration.
-    async fn change_slowly(
-        &self,
-        step: &'static str,
-        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
-    ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::SlowChange, write).await
-    }
-
-    /// Runs a statement outside of any transaction, on a connection of its own that `prepare` gets ready and that is closed
-    /// afterwards.
-    async fn run_alone(
-        &self,
-        step: &'static str,
-        prepare: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
-        statement: String,
-    ) -> Result<(), PgError> {
-        let settings = self.settings.clone();
-        let render = move |server: Server| {
-            let mut script = Script::new_alone(server, &settings);
-            prepare(&mut script)?;
-            Ok(script.into_text())
-        };
-        match &self.unsent {
-            Some(unsent) => {
-                unsent.keep(&format!("{}{statement}", render(self.pool.server())?));
-                Ok(())
-            }
-            None => self.pool.run_alone(step, render, statement).await,
-        }
     }
 
     async fn run(
         &self,
         step: &'static str,
         access: Access,
-        write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
+        write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         let settings = self.settings.clone();
         let render = move |server: Server| {
-            let mut script = Script::new(server, &settings);
-            write(&mut script)?;
-            Ok(script.into_text())
+            let mut sql = Statements::new(server, &settings);
+            write(&mut sql)?;
+            Ok(sql.into_text())
         };
-        match (&self.unsent, access) {
-            (Some(unsent), Access::Change | Access::SlowChange) => {
-                unsent.keep(&render(self.pool.server())?);
-                Ok(Vec::new())
-            }
-            (Some(_), Access::Read) | (None, _) => self.pool.run(step, access, render).await,
-        }
-    }
-}
-
-/// A change that was made before counts as made.
-fn done_before<T: Default>(result: Result<T, PgError>) -> Result<T, PgError> {
-    match result {
-        Err(error) if error.kind == PgErrorKind::AlreadyDone => Ok(T::default()),
-        result => result,
+        self.pool.run(step, access, render).await
     }
 }

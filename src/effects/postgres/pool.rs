@@ -7,6 +7,7 @@
 
 use super::{
     error::{PgError, PgErrorKind},
+    render::Server,
     sqlstate,
 };
 use crate::{
@@ -50,20 +51,6 @@ pub(super) enum Access {
     SlowChange,
 }
 
-/// The server at the other end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Server {
-    /// `server_version_num`.
-    pub(super) version: u32,
-}
-
-impl Server {
-    /// What a GRANT of a role adds, so that the member can become the role and gets nothing without.
-    pub(super) fn only_set(self) -> &'static str {
-        if self.version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" }
-    }
-}
-
 struct Held {
     connection: PgConnection,
     born: Instant,
@@ -95,6 +82,26 @@ impl Pool {
     /// The server that was last talked to.
     pub(super) fn server(&self) -> Server {
         Server { version: self.version.load(Ordering::Relaxed) }
+    }
+
+    /// The server that was last talked to. The first caller connects.
+    pub(super) async fn known_server(&self, step: &'static str) -> Result<Server, PgError> {
+        let known = self.server();
+        if known.version > 0 {
+            return Ok(known);
+        }
+        let permit = timeout(self.patience(Access::Change), self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(PgError::busy(step)) };
+        let held = self.take(step).await?;
+        let server = self.note_server(&held);
+        self.give_back(held);
+        Ok(server)
+    }
+
+    fn note_server(&self, held: &Held) -> Server {
+        let version = held.connection.server_version_num().unwrap_or_default();
+        self.version.store(version, Ordering::Relaxed);
+        Server { version }
     }
 
     /// Sends statements as one message, which is one transaction, and returns every row of every result.
@@ -130,12 +137,10 @@ impl Pool {
         let patience = self.patience(access);
         let permit = timeout(patience, self.permits.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
-            return Err((PgError::unreachable(step, "all of the operator's connections are busy"), false));
+            return Err((PgError::busy(step), false));
         };
         let mut held = self.take(step).await.map_err(|error| (error, false))?;
-        let version = held.connection.server_version_num().unwrap_or_default();
-        self.version.store(version, Ordering::Relaxed);
-        let text = match render(Server { version }) {
+        let text = match render(self.note_server(&held)) {
             Ok(text) => text,
             Err(error) => {
                 self.give_back(held);
@@ -176,20 +181,22 @@ impl Pool {
         Duration::from_secs(u64::from(statement) * 2 + 5)
     }
 
-    /// Runs a statement on a connection of its own, after what gets it ready. If the caller is dropped it still runs to its
-    /// end.
+    /// Sends messages outside of a transaction, on a separate connection. They still run to their end if the caller is
+    /// dropped.
     pub(super) async fn run_alone(
         self: &Arc<Self>,
         step: &'static str,
-        render: impl Fn(Server) -> Result<String, PgError> + Send + Sync + 'static,
-        statement: String,
+        rendered_for: Server,
+        messages: [String; 2],
     ) -> Result<(), PgError> {
         let pool = Arc::clone(self);
         let task = tokio::spawn(async move {
             let mut held = pool.connect(step).await?;
-            let version = held.connection.server_version_num().unwrap_or_default();
+            if pool.note_server(&held) != rendered_for {
+                return Err(PgError::another_server(step));
+            }
             let run = async {
-                for text in [render(Server { version })?, statement] {
+                for text in messages {
                     pool.round_trips.fetch_add(1, Ordering::Relaxed);
                     let sent = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut held.connection).await;
                     sent.map_err(|error| PgError::from_sqlx(step, &error, true))?;

@@ -13,9 +13,9 @@ impl Database {
     /// When the database can't be reached or has no control schema.
     pub async fn observe_residents(&self) -> Result<Vec<(TenantId, bool)>, PgError> {
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(
                     "SELECT k.tenant_id, bool_or(k.in_use) FROM (SELECT t.tenant_id, \
                      t.state IN ('active', 'suspended', 'deleting') AS in_use FROM agent_tenancy.tenants t \
                      WHERE t.state <> 'dropped' \

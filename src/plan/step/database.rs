@@ -80,6 +80,26 @@ pub enum DatabaseStep {
     Close(CloseDatabase),
 }
 
+impl DatabaseStep {
+    /// The tenant id of which the step makes something that may be nowhere yet.
+    pub fn claimed_id(&self) -> Option<&TenantId> {
+        if let Self::Provision(Provision { tenant_id, .. })
+        | Self::Adopt(Adoption { tenant_id, .. })
+        | Self::Close(CloseDatabase { tenant_id, row: None, .. }) = self
+        {
+            Some(tenant_id)
+        } else {
+            None
+        }
+    }
+
+    /// The password that the step gives a login.
+    pub fn password(&self) -> Option<&KeyBytes> {
+        let Self::Migrate(file) = self else { return None };
+        (file.track == Track::Own).then_some(&file.password)
+    }
+}
+
 /// A new tenant in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provision {
