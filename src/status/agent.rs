@@ -7,8 +7,8 @@ use crate::{
     plan::{
         Plan,
         observed::{ObservedAgent, Seen},
-        step::{AgentStep, EntryStep, Progress, UpstreamStep},
-        verdict::Stand,
+        report::PartState,
+        step::{AgentStep, EntryStep, Execution, UpstreamStep},
     },
 };
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ pub struct AgentFacts<'a> {
     /// What was planned.
     pub plan: &'a Plan<AgentStep>,
     /// How far it got.
-    pub progress: &'a Progress<AgentStep>,
+    pub execution: &'a Execution<AgentStep>,
     /// The object is being deleted.
     pub deleting: bool,
 }
@@ -38,8 +38,8 @@ pub fn project_agent(
 ) -> (AgentConfigStatus, Vec<Notice>) {
     let sources = Sources {
         parts: &PARTS,
-        verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step, facts.deleting), failure)),
+        reports: &facts.plan.reports,
+        failed: facts.execution.failed.as_ref().map(|(step, failure)| (part_of(step, facts.deleting), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
@@ -70,7 +70,7 @@ fn part_of(step: &AgentStep, deleting: bool) -> Part {
 }
 
 fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
-    let written = facts.progress.done.iter().find_map(|(step, _)| match step {
+    let written = facts.execution.done.iter().find_map(|(step, _)| match step {
         AgentStep::Entry(EntryStep::Put { entry, .. }) => Some(&entry.current),
         _ => None,
     });
@@ -82,7 +82,7 @@ fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
 }
 
 fn served(facts: &AgentFacts<'_>) -> Option<String> {
-    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     match &facts.observed?.entry {
         Seen::Ours(view) if holds => Some(view.version.to_string()),
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,

@@ -6,7 +6,7 @@ use crate::{
         Plan,
         installation::Installation,
         observed::ObservedTenant,
-        step::{Progress, TenantStep},
+        step::{Execution, TenantStep},
     },
 };
 
@@ -26,7 +26,7 @@ pub struct TenantFacts<'a> {
     /// What was planned.
     pub plan: &'a Plan<TenantStep>,
     /// How far it got.
-    pub progress: &'a Progress<TenantStep>,
+    pub execution: &'a Execution<TenantStep>,
     /// The object is being deleted.
     pub deleting: bool,
 }

@@ -3,7 +3,7 @@
 use super::{
     conditions::{Sources, find, part_of_object, project, shorten},
     facts::TenantFacts,
-    keys::{notice_of_ring, project_keys},
+    keys::{notice_of_keyring, project_keys},
 };
 use crate::{
     api::{
@@ -19,11 +19,10 @@ use crate::{
     plan::{
         acks::{Proof, prove_served},
         drift::render_list,
-        ledger::database_id,
-        loss::kept_name,
         observed::{DatabaseView, Seen},
-        step::{DatabaseStep, EntryStep, KeysStep, ObjectStep, Progress, TenantStep},
-        verdict::{Stand, Verdict},
+        report::{PartReport, PartState},
+        step::{DatabaseStep, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
+        tenant::{loss::kept_name, ownership::database_id},
     },
 };
 use jiff::Timestamp;
@@ -37,14 +36,14 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
     }
     let sources = Sources {
         parts: &PARTS,
-        verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        reports: &facts.plan.reports,
+        failed: facts.execution.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
     };
     let (conditions, mut notices) = project(&sources, now);
-    notices.extend(project_deeds(facts.progress));
+    notices.extend(project_deeds(facts.execution));
     let status = TenantStatus {
         observed_generation: Some(facts.generation),
         tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
@@ -57,21 +56,21 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
 }
 
 /// The events that tell what was done in a pass, whatever the status says.
-pub fn project_deeds(progress: &Progress<TenantStep>) -> Vec<Notice> {
-    progress.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
+pub fn project_deeds(execution: &Execution<TenantStep>) -> Vec<Notice> {
+    execution.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
 
 /// An outage of something shared is reported once, on that thing: what was ready stays shown as ready.
 fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
     let was_ready = find(&previous.conditions, Part::Ready).is_some_and(|c| c.status == "True");
-    let outage = |v: &Verdict| matches!(v.stand, Stand::Unseen(ErrorClass::Transient | ErrorClass::Denied));
+    let outage = |v: &PartReport| matches!(v.state, PartState::Unread(ErrorClass::Transient | ErrorClass::Denied));
     was_ready
         && !facts.deleting
         && find(&previous.conditions, Part::Paused).is_none()
         && previous.observed_generation == Some(facts.generation)
         && facts.plan.steps.iter().all(|step| *step == TenantStep::Object(ObjectStep::AddFinalizer))
-        && facts.plan.verdicts.iter().any(outage)
-        && facts.plan.verdicts.iter().all(|v| outage(v) || !matches!(v.stand, Stand::Refused(_)))
+        && facts.plan.reports.iter().any(outage)
+        && facts.plan.reports.iter().all(|v| outage(v) || !matches!(v.state, PartState::Refused(_)))
 }
 
 /// The condition that tells of a step's failure.
@@ -97,7 +96,7 @@ fn part_of_database(step: &DatabaseStep) -> Part {
         | DatabaseStep::SetAside { .. }
         | DatabaseStep::ResumeAccess { .. } => Part::DatabaseReady,
         DatabaseStep::SuspendAccess { .. } => Part::Suspended,
-        DatabaseStep::RecordRing { .. } => Part::SigningKeysReady,
+        DatabaseStep::RecordKeyring { .. } => Part::SigningKeysReady,
         DatabaseStep::RevokeAccess { .. } | DatabaseStep::PreventAdoption { .. } | DatabaseStep::Close(_) => {
             Part::DeletionBlocked
         }
@@ -107,7 +106,7 @@ fn part_of_database(step: &DatabaseStep) -> Part {
 fn notice_of(step: &TenantStep) -> Option<Notice> {
     match step {
         TenantStep::Database(step) => notice_of_database(step),
-        TenantStep::Keys(KeysStep::Replace { ring, change, .. }) => notice_of_ring(ring, *change),
+        TenantStep::Keys(KeysStep::Replace { keyring, change, .. }) => notice_of_keyring(keyring, *change),
         TenantStep::Keys(KeysStep::Create { .. } | KeysStep::Delete { .. })
         | TenantStep::Object(_)
         | TenantStep::Cell(_)
@@ -150,7 +149,7 @@ fn notice_of_database(step: &DatabaseStep) -> Option<Notice> {
         }
         DatabaseStep::Provision(_)
         | DatabaseStep::Migrate(_)
-        | DatabaseStep::RecordRing { .. }
+        | DatabaseStep::RecordKeyring { .. }
         | DatabaseStep::SuspendAccess { .. }
         | DatabaseStep::ResumeAccess { .. }
         | DatabaseStep::RevokeAccess { .. }
@@ -172,8 +171,8 @@ fn render_span(seconds: i64) -> String {
 }
 
 /// Incarnation, schema and role that a pass made or took over, and the version of its tables.
-fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
-    progress.done.iter().find_map(|(step, _)| match step {
+fn provisioned(execution: &Execution<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
+    execution.done.iter().find_map(|(step, _)| match step {
         TenantStep::Database(DatabaseStep::Provision(made)) => {
             Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
         }
@@ -185,8 +184,8 @@ fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, 
 }
 
 /// The version that a pass brought the tables to.
-fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
-    let steps = progress.done.iter().filter_map(|(step, _)| match step {
+fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
+    let steps = execution.done.iter().filter_map(|(step, _)| match step {
         TenantStep::Database(DatabaseStep::Migrate(step)) if step.track == Track::Base => Some(step.file.version),
         _ => None,
     });
@@ -196,12 +195,12 @@ fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
-    let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
+    let (incarnation, schema, role, schema_version) = match (provisioned(facts.execution), &observed.database) {
         (Some(made), _) => made,
         (None, DatabaseView::Facts(seen)) => {
-            let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
+            let owner = facts.plan.reports.iter().any(|v| v.part == Part::DatabaseReady && v.allows_next_part());
             let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
-            let version = migrated(facts.progress).unwrap_or(row.schema_version);
+            let version = migrated(facts.execution).unwrap_or(row.schema_version);
             (row.incarnation, row.schema.clone(), row.role.clone(), version)
         }
         (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_)) => return None,
@@ -218,7 +217,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
 
 /// The proof of this pass. Its time is kept while the entry stays the same.
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
-    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     let observed = facts.observed?;
     let view = match &observed.entry {
         Seen::Ours(view) if holds => view,

@@ -4,18 +4,18 @@ use agent_tenancy::{
     domain::{
         cells::CellRoles,
         ident::{CellNumber, DatabaseId, Epoch, Incarnation, LoginId, NamePrefix, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         keys::KeyBytes,
         logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
-    effects::postgres::{CellLogin, Database, Fence, Look, PgError, Writer},
+    effects::postgres::{CellLogin, Database, EpochFence, Look, PgError, Writer},
     plan::{
         drift::{Drift, judge_access},
-        instance::{InstancePlan, plan_instance},
-        loss::Remains,
+        instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
         step::{Adoption, CloseDatabase, DatabaseStep, Migrate, Provision},
+        tenant::loss::Remains,
     },
     settings::database::{InstanceSettings, SslMode},
 };
@@ -49,7 +49,7 @@ pub struct Instance {
     pub prefix: NamePrefix,
     pub database: Database,
     pub id: DatabaseId,
-    pub fence: Fence,
+    pub fence: EpochFence,
     _folder: tempfile::TempDir,
 }
 
@@ -80,7 +80,7 @@ pub async fn bare_on(server: &Postgres) -> Instance {
     }))
     .unwrap();
     assert_eq!(settings.violations(), Vec::<String>::new());
-    let fence = Fence { cluster_id: CLUSTER.into(), epoch: Epoch(1) };
+    let fence = EpochFence { cluster_id: CLUSTER.into(), epoch: Epoch(1) };
     let database = Database::new(settings);
     Instance { test, prefix, database, id: DatabaseId(Uuid::nil()), fence, _folder: folder }
 }
@@ -150,7 +150,7 @@ impl Instance {
             schema: name.clone(),
             role: name,
             schema_version: TENANT_VERSION,
-            ring: RingMark { version: 1, digest: "first".to_owned() },
+            keyring: KeyringMark { version: 1, digest: "first".to_owned() },
             replaces: None,
         }
     }
@@ -169,16 +169,22 @@ impl Instance {
 }
 
 /// A leader that makes cells, for which it does not matter which database it is.
-pub fn by(fence: &Fence) -> Writer {
+pub fn by(fence: &EpochFence) -> Writer {
     Writer { database_id: DatabaseId(Uuid::nil()), fence: fence.clone() }
 }
 
 /// Every step that changes a database, by a name of its own.
 pub trait Steps {
-    async fn step(&self, step: DatabaseStep, tenant: &ObjectId, id: DatabaseId, fence: &Fence) -> Result<(), PgError>;
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError>;
 
     /// A step that needs to know neither the Tenant nor the database.
-    async fn row_step(&self, step: DatabaseStep, fence: &Fence) -> Result<(), PgError> {
+    async fn row_step(&self, step: DatabaseStep, fence: &EpochFence) -> Result<(), PgError> {
         self.step(step, &object("of no matter"), DatabaseId(Uuid::nil()), fence).await
     }
 
@@ -187,7 +193,7 @@ pub trait Steps {
         provision: &Provision,
         tenant: &ObjectId,
         id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         self.step(DatabaseStep::Provision(provision.clone()), tenant, id, fence).await
     }
@@ -197,7 +203,7 @@ pub trait Steps {
         adoption: &Adoption,
         tenant: &ObjectId,
         id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         self.step(DatabaseStep::Adopt(adoption.clone()), tenant, id, fence).await
     }
@@ -207,12 +213,12 @@ pub trait Steps {
         close: &CloseDatabase,
         tenant: &ObjectId,
         id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         self.step(DatabaseStep::Close(close.clone()), tenant, id, fence).await
     }
 
-    async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         self.row_step(DatabaseStep::PreventAdoption { row: row.clone() }, fence).await
     }
 
@@ -221,13 +227,13 @@ pub trait Steps {
         row: &LedgerRow,
         found: &[Drift],
         id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let step = DatabaseStep::Repair { row: row.clone(), found: found.to_vec() };
         self.step(step, &object("of no matter"), id, fence).await
     }
 
-    async fn perform_migrate(&self, file: &Migrate, id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    async fn perform_migrate(&self, file: &Migrate, id: DatabaseId, fence: &EpochFence) -> Result<(), PgError> {
         self.step(DatabaseStep::Migrate(Box::new(file.clone())), &object("of no matter"), id, fence).await
     }
 
@@ -237,32 +243,43 @@ pub trait Steps {
         name: &str,
         remains: &Remains,
         id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (tenant_id, name) = (tenant_id.clone(), name.to_owned());
         let step = DatabaseStep::SetAside { tenant_id, name, remains: remains.clone() };
         self.step(step, &object("of no matter"), id, fence).await
     }
 
-    async fn perform_record_ring(&self, row: &LedgerRow, mark: &RingMark, fence: &Fence) -> Result<(), PgError> {
-        self.row_step(DatabaseStep::RecordRing { row: row.clone(), mark: mark.clone() }, fence).await
+    async fn perform_record_keyring(
+        &self,
+        row: &LedgerRow,
+        mark: &KeyringMark,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::RecordKeyring { row: row.clone(), mark: mark.clone() }, fence).await
     }
 
-    async fn perform_suspend_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    async fn perform_suspend_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         self.row_step(DatabaseStep::SuspendAccess { row: row.clone() }, fence).await
     }
 
-    async fn perform_resume_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    async fn perform_resume_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         self.row_step(DatabaseStep::ResumeAccess { row: row.clone() }, fence).await
     }
 
-    async fn perform_revoke_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    async fn perform_revoke_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         self.row_step(DatabaseStep::RevokeAccess { row: row.clone() }, fence).await
     }
 }
 
 impl Steps for Database {
-    async fn step(&self, step: DatabaseStep, tenant: &ObjectId, id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         self.perform(&step, tenant, &Writer { database_id: id, fence: fence.clone() }).await
     }
 }

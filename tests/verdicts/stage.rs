@@ -19,16 +19,17 @@ use agent_tenancy::{
     },
     plan::{
         Plan,
-        applied::Applied,
-        delete::{Departing, plan_deletion},
         drift::AccessFacts,
         installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Presence, Proof, ReadError, Recorded, Replicas, RowState, Seen, applied::Applied, render_mark,
         },
-        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, Progress, TenantStep},
-        tenant::plan_tenant,
+        step::{CellStep, DatabaseStep, Done, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
+        tenant::{
+            delete::{Departing, plan_deletion},
+            present::plan_tenant,
+        },
     },
     status::{TenantFacts, project_tenant},
 };
@@ -92,8 +93,8 @@ pub fn installation() -> Installation {
     }
 }
 
-pub fn unseen() -> Unseen {
-    Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
+pub fn read_error() -> ReadError {
+    ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
 }
 
 pub fn database() -> DatabaseId {
@@ -116,7 +117,7 @@ pub fn new_key(kid: &str) -> NewKey {
 }
 
 /// The ring of the converged world.
-pub fn ring() -> Keyring {
+pub fn keyring() -> Keyring {
     Keyring::first(1, new_key("kid-1"), 3600, None, now()).unwrap()
 }
 
@@ -133,7 +134,7 @@ pub fn row(state: RowState) -> LedgerRow {
         schema_version: TENANT_VERSION,
         schema_checksums: tenant_checksums(TENANT_VERSION),
         own: Applied::default(),
-        ring: ring().mark(),
+        keyring: keyring().mark(),
         state,
         state_since: now(),
     }
@@ -248,7 +249,8 @@ pub fn converged() -> ObservedTenant {
         retry_migration: None,
     };
     observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
-    observed.keys = Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), ring: Ok(ring()) });
+    observed.keys =
+        Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), keyring: Ok(keyring()) });
     observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
     // Later passes draw other random material.
     observed.fresh.incarnation = Incarnation(Uuid::from_u128(2));
@@ -287,7 +289,7 @@ fn database_word(step: &DatabaseStep) -> &'static str {
         DatabaseStep::Repair { .. } => "RepairDatabase",
         DatabaseStep::Migrate(_) => "Migrate",
         DatabaseStep::SetAside { .. } => "SetAside",
-        DatabaseStep::RecordRing { .. } => "RecordRing",
+        DatabaseStep::RecordKeyring { .. } => "RecordRing",
         DatabaseStep::SuspendAccess { .. } => "SuspendAccess",
         DatabaseStep::ResumeAccess { .. } => "ResumeAccess",
         DatabaseStep::RevokeAccess { .. } => "RevokeAccess",
@@ -340,15 +342,15 @@ pub fn absent(observed: &ObservedTenant, policy: DeletionPolicy) -> Plan<TenantS
 }
 
 /// Every step of a plan done.
-pub fn all_done(plan: &Plan<TenantStep>) -> Progress<TenantStep> {
-    Progress { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
+pub fn all_done(plan: &Plan<TenantStep>) -> Execution<TenantStep> {
+    Execution { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
 }
 
 /// The status after a pass.
 pub fn project(
     observed: Option<&ObservedTenant>,
     plan: &Plan<TenantStep>,
-    progress: &Progress<TenantStep>,
+    execution: &Execution<TenantStep>,
     previous: &TenantStatus,
     deleting: bool,
 ) -> TenantStatus {
@@ -360,7 +362,7 @@ pub fn project(
         observed,
         installation: &installation,
         plan,
-        progress,
+        execution,
         deleting,
     };
     project_tenant(&facts, previous, now()).0

@@ -1,7 +1,7 @@
 //! Archives whose time is over: finding them, and dropping one at a time.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind,
+    Database, EpochFence, PgError, PgErrorKind,
     instance::parse_one,
     render::{Marked, Names, Statements, check_dependents, check_marks, drop_objects, literals},
 };
@@ -89,7 +89,7 @@ impl Database {
         &self,
         archive: &DueArchive,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<bool, PgError> {
         let (old, fence) = (archive.clone(), fence.clone());
         let write = move |sql: &mut Statements| {

@@ -1,7 +1,7 @@
 //! The agent API's logins: how they stand in every cell, and each change of a rotation as one transaction.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind,
+    Database, EpochFence, PgError, PgErrorKind,
     instance::parse_one,
     render::{Statements, literals, optional},
 };
@@ -14,7 +14,7 @@ use crate::{
         scram::render_verifier,
         sql::{quote_ident, quote_literal},
     },
-    plan::logins::LoginFacts,
+    plan::instance::logins::LoginFacts,
 };
 use aws_lc_rs::rand;
 
@@ -57,7 +57,7 @@ impl Database {
         cell: CellNumber,
         next: &NextLogin,
         expected: Option<LoginId>,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         const STEP: &str = "setting a login";
         let verifier = verifier(STEP, &next.password).await?;
@@ -93,7 +93,7 @@ impl Database {
         slot: LoginSlot,
         id: Option<LoginId>,
         force: bool,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |sql: &mut Statements| {
@@ -111,7 +111,12 @@ impl Database {
     ///
     /// # Errors
     /// As any change.
-    pub async fn perform_end_sessions(&self, cell: CellNumber, slot: LoginSlot, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_end_sessions(
+        &self,
+        cell: CellNumber,
+        slot: LoginSlot,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |sql: &mut Statements| {
             sql.fenced(&fence)?;

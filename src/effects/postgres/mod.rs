@@ -10,7 +10,7 @@
 //! | `logins` | rotating the logins of a cell |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
 //! | `residents` | of which tenant ids it holds anything, in one round trip |
-//! | `looks` | that for several tenants at once, when several are asked for |
+//! | `read_batcher` | that for several tenants at once, when several are asked for |
 //! | `drift` | which tenants of the fleet look wrong, in one round trip |
 //! | `fleet` | how far all tenants have come with the migrations, in one round trip |
 //! | `headroom` | how far the server's limits are |
@@ -20,17 +20,17 @@
 mod access;
 mod allocator;
 mod archive;
+mod capacity;
 mod cells;
 mod drift;
 mod error;
 mod fleet;
-mod headroom;
 mod instance;
 mod ledger;
 mod logins;
-mod looks;
 mod perform;
 mod pool;
+mod read_batcher;
 mod render;
 mod residents;
 mod session;
@@ -47,15 +47,15 @@ use crate::{
     settings::database::InstanceSettings,
 };
 use allocator::Allocator;
-use looks::Looks;
-use pool::{Access, Pool};
+use pool::{ConnectionRole, Pool};
+use read_batcher::ReadBatcher;
 use render::{Server, Statements};
 use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
 /// Whose leader we are, and since when: every change fails unless the database agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fence {
+pub struct EpochFence {
     /// Which cluster.
     pub cluster_id: String,
     /// Epoch of this leader.
@@ -68,7 +68,7 @@ pub struct Writer {
     /// Identity of the database. Every ownership mark contains it.
     pub database_id: DatabaseId,
     /// The leader.
-    pub fence: Fence,
+    pub fence: EpochFence,
 }
 
 /// One Postgres database that holds tenants. Clones share connections. Nothing connects before the first use.
@@ -77,7 +77,7 @@ pub struct Database {
     settings: InstanceSettings,
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
-    looks: Arc<Looks>,
+    read_batcher: Arc<ReadBatcher>,
     migrating: perform::RunningMigrations,
 }
 
@@ -86,7 +86,7 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, looks: Arc::default(), migrating: perform::RunningMigrations::default() }
+        Self { settings, pool, cells, read_batcher: Arc::default(), migrating: perform::RunningMigrations::default() }
     }
 
     /// Its settings.
@@ -105,7 +105,7 @@ impl Database {
         step: &'static str,
         write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::Read, write).await
+        self.run(step, ConnectionRole::Read, write).await
     }
 
     /// Sends statements that change something.
@@ -114,13 +114,13 @@ impl Database {
         step: &'static str,
         write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::Change, write).await
+        self.run(step, ConnectionRole::Change, write).await
     }
 
     async fn run(
         &self,
         step: &'static str,
-        access: Access,
+        access: ConnectionRole,
         write: impl Fn(&mut Statements) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         let settings = self.settings.clone();

@@ -1,7 +1,7 @@
 //! Performing database steps: the rendered script is sent, and its result is handled.
 
 use super::{
-    Access, Database, PgError, PgErrorKind, Writer,
+    ConnectionRole, Database, PgError, PgErrorKind, Writer,
     instance::name_missing_schema,
     logins::verifier,
     render::{self, CellLogin, Script, Server, SqlContext, render_cell, render_failure_record},
@@ -14,8 +14,7 @@ use crate::{
         ident::{CellNumber, Incarnation, ObjectId},
     },
     plan::{
-        applied::render_failure,
-        observed::RowState,
+        observed::{RowState, applied::render_failure},
         step::{DatabaseStep, Migrate},
     },
 };
@@ -96,7 +95,7 @@ impl Database {
         let verifier = verifier(NAME, &login.password).await?;
         let server = self.pool.known_server(NAME).await?;
         let text = render_cell(cell, login, &self.context(server, writer, &verifier))?;
-        self.send(NAME, Access::Change, server, text).await?;
+        self.send(NAME, ConnectionRole::Change, server, text).await?;
         self.cells.made(cell);
         Ok(())
     }
@@ -122,18 +121,18 @@ impl Database {
         };
         let server = self.pool.known_server(name).await?;
         match render::render(step, tenant, &self.context(server, writer, &verifier))? {
-            Script::Transaction(text) => self.send(name, Access::Change, server, text).await.map(drop),
-            Script::LongTransaction(text) => self.send(name, Access::SlowChange, server, text).await.map(drop),
+            Script::Transaction(text) => self.send(name, ConnectionRole::Change, server, text).await.map(drop),
+            Script::LongTransaction(text) => self.send(name, ConnectionRole::SlowChange, server, text).await.map(drop),
             Script::Outside { before, prepare, statement, after } => {
-                self.send(name, Access::Change, server, before).await?;
+                self.send(name, ConnectionRole::Change, server, before).await?;
                 self.pool.run_alone(name, server, [prepare, statement]).await?;
-                self.send(name, Access::Change, server, after).await.map(drop)
+                self.send(name, ConnectionRole::Change, server, after).await.map(drop)
             }
             Script::Session { open, session, close, abandon } => {
-                self.send(name, Access::Change, server, open).await?;
+                self.send(name, ConnectionRole::Change, server, open).await?;
                 let applied = self.run_session(name, session).await;
                 let end = if applied.is_ok() { close } else { abandon };
-                let ended = self.send(name, Access::Change, server, end).await;
+                let ended = self.send(name, ConnectionRole::Change, server, end).await;
                 applied.and(ended.map(drop))
             }
         }
@@ -143,7 +142,7 @@ impl Database {
     async fn send(
         &self,
         name: &'static str,
-        access: Access,
+        access: ConnectionRole,
         rendered_for: Server,
         text: String,
     ) -> Result<Vec<PgRow>, PgError> {
@@ -168,7 +167,7 @@ impl Database {
             | DatabaseStep::Repair { .. }
             | DatabaseStep::Migrate(_)
             | DatabaseStep::SetAside { .. }
-            | DatabaseStep::RecordRing { .. }
+            | DatabaseStep::RecordKeyring { .. }
             | DatabaseStep::SuspendAccess { .. }
             | DatabaseStep::ResumeAccess { .. }
             | DatabaseStep::RevokeAccess { .. }
@@ -183,7 +182,7 @@ impl Database {
         let recorded = async {
             let server = self.pool.known_server(NAME).await?;
             let text = render_failure_record(file, &message, &self.context(server, writer, ""))?;
-            self.send(NAME, Access::Change, server, text).await
+            self.send(NAME, ConnectionRole::Change, server, text).await
         };
         match recorded.await {
             Err(failed) if failed.kind != PgErrorKind::AlreadyDone => failed,
@@ -218,7 +217,7 @@ impl Database {
             | DatabaseStep::Repair { .. }
             | DatabaseStep::Migrate(_)
             | DatabaseStep::SetAside { .. }
-            | DatabaseStep::RecordRing { .. }
+            | DatabaseStep::RecordKeyring { .. }
             | DatabaseStep::SuspendAccess { .. }
             | DatabaseStep::ResumeAccess { .. }
             | DatabaseStep::RevokeAccess { .. }
@@ -242,11 +241,11 @@ mod tests {
     use crate::{
         domain::{
             ident::{DatabaseId, Epoch, TenantId, Uid},
-            keyring::RingMark,
+            keyring::KeyringMark,
             keys::KeyBytes,
             logins::LoginSlot,
         },
-        effects::postgres::Fence,
+        effects::postgres::EpochFence,
         plan::step::{CloseDatabase, Provision},
         settings::{Settings, operator::OperatorSettings},
     };
@@ -263,7 +262,7 @@ mod tests {
     #[test]
     fn rendering_sends_nothing_and_shows_no_verifier() {
         let database = nowhere();
-        let fence = Fence { cluster_id: "cluster".into(), epoch: Epoch(7) };
+        let fence = EpochFence { cluster_id: "cluster".into(), epoch: Epoch(7) };
         let writer = Writer { database_id: DatabaseId(Uuid::from_u128(2)), fence };
         let password = KeyBytes::new(b"canary-password-canary-password".to_vec());
         let login = CellLogin { slot: LoginSlot::A, id: None, password };
@@ -279,7 +278,7 @@ mod tests {
             schema: "at_acme".into(),
             role: "at_acme".into(),
             schema_version: 1,
-            ring: RingMark { version: 1, digest: "digest".into() },
+            keyring: KeyringMark { version: 1, digest: "digest".into() },
             replaces: None,
         };
         let close = CloseDatabase {

@@ -1,10 +1,10 @@
 //! Recording that a Tenant may take over the data of another cluster's Tenant.
 
 use super::{
-    Database, Fence, PgError,
+    Database, EpochFence, PgError,
     render::{Statements, literals},
 };
-use crate::{domain::ident::ObjectId, plan::permission::Permission};
+use crate::{domain::ident::ObjectId, plan::takeover_request::Permission};
 
 impl Database {
     /// Records that a Tenant may take over what another cluster's has, who said so, and nothing else. Again is the same.
@@ -14,12 +14,12 @@ impl Database {
     pub async fn perform_allow_takeover(
         &self,
         permission: &Permission,
-        heir: &ObjectId,
+        grant: &ObjectId,
         allowed_by: &str,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
-        let (wanted, heir, fence, allowed_by) =
-            (permission.clone(), heir.clone(), fence.clone(), allowed_by.to_owned());
+        let (wanted, grant, fence, allowed_by) =
+            (permission.clone(), grant.clone(), fence.clone(), allowed_by.to_owned());
         let write = move |sql: &mut Statements| {
             sql.fenced(&fence)?;
             let row = literals([
@@ -28,8 +28,9 @@ impl Database {
                 &wanted.previous.0,
                 &wanted.from_cluster_id,
             ])?;
-            let heir = literals([heir.uid.0.as_str(), &heir.namespace, &heir.name, &fence.cluster_id, &allowed_by])?;
-            sql.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {heir});"));
+            let grant =
+                literals([grant.uid.0.as_str(), &grant.namespace, &grant.name, &fence.cluster_id, &allowed_by])?;
+            sql.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {grant});"));
             Ok(())
         };
         self.change("allowing a takeover", write).await.map(drop)

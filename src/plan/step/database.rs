@@ -4,11 +4,11 @@ use crate::{
     api::DeletionPolicy,
     domain::{
         ident::{CellNumber, Incarnation, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         keys::KeyBytes,
         migrations::{Migration, Track},
     },
-    plan::{drift::Drift, loss::Remains, observed::LedgerRow},
+    plan::{drift::Drift, observed::LedgerRow, tenant::loss::Remains},
 };
 
 /// A change of a tenant's data and of its row in the ledger.
@@ -50,11 +50,11 @@ pub enum DatabaseStep {
     },
     /// Tells the ledger which ring is the last one. Fails unless the row is still this one and in use, and never goes
     /// back to an earlier ring.
-    RecordRing {
+    RecordKeyring {
         /// The row of the tenant.
         row: LedgerRow,
         /// The ring.
-        mark: RingMark,
+        mark: KeyringMark,
     },
     /// One transaction: row state `suspended`, membership revoked. New transactions of the tenant can't start. Fails
     /// unless the row is still this one and active or already suspended.
@@ -96,7 +96,7 @@ impl DatabaseStep {
     /// The password that the step gives a login.
     pub fn password(&self) -> Option<&KeyBytes> {
         let Self::Migrate(file) = self else { return None };
-        (file.track == Track::Own).then_some(&file.password)
+        (file.track == Track::Custom).then_some(&file.password)
     }
 }
 
@@ -116,7 +116,7 @@ pub struct Provision {
     /// Version of the tables that it gets.
     pub schema_version: i32,
     /// Its first keyring.
-    pub ring: RingMark,
+    pub keyring: KeyringMark,
     /// A tombstone with this incarnation is replaced; `None` if there must be no row.
     pub replaces: Option<Incarnation>,
 }
@@ -158,7 +158,7 @@ pub struct Adoption {
     /// Version that they get in the same transaction.
     pub target_version: i32,
     /// The keyring that is about to be made.
-    pub ring: RingMark,
+    pub keyring: KeyringMark,
     /// Where it is now.
     pub source: AdoptionSource,
 }

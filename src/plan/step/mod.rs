@@ -83,13 +83,13 @@ pub enum KeysStep {
     /// Creates the Secret. One that exists is left alone: the step fails, and the next pass reads it.
     Create {
         /// Its content.
-        ring: Keyring,
+        keyring: Keyring,
     },
     /// Replaces the content of the Secret that was seen, at its version only. Where a key starts to sign that every replica
     /// must know (`acknowledged`), looks at the replicas once more, not in a cache, and fails while one does not.
     Replace {
         /// The new content.
-        ring: Keyring,
+        keyring: Keyring,
         /// UID of the Secret.
         uid: Uid,
         /// Version of the Secret.
@@ -202,14 +202,14 @@ pub enum Done {
 
 /// The steps that were done, and the one that failed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Progress<S> {
+pub struct Execution<S> {
     /// Done, in order.
     pub done: Vec<(S, Done)>,
     /// The step that failed; later ones were not tried.
     pub failed: Option<(S, Failure)>,
 }
 
-impl<S> Default for Progress<S> {
+impl<S> Default for Execution<S> {
     fn default() -> Self {
         Self { done: Vec::new(), failed: None }
     }

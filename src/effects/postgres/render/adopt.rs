@@ -2,14 +2,14 @@
 
 use super::{
     SqlContext,
-    ledger::{Marked, check_marks, hold, note_schema, render_ring, render_tenant, render_tombstone},
+    ledger::{Marked, check_marks, hold, note_schema, render_keyring, render_tenant, render_tombstone},
     objects::{Names, rename_objects, write_marks, write_membership, write_privileges, write_tables},
     statements::{RenderError, Statements, literals},
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         ident::ObjectId,
-        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -27,14 +27,14 @@ pub(super) fn render_adoption(
     let mut sql = Statements::fenced_by(context)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let (previous, tenant) = (quote_literal(&wanted.previous.0)?, render_tenant(tenant, context)?);
-    let (epoch, cell, ring) = (context.fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let (epoch, cell, keyring) = (context.fence.epoch, wanted.cell, render_keyring(&wanted.keyring)?);
     let version = wanted.target_version;
     let (database_id, incarnation) = (context.database_id, wanted.incarnation);
     match &wanted.source {
         AdoptionSource::Retained { since } => {
             let since = since.as_microsecond();
             sql.add(&format!(
-                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {tenant}, {epoch}, {version}, {ring});"
+                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {tenant}, {epoch}, {version}, {keyring});"
             ));
             enter(&mut sql, wanted, context)?;
         }
@@ -43,14 +43,14 @@ pub(super) fn render_adoption(
             let function = if *by_permission { "take_over_allowed" } else { "take_over" };
             sql.add(&format!(
                 "SELECT agent_tenancy.{function}({id}, {previous}, {from}, {silence_seconds}, {tenant}, {epoch}, \
-                 {version}, {ring});"
+                 {version}, {keyring});"
             ));
             enter(&mut sql, wanted, context)?;
         }
         AdoptionSource::Archived { schema, role, replaces } => {
             let (replaces, names) = (render_tombstone(*replaces)?, literals([&wanted.schema, &wanted.role])?);
             sql.add(&format!(
-                "SELECT agent_tenancy.claim({id}, {replaces}, {tenant}, {epoch}, {cell}, {names}, {version}, {ring});\n\
+                "SELECT agent_tenancy.claim({id}, {replaces}, {tenant}, {epoch}, {cell}, {names}, {version}, {keyring});\n\
                  SELECT agent_tenancy.restore({id}, {previous});"
             ));
             note_schema(&mut sql, incarnation, version)?;

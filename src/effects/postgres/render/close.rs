@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::DeletionPolicy,
-    domain::{ident::ObjectId, own_migrations::own_name},
+    domain::{custom_migrations::own_name, ident::ObjectId},
     plan::{
         observed::{LedgerRow, RowState},
         step::CloseDatabase,

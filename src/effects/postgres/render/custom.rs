@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         keys::KeyBytes,
-        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{observed::render_mark, step::Migrate},

@@ -2,21 +2,25 @@
 
 use super::{
     SqlContext,
-    ledger::{hold, render_ring},
+    ledger::{hold, render_keyring},
     statements::{RenderError, Statements},
 };
 use crate::{
-    domain::{keyring::RingMark, sql::quote_literal},
+    domain::{keyring::KeyringMark, sql::quote_literal},
     plan::observed::{LedgerRow, RowState},
 };
 
 /// Changes nothing if the ledger has this or a later version.
-pub(super) fn render_record(row: &LedgerRow, mark: &RingMark, context: &SqlContext<'_>) -> Result<String, RenderError> {
+pub(super) fn render_record(
+    row: &LedgerRow,
+    mark: &KeyringMark,
+    context: &SqlContext<'_>,
+) -> Result<String, RenderError> {
     let mut sql = Statements::fenced_by(context)?;
     hold(&mut sql, row, &[RowState::Active, RowState::Suspended])?;
-    let (ring, incarnation) = (render_ring(mark)?, quote_literal(&row.incarnation.to_string())?);
+    let (keyring, incarnation) = (render_keyring(mark)?, quote_literal(&row.incarnation.to_string())?);
     sql.add(&format!(
-        "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({ring}), epoch = {} \
+        "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({keyring}), epoch = {} \
          WHERE incarnation = {incarnation} AND ring_version < {};",
         context.fence.epoch, mark.version
     ));

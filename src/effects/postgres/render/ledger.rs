@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         ident::{DatabaseId, Incarnation, ObjectId},
-        keyring::RingMark,
+        keyring::KeyringMark,
         migrations::tenant_checksums,
-        own_migrations::own_name,
         sql::{QuoteError, quote_literal},
     },
     plan::observed::{LedgerRow, RowState, render_mark},
@@ -26,7 +26,7 @@ pub(super) fn render_tombstone(incarnation: Option<Incarnation>) -> Result<Strin
 }
 
 /// Version and digest of a keyring, as arguments.
-pub(super) fn render_ring(mark: &RingMark) -> Result<String, QuoteError> {
+pub(super) fn render_keyring(mark: &KeyringMark) -> Result<String, QuoteError> {
     Ok(format!("{}, {}", mark.version, quote_literal(&mark.digest)?))
 }
 

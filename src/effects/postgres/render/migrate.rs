@@ -29,7 +29,7 @@ END";
 pub(super) fn name(track: Track) -> &'static str {
     match track {
         Track::Base => "migrating the tenant",
-        Track::Own => custom::NAME,
+        Track::Custom => custom::NAME,
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) fn render_migration(file: &Migrate, context: &SqlContext<'_>) -> Resu
     match (file.track, file.file.is_transactional()) {
         (Track::Base, true) => Ok(Script::LongTransaction(render_within(file, context)?)),
         (Track::Base, false) => render_outside(file, context),
-        (Track::Own, _) => render_custom(file, context),
+        (Track::Custom, _) => render_custom(file, context),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) use migrate::render_failure_record;
 pub(super) use objects::{Names, check_dependents, drop_objects};
 pub(super) use statements::{RenderError, Server, Statements, literals, optional};
 
-use super::Fence;
+use super::EpochFence;
 use crate::{
     domain::ident::{DatabaseId, ObjectId},
     plan::step::DatabaseStep,
@@ -51,7 +51,7 @@ pub(crate) struct SqlContext<'a> {
     /// Identity of the database. Every ownership mark contains it.
     pub(crate) database_id: DatabaseId,
     /// Identity of the leader. The database refuses the step if a newer leader exists.
-    pub(crate) fence: &'a Fence,
+    pub(crate) fence: &'a EpochFence,
     /// SCRAM verifier of the password in the step, or a placeholder. Unused by steps without a password.
     pub(crate) verifier: &'a str,
 }
@@ -113,7 +113,7 @@ pub(crate) fn name(step: &DatabaseStep) -> &'static str {
         DatabaseStep::Repair { .. } => "repairing the tenant",
         DatabaseStep::Migrate(file) => migrate::name(file.track),
         DatabaseStep::SetAside { .. } => "moving the remains out of the way",
-        DatabaseStep::RecordRing { .. } => "recording the keyring",
+        DatabaseStep::RecordKeyring { .. } => "recording the keyring",
         DatabaseStep::SuspendAccess { .. } => "suspending access",
         DatabaseStep::ResumeAccess { .. } => "resuming access",
         DatabaseStep::RevokeAccess { .. } => "revoking access",
@@ -135,7 +135,7 @@ pub(crate) fn render(step: &DatabaseStep, tenant: &ObjectId, context: &SqlContex
         DatabaseStep::SetAside { tenant_id, name, remains } => {
             set_aside::render_set_aside(tenant_id, name, remains, context)?
         }
-        DatabaseStep::RecordRing { row, mark } => keyring::render_record(row, mark, context)?,
+        DatabaseStep::RecordKeyring { row, mark } => keyring::render_record(row, mark, context)?,
         DatabaseStep::SuspendAccess { row } => access::render_suspension(row, context)?,
         DatabaseStep::ResumeAccess { row } => access::render_resumption(row, context)?,
         DatabaseStep::RevokeAccess { row } => access::render_revocation(row, context)?,

@@ -2,7 +2,7 @@
 
 use super::{
     SqlContext,
-    ledger::{note_schema, render_ring, render_tenant, render_tombstone},
+    ledger::{note_schema, render_keyring, render_tenant, render_tombstone},
     objects::{Names, write_marks, write_membership, write_privileges, write_tables},
     statements::{RenderError, Statements, literals},
 };
@@ -21,10 +21,10 @@ pub(super) fn render_provision(
     let replaces = render_tombstone(wanted.replaces)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let (tenant, names) = (render_tenant(tenant, context)?, literals([&wanted.schema, &wanted.role])?);
-    let (epoch, cell, ring) = (context.fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let (epoch, cell, keyring) = (context.fence.epoch, wanted.cell, render_keyring(&wanted.keyring)?);
     let version = wanted.schema_version;
     sql.add(&format!(
-        "SELECT agent_tenancy.claim({id}, {replaces}, {tenant}, {epoch}, {cell}, {names}, {version}, {ring});"
+        "SELECT agent_tenancy.claim({id}, {replaces}, {tenant}, {epoch}, {cell}, {names}, {version}, {keyring});"
     ));
     note_schema(&mut sql, wanted.incarnation, version)?;
     sql.as_owner(wanted.cell)?;

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         ident::TenantId,
-        own_migrations::own_name,
         sql::{QuoteError, quote_literal},
     },
     plan::{
-        loss::{Remains, kept_name, kept_own_name},
         observed::RowState,
+        tenant::loss::{Remains, kept_name, kept_own_name},
     },
 };
 

@@ -1,6 +1,6 @@
 //! The text of one message. Names and values enter it through `domain::sql` alone.
 
-use super::{super::Fence, SqlContext};
+use super::{super::EpochFence, SqlContext};
 use crate::{
     domain::{
         cells::{CellRoles, base_role},
@@ -122,7 +122,7 @@ impl Statements {
     }
 
     /// Switches to the base role, and fails if a newer leader exists.
-    pub(crate) fn fenced(&mut self, fence: &Fence) -> Result<(), RenderError> {
+    pub(crate) fn fenced(&mut self, fence: &EpochFence) -> Result<(), RenderError> {
         self.as_base()?;
         let cluster = quote_literal(&fence.cluster_id)?;
         self.add(&format!("SELECT agent_tenancy.fence({cluster}, {});", fence.epoch));
