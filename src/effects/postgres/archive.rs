@@ -1,4 +1,4 @@
-//! Archives whose time is over: finding them, and dropping one at a time.
+//! Finding and dropping expired archives.
 
 use super::{
     Database, EpochFence, PgError, PgErrorKind,
@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub struct DueArchive {
     /// Identity of the data.
     pub incarnation: Incarnation,
-    /// The tenant id it was of.
+    /// Tenant id of the data.
     pub tenant_id: TenantId,
     uid: Uid,
     namespace: String,
@@ -28,24 +28,23 @@ pub struct DueArchive {
 }
 
 impl DueArchive {
-    /// The deleted Tenant it belonged to.
+    /// The deleted Tenant that owned the data.
     pub fn object(&self) -> ObjectId {
         ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
 }
 
-/// What one look at the archives of a cluster says.
+/// Expired archives of a cluster.
 #[derive(Clone, Debug, Deserialize)]
 pub struct DueArchives {
-    /// Some of those whose time is over, by incarnation.
+    /// Some expired archives, ordered by incarnation.
     pub due: Vec<DueArchive>,
-    /// Seconds until the next one's time is over, if there is one.
+    /// Seconds until the next archive expires, if there is one.
     pub next_seconds: Option<u64>,
 }
 
 impl Database {
-    /// Looks for archives of a cluster whose time is over: at most `limit`, the first behind the incarnation `after`. One
-    /// round trip.
+    /// Reads at most `limit` expired archives of a cluster, starting after the incarnation `after`. One round trip.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -55,7 +54,7 @@ impl Database {
         after: Option<Incarnation>,
         limit: usize,
     ) -> Result<DueArchives, PgError> {
-        const STEP: &str = "looking for old archives";
+        const STEP: &str = "reading expired archives";
         let cluster_id = cluster_id.to_owned();
         let rows = self
             .read(STEP, move |sql| {
@@ -80,11 +79,10 @@ impl Database {
         parse_one(STEP, &rows)
     }
 
-    /// Drops an archive whose time is over; `false` if somebody took it over or dropped it before, or gave it more time.
-    /// All or nothing.
+    /// Drops an expired archive in one transaction. Returns `false` if it was taken over, dropped or extended meanwhile.
     ///
     /// # Errors
-    /// `Conflict` if role or schema carries a foreign mark, or something outside the schema depends on it.
+    /// `Conflict` if the role or the schema has the mark of other data, or an object outside of the schema depends on it.
     pub async fn perform_drop_archive(
         &self,
         archive: &DueArchive,

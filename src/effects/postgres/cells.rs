@@ -1,4 +1,4 @@
-//! Cells: counting who is in them, and which one a new tenant joins.
+//! Cells: counting their tenants, and choosing the cell of a new tenant.
 
 use super::{Database, PgError};
 use crate::domain::ident::{CellNumber, TenantId};
@@ -6,8 +6,8 @@ use crate::plan::observed::CellOffer;
 use sqlx::Row;
 
 impl Database {
-    /// Counts the tenants of every cell anew. The first look at a tenant does it by itself; to be repeated every few
-    /// minutes, because another leader, or people, may have changed the ledger.
+    /// Counts the tenants of every cell. The first observation of a tenant calls it; it is repeated every few minutes,
+    /// because another leader or an administrator may have changed the ledger.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -35,7 +35,7 @@ impl Database {
         Ok(())
     }
 
-    /// Whether the roles of a cell may exist: they are known to, or the cells were not counted yet.
+    /// Whether the roles of a cell may exist: they are known to exist, or the cells were not counted yet.
     pub fn may_have_cell(&self, cell: CellNumber) -> bool {
         !self.cells.is_loaded() || self.cells.has(cell)
     }

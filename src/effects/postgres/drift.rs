@@ -1,4 +1,4 @@
-//! Drift at the cost of a fleet: one query tells which tenants of a database look wrong.
+//! Finding drift in a whole database: one query finds the tenants with unexpected objects or privileges.
 
 use super::{Database, PgError, instance::name_missing_schema, ledger::owner, render::literals};
 use crate::domain::{
@@ -8,12 +8,12 @@ use crate::domain::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
-/// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
-/// column for each set of rights that a migration gives, as Postgres writes it; `$same`: whether table `k`
-/// has the list it should have in the tenant's version; `$tables`: names of the tables of any version; `$count`: how many
-/// the tenant's version has; `$newest`: the newest version that is known here. Newer tables are left alone.
-const LOOK: &str = "
+/// Checks all tenants in use by joins: the expected state of a tenant is computed once and compared as a whole, which is
+/// much cheaper than unpacking every access control list. `$cluster`: id of the cluster; `$items`: a column for each set of
+/// privileges that a migration grants, in the notation of Postgres; `$same`: whether table `k` has the list that it should
+/// have in the tenant's version; `$tables`: names of the tables of any version; `$count`: number of tables in the tenant's
+/// version; `$newest`: the newest known version. Tenants with newer tables are not checked.
+const QUERY: &str = "
 SET LOCAL enable_nestloop = off;
 SET LOCAL work_mem = '16MB';
 WITH held AS MATERIALIZED (
@@ -72,9 +72,9 @@ WITH held AS MATERIALIZED (
 SELECT h.tenant_id, h.uid, h.namespace, h.name FROM held h
 WHERE h.tenant_id IN (SELECT w.tenant_id FROM wrong w) ORDER BY h.tenant_id;";
 
-/// The parts of [`LOOK`] that follow from the migrations: `$items`, `$same` and `$count`.
+/// The parts of [`QUERY`] that depend on the migrations: `$items`, `$same` and `$count`.
 fn render_lists() -> Result<(String, String, String), PgError> {
-    // Which tables have which rights, and in which versions.
+    // By privileges and table: the versions in which they are granted.
     let mut sets: BTreeMap<String, BTreeMap<String, BTreeSet<i32>>> = BTreeMap::new();
     let mut counts = Vec::new();
     for version in 1..=TENANT_VERSION {
@@ -84,7 +84,7 @@ fn render_lists() -> Result<(String, String, String), PgError> {
         }
         counts.push(format!("WHEN {version} THEN {}", tables.len()));
         for (table, privileges) in tables {
-            // In the order in which Postgres writes them; the parts of a list are compared, not their text.
+            // In the order of Postgres: the entries of a list are compared, not their text.
             let letters = [("INSERT", 'a'), ("SELECT", 'r'), ("UPDATE", 'w'), ("DELETE", 'd')];
             let letters = letters.into_iter().filter(|(word, _)| privileges.contains(word)).map(|(_, l)| l).collect();
             sets.entry(letters).or_default().entry(table).or_default().insert(version);
@@ -117,8 +117,8 @@ fn render_lists() -> Result<(String, String, String), PgError> {
 }
 
 impl Database {
-    /// The tenants of a cluster in which something looks different from what provisioning makes, with their owners. One
-    /// round trip, however many tenants there are; what it is, and what to do, says the look at each.
+    /// The tenants of a cluster whose objects or privileges differ from what provisioning creates, with their owners. One round
+    /// trip for any number of tenants. The reconcile of each tenant finds out what differs, and decides the repair.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -129,7 +129,7 @@ impl Database {
             .read(STEP, move |sql| {
                 sql.as_base()?;
                 let (items, same, count) = render_lists()?;
-                // What a membership has to be from 16 on; before, it has no options, and CREATEROLE administers all.
+                // Before version 16, a membership has no options, and CREATEROLE administers all roles.
                 let (options, administered) = match sql.server().version >= 160_000 {
                     true => (
                         "OR a.inherit_option OR NOT a.set_option",
@@ -137,7 +137,7 @@ impl Database {
                     ),
                     false => ("", ""),
                 };
-                let text = LOOK
+                let text = QUERY
                     .replace("$cluster", &literals([&cluster_id])?)
                     .replace("$items", &items)
                     .replace("$same", &same)

@@ -1,4 +1,4 @@
-//! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
+//! Reading the state of one tenant: ledger row, role, schema, marks, privileges. One round trip.
 
 use super::{
     Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, render::literals,
@@ -28,9 +28,9 @@ pub(super) fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
     Ok((id, ObjectId { uid: Uid(row.try_get(1)?), namespace: row.try_get(2)?, name: row.try_get(3)? }))
 }
 
-pub(super) const STEP: &str = "looking at the tenant";
+pub(super) const STEP: &str = "reading the tenant";
 
-/// `$wanted`: rows of a number, tenant id and derived name, as literals; `$access`, `$transactions`: expressions.
+/// `$wanted`: rows of a number, a tenant id and the derived name, as literals; `$access`, `$transactions`: expressions.
 const FACTS: &str = "
 SELECT json_build_object(
     'database_id', (SELECT m.database_id FROM agent_tenancy.meta m),
@@ -63,13 +63,13 @@ LEFT JOIN agent_tenancy.cells c ON c.number = t.cell
 CROSS JOIN LATERAL (SELECT to_regrole(quote_ident(coalesce(t.role_name, w.derived)))::oid AS role_id,
     to_regnamespace(quote_ident(coalesce(t.schema_name, w.derived)))::oid AS schema_id) o;";
 
-/// Transactions that hold a lock on a relation of the schema.
+/// The number of transactions with a lock on a relation of the schema.
 const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg_locks l
     JOIN pg_class k ON k.oid = l.relation AND k.relnamespace = o.schema_id
     WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         AND l.pid IS DISTINCT FROM pg_backend_pid())";
 
-/// What is archived of the tenant id. `$previous`: the UID of the Tenant whose data is asked for.
+/// The archives of the tenant id. `$previous`: UID of the Tenant whose data is requested.
 const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
         'namespace', a.namespace, 'name', a.name, 'cell', a.cell, 'schema', a.schema_name, 'role', a.role_name,
         'schema_version', a.schema_version, 'schema_checksums', a.schema_checksums, 'ring_version', a.ring_version,
@@ -116,7 +116,7 @@ struct RawRow {
 impl RawRow {
     fn check(self) -> Result<LedgerRow, PgError> {
         let state = RowState::parse(&self.state)
-            .ok_or_else(|| PgError::bug(STEP, format!("the ledger knows a state '{}'", self.state)))?;
+            .ok_or_else(|| PgError::bug(STEP, format!("the ledger has an unknown state '{}'", self.state)))?;
         let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
             .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
         let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
@@ -141,19 +141,20 @@ impl RawRow {
     }
 }
 
-/// What a look at a tenant is for.
+/// The purpose of reading a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// To serve it: a place is offered where there is none yet.
+    /// To serve the tenant: a cell is offered if it has none yet.
     Serving,
-    /// To take it out of service: open transactions are counted too.
+    /// To suspend the tenant: open transactions are counted.
     Suspending,
-    /// To end it: open transactions are counted, and no place is offered.
+    /// To delete the tenant: open transactions are counted, and no cell is offered.
     Deleting,
 }
 
 impl Database {
-    /// The Tenants of a cluster that have data in use here, with their ids. One round trip; some 150 bytes for each.
+    /// The Tenants of a cluster with data in use in this database, and their tenant ids. One round trip, about 150 bytes per
+    /// tenant.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -175,8 +176,7 @@ impl Database {
         rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
     }
 
-    /// Looks at one tenant id. One round trip, but for the first call of a process that needs to count the cells.
-    /// What it is for decides what is asked.
+    /// Reads one tenant id. One round trip; the first call of a process counts the cells in another one.
     ///
     /// # Errors
     /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
@@ -184,8 +184,7 @@ impl Database {
         self.observe_adopting(tenant, look, None).await
     }
 
-    /// The same for a Tenant that asks for the data of an earlier one, `previous`: also looks at what is archived of the
-    /// tenant id.
+    /// The same for a Tenant that requests the data of an earlier one, `previous`: also reads the archives of the tenant id.
     ///
     /// # Errors
     /// As [`Database::observe_tenant`].
@@ -198,7 +197,7 @@ impl Database {
         let mut facts = self.observe_facts(tenant, look, previous).await?;
         match &facts.row {
             Some(row) if row.state != RowState::Dropped => self.cells.settle(tenant, Some(row.cell)),
-            // A tombstone can be replaced. Earlier data has its cell.
+            // A tombstone can be replaced. The data of an earlier Tenant is in a cell already.
             None | Some(_) if look != Look::Deleting && previous.is_none() => {
                 facts.offer = Some(self.offer(tenant).await?);
             }
@@ -225,7 +224,7 @@ impl Database {
         Ok(facts)
     }
 
-    /// Without an offer.
+    /// Reads one tenant id, without offering a cell.
     async fn observe_facts(
         &self,
         tenant: &TenantId,
@@ -257,7 +256,7 @@ impl Database {
         })
     }
 
-    /// What a look at each tenant to serve it answers, by its place. One round trip.
+    /// The replies for several tenants, by their position. One round trip.
     ///
     /// # Errors
     /// As [`Database::observe_tenant`].

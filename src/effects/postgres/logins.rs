@@ -1,4 +1,4 @@
-//! The agent API's logins: how they stand in every cell, and each change of a rotation as one transaction.
+//! The agent API's logins in every cell: reading them, and the transactions of a rotation.
 
 use super::{
     Database, EpochFence, PgError, PgErrorKind,
@@ -19,12 +19,12 @@ use crate::{
 use aws_lc_rs::rand;
 
 impl Database {
-    /// How the logins of every cell stand. One round trip.
+    /// Reads the logins of every cell. One round trip.
     ///
     /// # Errors
     /// When the database can't be read.
     pub async fn observe_logins(&self) -> Result<Vec<LoginFacts>, PgError> {
-        const STEP: &str = "looking at the logins";
+        const STEP: &str = "reading the logins";
         let rows = self
             .read(STEP, |sql| {
                 sql.as_base()?;
@@ -47,11 +47,11 @@ impl Database {
         parse_one(STEP, &rows)
     }
 
-    /// Gives the login that is not in use its password, and lets it log in; `expected` is the password that is in use as
-    /// it was seen. Once is enough, twice does no harm.
+    /// Sets the password of the login that is not in use, and enables it. `expected`: id of the password that was in use when
+    /// the step was planned. Idempotent.
     ///
     /// # Errors
-    /// `Transient` if another password is in use by now; `Conflict` if the role is gone or somebody else's.
+    /// `Transient` if another password is in use now; `Conflict` if the role does not exist or has another owner.
     pub async fn perform_set_login(
         &self,
         cell: CellNumber,
@@ -82,11 +82,11 @@ impl Database {
         }
     }
 
-    /// Takes the right to log in from the login that is not in use, while `id` is the one that is. Unless `force`, only if
-    /// no session uses it.
+    /// Disables the login that is not in use, if `id` is the password in use. Fails if a session uses the login, unless
+    /// `force` is set.
     ///
     /// # Errors
-    /// `Transient` if a session uses it, or another password is in use by now.
+    /// `Transient` if a session uses the login, or another password is in use now.
     pub async fn perform_lock_login(
         &self,
         cell: CellNumber,
@@ -106,11 +106,10 @@ impl Database {
         self.change("locking a login", write).await.map(drop)
     }
 
-    /// Ends the sessions of a login that can't log in any more. Who may end a session is the role itself, so base becomes
-    /// it for that moment.
+    /// Terminates the sessions of a disabled login. Only the role itself may do that, so the base role switches to it.
     ///
     /// # Errors
-    /// As any change.
+    /// When the database can't be changed.
     pub async fn perform_end_sessions(
         &self,
         cell: CellNumber,
@@ -139,12 +138,12 @@ impl Database {
     }
 }
 
-/// The verifier of a password, which is all that leaves this process.
+/// The SCRAM verifier of a password. The password itself does not leave this process.
 pub(super) async fn verifier(step: &'static str, password: &KeyBytes) -> Result<String, PgError> {
     let mut salt = [0_u8; 16];
-    rand::fill(&mut salt).map_err(|_| PgError::bug(step, "the machine gives no randomness"))?;
+    rand::fill(&mut salt).map_err(|_| PgError::bug(step, "the system provides no random bytes"))?;
     let password = password.clone();
-    // A few milliseconds of computing: not on a thread that serves everybody.
+    // It takes a few milliseconds of CPU time, which would block other tasks.
     let computed = tokio::task::spawn_blocking(move || render_verifier(password.expose(), &salt)).await;
-    Ok(computed.map_err(|_| PgError::bug(step, "computing the verifier ended early"))??)
+    Ok(computed.map_err(|_| PgError::bug(step, "the computation of the verifier was canceled"))??)
 }

@@ -2,20 +2,20 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `pool`, `error`, `sqlstate` | the one way to the server, and what its refusals mean |
-//! | `instance` | preflight, control schema, epoch |
-//! | `render/` | the SQL of every step, as a function of the step |
-//! | `perform`, `session` | performing a step: its script is sent, and what follows from the answer |
-//! | `cells`, `allocator` | cells: who is in them, and which one a new tenant joins |
+//! | `pool`, `error`, `sqlstate` | connections, and the classes of errors |
+//! | `instance` | preflight checks, control schema, epoch |
+//! | `render/` | the SQL of every step, as a pure function of the step |
+//! | `perform`, `session` | performing a step: sending its SQL, and handling the result |
+//! | `cells`, `allocator` | counting the tenants of each cell, and choosing the cell of a new tenant |
 //! | `logins` | rotating the logins of a cell |
-//! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
-//! | `residents` | of which tenant ids it holds anything, in one round trip |
-//! | `read_batcher` | that for several tenants at once, when several are asked for |
-//! | `drift` | which tenants of the fleet look wrong, in one round trip |
-//! | `fleet` | how far all tenants have come with the migrations, in one round trip |
-//! | `headroom` | how far the server's limits are |
-//! | `archive` | archives whose time is over |
-//! | `takeover` | who may take over what another cluster's Tenant has |
+//! | `ledger`, `access` | reading the state of one tenant, in one round trip |
+//! | `residents` | the tenant ids with data in the database, in one round trip |
+//! | `read_batcher` | reading several tenants in one round trip |
+//! | `drift` | finding the tenants with drift, in one round trip |
+//! | `fleet` | the progress of migrations, in one round trip |
+//! | `capacity` | the server's limits |
+//! | `archive` | finding and dropping expired archives |
+//! | `takeover` | recording takeover grants |
 
 mod access;
 mod allocator;
@@ -53,12 +53,12 @@ use render::{Server, Statements};
 use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
-/// Whose leader we are, and since when: every change fails unless the database agrees.
+/// Identity of the leader. Every change fails if the database knows a newer one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochFence {
-    /// Which cluster.
+    /// Id of the cluster.
     pub cluster_id: String,
-    /// Epoch of this leader.
+    /// Epoch of the leader.
     pub epoch: Epoch,
 }
 
@@ -71,7 +71,7 @@ pub struct Writer {
     pub fence: EpochFence,
 }
 
-/// One Postgres database that holds tenants. Clones share connections. Nothing connects before the first use.
+/// One Postgres database with tenants. Clones share the connections. It connects at the first use.
 #[derive(Clone)]
 pub struct Database {
     settings: InstanceSettings,
@@ -82,7 +82,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// A database by its settings, which have to be free of violations.
+    /// Creates the handle of a database. The settings have to be valid.
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
@@ -94,7 +94,7 @@ impl Database {
         &self.settings
     }
 
-    /// Messages sent to the server so far, each one round trip; logins and signs of life apart.
+    /// Number of messages sent to the server so far, without logins and pings. Each is one round trip.
     pub fn round_trips(&self) -> u64 {
         self.pool.round_trips()
     }

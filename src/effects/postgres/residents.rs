@@ -1,13 +1,13 @@
-//! Of which tenant ids a database holds anything, for choosing between several.
+//! The tenant ids with data in a database, for choosing between several databases.
 
 use super::{Database, PgError, instance::name_missing_schema};
 use crate::domain::ident::TenantId;
 use sqlx::{Row, postgres::PgRow};
 
-const STEP: &str = "listing whom the database holds";
+const STEP: &str = "listing the tenant ids";
 
 impl Database {
-    /// Every tenant id of which there is data, whoever's it is, and whether it is in use. One round trip.
+    /// Every tenant id with data of any cluster, and whether the data is in use. One round trip.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.

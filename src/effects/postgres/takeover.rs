@@ -7,10 +7,10 @@ use super::{
 use crate::{domain::ident::ObjectId, plan::takeover_request::Permission};
 
 impl Database {
-    /// Records that a Tenant may take over what another cluster's has, who said so, and nothing else. Again is the same.
+    /// Records a takeover grant: a Tenant may take over the data of another cluster's Tenant, and who allowed it. Idempotent.
     ///
     /// # Errors
-    /// `Transient` if the row is not any more as it was seen.
+    /// `Transient` if the row has changed since it was read.
     pub async fn perform_allow_takeover(
         &self,
         permission: &Permission,

@@ -1,4 +1,4 @@
-//! Looking at an AgentConfig's world, and changing it.
+//! Observing and changing what belongs to an AgentConfig.
 
 use super::{AgentScope, World, live::LiveWorld};
 use crate::effects::{error::EffectError, kubernetes::error::bounded};
@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use std::collections::BTreeSet;
 
-/// How many users a message names.
+/// Most Tenants that a message names.
 const NAMED_USERS: usize = 10;
 
 impl World<AgentScope> for LiveWorld {
@@ -84,7 +84,7 @@ impl LiveWorld {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(key)) {
                 Some(value) if !value.0.trim_ascii().is_empty() => {
-                    // Files and `kubectl create secret --from-file` end in a newline, which no header may hold.
+                    // Files end in a newline, also in `kubectl create secret --from-file`. An HTTP header can't contain it.
                     let api_key = KeyBytes::new(value.0.trim_ascii().to_vec());
                     Seen::Ours(Credential { hash: credential_hash(&scope.object.namespace, &api_key), api_key })
                 }
@@ -94,9 +94,10 @@ impl LiveWorld {
         }
     }
 
-    /// Tenants whose entry refers to it. One that only names it in its spec is told that it is going.
+    /// Tenants whose entry refers to it. A Tenant that only names it in its spec gets a condition.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
-        let told = self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
-        told.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
+        let users =
+            self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
+        users.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
     }
 }

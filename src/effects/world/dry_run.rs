@@ -1,4 +1,4 @@
-//! What the steps of a Tenant's plan would send, rendered and not sent: requests of the API server and SQL.
+//! Dry run of a Tenant's steps: renders their requests to the API server and their SQL, and sends nothing.
 
 use super::{TenantScope, live::LiveWorld};
 use crate::effects::{error::EffectError, postgres::CellLogin};
@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Stands for the name of a new cell's password, which is drawn when the cell is made.
+/// Placeholder of the id of a new login, which is random.
 const NEW_LOGIN: LoginId = LoginId(Uuid::nil());
 
 impl LiveWorld {
-    /// What a step would send, with the secrets in it; [`Masks`] take them out.
+    /// Renders a step. The result contains secrets, which [`Masks`] remove.
     ///
     /// # Errors
-    /// When the database is not to be changed now.
+    /// When the database can't be changed now.
     pub fn render_step(&self, scope: &TenantScope, step: &TenantStep) -> Result<DryRunStep, EffectError> {
         let (requests, sql) = match step {
             TenantStep::Object(step) => (vec![render_object_request(&scope.object, step)], Vec::new()),
@@ -45,7 +45,7 @@ impl LiveWorld {
         Ok(DryRunStep { sentence: render_sentence(step), requests, sql })
     }
 
-    /// The roles of a cell are shown with a new password, also where a login is published already.
+    /// The SQL has the placeholder of a new login, even if a login is already published.
     fn render_cell(
         &self,
         scope: &TenantScope,
@@ -75,7 +75,8 @@ impl LiveWorld {
                 Ok(self.registry_request(verb, entry.tenant_id.entry_name(), content))
             }
             EntryStep::Delete { uid, version } => {
-                let nameless = || EffectError::new(ErrorClass::Bug, "a step on an entry without a name");
+                let nameless =
+                    || EffectError::new(ErrorClass::Bug, "the Tenant has no tenant id, so its entry has no name");
                 let name = scope.tenant_id.as_ref().ok_or_else(nameless)?.entry_name();
                 Ok(self.registry_request("delete", name, seen(uid, *version, json!({}))))
             }
@@ -119,13 +120,13 @@ fn secret(scope: &TenantScope, verb: &str, content: Value) -> DryRunRequest {
     DryRunRequest { verb: verb.to_owned(), resource: "secrets".to_owned(), namespace, name, content }
 }
 
-/// Exactly the object that was seen.
+/// Adds the preconditions: the request fails if the observed object has changed.
 fn seen(uid: &Uid, version: Version, mut content: Value) -> Value {
     content["preconditions"] = json!({ "uid": uid, "resourceVersion": version.to_string() });
     content
 }
 
-/// The Secret with a keyring: its ids and states.
+/// The Secret with a keyring: ids and states of the keys.
 fn render_keys(keyring: &Keyring) -> Value {
     let keys: Vec<Value> = keyring
         .keys()
@@ -144,7 +145,7 @@ fn render_keys(keyring: &Keyring) -> Value {
     } })
 }
 
-/// An entry's document without its secrets: symmetric keys, passwords, API keys.
+/// An entry as JSON, without symmetric keys, passwords and API keys.
 fn render_entry(entry: &Entry) -> Value {
     let document = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
     let mut shown = match entry {
@@ -159,7 +160,7 @@ fn render_entry(entry: &Entry) -> Value {
         }
     }
     for key in shown.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten() {
-        // Public keys are public; of an algorithm that nobody here knows nothing is shown.
+        // Public keys are shown. Keys of unknown algorithms are not.
         if !matches!(key["algorithm"].as_str(), Some("EdDSA" | "ES256")) {
             key["key"] = json!(REDACTED);
         }
@@ -167,11 +168,11 @@ fn render_entry(entry: &Entry) -> Value {
     shown
 }
 
-/// What is a secret or has another value each time, and what is shown in its place.
+/// Secrets and random values, and the placeholders that are shown instead.
 pub struct Masks(Vec<(Zeroizing<String>, &'static str)>);
 
 impl Masks {
-    /// For the steps of a plan that was made from this observation.
+    /// Masks for an observation, and for the steps that were planned from it.
     pub fn new(observed: Option<&ObservedTenant>, steps: &[TenantStep]) -> Self {
         let mut masks = Self(vec![(Zeroizing::new(NEW_LOGIN.to_string()), "<new login>")]);
         if let Some(observed) = observed {
@@ -191,7 +192,7 @@ impl Masks {
         masks
     }
 
-    /// Puts `<…>` in place of each.
+    /// Replaces each value by its placeholder.
     pub fn apply(&self, mut text: String) -> String {
         for (found, shown) in &self.0 {
             text = text.replace(found.as_str(), shown);

@@ -1,4 +1,4 @@
-//! Finding the database of a Tenant, and looking there.
+//! Finding the database instance of a Tenant, and reading the Tenant's data there.
 
 use super::{
     TenantScope,
@@ -23,28 +23,28 @@ use crate::{
 };
 use futures::future::join_all;
 
-/// The instance that was looked at, if there is one, and what it says.
+/// The instance that was read, if there is one, and what was read.
 type SearchResult<'a> = (Option<&'a CircuitBreaker>, DatabaseView);
 
 impl Open<'_> {
-    /// What came of a change.
+    /// Converts the result of a change.
     pub(crate) fn changed(&self, result: Result<(), PgError>) -> Result<Done, EffectError> {
         self.done(result).map(|()| Done::Plain)
     }
 }
 
 impl LiveWorld {
-    /// What the database of a Tenant holds for it, outside of a pass; and the scope of changes there.
+    /// Reads the data of a Tenant outside of a reconcile. Returns also the scope for changing it.
     pub async fn observe_database(&self, scope: TenantScope) -> (TenantScope, DatabaseView) {
         let (home, view) = self.observe_home(&scope).await;
         let home = home.map(|breaker| breaker.name().to_owned());
         (TenantScope { home, ..scope }, view)
     }
 
-    /// Records that a Tenant may take over what another cluster's has, and who said so.
+    /// Records a takeover grant: a Tenant may take over the data of another cluster's Tenant, and who allowed it.
     ///
     /// # Errors
-    /// As any change of the database; `Transient` where the row is not any more as it was seen.
+    /// When the database can't be changed; `Transient` if the row has changed since it was read.
     pub async fn perform_allow_takeover(
         &self,
         scope: &TenantScope,
@@ -55,31 +55,31 @@ impl LiveWorld {
         open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.writer.fence).await)
     }
 
-    /// The instance to which the changes of this pass go.
+    /// The instance that the steps of this reconcile change.
     pub(crate) fn home(&self, scope: &TenantScope) -> Result<&CircuitBreaker, EffectError> {
         let breaker = scope.home.as_deref().and_then(|name| self.instances.breaker(name));
-        breaker.ok_or_else(|| EffectError::new(ErrorClass::Bug, "a change of no database"))
+        breaker.ok_or_else(|| EffectError::new(ErrorClass::Bug, "the step has no database instance"))
     }
 
-    /// The same, open.
+    /// The same, if it can be used now.
     pub(crate) fn open_home(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
         self.open(self.home(scope)?)
     }
 
-    /// The same, for a change that makes something of a tenant id that may be nowhere yet.
+    /// The same, for a step that uses a tenant id in an instance that may not know it yet.
     pub(crate) fn open_to_make(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
         let open = self.open_home(scope)?;
         if !self.instances.begin(&scope.object.uid, tenant, open.name()) {
-            let note = "meanwhile the tenant is to be made in another instance";
+            let note = "the tenant was meanwhile placed in another instance";
             return Err(EffectError::new(ErrorClass::Transient, note));
         }
         Ok(open)
     }
 
-    /// Looks for the Tenant's data where it is, or where it would go.
+    /// Reads the Tenant's data from the instance that has it, or from the instance that it would be created in.
     pub(crate) async fn observe_home(&self, scope: &TenantScope) -> SearchResult<'_> {
         let Some(tenant) = &scope.tenant_id else {
-            // Nothing is made for it; with one instance it is told what is known of that one.
+            // Nothing is created for it. With a single instance, its state is reported.
             let breaker = self.instances.breakers().first().filter(|_| !self.instances.are_several());
             return (
                 breaker,
@@ -98,11 +98,11 @@ impl LiveWorld {
             Search::At(at) => self.look(at, scope, tenant).await,
             Search::Out(at) => {
                 let breaker = self.instances.breakers().get(at);
-                let again = || read_error(ErrorClass::Transient, "the database has just come back");
+                let again = || read_error(ErrorClass::Transient, "the database has just become available again");
                 (breaker, breaker.and_then(shut).unwrap_or_else(again))
             }
             Search::Ask { others, chosen } => {
-                self.look_around(scope, tenant, (request, &candidates), &others, chosen).await
+                self.search_instances(scope, tenant, (request, &candidates), &others, chosen).await
             }
             Search::Nowhere(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
         }
@@ -116,8 +116,8 @@ impl LiveWorld {
         }
     }
 
-    /// Asks several instances at once, and then looks where the tenant is, or at the chosen one.
-    async fn look_around(
+    /// Reads from several instances at once, and returns what the tenant's or the chosen instance has.
+    async fn search_instances(
         &self,
         scope: &TenantScope,
         tenant: &TenantId,
@@ -140,7 +140,7 @@ impl LiveWorld {
         for (at, answer) in &asked {
             match answer {
                 Ok(facts) => answers.push((*at, facts)),
-                // It has just gone out; the next look knows.
+                // The instance has just become unavailable. The next reconcile knows.
                 Err(view) => return (None, view.clone()),
             }
         }
@@ -160,7 +160,7 @@ impl LiveWorld {
             Ok(None) => match (first, chosen) {
                 (Some((_, sight)), _) => sight,
                 (None, Err(unplaced)) => (None, DatabaseView::Unplaced(unplaced)),
-                (None, Ok(_)) => (None, read_error(ErrorClass::Bug, "the chosen instance was not looked at")),
+                (None, Ok(_)) => (None, read_error(ErrorClass::Bug, "the chosen instance was not read")),
             },
         }
     }
@@ -171,13 +171,15 @@ impl LiveWorld {
         }
     }
 
-    /// What an instance holds of a tenant id: no place is offered there.
+    /// Reads from an instance what it has of a tenant id, without offering a cell.
     async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
         match self.look_in(at, scope, tenant, Look::Deleting, scope.adopt.as_ref()).await {
             (_, DatabaseView::Facts(facts)) => Ok(facts),
             (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
-            // Which is news for the tenants in it, and here a reason to look again.
-            (_, DatabaseView::Changed { .. }) => Err(read_error(ErrorClass::Transient, "an instance has just changed")),
+            // This affects the tenants in that instance. This Tenant is requeued.
+            (_, DatabaseView::Changed { .. }) => {
+                Err(read_error(ErrorClass::Transient, "an instance has just been replaced"))
+            }
         }
     }
 
@@ -214,7 +216,7 @@ impl LiveWorld {
         let view = match observed {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
             Ok(facts) => {
-                // Replaced while we were connected: the gate closes and is looked at anew.
+                // The database was replaced during the connection. The breaker opens, and the instance is checked again.
                 let note = format!("the database changed from {expected} to {}", facts.database_id);
                 breaker.trip(ReadError { class: ErrorClass::Transient, note });
                 DatabaseView::Changed { expected, found: Some(facts.database_id) }
@@ -228,7 +230,7 @@ impl LiveWorld {
     }
 }
 
-/// What is seen of an instance that can't be asked.
+/// The view of an instance that can't be used.
 fn shut(breaker: &CircuitBreaker) -> Option<DatabaseView> {
     breaker.state().view()
 }

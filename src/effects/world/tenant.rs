@@ -1,4 +1,4 @@
-//! Looking at a Tenant's world, and changing it.
+//! Observing and changing what belongs to a Tenant.
 
 use super::{
     TenantScope, World,
@@ -32,8 +32,8 @@ use std::collections::BTreeMap;
 
 impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
-        // Before the database: an entry goes after its row is closed, so one that is missing here is not put back by a look
-        // at a row that another pass closes meanwhile (that of the object when it vanishes).
+        // The entry is read before the database: it is deleted after its row is closed. Otherwise a missing entry could be
+        // written again because of a row that another reconcile closes meanwhile.
         let entry = match &scope.tenant_id {
             Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
             None => Seen::Missing,
@@ -128,8 +128,8 @@ impl LiveWorld {
         }
     }
 
-    /// Looks at the replicas once more, in the API server itself: whoever came since the cache was filled may not know a
-    /// key that is about to sign.
+    /// Reads the replicas from the API server, not from the cache: a replica that started since then may not know the key
+    /// that is about to sign.
     async fn check_acknowledged(&self, version: Version) -> Result<(), EffectError> {
         let replicas = self.replica_tracker.observe_live(&self.client).await?;
         let missing = unacknowledged_speakers(version, &replicas);
@@ -164,7 +164,7 @@ impl LiveWorld {
         }
     }
 
-    /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
+    /// Publishes the login, then creates the roles with it. Of concurrent calls, the first one does it.
     pub(crate) async fn perform_create_cell(
         &self,
         breaker: &CircuitBreaker,
@@ -199,7 +199,7 @@ impl LiveWorld {
         open.changed(open.database.perform_create_cell(cell, &login, &open.writer).await)
     }
 
-    /// A cell's entry as the settings and a login make it; `revokes`: the login before it ends at once.
+    /// The entry of a cell, from the settings and a login. `revokes`: the previous login ends at once.
     pub(crate) fn cell_entry(
         &self,
         breaker: &CircuitBreaker,
@@ -226,8 +226,8 @@ impl LiveWorld {
     }
 }
 
-/// The login that a cell's entry begins with: the first one; where the entry of a cell was lost, the one that is not in
-/// use, so that whoever is logged in goes on.
+/// The login of a new entry: the first one, or the one that is not in use if the entry of an existing cell was lost, so that
+/// open sessions are not interrupted.
 async fn observe_free_login(open: &Open<'_>, cell: CellNumber) -> Result<LoginSlot, EffectError> {
     if !open.database.may_have_cell(cell) {
         return Ok(LoginSlot::A);

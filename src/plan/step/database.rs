@@ -1,4 +1,4 @@
-//! The steps that change the database of a tenant: each is rendered as SQL by `effects::postgres`.
+//! The steps that change the database of a tenant. `effects::postgres` renders each of them as SQL.
 
 use crate::{
     api::DeletionPolicy,
@@ -11,77 +11,76 @@ use crate::{
     plan::{drift::Drift, observed::LedgerRow, tenant::loss::Remains},
 };
 
-/// A change of a tenant's data and of its row in the ledger.
+/// A change of a tenant's data and its ledger row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DatabaseStep {
-    /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or
-    /// schema is there; does nothing if this very one is.
+    /// One transaction: ledger row, role, schema, tables, grants, membership, marks. Fails if another row, role or schema
+    /// exists; changes nothing if this tenant already exists.
     Provision(Provision),
-    /// One transaction: the kept or archived data of an earlier Tenant becomes this one's: row, names, tables of this
-    /// version, grants, membership. Fails unless it is still kept as it was seen; does nothing if it was done before.
+    /// One transaction: this Tenant takes over the retained or archived data of an earlier one: row, names, migrations,
+    /// grants, membership. Fails if the data has changed since it was observed; changes nothing if it was done before.
     Adopt(Adoption),
-    /// Changes a retained row of an earlier Tenant so that an adoption by this one, sent before and still under way, fails.
+    /// Changes a retained row of an earlier Tenant, so that an adoption by this one that is still running fails.
     PreventAdoption {
         /// The row.
         row: LedgerRow,
     },
-    /// Makes right what drifted on a tenant in use. Fails unless the row is still this one, and in that state, and the
-    /// marks are its own.
+    /// Repairs the drift of a tenant in use. Fails if the row, its state or the marks have changed.
     Repair {
         /// The row of the tenant.
         row: LedgerRow,
-        /// What was found, in the order in which it is put right.
+        /// The drift, in the order in which it is repaired.
         found: Vec<Drift>,
     },
-    /// One file of migrations: its statements, its grants, and its record in the ledger, in one transaction where the file
-    /// allows that. Fails unless the schema has the version before it; does nothing if it has it already. A file that the
-    /// server refuses is noted in the ledger.
+    /// Applies one migration file: its statements, its grants, and its record in the ledger; in one transaction if the file
+    /// allows it. Fails unless the schema has the previous version; changes nothing if it has this one. A file that the server
+    /// refuses is recorded in the ledger.
     Migrate(Box<Migrate>),
-    /// One transaction: what is left of a tenant that a person gave up makes way for a new one. Its row becomes a
-    /// tombstone, its schema is kept under another name, its role is dropped. Touches only what carries the mark of the
-    /// lost data.
+    /// One transaction: moves the remains of lost data out of the way, after a user accepted the loss. The row becomes a
+    /// tombstone, the schema is kept under another name, the role is dropped. Changes only objects with the mark of the lost
+    /// data.
     SetAside {
         /// The tenant.
         tenant_id: TenantId,
         /// Name of its schema and role.
         name: String,
-        /// What is left.
+        /// The remains of the lost data.
         remains: Remains,
     },
-    /// Tells the ledger which ring is the last one. Fails unless the row is still this one and in use, and never goes
-    /// back to an earlier ring.
+    /// Records in the ledger which keyring was written last. Fails unless the row is still this one and in use; never goes
+    /// back to an earlier keyring.
     RecordKeyring {
         /// The row of the tenant.
         row: LedgerRow,
-        /// The ring.
+        /// The keyring.
         mark: KeyringMark,
     },
-    /// One transaction: row state `suspended`, membership revoked. New transactions of the tenant can't start. Fails
-    /// unless the row is still this one and active or already suspended.
+    /// One transaction: row state `suspended`, membership revoked. The tenant can't start new transactions. Fails unless the
+    /// row is still this one, and is active or suspended.
     SuspendAccess {
         /// The row of the tenant.
         row: LedgerRow,
     },
-    /// One transaction: row state `active`, membership granted. Fails unless the row is still this one and suspended or
-    /// already active.
+    /// One transaction: row state `active`, membership granted. Fails unless the row is still this one, and is suspended or
+    /// active.
     ResumeAccess {
         /// The row of the tenant.
         row: LedgerRow,
     },
-    /// One transaction: row state `deleting`, membership revoked. New transactions of the tenant can't start. Fails
-    /// unless the row is still this one and in use or already deleting.
+    /// One transaction: row state `deleting`, membership revoked. The tenant can't start new transactions. Fails unless the
+    /// row is still this one, and is in use or deleting.
     RevokeAccess {
         /// The row of the tenant.
         row: LedgerRow,
     },
-    /// One transaction: drops or keeps the objects, and leaves a tombstone. Revokes what access there still is, touches
-    /// only objects that carry the row's mark, and does nothing where the tombstone is there already. Without a row it
-    /// makes a tombstone, and fails if there is any row but the tombstone that it replaces.
+    /// One transaction: drops or keeps the objects, and writes a tombstone. Revokes the remaining access, changes only objects
+    /// with the mark of the row, and changes nothing if the tombstone exists. Without a row it only writes a tombstone, and
+    /// fails if a row exists other than the tombstone that it replaces.
     Close(CloseDatabase),
 }
 
 impl DatabaseStep {
-    /// The tenant id of which the step makes something that may be nowhere yet.
+    /// The tenant id that the step uses in a database that may not know it yet.
     pub fn claimed_id(&self) -> Option<&TenantId> {
         if let Self::Provision(Provision { tenant_id, .. })
         | Self::Adopt(Adoption { tenant_id, .. })
@@ -93,7 +92,7 @@ impl DatabaseStep {
         }
     }
 
-    /// The password that the step gives a login.
+    /// The password that the step sets.
     pub fn password(&self) -> Option<&KeyBytes> {
         let Self::Migrate(file) = self else { return None };
         (file.track == Track::Custom).then_some(&file.password)
@@ -113,58 +112,58 @@ pub struct Provision {
     pub schema: String,
     /// Its role.
     pub role: String,
-    /// Version of the tables that it gets.
+    /// Version of its tables.
     pub schema_version: i32,
     /// Its first keyring.
     pub keyring: KeyringMark,
-    /// A tombstone with this incarnation is replaced; `None` if there must be no row.
+    /// Incarnation of the tombstone that is replaced; `None` if no row may exist.
     pub replaces: Option<Incarnation>,
 }
 
-/// One file for one tenant.
+/// One migration file for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrate {
-    /// The row of the tenant, as it was seen.
+    /// The observed row of the tenant.
     pub row: LedgerRow,
-    /// Whose file.
+    /// Built-in or custom.
     pub track: Track,
-    /// The file. The schema has to have the version before it.
+    /// The file. The schema has to have the previous version.
     pub file: Migration,
-    /// Checksums of everything that the schema has had then, oldest first.
+    /// Checksums of all files that have been applied then, oldest first.
     pub checksums: Vec<String>,
-    /// The request that asked for it, kept with a failure; empty if nobody asked.
+    /// The retry request, which is recorded with a failure; empty if there is none.
     pub request: String,
-    /// For the login that applies one of the platform team's own.
+    /// For the login that applies a custom migration.
     pub password: KeyBytes,
 }
 
-/// An earlier tenant's data that a new one takes over.
+/// Data of an earlier Tenant that a new one takes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adoption {
     /// The tenant.
     pub tenant_id: TenantId,
-    /// Identity of the data; survives.
+    /// Identity of the data, which does not change.
     pub incarnation: Incarnation,
     /// UID of the Tenant that owned it.
     pub previous: Uid,
     /// Its cell.
     pub cell: CellNumber,
-    /// Its schema, in the end.
+    /// Its schema after the step.
     pub schema: String,
-    /// Its role, in the end.
+    /// Its role after the step.
     pub role: String,
-    /// Version of its tables as they are.
+    /// Version of its tables before the step.
     pub schema_version: i32,
-    /// Version that they get in the same transaction.
+    /// Version of its tables after the step.
     pub target_version: i32,
-    /// The keyring that is about to be made.
+    /// The keyring that is created next.
     pub keyring: KeyringMark,
-    /// Where it is now.
+    /// Where the data is before the step.
     pub source: AdoptionSource,
 }
 
 impl Adoption {
-    /// Whose the data was, for people.
+    /// Describes the earlier owner of the data.
     pub fn describe_owner(&self) -> String {
         let uid = &self.previous;
         match &self.source {
@@ -174,47 +173,47 @@ impl Adoption {
     }
 }
 
-/// Where the data is that is taken over.
+/// Where the data is before it is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdoptionSource {
-    /// In a row of the ledger that has been `retained` since then, to the microsecond.
+    /// In a retained row of the ledger.
     Retained {
-        /// Since when.
+        /// When the row was retained, to the microsecond.
         since: jiff::Timestamp,
     },
-    /// In a row of the ledger in use by a cluster that is no more.
+    /// In a row that a lost cluster was using.
     Predecessor {
         /// Its id.
         cluster_id: String,
-        /// How long nothing must have been heard of it, in seconds.
+        /// Seconds without a heartbeat after which the cluster counts as lost.
         silence_seconds: u64,
-        /// The settings don't name it: a person allowed it for this Tenant, and that is used up.
+        /// A takeover grant for this Tenant allows it, not the settings. The grant is used up.
         by_permission: bool,
     },
     /// In an archive.
     Archived {
-        /// Its schema now.
+        /// Its schema before the step.
         schema: String,
-        /// Its role now.
+        /// Its role before the step.
         role: String,
-        /// The tombstone in whose place the row goes; `None` if there must be no row.
+        /// Incarnation of the tombstone that is replaced; `None` if no row may exist.
         replaces: Option<Incarnation>,
     },
 }
 
-/// The end of a tenant in the database.
+/// Closing a tenant in the database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloseDatabase {
     /// The tenant.
     pub tenant_id: TenantId,
     /// What to do with its objects.
     pub policy: DeletionPolicy,
-    /// Its row; `None` where nothing was made yet: a tombstone alone.
+    /// Its row; `None` if nothing was created yet, so that only a tombstone is written.
     pub row: Option<LedgerRow>,
-    /// Incarnation of the tombstone where there is no row.
+    /// Incarnation of the tombstone, if there is no row.
     pub incarnation: Incarnation,
-    /// The earlier tenant's tombstone, by its incarnation, in whose place it goes; only where there is no row of ours.
+    /// Incarnation of an earlier tombstone that is replaced; only if this Tenant has no row.
     pub replaces: Option<Incarnation>,
-    /// How long an archive is kept, in seconds.
+    /// Seconds for which an archive is kept.
     pub archive_seconds: i64,
 }

@@ -1,8 +1,9 @@
-//! The closed lists of steps. Each is idempotent, checks the ownership mark again, and is safe when its reply is lost.
+//! The closed lists of steps. Each step is idempotent, checks the ownership mark again, and can be repeated after a lost
+//! reply.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `mod` | the steps of a Tenant and of an AgentConfig, by what they change; how far a plan got |
+//! | `mod` | the steps of a Tenant and of an AgentConfig, by what they change; the execution of a plan |
 //! | `database` | the steps that change the database of a tenant |
 
 mod database;
@@ -20,43 +21,43 @@ use crate::{
     },
 };
 
-/// One effect of a Tenant's pass.
+/// One effect of reconciling a Tenant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TenantStep {
-    /// On the Tenant itself.
+    /// Changes the Tenant.
     Object(ObjectStep<TenantStatus>),
-    /// On the cell that the tenant joins.
+    /// Changes the cell that the tenant joins.
     Cell(CellStep),
-    /// On the tenant's data and on its row in the ledger.
+    /// Changes the tenant's data and its ledger row.
     Database(DatabaseStep),
-    /// On the Secret with its signing keys.
+    /// Changes the Secret with the signing keys.
     Keys(KeysStep),
-    /// On its registry entry. `Put` takes the lock of references, and fails while the entry of an AgentConfig to which an
-    /// active one refers is not there.
+    /// Changes the registry entry. `Put` takes the reference lock, and fails if an active entry refers to an AgentConfig
+    /// whose entry does not exist.
     Entry(EntryStep<TenantEntry>),
 }
 
-/// One effect of an AgentConfig's pass.
+/// One effect of reconciling an AgentConfig.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AgentStep {
-    /// On the AgentConfig itself.
+    /// Changes the AgentConfig.
     Object(ObjectStep<AgentConfigStatus>),
-    /// On its revisions.
+    /// Changes its revisions.
     Revision(RevisionStep),
-    /// On the entry of a credential.
+    /// Changes the entry of a credential.
     Upstream(UpstreamStep),
-    /// On its registry entry. `Put` takes the lock of references, and fails while the entry of the credential to which it
-    /// refers is not there; `Delete` takes it too, and fails while a tenant's entry refers to this one.
+    /// Changes the registry entry, under the reference lock. `Put` fails if the entry of its credential does not exist;
+    /// `Delete` fails while a tenant's entry refers to this one.
     Entry(EntryStep<AgentEntry>),
 }
 
-/// A change of an object of ours; `S`: its status.
+/// A change of a Tenant or an AgentConfig; `S` is the type of its status.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ObjectStep<S> {
-    /// Puts the finalizer on the object. Fails where the object (by UID) is gone or being deleted.
+    /// Adds the finalizer. Fails if the object (by UID) no longer exists or is being deleted.
     AddFinalizer,
-    /// Takes the finalizer off the object. For a Tenant it looks once more, not in a cache, and fails while an entry with
-    /// this Tenant's mark is there: a new leader's cache may lag, and after this step nobody would look for it.
+    /// Removes the finalizer. For a Tenant it reads the registry again, not from a cache, and fails while an entry with this
+    /// Tenant's mark exists: the cache of a new leader may lag, and no later reconcile would delete the entry.
     RemoveFinalizer,
     /// Writes the status.
     WriteStatus(Box<S>),
@@ -67,8 +68,8 @@ pub enum ObjectStep<S> {
 /// A change of a cell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CellStep {
-    /// Publishes the login of a cell (`cell-` entry), then makes the cell's roles with it. A login that is published
-    /// already is used instead of `password`.
+    /// Publishes the login of a cell (`cell-` entry), then creates the roles of the cell with it. A login that is already
+    /// published is used instead of `password`.
     Create {
         /// Which cell.
         cell: CellNumber,
@@ -80,13 +81,14 @@ pub enum CellStep {
 /// A change of the Secret with a tenant's signing keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeysStep {
-    /// Creates the Secret. One that exists is left alone: the step fails, and the next pass reads it.
+    /// Creates the Secret. Fails if it exists; the next reconcile reads it.
     Create {
         /// Its content.
         keyring: Keyring,
     },
-    /// Replaces the content of the Secret that was seen, at its version only. Where a key starts to sign that every replica
-    /// must know (`acknowledged`), looks at the replicas once more, not in a cache, and fails while one does not.
+    /// Replaces the content of the Secret, if it still has the observed version. If `acknowledged` is set, a key starts to
+    /// sign that every replica has to know: the step reads the replicas again, not from a cache, and fails while one of them
+    /// has not acknowledged that version.
     Replace {
         /// The new content.
         keyring: Keyring,
@@ -111,29 +113,29 @@ pub enum KeysStep {
 /// What changes in a keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyChange {
-    /// A new key, to be known everywhere before it signs.
+    /// A new key is added. It signs once every replica knows it.
     Standby,
-    /// The new key signs.
+    /// The new key starts to sign.
     Promotion,
-    /// Keys verify nothing any more.
+    /// Keys are revoked.
     Revocation,
-    /// Keys that are over are left out, or the longest token is noted.
+    /// Expired keys are removed, or the longest token lifetime is recorded.
     Tidying,
-    /// The Secret was lost, edited or an older one, and is made right.
+    /// The Secret was lost, edited or restored to an earlier version, and is repaired.
     Repair,
 }
 
-/// A change of a registry entry; `E`: its content.
+/// A change of a registry entry; `E` is the type of its content.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EntryStep<E> {
-    /// Writes the entry, at the seen version only.
+    /// Writes the entry, if it still has the observed version.
     Put {
         /// Its content.
         entry: Box<E>,
         /// The version to replace; `None` creates.
         replace: Option<Version>,
     },
-    /// Deletes the entry. One that is gone already is a success; one that changed is not.
+    /// Deletes the entry. Succeeds if it does not exist; fails if it has changed.
     Delete {
         /// UID of the Secret.
         uid: Uid,
@@ -145,14 +147,14 @@ pub enum EntryStep<E> {
 /// A change of an AgentConfig's revisions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RevisionStep {
-    /// Keeps a revision as a ControllerRevision owned by the AgentConfig. One with this number and hash is a success;
-    /// one with another hash is not.
+    /// Stores a revision as a ControllerRevision that the AgentConfig owns. Succeeds if it exists with this number and hash;
+    /// fails if it exists with another hash.
     Create {
         /// Its number.
         number: i64,
         /// Hash of its behaviour.
         hash: String,
-        /// What it does.
+        /// The agent's behaviour.
         behaviour: Box<Behaviour>,
     },
     /// Deletes an old revision.
@@ -165,19 +167,19 @@ pub enum RevisionStep {
 /// A change of the entry of a credential.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UpstreamStep {
-    /// Writes the entry; its content never changes, so an existing one is left alone.
+    /// Writes the entry, unless it exists: its content never changes.
     Put(UpstreamEntry),
-    /// Deletes the entry. Under the lock of references: fails while an AgentConfig's entry refers to it.
+    /// Deletes the entry, under the reference lock. Fails while an AgentConfig's entry refers to it.
     Delete {
-        /// Hash that names it.
+        /// Hash of the credential; part of the entry's name.
         hash: String,
         /// Version of the Secret.
         version: Version,
     },
 }
 
-/// For each kind of step: it is a step of this object.
-macro_rules! is_step_of {
+/// Converts each kind of step into a step of the object.
+macro_rules! impl_from_steps {
     ($step:ident: $($kind:ident($inner:ty)),+ $(,)?) => {
         $(impl From<$inner> for $step {
             fn from(step: $inner) -> Self {
@@ -186,26 +188,26 @@ macro_rules! is_step_of {
         })+
     };
 }
-is_step_of!(TenantStep:
+impl_from_steps!(TenantStep:
     Object(ObjectStep<TenantStatus>), Cell(CellStep), Database(DatabaseStep), Keys(KeysStep), Entry(EntryStep<TenantEntry>));
-is_step_of!(AgentStep:
+impl_from_steps!(AgentStep:
     Object(ObjectStep<AgentConfigStatus>), Revision(RevisionStep), Upstream(UpstreamStep), Entry(EntryStep<AgentEntry>));
 
-/// What a step that went well says.
+/// The result of a successful step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// Nothing more.
+    /// No result.
     Plain,
-    /// A registry entry was written at this version (no other object's version is comparable with acknowledgements).
+    /// A registry entry was written, and has this version. Acknowledgements are compared with it.
     At(Version),
 }
 
-/// The steps that were done, and the one that failed.
+/// The execution of a plan: the steps that succeeded, and the one that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Execution<S> {
-    /// Done, in order.
+    /// Steps that succeeded, in order.
     pub done: Vec<(S, Done)>,
-    /// The step that failed; later ones were not tried.
+    /// The step that failed. Later steps were not tried.
     pub failed: Option<(S, Failure)>,
 }
 
@@ -220,8 +222,8 @@ impl<S> Default for Execution<S> {
 pub struct Failure {
     /// Class of the error.
     pub class: ErrorClass,
-    /// The error for people; holds no secret.
+    /// The error message, without secrets.
     pub note: String,
-    /// The reason that a condition gives, where the class alone doesn't say it.
+    /// The reason for the condition, if the class does not determine it.
     pub reason: Option<Reason>,
 }
