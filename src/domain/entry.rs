@@ -333,3 +333,6 @@ pub struct CellEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginMark>,
 }
+
+#[cfg(test)]
+mod tests;
