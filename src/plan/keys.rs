@@ -7,7 +7,7 @@
 mod evolve;
 
 use super::{
-    home::Home,
+    home::TenantData,
     installation::Installation,
     observed::{EntryView, KeysView, ObservedTenant, Seen},
     step::{KeyChange, TenantStep},
@@ -53,7 +53,7 @@ impl KeysPlan {
 struct Situation<'a> {
     desired: &'a DesiredTenant,
     observed: &'a ObservedTenant,
-    home: &'a Home,
+    home: &'a TenantData,
     rules: RingRules,
     now: Timestamp,
 }
@@ -63,12 +63,14 @@ pub(super) fn plan_keys(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
     installation: &Installation,
-    home: &Home,
+    home: &TenantData,
     now: Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> KeysPlan {
-    let rules =
-        RingRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
+    let rules = RingRules {
+        max_token_seconds: desired.tokens.max_token_seconds,
+        grace_seconds: installation.signer_grace_seconds,
+    };
     let situation = Situation { desired, observed, home, rules, now };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
@@ -102,7 +104,7 @@ fn first_ring(
     now: Timestamp,
 ) -> Result<Keyring, KeyringError> {
     let request = desired.keys.rotate.clone();
-    Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
+    Keyring::first(version, observed.fresh.key.clone(), desired.tokens.max_token_seconds, request, whole_seconds(now))
 }
 
 /// What the registry entry still holds of the ring of the same data.
@@ -191,8 +193,8 @@ impl Situation<'_> {
         let (mark, now) = (&self.home.ring, whole_seconds(self.now));
         let private = |key: &VerificationKey| self.private(key);
         let build = |version| {
-            let fallback = (self.observed.fresh.key.clone(), self.rules.grace_seconds);
-            Keyring::restored(version, published, private, fallback, now)
+            let fallback = self.observed.fresh.key.clone();
+            Keyring::restored(version, published, private, fallback, self.rules.grace_seconds, now)
         };
         let same = build(mark.version)?;
         if same.mark() == *mark { Ok(same) } else { build(mark.version + 1) }

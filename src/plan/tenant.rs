@@ -5,7 +5,7 @@ use super::{
     acks::judge_served,
     adopt::judge_adoption,
     entry::plan_entry,
-    home::{Home, provisioned_note},
+    home::{TenantData, provisioned_note},
     installation::Installation,
     keys::{first_mark, issued, plan_keys},
     ledger::{Holding, judge},
@@ -24,6 +24,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, Uid, Version},
+        location::DataLocation,
         migrations::transactional_version,
         resolve::{AgentLookup, DesiredTenant},
     },
@@ -94,7 +95,7 @@ fn plan_parts(
 fn judge_spec_served(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
-    home: &Home,
+    home: &TenantData,
     version: Option<Version>,
 ) -> (Verdict, Option<Version>) {
     let recorded = observed.recorded.served;
@@ -222,7 +223,7 @@ fn plan_database(
     holding: Holding,
     now: jiff::Timestamp,
     steps: &mut Vec<TenantStep>,
-) -> (Verdict, Option<Home>) {
+) -> (Verdict, Option<TenantData>) {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DatabaseReady, stand, reason, note);
     match holding {
         Holding::Nothing { offer: Some(offer), replaces } => {
@@ -238,9 +239,18 @@ fn plan_database(
                 ring: first_mark(desired, observed, 1, now),
                 replaces,
             };
-            let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
-            let (version, ring) = (provision.schema_version, provision.ring.clone());
-            let home = Home::to_be(desired, installation, provision.incarnation, place, version, ring);
+            let home = TenantData {
+                incarnation: provision.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: provision.cell,
+                    schema: provision.schema.clone(),
+                    role: provision.role.clone(),
+                    schema_version: provision.schema_version,
+                },
+                ring: provision.ring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&provision.schema);
             steps.push(TenantStep::Provision(provision));
             steps.extend(lost_incarnation(observed).map(begun_anew));
@@ -250,9 +260,18 @@ fn plan_database(
             plan_cell(CellOffer { cell: adoption.cell, exists: true }, observed, steps);
             let ring = first_mark(desired, observed, adoption.ring.version, now);
             let adoption = Adoption { ring, ..*adoption };
-            let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
-            let (version, ring) = (adoption.target_version, adoption.ring.clone());
-            let home = Home::to_be(desired, installation, adoption.incarnation, place, version, ring);
+            let home = TenantData {
+                incarnation: adoption.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: adoption.cell,
+                    schema: adoption.schema.clone(),
+                    role: adoption.role.clone(),
+                    schema_version: adoption.target_version,
+                },
+                ring: adoption.ring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&adoption.schema);
             steps.push(TenantStep::Adopt(adoption));
             (verdict(Stand::Doing, Reason::Provisioned, note), Some(home))
@@ -281,7 +300,7 @@ fn plan_database(
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
             let (verdict, version) = plan_repair(row.clone(), drift, observed, installation, steps);
-            let home = Home::of_row(desired, installation, &row, version);
+            let home = TenantData::of_row(&row, installation, version);
             steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
             (verdict, Some(home))
         }
