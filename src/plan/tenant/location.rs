@@ -1,0 +1,39 @@
+//! A tenant's data as this pass plans it.
+
+use crate::domain::{ident::Incarnation, keyring::KeyringMark, location::DataLocation};
+use crate::plan::{installation::Installation, observed::LedgerRow};
+
+/// A tenant's data, as it is or will be once the steps are done.
+pub(crate) struct TenantData {
+    /// Identity of the data.
+    pub incarnation: Incarnation,
+    /// Where it is.
+    pub location: DataLocation,
+    /// The keyring, as the ledger knows it.
+    pub keyring: KeyringMark,
+    /// The ledger row; `None` while it is being made.
+    pub row: Option<LedgerRow>,
+}
+
+impl TenantData {
+    /// The data of a ledger row, with tables of this version once the steps before are done.
+    pub(crate) fn of_row(row: &LedgerRow, installation: &Installation, schema_version: i32) -> Self {
+        Self {
+            incarnation: row.incarnation,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: row.cell,
+                schema: row.schema.clone(),
+                role: row.role.clone(),
+                schema_version,
+            },
+            keyring: row.keyring.clone(),
+            row: Some(row.clone()),
+        }
+    }
+}
+
+/// What is said of a database that is as it should be.
+pub(crate) fn provisioned_note(schema: &str) -> String {
+    format!("schema '{schema}' is in place")
+}
