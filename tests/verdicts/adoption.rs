@@ -174,7 +174,10 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         };
         assert_eq!(adoption.incarnation, archive(PREVIOUS).incarnation);
         assert_eq!((entry.incarnation, entry.state), (adoption.incarnation, TenantState::Active));
-        assert_eq!((&adoption.schema, &entry.database.schema), (&"at_alpha".to_owned(), &"at_alpha".to_owned()));
+        assert_eq!(
+            (&adoption.schema, &entry.database.location.schema),
+            (&"at_alpha".to_owned(), &"at_alpha".to_owned())
+        );
         assert_eq!(
             (keyring.version(), keyring.mark()),
             (version, adoption.keyring.clone()),

@@ -264,7 +264,7 @@ fn the_entry_that_takes_a_damaged_one_out_of_service_names_the_same_data() {
         panic!("one step")
     };
     assert_eq!((entry.state, entry.incarnation), (TenantState::Deleting, incarnation()));
-    assert_eq!((entry.database.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
+    assert_eq!((entry.database.location.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn at(o: &mut ObservedTenant, version: i32) {
 fn old(o: &mut ObservedTenant) {
     at(o, 1);
     if let agent_tenancy::plan::observed::Seen::Ours(view) = &mut o.entry {
-        view.entry.as_mut().unwrap().database.schema_version = 1;
+        view.entry.as_mut().unwrap().database.location.schema_version = 1;
     }
 }
 

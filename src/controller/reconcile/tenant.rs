@@ -2,7 +2,7 @@
 
 use super::outcome::{Form, ReconcileOutcome, perform_steps, plan_rest, resolve_outcome, rest, tell_vanished};
 use crate::{
-    api::{Tenant, TenantServedStatus, TenantStatus, names},
+    api::{Tenant, TenantServedStatus, TenantStatus, bounds::REQUEST, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
         resolve::{Claimant, DesiredTenant, resolve_paused, resolve_tenant, resolve_tenant_id},
@@ -28,9 +28,6 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
-
-/// Longest request that is told from others, in characters.
-const MAX_REQUEST: usize = 64;
 
 /// What the user wants of a Tenant.
 enum Intent {
@@ -229,7 +226,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
 /// The request to try a migration again. An endless one is cut: it is kept in the ledger.
 fn resolve_retry(tenant: &Tenant) -> Option<String> {
     let asked = tenant.annotations().get(names::RETRY_MIGRATION_ANNOTATION)?;
-    Some(asked.chars().take(MAX_REQUEST).collect())
+    Some(asked.chars().take(REQUEST.max).collect())
 }
 
 /// The claim a Tenant makes to its tenant id.

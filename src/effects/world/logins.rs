@@ -45,8 +45,8 @@ impl LiveWorld {
         let mut all: BTreeMap<CellNumber, BTreeSet<Incarnation>> = BTreeMap::new();
         for (_, record) in self.registry.cache.all() {
             let Ok(Entry::Tenant(entry)) = &record.entry else { continue };
-            if entry.database.instance == breaker.name() && entry.state == TenantState::Active {
-                all.entry(entry.database.cell).or_default().insert(entry.incarnation);
+            if entry.database.location.instance == breaker.name() && entry.state == TenantState::Active {
+                all.entry(entry.database.location.cell).or_default().insert(entry.incarnation);
             }
         }
         all

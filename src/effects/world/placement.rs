@@ -111,7 +111,7 @@ impl LiveWorld {
     /// The instance that the Tenant's registry entry names.
     fn registered_instance(&self, scope: &TenantScope, tenant: &TenantId) -> Option<String> {
         match self.registry.observe_tenant(tenant, &scope.object.uid) {
-            Seen::Ours(view) => view.entry.map(|entry| entry.database.instance),
+            Seen::Ours(view) => view.entry.map(|entry| entry.database.location.instance),
             Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
 
-use super::location::DataLocation;
+use super::location::TenantData;
 use crate::plan::{
     installation::Installation,
     observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
@@ -11,10 +11,13 @@ use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
+        entry::{EntryAgent, EntryDatabase, FORMAT, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
+        limits::DatabaseLimits,
+        location::DataLocation,
         resolve::{AgentLookup, DesiredTenant},
+        tokens::TokenRules,
     },
 };
 use jiff::Timestamp;
@@ -40,7 +43,7 @@ pub(crate) fn plan_entry(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
     installation: &Installation,
-    home: &DataLocation,
+    home: &TenantData,
     keyring: &Keyring,
     now: Timestamp,
     steps: &mut Vec<TenantStep>,
@@ -69,15 +72,11 @@ pub(crate) fn plan_entry(
         epoch: installation.epoch,
         state,
         state_since,
-        database: home.database.clone(),
+        database: EntryDatabase { location: home.location.clone(), limits: desired.limits },
         agents,
         default_agent: desired.default_agent.clone(),
         mutable: desired.mutable.clone(),
-        auth: EntryAuth {
-            issuer: desired.issuer.clone(),
-            audience: desired.audience.clone(),
-            max_token_seconds: desired.max_token_seconds,
-        },
+        auth: desired.tokens.clone(),
         keys: keyring.published(),
         revoked_kids: keyring.revoked().clone(),
         ring_version: keyring.version(),
@@ -127,8 +126,8 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
         return String::new();
     }
     let place = |d: &EntryDatabase| {
-        let limits = (d.max_concurrent_transactions, d.statement_timeout_seconds, d.storage_limit_bytes);
-        (d.cell, d.schema.clone(), d.role.clone(), limits)
+        let DataLocation { instance: _, cell, schema, role, schema_version: _ } = d.location.clone();
+        (cell, schema, role, d.limits)
     };
     let overrides =
         |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
@@ -199,19 +198,19 @@ pub(crate) fn withdrawn_entry(
         state: TenantState::Deleting,
         state_since: now,
         database: EntryDatabase {
-            instance: installation.home.name.clone(),
-            cell: row.map_or(CellNumber(1), |r| r.cell),
-            schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
-            role: row.map_or(name, |r| r.role.clone()),
-            schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
-            max_concurrent_transactions: 1,
-            statement_timeout_seconds: 1,
-            storage_limit_bytes: None,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: row.map_or(CellNumber(1), |r| r.cell),
+                schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
+                role: row.map_or(name, |r| r.role.clone()),
+                schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
+            },
+            limits: DatabaseLimits::UNKNOWN,
         },
         agents: BTreeMap::new(),
         default_agent: AgentName::parse("none").ok()?,
         mutable: BTreeSet::new(),
-        auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
+        auth: TokenRules::UNKNOWN,
         keys: keyring.map(Keyring::published).unwrap_or_default(),
         revoked_kids: keyring.map(|r| r.revoked().clone()).unwrap_or_default(),
         ring_version: keyring.map(Keyring::version).unwrap_or_default(),

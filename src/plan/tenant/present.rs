@@ -4,7 +4,7 @@ use super::{
     adopt::judge_adoption,
     entry::plan_entry,
     keys::{first_mark, issued, plan_keys},
-    location::{DataLocation, provisioned_note},
+    location::{TenantData, provisioned_note},
     loss::lost_incarnation,
     ownership::{Ownership, judge},
     schema::resolve_target,
@@ -25,6 +25,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, Uid, Version},
+        location::DataLocation,
         migrations::transactional_version,
         resolve::{AgentLookup, DesiredTenant},
     },
@@ -97,7 +98,7 @@ fn plan_parts(
 fn judge_spec_served(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
-    home: &DataLocation,
+    home: &TenantData,
     version: Option<Version>,
 ) -> (PartReport, Option<Version>) {
     let recorded = observed.recorded.served;
@@ -225,7 +226,7 @@ fn plan_database(
     ownership: Ownership,
     now: jiff::Timestamp,
     steps: &mut Vec<TenantStep>,
-) -> (PartReport, Option<DataLocation>) {
+) -> (PartReport, Option<TenantData>) {
     let report = |state, reason, note: String| PartReport::new(Part::DatabaseReady, state, reason, note);
     match ownership {
         Ownership::Nothing { offer: Some(offer), replaces } => {
@@ -241,9 +242,18 @@ fn plan_database(
                 keyring: first_mark(desired, observed, 1, now),
                 replaces,
             };
-            let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
-            let (version, keyring) = (provision.schema_version, provision.keyring.clone());
-            let home = DataLocation::to_be(desired, installation, provision.incarnation, place, version, keyring);
+            let home = TenantData {
+                incarnation: provision.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: provision.cell,
+                    schema: provision.schema.clone(),
+                    role: provision.role.clone(),
+                    schema_version: provision.schema_version,
+                },
+                keyring: provision.keyring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&provision.schema);
             steps.push(DatabaseStep::Provision(provision).into());
             steps.extend(lost_incarnation(observed).map(begun_anew));
@@ -253,9 +263,18 @@ fn plan_database(
             plan_cell(CellOffer { cell: adoption.cell, exists: true }, observed, steps);
             let keyring = first_mark(desired, observed, adoption.keyring.version, now);
             let adoption = Adoption { keyring, ..*adoption };
-            let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
-            let (version, keyring) = (adoption.target_version, adoption.keyring.clone());
-            let home = DataLocation::to_be(desired, installation, adoption.incarnation, place, version, keyring);
+            let home = TenantData {
+                incarnation: adoption.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: adoption.cell,
+                    schema: adoption.schema.clone(),
+                    role: adoption.role.clone(),
+                    schema_version: adoption.target_version,
+                },
+                keyring: adoption.keyring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&adoption.schema);
             steps.push(DatabaseStep::Adopt(adoption).into());
             (report(PartState::InProgress, Reason::Provisioned, note), Some(home))
@@ -284,7 +303,7 @@ fn plan_database(
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
             let (report, version) = plan_repair(row.clone(), drift, observed, installation, steps);
-            let home = DataLocation::of_row(desired, installation, &row, version);
+            let home = TenantData::of_row(&row, installation, version);
             steps.extend(resume.map(|row| TenantStep::Database(DatabaseStep::ResumeAccess { row })));
             (report, Some(home))
         }
