@@ -9,7 +9,7 @@ use agent_tenancy::{
     },
     effects::{
         entropy::draw_or_nothing,
-        postgres::{Database, Look},
+        postgres::{Database, ReadPurpose},
     },
     plan::{
         drift::{Finding, render_remedies},
@@ -34,7 +34,7 @@ on_both!(
 
 /// How a pass would see it.
 async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> ObservedTenant {
-    let facts = instance.database.observe_tenant(id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap();
     ObservedTenant {
         object: Presence::Cached,
         finalizer: true,

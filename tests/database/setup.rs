@@ -9,7 +9,7 @@ use agent_tenancy::{
         logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
-    effects::postgres::{CellLogin, Database, EpochFence, Look, PgError, Writer},
+    effects::postgres::{CellLogin, Database, EpochFence, PgError, ReadPurpose, Writer},
     plan::{
         drift::{Drift, judge_access},
         instance::preflight::{InstancePlan, plan_instance},
@@ -164,7 +164,7 @@ impl Instance {
     }
 
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
-        self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
+        self.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap().row.unwrap()
     }
 }
 

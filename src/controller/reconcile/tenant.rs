@@ -100,8 +100,8 @@ pub async fn observe_and_plan<W: World<TenantScope>>(
         Intent::Rejected(_) if !was_provisioned(&scope.recorded) => None,
         Intent::Rejected(_) | Intent::Present(_) | Intent::Absent(_) => Some(world.observe(&scope).await),
     };
-    scope.home = observed.as_ref().and_then(|seen| seen.instance.clone());
-    let installation = installation.clone().at(scope.home.as_deref());
+    scope.instance = observed.as_ref().and_then(|seen| seen.instance.clone());
+    let installation = installation.clone().at(scope.instance.as_deref());
     let plan = match (intent, &observed) {
         (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, &installation, now()),
         (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, &installation, now()),
@@ -213,7 +213,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         },
         key_secret: key_secret_name(&object.name),
         named: tenant.spec.database.instance.clone(),
-        home: None,
+        instance: None,
         adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
         algorithm: tenant.spec.auth.algorithm,
         suspend: tenant.spec.suspend,

@@ -95,16 +95,16 @@ impl Allocator {
     }
 
     /// Ends the reservation of a tenant, which now is in this cell or in none. Does nothing without a reservation.
-    pub(super) fn settle(&self, tenant: &TenantId, home: Option<CellNumber>) {
+    pub(super) fn settle(&self, tenant: &TenantId, joined: Option<CellNumber>) {
         let mut state = self.state();
         let Some(reservation) = state.reservations.remove(tenant) else { return };
-        if home == Some(reservation.cell) {
+        if joined == Some(reservation.cell) {
             return;
         }
         if let Some(load) = state.cells.get_mut(&reservation.cell) {
             load.tenants = load.tenants.saturating_sub(1);
         }
-        if let Some(cell) = home {
+        if let Some(cell) = joined {
             state.cells.entry(cell).or_default().tenants += 1;
         }
     }

@@ -136,7 +136,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema; `Fenced` if a newer leader exists.
-    pub async fn perform_beat(&self, fence: &EpochFence) -> Result<(), PgError> {
+    pub async fn perform_heartbeat(&self, fence: &EpochFence) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |sql: &mut Statements| {
             sql.fenced(&fence)?;

@@ -143,7 +143,7 @@ impl RawRow {
 
 /// The purpose of reading a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ReadPurpose {
     /// To serve the tenant: a cell is offered if it has none yet.
     Serving,
     /// To suspend the tenant: open transactions are counted.
@@ -180,8 +180,8 @@ impl Database {
     ///
     /// # Errors
     /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
-    pub async fn observe_tenant(&self, tenant: &TenantId, look: Look) -> Result<LedgerFacts, PgError> {
-        self.observe_adopting(tenant, look, None).await
+    pub async fn observe_tenant(&self, tenant: &TenantId, purpose: ReadPurpose) -> Result<LedgerFacts, PgError> {
+        self.observe_adopting(tenant, purpose, None).await
     }
 
     /// The same for a Tenant that requests the data of an earlier one, `previous`: also reads the archives of the tenant id.
@@ -191,14 +191,14 @@ impl Database {
     pub async fn observe_adopting(
         &self,
         tenant: &TenantId,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let mut facts = self.observe_facts(tenant, look, previous).await?;
+        let mut facts = self.observe_facts(tenant, purpose, previous).await?;
         match &facts.row {
             Some(row) if row.state != RowState::Dropped => self.cells.settle(tenant, Some(row.cell)),
             // A tombstone can be replaced. The data of an earlier Tenant is in a cell already.
-            None | Some(_) if look != Look::Deleting && previous.is_none() => {
+            None | Some(_) if purpose != ReadPurpose::Deleting && previous.is_none() => {
                 facts.offer = Some(self.offer(tenant).await?);
             }
             None | Some(_) => self.cells.settle(tenant, None),
@@ -213,12 +213,12 @@ impl Database {
     pub async fn observe_unreserved(
         &self,
         tenant: &TenantId,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let mut facts = self.observe_facts(tenant, look, previous).await?;
+        let mut facts = self.observe_facts(tenant, purpose, previous).await?;
         let taken = facts.row.as_ref().is_some_and(|row| row.state != RowState::Dropped);
-        if !taken && look != Look::Deleting && previous.is_none() {
+        if !taken && purpose != ReadPurpose::Deleting && previous.is_none() {
             facts.offer = Some(self.preview(tenant).await?);
         }
         Ok(facts)
@@ -228,13 +228,13 @@ impl Database {
     async fn observe_facts(
         &self,
         tenant: &TenantId,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let text = match (look, previous) {
-            (Look::Serving, None) => self.look(tenant).await?,
-            (Look::Serving | Look::Suspending | Look::Deleting, _) => {
-                let rows = self.ask(vec![tenant.clone()], look, previous.cloned()).await?;
+        let text = match (purpose, previous) {
+            (ReadPurpose::Serving, None) => self.read_in_batch(tenant).await?,
+            (ReadPurpose::Serving | ReadPurpose::Suspending | ReadPurpose::Deleting, _) => {
+                let rows = self.ask(vec![tenant.clone()], purpose, previous.cloned()).await?;
                 let (_, text) =
                     rows.into_iter().last().ok_or_else(|| PgError::bug(STEP, "the server returned no row"))?;
                 text
@@ -261,13 +261,13 @@ impl Database {
     /// # Errors
     /// As [`Database::observe_tenant`].
     pub(super) async fn observe_together(&self, tenants: Vec<TenantId>) -> Result<BTreeMap<usize, String>, PgError> {
-        Ok(self.ask(tenants, Look::Serving, None).await?.into_iter().collect())
+        Ok(self.ask(tenants, ReadPurpose::Serving, None).await?.into_iter().collect())
     }
 
     async fn ask(
         &self,
         tenants: Vec<TenantId>,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<Uid>,
     ) -> Result<Vec<(usize, String)>, PgError> {
         let rows = self
@@ -281,9 +281,9 @@ impl Database {
                     Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
                     None => "'[]'::json".to_owned(),
                 };
-                let transactions = match look {
-                    Look::Serving => "0",
-                    Look::Suspending | Look::Deleting => TRANSACTIONS,
+                let transactions = match purpose {
+                    ReadPurpose::Serving => "0",
+                    ReadPurpose::Suspending | ReadPurpose::Deleting => TRANSACTIONS,
                 };
                 let text = FACTS.replace("$access", &render_access()?);
                 let text = text.replace("$transactions", transactions);

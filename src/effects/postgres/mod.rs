@@ -39,7 +39,7 @@ mod takeover;
 
 pub use archive::{DueArchive, DueArchives};
 pub use error::{PgError, PgErrorKind};
-pub use ledger::Look;
+pub use ledger::ReadPurpose;
 pub use render::CellLogin;
 
 use crate::{

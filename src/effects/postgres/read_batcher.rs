@@ -54,7 +54,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::observe_together`].
-    pub(super) async fn look(&self, tenant: &TenantId) -> Answer {
+    pub(super) async fn read_in_batch(&self, tenant: &TenantId) -> Answer {
         let (sender, mut receiver) = oneshot::channel();
         self.read_batcher.state().waiting.push((tenant.clone(), sender));
         self.clone().send_batches(1);

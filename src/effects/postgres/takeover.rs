@@ -14,12 +14,12 @@ impl Database {
     pub async fn perform_allow_takeover(
         &self,
         permission: &Permission,
-        grant: &ObjectId,
+        grantee: &ObjectId,
         allowed_by: &str,
         fence: &EpochFence,
     ) -> Result<(), PgError> {
-        let (wanted, grant, fence, allowed_by) =
-            (permission.clone(), grant.clone(), fence.clone(), allowed_by.to_owned());
+        let (wanted, grantee, fence, allowed_by) =
+            (permission.clone(), grantee.clone(), fence.clone(), allowed_by.to_owned());
         let write = move |sql: &mut Statements| {
             sql.fenced(&fence)?;
             let row = literals([
@@ -28,9 +28,9 @@ impl Database {
                 &wanted.previous.0,
                 &wanted.from_cluster_id,
             ])?;
-            let grant =
-                literals([grant.uid.0.as_str(), &grant.namespace, &grant.name, &fence.cluster_id, &allowed_by])?;
-            sql.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {grant});"));
+            let grantee =
+                literals([grantee.uid.0.as_str(), &grantee.namespace, &grantee.name, &fence.cluster_id, &allowed_by])?;
+            sql.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {grantee});"));
             Ok(())
         };
         self.change("allowing a takeover", write).await.map(drop)

@@ -15,7 +15,7 @@ use crate::{
     plan::{
         dry_run::{DryRunRequest, DryRunStep, REDACTED, render_sentence},
         observed::{Fresh, KeysView, ObservedTenant, Seen},
-        step::{CellStep, DatabaseStep, EntryStep, KeysStep, ObjectStep, TenantStep},
+        step::{Adoption, CellStep, DatabaseStep, EntryStep, KeysStep, ObjectStep, Provision, TenantStep},
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -36,7 +36,7 @@ impl LiveWorld {
             TenantStep::Object(step) => (vec![render_object_request(&scope.object, step)], Vec::new()),
             TenantStep::Cell(CellStep::Create { cell, password }) => self.render_cell(scope, *cell, password)?,
             TenantStep::Database(step) => {
-                let open = self.open_home(scope)?;
+                let open = self.open_instance(scope)?;
                 (Vec::new(), open.database.render(step, &scope.object, &open.writer)?)
             }
             TenantStep::Keys(step) => (vec![render_keys_request(scope, step)], Vec::new()),
@@ -52,7 +52,7 @@ impl LiveWorld {
         cell: CellNumber,
         password: &KeyBytes,
     ) -> Result<(Vec<DryRunRequest>, Vec<String>), EffectError> {
-        let breaker = self.home(scope)?;
+        let breaker = self.instance(scope)?;
         let (open, name) = (self.open(breaker)?, cell_entry_name(breaker.name(), cell));
         let login = CellLogin { slot: LoginSlot::A, id: Some(NEW_LOGIN), password: password.clone() };
         let mut requests = Vec::new();
@@ -182,12 +182,12 @@ impl Masks {
             }
         }
         for step in steps {
-            let keyring = match step {
-                TenantStep::Database(DatabaseStep::Provision(provision)) => &provision.keyring,
-                TenantStep::Database(DatabaseStep::Adopt(adoption)) => &adoption.keyring,
-                _ => continue,
-            };
-            masks.0.push((Zeroizing::new(keyring.digest.clone()), "<digest of the new keyring>"));
+            if let TenantStep::Database(
+                DatabaseStep::Provision(Provision { keyring, .. }) | DatabaseStep::Adopt(Adoption { keyring, .. }),
+            ) = step
+            {
+                masks.0.push((Zeroizing::new(keyring.digest.clone()), "<digest of the new keyring>"));
+            }
         }
         masks
     }

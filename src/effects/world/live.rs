@@ -178,9 +178,9 @@ impl LiveWorld {
     ///
     /// # Errors
     /// When it can't be written.
-    pub async fn perform_beat(&self, breaker: &CircuitBreaker) -> Result<(), EffectError> {
+    pub async fn perform_heartbeat(&self, breaker: &CircuitBreaker) -> Result<(), EffectError> {
         let open = self.open(breaker)?;
-        open.done(open.database.perform_beat(&open.writer.fence).await)
+        open.done(open.database.perform_heartbeat(&open.writer.fence).await)
     }
 
     /// Draws random values. If that fails, this reconcile does not change the database, and the status has the error.

@@ -71,7 +71,7 @@ pub struct TenantScope {
     /// The database instance that its spec names.
     pub named: Option<String>,
     /// The observed database instance. Steps change the data there.
-    pub home: Option<String>,
+    pub instance: Option<String>,
     /// UID of the deleted Tenant whose data it requests.
     pub adopt: Option<Uid>,
     /// Algorithm of a new key.

@@ -7,7 +7,7 @@ use super::{
 use crate::effects::{
     database::breaker::{BreakerState, CircuitBreaker},
     error::EffectError,
-    postgres::{Look, PgError},
+    postgres::{PgError, ReadPurpose},
 };
 use crate::{
     domain::{
@@ -26,6 +26,16 @@ use futures::future::join_all;
 /// The instance that was read, if there is one, and what was read.
 type SearchResult<'a> = (Option<&'a CircuitBreaker>, DatabaseView);
 
+/// Which instances are asked for a tenant's data.
+struct Question<'a> {
+    request: PlacementRequest<'a>,
+    candidates: &'a [PlacementCandidate],
+    /// Instances that are only asked, by their positions.
+    others: &'a [usize],
+    /// The instance that the tenant would be created in.
+    chosen: Result<usize, Unplaced>,
+}
+
 impl Open<'_> {
     /// Converts the result of a change.
     pub(crate) fn changed(&self, result: Result<(), PgError>) -> Result<Done, EffectError> {
@@ -36,9 +46,9 @@ impl Open<'_> {
 impl LiveWorld {
     /// Reads the data of a Tenant outside of a reconcile. Returns also the scope for changing it.
     pub async fn observe_database(&self, scope: TenantScope) -> (TenantScope, DatabaseView) {
-        let (home, view) = self.observe_home(&scope).await;
-        let home = home.map(|breaker| breaker.name().to_owned());
-        (TenantScope { home, ..scope }, view)
+        let (breaker, view) = self.observe_placement(&scope).await;
+        let instance = breaker.map(|breaker| breaker.name().to_owned());
+        (TenantScope { instance, ..scope }, view)
     }
 
     /// Records a takeover grant: a Tenant may take over the data of another cluster's Tenant, and who allowed it.
@@ -51,24 +61,24 @@ impl LiveWorld {
         permission: &Permission,
         allowed_by: &str,
     ) -> Result<(), EffectError> {
-        let open = self.open_home(scope)?;
+        let open = self.open_instance(scope)?;
         open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.writer.fence).await)
     }
 
     /// The instance that the steps of this reconcile change.
-    pub(crate) fn home(&self, scope: &TenantScope) -> Result<&CircuitBreaker, EffectError> {
-        let breaker = scope.home.as_deref().and_then(|name| self.instances.breaker(name));
+    pub(crate) fn instance(&self, scope: &TenantScope) -> Result<&CircuitBreaker, EffectError> {
+        let breaker = scope.instance.as_deref().and_then(|name| self.instances.breaker(name));
         breaker.ok_or_else(|| EffectError::new(ErrorClass::Bug, "the step has no database instance"))
     }
 
     /// The same, if it can be used now.
-    pub(crate) fn open_home(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
-        self.open(self.home(scope)?)
+    pub(crate) fn open_instance(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
+        self.open(self.instance(scope)?)
     }
 
     /// The same, for a step that uses a tenant id in an instance that may not know it yet.
-    pub(crate) fn open_to_make(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
-        let open = self.open_home(scope)?;
+    pub(crate) fn open_to_create(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
+        let open = self.open_instance(scope)?;
         if !self.instances.begin(&scope.object.uid, tenant, open.name()) {
             let note = "the tenant was meanwhile placed in another instance";
             return Err(EffectError::new(ErrorClass::Transient, note));
@@ -77,7 +87,7 @@ impl LiveWorld {
     }
 
     /// Reads the Tenant's data from the instance that has it, or from the instance that it would be created in.
-    pub(crate) async fn observe_home(&self, scope: &TenantScope) -> SearchResult<'_> {
+    pub(crate) async fn observe_placement(&self, scope: &TenantScope) -> SearchResult<'_> {
         let Some(tenant) = &scope.tenant_id else {
             // Nothing is created for it. With a single instance, its state is reported.
             let breaker = self.instances.breakers().first().filter(|_| !self.instances.are_several());
@@ -95,14 +105,15 @@ impl LiveWorld {
         };
         let (search, candidates) = self.instances.search(&scope.object.uid, tenant, request, scope.reserve);
         match search {
-            Search::At(at) => self.look(at, scope, tenant).await,
+            Search::At(at) => self.read(at, scope, tenant).await,
             Search::Out(at) => {
                 let breaker = self.instances.breakers().get(at);
                 let again = || read_error(ErrorClass::Transient, "the database has just become available again");
                 (breaker, breaker.and_then(shut).unwrap_or_else(again))
             }
             Search::Ask { others, chosen } => {
-                self.search_instances(scope, tenant, (request, &candidates), &others, chosen).await
+                let question = Question { request, candidates: &candidates, others: &others, chosen };
+                self.search_instances(scope, tenant, question).await
             }
             Search::Nowhere(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
         }
@@ -121,18 +132,17 @@ impl LiveWorld {
         &self,
         scope: &TenantScope,
         tenant: &TenantId,
-        (request, candidates): (PlacementRequest<'_>, &[PlacementCandidate]),
-        others: &[usize],
-        chosen: Result<usize, Unplaced>,
+        question: Question<'_>,
     ) -> SearchResult<'_> {
-        let look_at_chosen = async {
+        let Question { request, candidates, others, chosen } = question;
+        let read_chosen = async {
             match &chosen {
-                Ok(at) => Some((*at, self.look(*at, scope, tenant).await)),
+                Ok(at) => Some((*at, self.read(*at, scope, tenant).await)),
                 Err(_) => None,
             }
         };
         let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
-        let (first, asked) = tokio::join!(look_at_chosen, join_all(others.iter().copied().map(ask)));
+        let (first, asked) = tokio::join!(read_chosen, join_all(others.iter().copied().map(ask)));
         let mut answers: Vec<(usize, &LedgerFacts)> = Vec::new();
         if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
             answers.push((*at, facts));
@@ -153,12 +163,12 @@ impl LiveWorld {
             Ok(Some(holder)) => {
                 self.note_found(scope, Some(holder));
                 match first {
-                    Some((at, sight)) if at == holder => sight,
-                    Some(_) | None => self.look(holder, scope, tenant).await,
+                    Some((at, result)) if at == holder => result,
+                    Some(_) | None => self.read(holder, scope, tenant).await,
                 }
             }
             Ok(None) => match (first, chosen) {
-                (Some((_, sight)), _) => sight,
+                (Some((_, result)), _) => result,
                 (None, Err(unplaced)) => (None, DatabaseView::Unplaced(unplaced)),
                 (None, Ok(_)) => (None, read_error(ErrorClass::Bug, "the chosen instance was not read")),
             },
@@ -173,7 +183,7 @@ impl LiveWorld {
 
     /// Reads from an instance what it has of a tenant id, without offering a cell.
     async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
-        match self.look_in(at, scope, tenant, Look::Deleting, scope.adopt.as_ref()).await {
+        match self.read_at(at, scope, tenant, ReadPurpose::Deleting, scope.adopt.as_ref()).await {
             (_, DatabaseView::Facts(facts)) => Ok(facts),
             (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
             // This affects the tenants in that instance. This Tenant is requeued.
@@ -183,21 +193,22 @@ impl LiveWorld {
         }
     }
 
-    async fn look(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> SearchResult<'_> {
-        let look = match (scope.claim.deleting, scope.suspend) {
-            (true, _) => Look::Deleting,
-            (false, true) => Look::Suspending,
-            (false, false) => Look::Serving,
+    async fn read(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> SearchResult<'_> {
+        let purpose = match (scope.claim.deleting, scope.suspend) {
+            (true, _) => ReadPurpose::Deleting,
+            (false, true) => ReadPurpose::Suspending,
+            (false, false) => ReadPurpose::Serving,
         };
-        self.look_in(at, scope, tenant, look, scope.adopt.as_ref().filter(|_| look != Look::Deleting)).await
+        self.read_at(at, scope, tenant, purpose, scope.adopt.as_ref().filter(|_| purpose != ReadPurpose::Deleting))
+            .await
     }
 
-    async fn look_in(
+    async fn read_at(
         &self,
         at: usize,
         scope: &TenantScope,
         tenant: &TenantId,
-        look: Look,
+        purpose: ReadPurpose,
         adopt: Option<&Uid>,
     ) -> SearchResult<'_> {
         let Some(breaker) = self.instances.breakers().get(at) else {
@@ -210,8 +221,8 @@ impl LiveWorld {
             }
         };
         let observed = match scope.reserve {
-            true => breaker.database.observe_adopting(tenant, look, adopt).await,
-            false => breaker.database.observe_unreserved(tenant, look, adopt).await,
+            true => breaker.database.observe_adopting(tenant, purpose, adopt).await,
+            false => breaker.database.observe_unreserved(tenant, purpose, adopt).await,
         };
         let view = match observed {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),

@@ -38,13 +38,13 @@ impl World<TenantScope> for LiveWorld {
             Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
             None => Seen::Missing,
         };
-        let ((home, mut database), keys, object) = tokio::join!(
-            self.observe_home(scope),
+        let ((breaker, mut database), keys, object) = tokio::join!(
+            self.observe_placement(scope),
             self.keys.observe(&scope.object, &scope.key_secret),
             self.tenants.observe_presence(&scope.object, scope.vanished)
         );
         let fresh = self.draw(&mut database, scope.algorithm);
-        let instance = home.map(|breaker| breaker.name().to_owned());
+        let instance = breaker.map(|breaker| breaker.name().to_owned());
         let cell = match &database {
             DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
@@ -76,7 +76,7 @@ impl World<TenantScope> for LiveWorld {
                 self.tenants.perform(&scope.object, step).await
             }
             TenantStep::Cell(CellStep::Create { cell, password }) => {
-                self.perform_create_cell(self.home(scope)?, *cell, password).await
+                self.perform_create_cell(self.instance(scope)?, *cell, password).await
             }
             TenantStep::Database(step) => self.perform_database_step(scope, step).await,
             TenantStep::Keys(step) => self.perform_keys_step(scope, step).await,
@@ -94,8 +94,8 @@ impl World<TenantScope> for LiveWorld {
 impl LiveWorld {
     async fn perform_database_step(&self, scope: &TenantScope, step: &DatabaseStep) -> Result<Done, EffectError> {
         let open = match step.claimed_id() {
-            Some(tenant) => self.open_to_make(scope, tenant)?,
-            None => self.open_home(scope)?,
+            Some(tenant) => self.open_to_create(scope, tenant)?,
+            None => self.open_instance(scope)?,
         };
         let object = &scope.object;
         let done = open.database.perform(step, object, &open.writer).await;
@@ -142,14 +142,14 @@ impl LiveWorld {
     }
 
     fn observe_agents(&self, scope: &TenantScope) -> BTreeMap<AgentName, AgentLookup> {
-        let look = |config: &String| {
+        let lookup = |config: &String| {
             let found = self.agents.cache.get(&Key::new(&scope.object.namespace, config));
-            found.as_deref().map_or(AgentLookup::Missing, |watched| self.look_up(watched))
+            found.as_deref().map_or(AgentLookup::Missing, |watched| self.resolve_lookup(watched))
         };
-        scope.agents.iter().map(|(name, config)| (name.clone(), look(config))).collect()
+        scope.agents.iter().map(|(name, config)| (name.clone(), lookup(config))).collect()
     }
 
-    fn look_up(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
+    fn resolve_lookup(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
         let metadata = watched.metadata();
         match &metadata.uid {
             Some(uid) => {
