@@ -1,7 +1,7 @@
 //! What every pass has in common: doing the steps of a plan, and saying how it went.
 
 use crate::{
-    api::{Condition, ConditionType, Notice},
+    api::{Condition, ConditionType},
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Version},

@@ -97,7 +97,7 @@ impl Instances {
     /// These databases.
     pub fn new(breakers: impl IntoIterator<Item = CircuitBreaker>) -> Self {
         let breakers: Arc<[CircuitBreaker]> = breakers.into_iter().collect();
-        let memory = Memory { ledgers: vec![None; breakers.len()], placed: HashMap::new() };
+        let memory = Memory { ledgers: breakers.iter().map(|_| None).collect(), placed: HashMap::new() };
         Self { breakers, memory: Arc::new(Mutex::new(memory)) }
     }
 

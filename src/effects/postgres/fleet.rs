@@ -3,7 +3,7 @@
 use super::{
     Database, PgError,
     instance::{name_missing_schema, parse_one},
-    tenant::text_array,
+    render::text_array,
 };
 use crate::{
     domain::{

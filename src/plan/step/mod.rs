@@ -23,6 +23,7 @@ use crate::{
 
 /// One effect of reconciling a Tenant.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a plan has few steps, and most of them change the database")]
 pub enum TenantStep {
     /// Changes the Tenant.
     Object(ObjectStep<TenantStatus>),

@@ -147,7 +147,7 @@ pub(crate) fn optional(value: Option<&str>) -> Result<String, QuoteError> {
 }
 
 /// An array of texts.
-pub(super) fn text_array(texts: &[String]) -> Result<String, QuoteError> {
+pub(crate) fn text_array(texts: &[String]) -> Result<String, QuoteError> {
     let quoted = texts.iter().map(|text| quote_literal(text)).collect::<Result<Vec<_>, _>>()?;
     Ok(format!("ARRAY[{}]::text[]", quoted.join(", ")))
 }
