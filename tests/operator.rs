@@ -32,14 +32,14 @@ mod chance;
 mod chaos;
 #[path = "operator/clients.rs"]
 mod clients;
-#[path = "operator/counters.rs"]
-mod counters;
 #[path = "operator/data.rs"]
 mod data;
 #[path = "operator/deletions.rs"]
 mod deletions;
 #[path = "operator/drift.rs"]
 mod drift;
+#[path = "operator/events.rs"]
+mod events;
 #[path = "operator/fleet.rs"]
 mod fleet;
 #[path = "operator/further.rs"]
@@ -48,6 +48,8 @@ mod further;
 mod instances;
 #[path = "operator/leftovers.rs"]
 mod leftovers;
+#[path = "operator/load.rs"]
+mod load;
 #[path = "operator/logins.rs"]
 mod logins;
 #[path = "operator/looks.rs"]

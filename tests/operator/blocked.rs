@@ -3,11 +3,7 @@
 use super::fleet::{Fleet, LONG};
 use anyhow::Context as _;
 use devkit::{Environment, PgVersion, Postgres, eventually};
-use k8s_openapi::api::events::v1::Event;
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 on_each_postgres!(
@@ -21,15 +17,9 @@ async fn wait_blocked(fleet: &Fleet, name: &str, reason: &str) -> anyhow::Result
     let status = fleet.tenants.get(name).await?.status.unwrap_or_default();
     let condition = status.conditions.into_iter().find(|c| c.type_ == "DeletionBlocked").context("the condition")?;
     println!("{name}: {}", condition.message);
-    let events: Api<Event> =
-        Api::namespaced(fleet.tenants.clone().into_client(), fleet.tenants.namespace().unwrap_or_default());
     eventually(LONG, "an event tells it", || async {
-        let about = |e: &Event| {
-            e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
-                && e.reason.as_deref() == Some(reason)
-                && e.type_.as_deref() == Some("Warning")
-        };
-        anyhow::ensure!(events.list(&ListParams::default()).await?.items.iter().any(about));
+        let events = fleet.events(name, reason).await?;
+        anyhow::ensure!(events.iter().any(|event| event.type_.as_deref() == Some("Warning")));
         Ok(())
     })
     .await?;
@@ -50,7 +40,7 @@ async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead
 ) -> anyhow::Result<()> {
     let server = Postgres::start(version).await?;
     let fleet = Fleet::on(Environment::shared().await?, &server).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let operator = fleet.operator("one").await?;
     for name in ["acme", "freed", "kept", "stays"] {
@@ -101,7 +91,7 @@ async fn a_dead_database_blocks_a_deletion_visibly_and_no_longer_than_it_is_dead
 
 async fn what_depends_on_a_tenants_data_blocks_its_drop_and_is_named(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let _operator = fleet.operator("one").await?;
     fleet.tenant("acme", "Delete").await?;

@@ -4,12 +4,10 @@
 use super::fleet::{Fleet, LONG};
 use anyhow::Context as _;
 use devkit::{Environment, Options, PgVersion, Postgres, eventually};
-use k8s_openapi::{
-    api::events::v1::Event, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -18,21 +16,19 @@ use std::time::Duration;
 struct Raw {
     tenants: Api<DynamicObject>,
     agents: Api<DynamicObject>,
-    events: Api<Event>,
 }
 
 impl Raw {
     fn of(fleet: &Fleet) -> anyhow::Result<Raw> {
         let client = fleet.tenants.clone().into_client();
-        let namespace = fleet.tenants.namespace().context("a namespace")?;
+        let namespace = &fleet.tenants_namespace;
         let (tenant, agent) = (
             ApiResource::erase::<agent_tenancy::api::Tenant>(&()),
             ApiResource::erase::<agent_tenancy::api::AgentConfig>(&()),
         );
         Ok(Raw {
             tenants: Api::namespaced_with(client.clone(), namespace, &tenant),
-            agents: Api::namespaced_with(client.clone(), namespace, &agent),
-            events: Api::namespaced(client, namespace),
+            agents: Api::namespaced_with(client, namespace, &agent),
         })
     }
 
@@ -90,9 +86,9 @@ pub async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
 async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyhow::Result<()> {
     // CRDs belong to the whole cluster. Ends with this process, like everything else of the environment.
     let options = Options { postgres: vec![], ..Options::default() };
-    let env: &'static Environment = Box::leak(Box::new(Environment::start(options).await?));
-    let fleet = Fleet::on(env, &Postgres::shared(PgVersion::NEWEST).await?).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let env = Environment::start(options).await?;
+    let fleet = Fleet::on(&env, &Postgres::shared(PgVersion::NEWEST).await?).await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "kept"] {
         fleet.tenant(name, "Delete").await?;
@@ -120,13 +116,9 @@ async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyho
         Raw::reason(&raw.tenants, name, "Ready", "UnreadableSpec").await?;
         Raw::reason(&raw.tenants, name, "Stalled", "UnreadableSpec").await?;
         eventually(LONG, &format!("an event about {name}"), || async {
-            let events = raw.events.list(&ListParams::default()).await?.items;
-            let about = |e: &Event| {
-                e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
-                    && e.reason.as_deref() == Some("UnreadableSpec")
-                    && e.type_.as_deref() == Some("Warning")
-            };
-            anyhow::ensure!(events.iter().any(about), "{} events", events.len());
+            let events = fleet.events(name, "UnreadableSpec").await?;
+            let warned = events.iter().any(|event| event.type_.as_deref() == Some("Warning"));
+            anyhow::ensure!(warned, "{} events", events.len());
             Ok(())
         })
         .await?;

@@ -1,12 +1,12 @@
 //! A tenant's data is taken out whole, also by somebody who breaks off, and one user's is erased.
 
 use super::{
-    clients::{Signer, plugin},
+    clients::{ask, plugin},
     fleet::Fleet,
 };
 use anyhow::Context as _;
-use devkit::PgVersion;
-use serde_json::{Value, json};
+use devkit::{PgVersion, TestToken};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 on_each_postgres!(a_tenants_data_is_taken_out_and_a_user_erased,);
@@ -25,19 +25,18 @@ fn rows(text: &str) -> BTreeMap<String, usize> {
 async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
+    let namespace = fleet.tenants_namespace.clone();
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "other"] {
         fleet.tenant(name, "Delete").await?;
         fleet.wait_ready(name).await?;
     }
-    let client = reqwest::Client::new();
     let chat = async |tenant: &str, sub: &str, message: String| -> anyhow::Result<()> {
-        let token = Signer::of(&fleet, tenant).await?.token_of(tenant, sub, None)?;
-        let url = format!("{url}/api/v1/tenants/{tenant}/chat");
-        let answer = client.post(url).bearer_auth(token).json(&json!({ "message": message })).send().await?;
-        anyhow::ensure!(answer.status() == 200, "{}", answer.text().await?);
+        let token = TestToken::new(tenant, sub).sign(&fleet.signing_key(tenant).await?)?;
+        let (status, text) = ask(&url, tenant, &token, Some(&message)).await?;
+        anyhow::ensure!(status == 200, "{text}");
         Ok(())
     };
     for n in 0..3 {
@@ -47,8 +46,9 @@ async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> an
     chat("other", "ann/o'neill", "of another tenant".to_owned()).await?;
 
     // The whole of it, once to the terminal and once into a file whose writer died twice on the way.
-    let (done, whole) = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?;
-    assert!(done, "{whole}");
+    let whole = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?;
+    assert!(whole.is_success(), "{whole:?}");
+    let whole = whole.text();
     let wanted = [("conversation", 6), ("message", 12), ("usage", 6)];
     assert_eq!(rows(&whole), wanted.map(|(name, n)| (name.to_owned(), n)).into());
     assert!(whole.contains("of ann 2") && whole.contains("of bob 0") && !whole.contains("another tenant"), "{whole}");
@@ -59,29 +59,33 @@ async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> an
     let begun: String = whole.lines().take(first).map(|line| format!("{line}\n")).collect();
     std::fs::write(&file, begun + "{\"type\":\"message\",\"content\":\"half a li")?;
     for _ in 0..2 {
-        let (done, said) = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "-o", path]).await?;
-        assert!(done && said.contains("complete"), "{said}");
+        let output = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "-o", path]).await?;
+        assert!(output.is_success() && output.text().contains("complete"), "{output:?}");
     }
     assert_eq!(std::fs::read_to_string(&file)?, whole, "the same, though it was interrupted");
-    let (_, own) = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "--sub", "bob"]).await?;
+    let own = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "--sub", "bob"]).await?.text();
     assert!(rows(&own) == [("conversation", 3), ("message", 6), ("usage", 3)].map(|(k, n)| (k.to_owned(), n)).into());
 
     // Nobody gets it with a token for himself, nor with one for something else.
     for (scope, status) in [(None, 403), (Some("chat:read"), 403), (Some("data:export"), 200)] {
-        let token = Signer::of(&fleet, "acme").await?.token_of("acme", "bob", scope)?;
+        let token = TestToken::new("acme", "bob");
+        let token = scope.into_iter().fold(token, TestToken::scope).sign(&fleet.signing_key("acme").await?)?;
         let export = format!("{url}/api/v1/tenants/acme/export");
-        assert_eq!(client.get(export).bearer_auth(token).send().await?.status(), status, "{scope:?}");
+        assert_eq!(reqwest::Client::new().get(export).bearer_auth(token).send().await?.status(), status, "{scope:?}");
     }
     let erase = ["erase", "acme", "-n", &namespace, "--server", &url, "--sub", "ann/o'neill"];
-    let (done, said) = plugin(&erase).await?;
-    assert!(!done && said.contains("--yes"), "{said}");
-    let (done, said) = plugin(&[erase.as_slice(), &["--yes"]].concat()).await?;
-    assert!(done, "{said}");
-    assert_eq!(said.trim(), "user 'ann/o'neill' erased: 3 conversations with 6 messages deleted, 3 rows renamed");
-    let (_, left) = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?;
+    let output = plugin(&erase).await?;
+    assert!(!output.is_success() && output.text().contains("--yes"), "{output:?}");
+    let output = plugin(&[erase.as_slice(), &["--yes"]].concat()).await?;
+    assert!(output.is_success(), "{output:?}");
+    assert_eq!(
+        output.text().trim(),
+        "user 'ann/o'neill' erased: 3 conversations with 6 messages deleted, 3 rows renamed"
+    );
+    let left = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?.text();
     assert_eq!(rows(&left), [("conversation", 3), ("message", 6), ("usage", 6)].map(|(k, n)| (k.to_owned(), n)).into());
     assert!(!left.contains("ann") && left.contains("\"erased-"), "{left}");
-    let (_, other) = plugin(&["export", "other", "-n", &namespace, "--server", &url]).await?;
+    let other = plugin(&["export", "other", "-n", &namespace, "--server", &url]).await?.text();
     assert!(other.contains("ann/o'neill"), "another tenant's user of that name stays: {other}");
     Ok(())
 }

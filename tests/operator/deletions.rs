@@ -2,16 +2,16 @@
 //! nobody would like them to.
 
 use super::{
-    clients::{Signer, ask},
+    clients::ask,
     fleet::{Fleet, LONG},
 };
 use agent_tenancy::api::Tenant;
 use anyhow::Context as _;
 use devkit::{Component, PgVersion, eventually};
-use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -23,35 +23,12 @@ on_each_postgres!(
 impl Fleet {
     /// Creates a Tenant that uses AgentConfig `support` and takes over the data of an earlier one.
     async fn adopting(&self, name: &str, policy: &str, previous: &str) -> anyhow::Result<Tenant> {
-        let object: Tenant = serde_json::from_value(json!({
-            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name },
-            "spec": {
-                "agents": [{ "name": "main", "configRef": { "name": "support" } }],
-                "database": { "deletionPolicy": policy, "adopt": { "previousUid": previous } },
-            },
-        }))?;
-        Ok(self.tenants.create(&PostParams::default(), &object).await?)
+        let database = json!({ "deletionPolicy": policy, "adopt": { "previousUid": previous } });
+        self.tenant_with(name, json!({ "database": database })).await
     }
 
     async fn adopt(&self, name: &str, previous: &str) -> anyhow::Result<()> {
-        let patch = json!({ "spec": { "database": { "adopt": { "previousUid": previous } } } });
-        self.tenants.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        Ok(())
-    }
-
-    async fn incarnation(&self, name: &str) -> anyhow::Result<String> {
-        let status = self.tenants.get(name).await?.status.context("no status")?;
-        Ok(status.database.context("no database")?.incarnation)
-    }
-
-    /// Notes of the events about an object's life for a reason.
-    async fn told(&self, uid: &str, reason: &str) -> anyhow::Result<Vec<String>> {
-        let events: Api<Event> =
-            Api::namespaced(self.env.client().await?, self.tenants.namespace().unwrap_or_default());
-        let all = events.list(&ListParams::default()).await?.items;
-        let about = |event: &Event| event.regarding.as_ref().and_then(|r| r.uid.as_deref()) == Some(uid);
-        let found = all.into_iter().filter(|e| about(e) && e.reason.as_deref() == Some(reason));
-        Ok(found.filter_map(|event| event.note).collect())
+        self.patch(name, json!({ "spec": { "database": { "adopt": { "previousUid": previous } } } })).await
     }
 
     async fn archives(&self) -> anyhow::Result<Vec<String>> {
@@ -63,7 +40,7 @@ impl Fleet {
 async fn live(fleet: &Fleet, url: &str, word: &str) -> anyhow::Result<[String; 3]> {
     let uid = fleet.tenant("acme", "Archive").await?.uid().context("a UID")?;
     fleet.wait_ready("acme").await?;
-    let token = Signer::of(fleet, "acme").await?.token("acme")?;
+    let token = fleet.token("acme").await?;
     assert_eq!(ask(url, "acme", &token, Some(word)).await?.0, 200);
     let incarnation = fleet.incarnation("acme").await?;
     // Twice: the second changes nothing.
@@ -77,11 +54,12 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     let mut fleet = Fleet::new(version).await?;
     fleet.set(Component::Operator, "AGENT_TENANCY__RESYNC_SECONDS", "10");
     let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
 
     let [first, data, old_token] = live(&fleet, &url, "first life").await?;
-    let told = fleet.told(&first, "DataArchived").await?;
+    let told = fleet.notes(&first, "DataArchived").await?;
     println!("{told:?}");
     let aside = |incarnation: &str| fleet.schema(&format!("acme_{}", &incarnation.replace('-', "")[21..]));
     assert!(told.len() == 1 && told[0].contains(&aside(&data)) && told[0].contains(&first), "{told:?}");
@@ -109,8 +87,8 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     fleet.wait_ready("acme").await?;
     assert_eq!(fleet.incarnation("acme").await?, data);
     let uid = fleet.tenants.get("acme").await?.uid().context("a UID")?;
-    assert_eq!(fleet.told(&uid, "Adopted").await?.len(), 1);
-    let token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    assert_eq!(fleet.notes(&uid, "Adopted").await?.len(), 1);
+    let token = fleet.token("acme").await?;
     let (status, history) = ask(&url, "acme", &token, None).await?;
     assert!(status == 200 && history.contains("first life") && !history.contains("second life"), "{history}");
     assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys went with their Tenant");
@@ -141,7 +119,7 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     let operator = fleet.operator("one").await?;
     eventually(LONG, "the archive is gone, and it is told", || async {
         anyhow::ensure!(operator.metrics().await?.get(&counted("dropped")) == Some(&1.0));
-        anyhow::ensure!(fleet.told(&second, "ArchiveDropped").await?.len() == 1);
+        anyhow::ensure!(fleet.notes(&second, "ArchiveDropped").await?.len() == 1);
         Ok(())
     })
     .await?;
@@ -149,8 +127,7 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
 
     // Kept under its own name, it is refused to who doesn't name it, and given to who does.
-    let patch = json!({ "spec": { "database": { "deletionPolicy": "Retain" } } });
-    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    fleet.patch("acme", json!({ "spec": { "database": { "deletionPolicy": "Retain" } } })).await?;
     fleet.delete("acme").await?;
     fleet.wait_gone("acme").await?;
     fleet.tenant("acme", "Delete").await?;
@@ -160,7 +137,7 @@ async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(ver
     assert!(message.contains(&format!("spec.database.adopt.previousUid to {uid}")), "{message}");
     fleet.adopt("acme", &uid).await?;
     fleet.wait_ready("acme").await?;
-    let token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    let token = fleet.token("acme").await?;
     assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
     fleet.delete("acme").await?;
     fleet.wait_gone("acme").await?;
@@ -187,7 +164,7 @@ async fn a_deletion_ends_wherever_it_begins(version: PgVersion) -> anyhow::Resul
     fleet.wait_gone("midway").await?;
     assert_eq!(fleet.archives().await?.len(), 1);
 
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     let names = [("archived", "Archive"), ("dropped", "Delete"), ("kept", "Retain"), ("broken", "Archive")];
     for (name, policy) in names {
         fleet.tenant(name, policy).await?;
@@ -199,14 +176,13 @@ async fn a_deletion_ends_wherever_it_begins(version: PgVersion) -> anyhow::Resul
     let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     fleet.agents.delete("support", &DeleteParams::default()).await?;
     fleet.agents.patch("support", &PatchParams::default(), &nothing).await?;
-    let annotation = json!({ "metadata": { "annotations": { "agent-tenancy.dev/rotate-keys": "" } } });
-    fleet.tenants.patch("broken", &PatchParams::default(), &Patch::Merge(&annotation)).await?;
+    fleet.annotate("broken", "agent-tenancy.dev/rotate-keys", "").await?;
     fleet.wait_condition("broken", "Accepted", "False", "InvalidSpec").await?;
     fleet.wait_condition("kept", "Accepted", "False", "AgentConfigMissing").await?;
 
     // Their namespace goes: everything in it is asked to go, and nothing can be made in it any more.
     let namespaces: Api<Namespace> = Api::all(fleet.env.client().await?);
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let namespace = fleet.tenants_namespace.clone();
     namespaces.delete(&namespace, &DeleteParams::default()).await?;
     let late = fleet.tenant("late", "Delete").await;
     assert!(late.is_err_and(|e| e.to_string().contains("terminated")), "the namespace is going");

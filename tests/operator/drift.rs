@@ -2,19 +2,14 @@
 
 use super::{
     clients::ask_now,
-    counters::sum,
     fleet::{Fleet, LONG},
     further::Further,
-    stories::settle,
+    stories::{settle, sum},
 };
 use agent_tenancy::api::names;
 use anyhow::Context as _;
 use devkit::{Component, Environment, PgVersion, Postgres, eventually};
-use k8s_openapi::api::events::v1::Event;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
+use kube::api::DeleteParams;
 use serde_json::json;
 use std::time::Duration;
 
@@ -27,25 +22,12 @@ on_each_postgres!(
 
 /// Waits for an event about a Tenant whose note holds all of these.
 async fn told(fleet: &Fleet, tenant: &str, reason: &str, words: &[String]) -> anyhow::Result<String> {
-    let namespace = fleet.tenants.namespace().context("a namespace")?;
-    let events: Api<Event> = Api::namespaced(fleet.tenants.clone().into_client(), namespace);
     eventually(LONG, &format!("{reason} of {tenant} tells {words:?}"), || async {
-        let about = |e: &Event| {
-            e.reason.as_deref() == Some(reason)
-                && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(tenant)
-                && words.iter().all(|word| e.note.as_deref().unwrap_or_default().contains(word.as_str()))
-        };
-        let all = events.list(&ListParams::default()).await?.items;
-        let notes: Vec<_> = all.iter().map(|e| (e.reason.clone(), e.note.clone())).collect();
-        all.iter().find(|e| about(e)).and_then(|e| e.note.clone()).with_context(|| format!("{notes:?}"))
+        let notes = fleet.notes(tenant, reason).await?;
+        let found = notes.iter().find(|note| words.iter().all(|word| note.contains(word.as_str())));
+        found.cloned().with_context(|| format!("{notes:?}"))
     })
     .await
-}
-
-async fn annotate(fleet: &Fleet, tenant: &str, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
-    let patch = json!({ "metadata": { "annotations": { annotation: value } } });
-    fleet.tenants.patch(tenant, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
 }
 
 /// Resyncs are far away: what is found is found by the look at the whole fleet.
@@ -62,7 +44,7 @@ async fn what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again(
 ) -> anyhow::Result<()> {
     let fleet = start(version).await?;
     let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     for name in ["acme", "bystander"] {
         fleet.tenant(name, "Delete").await?;
         fleet.wait_ready(name).await?;
@@ -98,14 +80,14 @@ async fn what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again(
     .await?;
 
     // With a spec that can't be had the entry can't be made again, and that is said; the database is kept in order.
-    annotate(&fleet, "acme", names::PAUSED_ANNOTATION, Some("perhaps")).await?;
+    fleet.annotate("acme", names::PAUSED_ANNOTATION, "perhaps").await?;
     fleet.wait_condition("acme", "Accepted", "False", "InvalidSpec").await?;
     fleet.registry.delete("tenant-acme", &DeleteParams::default()).await?;
     fleet.wait_condition("acme", "Published", "False", "EntryChanged").await?;
     told(&fleet, "acme", "EntryChanged", &["deleted by hand".to_owned()]).await?;
     fleet.execute(&format!("GRANT INSERT ON {role}.usage TO PUBLIC")).await?;
     told(&fleet, "acme", "DriftRepaired", &["INSERT on table usage given to PUBLIC".to_owned()]).await?;
-    annotate(&fleet, "acme", names::PAUSED_ANNOTATION, None).await?;
+    fleet.annotate("acme", names::PAUSED_ANNOTATION, None).await?;
     fleet.wait_ready("acme").await?;
 
     // What only a superuser can undo is said with the statement that does.
@@ -133,13 +115,10 @@ async fn what_people_change_is_told_and_put_right_and_the_fleet_is_silent_again(
 async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Result<()> {
     let fleet = start(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;
-    let incarnation = async || -> anyhow::Result<String> {
-        let status = fleet.tenants.get("acme").await?.status.context("a status")?;
-        Ok(status.database.context("a database")?.incarnation)
-    };
+    let incarnation = async || fleet.incarnation("acme").await;
     let lost = incarnation().await?;
     let role = fleet.schema("acme");
     fleet.execute(&format!("DROP SCHEMA {role} CASCADE")).await?;
@@ -148,12 +127,12 @@ async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Re
     let message = fleet.message("acme", "DatabaseReady").await?;
     assert!(message.contains(&format!("{}={lost}", names::ACCEPT_LOSS_ANNOTATION)), "{message}");
 
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some("yes")).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, "yes").await?;
     settle(&fleet).await?;
     assert_eq!(fleet.condition("acme", "DatabaseReady").await?, ("False".to_owned(), "Lost".to_owned()));
     assert_eq!(fleet.schemas().await?, Vec::<String>::new(), "another word makes nothing");
 
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, lost.as_str()).await?;
     fleet.wait_ready("acme").await?;
     assert_ne!(incarnation().await?, lost);
     assert_eq!(fleet.schemas().await?, std::slice::from_ref(&role));
@@ -164,9 +143,9 @@ async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Re
     fleet.execute("DELETE FROM agent_tenancy.tenants WHERE tenant_id = 'acme'").await?;
     fleet.execute(&format!("INSERT INTO {role}.conversations VALUES (gen_random_uuid(), 'me')")).await?;
     // Without its row the look at the fleet does not meet it; its own look does.
-    annotate(&fleet, "acme", "agent-tenancy.dev/look", Some("1")).await?;
+    fleet.annotate("acme", "agent-tenancy.dev/look", "1").await?;
     fleet.wait_condition("acme", "DatabaseReady", "False", "Lost").await?;
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&second)).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, second.as_str()).await?;
     fleet.wait_ready("acme").await?;
     let note = told(&fleet, "acme", "LossAccepted", &["is kept as".to_owned(), second]).await?;
     let kept = note.rsplit('\'').nth(1).context("the name of what is kept")?;
@@ -178,7 +157,8 @@ async fn what_is_lost_waits_for_a_persons_word(version: PgVersion) -> anyhow::Re
 async fn a_lost_database_is_given_up_tenant_by_tenant(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::start(version).await?;
     let mut fleet = Fleet::on(Environment::shared().await?, &server).await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     let operator = fleet.operator("one").await?;
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "globex"] {
@@ -190,16 +170,16 @@ async fn a_lost_database_is_given_up_tenant_by_tenant(version: PgVersion) -> any
 
     // Another one in its place: nothing is made in it, and each Tenant says so when it is looked at.
     server.replace_with_empty_cluster().await?;
-    fleet.make_database_again(&server).await?;
+    fleet.database.create_again(&server).await?;
     for name in ["acme", "globex"] {
-        annotate(&fleet, name, "agent-tenancy.dev/look", Some("1")).await?;
+        fleet.annotate(name, "agent-tenancy.dev/look", "1").await?;
         fleet.wait_condition(name, "DatabaseReady", "False", "DatabaseChanged").await?;
     }
     // A word about a database that nobody named in the settings makes nothing.
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, lost.as_str()).await?;
     settle(&fleet).await?;
     assert_eq!(fleet.condition("acme", "DatabaseReady").await?.1, "DatabaseChanged");
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, None).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, None).await?;
     assert_eq!(fleet.schemas().await?, Vec::<String>::new());
 
     // The settings give it up: the new one is taken into use, and who was in the old one still waits.
@@ -218,11 +198,11 @@ async fn a_lost_database_is_given_up_tenant_by_tenant(version: PgVersion) -> any
     assert_eq!(fleet.schemas().await?, Vec::<String>::new());
 
     // One is given up: it begins with nothing, under its old keys. The other one waits on.
-    annotate(&fleet, "acme", names::ACCEPT_LOSS_ANNOTATION, Some(&lost)).await?;
+    fleet.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, lost.as_str()).await?;
     fleet.wait_ready("acme").await?;
     let found = fleet.tenants.get("acme").await?.status.and_then(|s| s.database).context("a database")?.database_id;
     assert_ne!(found, lost);
-    let (status, history) = ask_now(&fleet, "acme", &url, Some("anew")).await?;
+    let (status, history) = ask_now(&fleet, "acme", &url, "anew").await?;
     assert!(status == 200 && !history.contains("before"), "{status} {history}");
     let (_, history) = ask_now(&fleet, "acme", &url, None).await?;
     assert!(history.contains("anew") && !history.contains("before"), "{history}");
@@ -239,7 +219,7 @@ async fn drift_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<
     settings["driftSeconds"] = json!(10);
     fleet.set_instances(&[settings]);
     let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     for (name, instance) in [("here", "main"), ("there", "beside"), ("gone", "beside")] {
         fleet.tenant_with(name, json!({ "database": { "instance": instance, "deletionPolicy": "Delete" } })).await?;
         fleet.wait_ready(name).await?;

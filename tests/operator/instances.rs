@@ -2,7 +2,7 @@
 
 use super::{
     chance::Chance,
-    clients::{Signer, plugin},
+    clients::{ask_now, plugin},
     fleet::{Fleet, LONG},
     further::Further,
     stories::{kill_at_random, settle},
@@ -44,12 +44,9 @@ impl Fleet {
     }
 }
 
-/// Asks the agent API in a tenant's name.
+/// Asks the agent API as a user of a tenant; the status.
 async fn chat(fleet: &Fleet, url: &str, tenant: &str) -> anyhow::Result<u16> {
-    let token = Signer::of(fleet, tenant).await?.token(tenant)?;
-    let url = format!("{url}/api/v1/tenants/{tenant}/chat");
-    let request = reqwest::Client::new().post(url).bearer_auth(token).json(&json!({ "message": "hello" }));
-    Ok(request.send().await?.status().as_u16())
+    Ok(ask_now(fleet, tenant, url, Some("hello")).await?.0)
 }
 
 async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> anyhow::Result<()> {
@@ -61,7 +58,8 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     let (beside, far) = (Further::new(&near, "beside").await?, Further::new(&far_server, "far").await?);
     fleet.set_instances(&[beside.settings(&fleet), far.settings(&fleet)]);
     let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
 
     let names = ["t0", "t1", "t2", "t3", "t4", "t5"];
@@ -88,8 +86,8 @@ async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> a
     let spent = operator.round_trips().await? - trips;
     println!("a new tenant, beside two more instances: {spent} SQL round trips");
     assert!(spent <= 5, "{spent}");
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
-    let (_, shown) = plugin(&["status", "named", "-n", &namespace]).await?;
+    let namespace = fleet.tenants_namespace.clone();
+    let shown = plugin(&["status", "named", "-n", &namespace]).await?.text();
     assert!(shown.contains("instance far"), "{shown}");
     let moved = json!({ "spec": { "database": { "instance": "main" } } });
     let refused = fleet.tenants.patch("named", &PatchParams::default(), &Patch::Merge(&moved)).await;
@@ -161,7 +159,8 @@ async fn an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody
     fleet.set_instances(std::slice::from_ref(&known));
     fleet.set(Component::Operator, "AGENT_TENANCY__DATABASE__ACCEPTS_NEW_TENANTS", "false");
     let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "globex"] {
         fleet.tenant(name, "Delete").await?;
@@ -206,7 +205,7 @@ async fn kept_data_is_found_wherever_it_is(version: PgVersion) -> anyhow::Result
     let second = Further::new(&server, "second").await?;
     fleet.set_instances(&[second.settings(&fleet)]);
     let _operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     // Both kinds of kept data in the second instance, which is then not the emptiest.
     let mut uids = BTreeMap::new();
@@ -255,7 +254,7 @@ async fn an_upgrade_reaches_the_tenants_of_every_instance(version: PgVersion) ->
     fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "1");
     fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__HOLD_SECONDS", "0");
     let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let names = ["t0", "t1", "t2", "t3"];
     for name in names {
@@ -292,7 +291,7 @@ async fn an_operator_killed_while_it_places_tenants_puts_none_into_two(version: 
     let mut fleet = Fleet::new(version).await?;
     let second = Further::new(&server, "second").await?;
     fleet.set_instances(&[second.settings(&fleet)]);
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let mut chance = Chance::new("KILL_SEED")?;
     let names: Vec<String> = (0..16).map(|n| format!("t{n:02}")).collect();

@@ -1,9 +1,8 @@
 //! Objects that vanish without the operator: what was made for them goes, what is anybody's data stays.
 
 use super::{
-    counters::sum,
     fleet::{Fleet, LONG},
-    stories::settle,
+    stories::{settle, sum},
 };
 use devkit::{Asked, Fault, PgVersion, eventually};
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -46,7 +45,7 @@ impl Fleet {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_of_objects_that_vanished_goes_and_their_data_is_kept() -> anyhow::Result<()> {
     let fleet = Fleet::new(PgVersion::NEWEST).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let operator = fleet.operator("one").await?;
     for name in ["entry", "ledger", "lives"] {
@@ -121,7 +120,7 @@ async fn what_is_left_of_objects_that_vanished_goes_and_their_data_is_kept() -> 
 async fn a_slow_pass_puts_nothing_back_that_went_meanwhile() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
     let proxy = fleet.through_proxy().await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let _operator = fleet.operator("one").await?;
     fleet.tenant("acme", "Retain").await?;

@@ -2,24 +2,18 @@
 //! emergency; directly and behind a pgbouncer.
 
 use super::{
-    clients::Signer,
     fleet::{Fleet, LONG},
+    load::{Calls, Load},
     stories::settle,
 };
 use agent_tenancy::api::names;
 use anyhow::Context as _;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use devkit::{Component, Environment, PgBouncer, PgVersion, Postgres, eventually};
+use devkit::{Component, Environment, PgBouncer, PgVersion, Postgres, TestToken, eventually};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 on_each_postgres!(
     logins_are_rotated_and_nobody_notices,
@@ -28,54 +22,38 @@ on_each_postgres!(
     all_of_it_behind_a_pgbouncer,
 );
 
-/// Chats and settings of some tenants at every replica, until it is told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<anyhow::Result<Vec<String>>>,
-}
-
-impl Load {
-    async fn start(fleet: &Fleet, tenants: &[&str], replicas: &[String]) -> anyhow::Result<Self> {
-        let mut users = Vec::new();
-        for tenant in tenants {
-            users.push(((*tenant).to_owned(), Signer::of(fleet, tenant).await?));
-        }
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (ended, count, replicas) = (Arc::clone(&stop), Arc::clone(&asked), replicas.to_vec());
-        let task = tokio::spawn(async move {
-            let client = reqwest::Client::new();
-            let mut failed = Vec::new();
-            while !ended.load(Ordering::Relaxed) {
-                for (tenant, signer) in &users {
-                    let token = signer.token(tenant)?;
-                    let calls = replicas.iter().flat_map(|replica| {
-                        let chat = format!("{replica}/api/v1/tenants/{tenant}/chat");
-                        let settings = format!("{replica}/api/v1/tenants/{tenant}/settings");
-                        [client.post(chat).json(&json!({ "message": "load" })), client.get(settings)]
-                    });
-                    let calls = calls.map(|call| call.bearer_auth(&token).send());
-                    for answer in futures::future::join_all(calls).await {
-                        let answer = answer?;
-                        count.fetch_add(1, Ordering::Relaxed);
-                        if answer.status() != 200 {
-                            failed.push(format!("{tenant}: {}", answer.text().await?));
-                        }
-                    }
+/// Chats and settings of some tenants at every replica.
+async fn load(fleet: &Fleet, tenants: &[&str], replicas: &[String]) -> anyhow::Result<Load> {
+    let mut users = Vec::new();
+    for tenant in tenants {
+        users.push(((*tenant).to_owned(), fleet.signing_key(tenant).await?));
+    }
+    let (users, replicas, client) = (Arc::new(users), Arc::new(replicas.to_vec()), reqwest::Client::new());
+    Ok(Load::start(move || {
+        let (users, replicas, client) = (Arc::clone(&users), Arc::clone(&replicas), client.clone());
+        async move {
+            let mut calls = Calls::default();
+            for (tenant, key) in users.iter() {
+                let token = TestToken::new(tenant, "load").sign(key)?;
+                let requests = replicas.iter().flat_map(|replica| {
+                    let chat = format!("{replica}/api/v1/tenants/{tenant}/chat");
+                    let settings = format!("{replica}/api/v1/tenants/{tenant}/settings");
+                    [client.post(chat).json(&json!({ "message": "load" })), client.get(settings)]
+                });
+                let requests = requests.map(|request| request.bearer_auth(&token).send());
+                for answer in futures::future::join_all(requests).await {
+                    let answer = answer?;
+                    let failure = match answer.status().as_u16() {
+                        200 => None,
+                        _ => Some(format!("{tenant}: {}", answer.text().await?)),
+                    };
+                    calls.count(failure);
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            Ok(failed)
-        });
-        Ok(Self { stop, asked, task })
-    }
-
-    /// How many calls there were, and those that failed.
-    async fn end(self) -> anyhow::Result<(u64, Vec<String>)> {
-        self.stop.store(true, Ordering::Relaxed);
-        let failed = self.task.await??;
-        Ok((self.asked.load(Ordering::Relaxed), failed))
-    }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(calls)
+        }
+    }))
 }
 
 fn secret(cell: u32) -> String {
@@ -97,7 +75,7 @@ async fn login(fleet: &Fleet, cell: u32) -> anyhow::Result<(String, String)> {
 }
 
 async fn log_in(fleet: &Fleet, (user, password): &(String, String)) -> anyhow::Result<PgConnection> {
-    let options: PgConnectOptions = fleet.superuser_url.parse()?;
+    let options: PgConnectOptions = fleet.database.superuser_url().parse()?;
     Ok(options.username(user).password(password).extra_float_digits(None).connect().await?)
 }
 
@@ -121,7 +99,7 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
     for _ in 0..2 {
         replicas.push(fleet.replica().await?);
     }
-    let urls: Vec<String> = replicas.iter().map(|(_, url)| url.clone()).collect();
+    let urls: Vec<String> = replicas.iter().map(|replica| replica.url.clone()).collect();
     fleet.agent("support", "You help.").await?;
     // Cells are opened and filled on their own.
     for name in ["acme", "beta", "gamma"] {
@@ -132,7 +110,7 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
     assert_eq!(fleet.column(cells).await?, ["1", "1", "2"]);
     assert_eq!(fleet.entries("cell").await?, ["cell-main-1", "cell-main-2"]);
     settle(&fleet).await?;
-    let load = Load::start(&fleet, &["acme", "beta", "gamma"], &urls).await?;
+    let calls = load(&fleet, &["acme", "beta", "gamma"], &urls).await?;
 
     // Asked for.
     let (before, other) = (login(&fleet, 1).await?, fleet.registry.get(&secret(2)).await?.metadata.resource_version);
@@ -176,7 +154,7 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
     let operator = fleet.operator("one").await?;
     wait_rotated(&fleet, 1, &both.0.0).await?;
     wait_rotated(&fleet, 2, &both.1.0).await?;
-    let (asked, failed) = load.end().await?;
+    let Calls { asked, failed } = calls.end().await?;
     println!("{asked} calls over nine rotations, {} failed", failed.len());
     assert!(asked > 200 && failed.is_empty(), "{failed:?}");
     settle(&fleet).await?;
@@ -191,7 +169,8 @@ async fn logins_are_rotated_and_nobody_notices(version: PgVersion) -> anyhow::Re
 async fn a_leaked_login_is_revoked_with_its_sessions(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;
@@ -220,9 +199,9 @@ async fn a_leaked_login_is_revoked_with_its_sessions(version: PgVersion) -> anyh
     .await?;
     assert!(sqlx::raw_sql("SELECT 1").execute(&mut thief).await.is_err(), "he is out");
     assert!(log_in(&fleet, &leaked).await.is_err() && log_in(&fleet, &second).await.is_err());
-    let load = Load::start(&fleet, &["acme"], &[url]).await?;
+    let calls = load(&fleet, &["acme"], &[url]).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let (asked, failed) = load.end().await?;
+    let Calls { asked, failed } = calls.end().await?;
     assert!(asked > 0 && failed.is_empty(), "{failed:?}");
     Ok(())
 }
@@ -230,22 +209,24 @@ async fn a_leaked_login_is_revoked_with_its_sessions(version: PgVersion) -> anyh
 async fn an_entry_that_somebody_deleted_is_written_anew(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;
-    let load = Load::start(&fleet, &["acme"], &[url]).await?;
+    let calls = load(&fleet, &["acme"], &[url]).await?;
     let before = login(&fleet, 1).await?;
     fleet.registry.delete(&secret(1), &Default::default()).await?;
     eventually(LONG, "there is an entry again", || async { login(&fleet, 1).await }).await?;
     wait_rotated(&fleet, 1, &before.0).await?;
-    let (asked, failed) = load.end().await?;
+    let Calls { asked, failed } = calls.end().await?;
     assert!(asked > 0 && failed.is_empty(), "{failed:?}");
     // Who begins now finds what it needs.
-    let (_fresh, url) = fleet.replica().await?;
-    let load = Load::start(&fleet, &["acme"], &[url]).await?;
+    let fresh = fleet.replica().await?;
+    let url = fresh.url.clone();
+    let calls = load(&fleet, &["acme"], &[url]).await?;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (asked, failed) = load.end().await?;
+    let Calls { asked, failed } = calls.end().await?;
     assert!(asked > 0 && failed.is_empty(), "{failed:?}");
     Ok(())
 }
@@ -254,7 +235,7 @@ async fn an_entry_that_somebody_deleted_is_written_anew(version: PgVersion) -> a
 async fn all_of_it_behind_a_pgbouncer(version: PgVersion) -> anyhow::Result<()> {
     for (port, who) in [("AGENT_API_PORT", "the agent API"), ("PORT", "everybody")] {
         let mut fleet = Fleet::new(version).await?;
-        let pooler = PgBouncer::start(&fleet.test_database, &fleet.prefix, 2).await?;
+        let pooler = PgBouncer::start(&fleet.database, &fleet.database.prefix, 2).await?;
         fleet.set(Component::Operator, &format!("AGENT_TENANCY__DATABASE__{port}"), pooler.port().to_string());
         fleet.set(Component::AgentApi, "AGENT_TENANCY__DATABASE__PREPARED_STATEMENTS", "false");
         let _operator = fleet.operator("one").await?;
@@ -262,28 +243,28 @@ async fn all_of_it_behind_a_pgbouncer(version: PgVersion) -> anyhow::Result<()> 
         for _ in 0..2 {
             replicas.push(fleet.replica().await?);
         }
-        let urls: Vec<String> = replicas.iter().map(|(_, url)| url.clone()).collect();
+        let urls: Vec<String> = replicas.iter().map(|replica| replica.url.clone()).collect();
         fleet.agent("support", "You help.").await?;
         for name in ["acme", "beta"] {
             fleet.tenant(name, "Delete").await?;
             fleet.wait_ready(name).await?;
         }
         assert_eq!(fleet.entry("cell-main-1").await?["port"], json!(pooler.port()), "{who}");
-        let load = Load::start(&fleet, &["acme", "beta"], &urls).await?;
+        let calls = load(&fleet, &["acme", "beta"], &urls).await?;
         for round in 0..3 {
             let before = login(&fleet, 1).await?;
             annotate(&fleet, 1, names::ROTATE_LOGIN_ANNOTATION, &format!("round {round}")).await?;
             wait_rotated(&fleet, 1, &before.0).await?;
             assert!(log_in(&fleet, &before).await.is_err(), "{who}");
         }
-        let (asked, failed) = load.end().await?;
+        let Calls { asked, failed } = calls.end().await?;
         println!("a pooler before {who}: {asked} calls over three rotations, {} failed", failed.len());
         assert!(asked > 50 && failed.is_empty(), "{who}: {failed:?}\n{}", pooler.log());
         for name in ["acme", "beta"] {
             fleet.delete(name).await?;
             fleet.wait_gone(name).await?;
         }
-        assert_eq!(fleet.schemas().await?, [format!("{}_pgbouncer_auth", fleet.prefix)]);
+        assert_eq!(fleet.schemas().await?, [fleet.schema("pgbouncer_auth")]);
     }
     Ok(())
 }

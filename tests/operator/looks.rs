@@ -5,7 +5,6 @@ use anyhow::Context as _;
 use devkit::eventually;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::{collections::BTreeMap, path::PathBuf};
 
 impl Fleet {
@@ -41,7 +40,7 @@ impl Fleet {
         let logs = std::fs::read_dir(self.env.logs()).into_iter().flatten().flatten().map(|file| file.path());
         let own = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            name.starts_with("operator-") && name.ends_with(&format!("{}.log", self.prefix))
+            name.starts_with("operator-") && name.ends_with(&format!("{}.log", self.database.prefix))
         };
         let mut told = String::new();
         for path in logs.filter(own) {
@@ -95,21 +94,6 @@ impl Fleet {
         Ok(all.items.iter().map(ResourceExt::name_any).collect())
     }
 
-    /// The first column of each row, as the superuser sees it.
-    pub async fn column(&self, query: String) -> anyhow::Result<Vec<String>> {
-        let mut connection = PgConnection::connect(&self.superuser_url).await?;
-        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection).await?;
-        connection.close().await?;
-        rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
-    }
-
-    /// Runs a statement as the superuser.
-    pub async fn execute(&self, statement: &str) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.superuser_url).await?;
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
-        Ok(connection.close().await?)
-    }
-
     /// Tenant ids of the ledger in one state.
     pub async fn ledger(&self, state: &str) -> anyhow::Result<Vec<String>> {
         self.column(format!("SELECT tenant_id FROM agent_tenancy.tenants WHERE state = '{state}' ORDER BY 1")).await
@@ -119,14 +103,9 @@ impl Fleet {
     pub async fn schemas(&self) -> anyhow::Result<Vec<String>> {
         self.column(format!(
             "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE '{}\\_%' ORDER BY 1",
-            self.prefix
+            self.database.prefix
         ))
         .await
-    }
-
-    /// A schema name.
-    pub fn schema(&self, tenant: &str) -> String {
-        format!("{}_{tenant}", self.prefix)
     }
 
     /// Versions of everything that the operator writes.

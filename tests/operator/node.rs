@@ -55,7 +55,7 @@ impl<'f> Node<'f> {
         let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
         let variables =
             [("POD_NAME", name.as_str()), ("POD_UID", &uid), ("POD_NAMESPACE", self.fleet.release.namespace())];
-        Ok(self.fleet.replica_with(&variables).await?.0)
+        Ok(self.fleet.replica_with(&variables).await?.process)
     }
 
     /// Says that the Pod's container runs, and what its readiness probe found.

@@ -55,20 +55,20 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
     let documents = format!("kind: AgentConfig\nmetadata: {{ name: other }}\n---\n{}", tenant("acme", &json!({})));
     let said = stage.plan_as_planner(&["-f", "-"], &documents).await?;
     assert_eq!(
-        (said.code, said.err.as_str()),
+        (said.status, said.stderr.as_str()),
         (0, "note: skipped AgentConfig other: only Tenants are planned\n"),
         "{}",
-        said.out
+        said.stdout
     );
     for part in
         ["if it is created", "CREATE SCHEMA", "SCRAM verifier of", "Then the operator waits", "WaitingForReplicas"]
     {
-        assert!(said.out.contains(part), "{part} in {}", said.out);
+        assert!(said.stdout.contains(part), "{part} in {}", said.stdout);
     }
     let started = std::time::Instant::now();
     let said = stage.plan_as_planner(&["-f", "-", "-o", "json"], &documents).await?;
     println!("one plan with the plugin's start and its token: {:?}", started.elapsed());
-    let shown: Value = serde_json::from_str(&said.out)?;
+    let shown: Value = serde_json::from_str(&said.stdout)?;
     assert_eq!(stage.world().await?, world, "a plan changed something");
     assert_eq!(stage.writes()?, writes, "a plan wrote something");
     let statements = normalise(&server.log_text().await?.split_off(logged), &[]);
@@ -115,17 +115,17 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
 
     // As it is, changed, and deleted.
     let said = stage.plan_as_planner(&["acme"], "").await?;
-    assert!(said.code == 0 && said.out.contains("Nothing to do."), "{}{}", said.out, said.err);
+    assert!(said.status == 0 && said.stdout.contains("Nothing to do."), "{}{}", said.stdout, said.stderr);
     let said = stage.plan_as_planner(&["-f", "-"], &tenant("acme", &json!({ "suspend": true }))).await?;
-    assert!(said.out.contains("if this is applied") && said.out.contains("state: suspended"), "{}", said.out);
+    assert!(said.stdout.contains("if this is applied") && said.stdout.contains("state: suspended"), "{}", said.stdout);
     let said = stage.plan_as_planner(&["acme", "--delete"], "").await?;
-    assert!(said.out.contains("if it is deleted") && said.out.contains("state: deleting"), "{}", said.out);
+    assert!(said.stdout.contains("if it is deleted") && said.stdout.contains("state: deleting"), "{}", said.stdout);
     assert_eq!(fleet.condition("acme", "Ready").await?.0, "True", "it was only a plan");
 
     // Two who want one id.
     let said = stage.plan_as_planner(&["-f", "-"], &tenant("second", &json!({ "tenantId": "acme" }))).await?;
-    assert_eq!(said.code, 3, "{}{}", said.out, said.err);
-    assert!(said.err.contains("would be stuck: Conflict"), "{}", said.err);
+    assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("would be stuck: Conflict"), "{}", said.stderr);
 
     // No secret is shown anywhere: of the tenant's keys, the cell's login, the operator.
     let keys: Vec<_> = fleet.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
@@ -134,16 +134,16 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
     let mut plans = String::new();
     for args in [["acme", "-o", "json"].as_slice(), ["acme", "--delete", "-o", "yaml"].as_slice(), ["acme"].as_slice()]
     {
-        plans += &stage.plan_as_planner(args, "").await?.out;
+        plans += &stage.plan_as_planner(args, "").await?.stdout;
     }
     for (name, spec) in
         [("acme", json!({ "suspend": true })), ("new", json!({})), ("new", json!({ "auth": { "algorithm": "EdDSA" } }))]
     {
-        plans += &stage.plan_as_planner(&["-f", "-", "-o", "json"], &tenant(name, &spec)).await?.out;
+        plans += &stage.plan_as_planner(&["-f", "-", "-o", "json"], &tenant(name, &spec)).await?.stdout;
     }
     plans += &fleet_log(&stage);
     let token = stage.token("planner", Some("agent-tenancy.dev/plan")).await?;
-    let known = reqwest::Client::new().get(format!("{}/v1/plan/{}/acme", stage.url(), stage.namespace));
+    let known = reqwest::Client::new().get(format!("{}/v1/plan/{}/acme", stage.url()?, stage.namespace));
     plans += &known.bearer_auth(&token).send().await?.error_for_status()?.text().await?;
     let canaries = [
         ring["keys"][0]["key"].as_str().context("a key")?.to_owned(),
@@ -163,11 +163,11 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
     server.stop_immediate().await?;
     let said = eventually(LONG, "the outage is told", || async {
         let said = stage.plan_as_planner(&["-f", "-"], &tenant("late", &json!({}))).await?;
-        anyhow::ensure!(said.out.contains("DatabaseUnavailable"), "{}{}", said.out, said.err);
+        anyhow::ensure!(said.stdout.contains("DatabaseUnavailable"), "{}{}", said.stdout, said.stderr);
         Ok(said)
     })
     .await?;
-    assert!(!said.out.contains("SQL"), "{}", said.out);
+    assert!(!said.stdout.contains("SQL"), "{}", said.stdout);
     server.start_again().await?;
     Ok(())
 }
@@ -190,7 +190,7 @@ async fn plans_are_shown_to_those_who_may_do_what_they_show(version: PgVersion) 
         object.to_string()
     };
     let post = async |token: Option<&str>, body: String| {
-        let request = client.post(format!("{}/v1/plan", stage.url())).body(body);
+        let request = client.post(format!("{}/v1/plan", stage.url()?)).body(body);
         let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
         let answer = request.send().await?;
         anyhow::Ok((
@@ -239,22 +239,22 @@ async fn plans_are_shown_to_those_who_may_do_what_they_show(version: PgVersion) 
     assert_eq!(post(Some(&planner), in_namespace(tenant("new", &long))).await?.0, 413);
 
     // What the plugin makes of it.
-    let url = stage.url();
-    let said = stage.plan(&["acme", "--delete", "--server", &url, "--as-service-account", "viewer"], "").await?;
-    assert!(said.code == 5 && said.err.contains("may not delete tenants"), "{} {}", said.code, said.err);
-    let said = stage.plan(&["acme", "--server", &url, "--as-service-account", "viewer"], "").await?;
-    assert!(said.code == 0 && said.out.contains("Nothing to do."), "{}", said.err);
-    let said = stage.plan(&["acme", "--server", &url], "").await?;
-    assert!(said.code == 3 && said.err.contains("--as-service-account"), "{}", said.err);
-    let said = stage.plan(&["-f", "-", "--as-service-account", "planner", "--server", &url], "a: 1").await?;
-    assert!(said.code == 3 && said.err.contains("holds no Tenant"), "{}", said.err);
+    let url = stage.url()?;
+    let said = stage.plan(&["acme", "--delete", "--server", url, "--as-service-account", "viewer"], "").await?;
+    assert!(said.status == 5 && said.stderr.contains("may not delete tenants"), "{} {}", said.status, said.stderr);
+    let said = stage.plan(&["acme", "--server", url, "--as-service-account", "viewer"], "").await?;
+    assert!(said.status == 0 && said.stdout.contains("Nothing to do."), "{}", said.stderr);
+    let said = stage.plan(&["acme", "--server", url], "").await?;
+    assert!(said.status == 3 && said.stderr.contains("--as-service-account"), "{}", said.stderr);
+    let said = stage.plan(&["-f", "-", "--as-service-account", "planner", "--server", url], "a: 1").await?;
+    assert!(said.status == 3 && said.stderr.contains("holds no Tenant"), "{}", said.stderr);
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(planner.as_bytes())?;
     let path = file.path().to_str().context("a path")?;
-    let said = stage.plan(&["acme", "--server", &url, "--token-file", path], "").await?;
-    assert_eq!(said.code, 0, "{}", said.err);
+    let said = stage.plan(&["acme", "--server", url, "--token-file", path], "").await?;
+    assert_eq!(said.status, 0, "{}", said.stderr);
     let said = stage.plan(&["acme", "--as-service-account", "planner"], "").await?;
-    assert!(said.code != 0 && said.err.contains("plan.enabled=true"), "{}", said.err);
+    assert!(said.status != 0 && said.stderr.contains("plan.enabled=true"), "{}", said.stderr);
 
     // Many at once: few are served at a time, and the others are told to come again; passes go on.
     let burst = futures::future::join_all((0..60).map(|_| post(Some(&planner), new()))).await;
@@ -271,7 +271,7 @@ async fn plans_are_shown_to_those_who_may_do_what_they_show(version: PgVersion) 
 /// whichever of two operators that finds first.
 async fn through_the_api_server(stage: &Stage) -> anyhow::Result<()> {
     let standby = stage.fleet.operator("two").await?;
-    let answer = reqwest::Client::new().get(format!("http://{}/v1/plan/{}/acme", standby.plan, stage.namespace));
+    let answer = reqwest::Client::new().get(format!("{}/v1/plan/{}/acme", standby.admin_url()?, stage.namespace));
     let token = stage.token("planner", Some("agent-tenancy.dev/plan")).await?;
     let answer = answer.bearer_auth(token).send().await?;
     assert_eq!(answer.status(), 503);
@@ -287,9 +287,9 @@ async fn through_the_api_server(stage: &Stage) -> anyhow::Result<()> {
         return Ok(());
     };
     let system = stage.fleet.release.namespace();
-    let name = "fleet-agent-tenancy-operator-plan";
-    let port = |address: &String| Ok(address.rsplit(':').next().unwrap_or_default().parse::<u16>()?);
-    let ports = [&stage.operator.plan, &standby.plan].map(port).into_iter().collect::<anyhow::Result<Vec<u16>>>()?;
+    let name = "test-agent-tenancy-operator-plan";
+    let port = |url: &str| Ok(url.rsplit(':').next().unwrap_or_default().parse::<u16>()?);
+    let ports = [stage.url()?, standby.admin_url()?].map(port).into_iter().collect::<anyhow::Result<Vec<u16>>>()?;
     // Nor to an address that is not a Pod's.
     let target = json!({ "kind": "Pod", "name": name, "namespace": system });
     let account = stage.fleet.release.account(devkit::Component::Operator)?;
@@ -329,9 +329,9 @@ async fn through_the_api_server(stage: &Stage) -> anyhow::Result<()> {
     let service = format!("{system}/{name}");
     for _ in 0..4 {
         let said = stage.plan(&["acme", "--service", &service, "--as-service-account", "planner"], "").await?;
-        assert!(said.code == 0 && said.out.contains("Nothing to do."), "{}{}", said.out, said.err);
+        assert!(said.status == 0 && said.stdout.contains("Nothing to do."), "{}{}", said.stdout, said.stderr);
     }
     let said = stage.plan(&["acme", "--delete", "--service", &service, "--as-service-account", "viewer"], "").await?;
-    assert!(said.code == 5 && said.err.contains("may not delete"), "{}{}", said.out, said.err);
+    assert!(said.status == 5 && said.stderr.contains("may not delete"), "{}{}", said.stdout, said.stderr);
     Ok(())
 }

@@ -1,30 +1,25 @@
 //! The stage of the stories of plans: an installation, and ServiceAccounts that may do more or less with Tenants.
 
-use super::fleet::{Fleet, LONG, Operator};
-use anyhow::Context as _;
-use devkit::{Environment, Postgres, Request, eventually};
+use super::{
+    clients::plugin_with,
+    fleet::{Fleet, LONG},
+};
+use devkit::{Environment, Output, Postgres, Request, RunningOperator, RunningReplica, eventually};
 use serde_json::json;
-use std::{collections::BTreeMap, process::Stdio};
-
-/// How the plugin ended and what it said.
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
+use std::collections::BTreeMap;
 
 /// An installation whose operator and replica work, and ServiceAccounts that may do more or less with Tenants.
 pub struct Stage {
     pub fleet: Fleet,
     pub namespace: String,
-    pub operator: Operator,
-    _replica: devkit::Process,
+    pub operator: RunningOperator,
+    _replica: RunningReplica,
 }
 
 impl Fleet {
     /// A ServiceAccount beside the Tenants with these verbs on them; on those of these names, if any are given.
     pub async fn account(&self, account: &str, verbs: &[&str], names: &[&str]) -> anyhow::Result<()> {
-        let namespace = self.tenants.namespace().context("a namespace")?;
+        let namespace = &self.tenants_namespace;
         let api = "rbac.authorization.k8s.io/v1";
         let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
         let rule = json!({ "apiGroups": ["agent-tenancy.dev"], "resources": ["tenants"], "verbs": verbs,
@@ -41,26 +36,17 @@ impl Fleet {
     }
 }
 
-/// Runs the plugin with this standard input.
-pub async fn say(fleet: &Fleet, args: &[&str], input: &str) -> anyhow::Result<Said> {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
-    let namespace = fleet.tenants.namespace().context("a namespace")?;
-    command.args(args).args(["-n", namespace]).env("KUBECONFIG", fleet.env.kubeconfig_path()?);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().context("a standard input")?;
-    tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await?;
-    drop(stdin);
-    let output = child.wait_with_output().await?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+/// Runs the plugin in the Tenants' namespace, with this standard input.
+pub async fn say(fleet: &Fleet, args: &[&str], input: &str) -> anyhow::Result<Output> {
+    plugin_with(&[args, &["-n", &fleet.tenants_namespace]].concat(), input).await
 }
 
 impl Stage {
     pub async fn new(server: &Postgres) -> anyhow::Result<Self> {
         let fleet = Fleet::on(Environment::shared().await?, server).await?;
-        let (replica, _) = fleet.replica().await?;
+        let replica = fleet.replica().await?;
         let operator = fleet.operator("one").await?;
-        let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+        let namespace = fleet.tenants_namespace.clone();
         for (account, verbs) in [
             ("planner", ["get", "create", "update", "delete"].as_slice()),
             ("viewer", ["get"].as_slice()),
@@ -77,19 +63,19 @@ impl Stage {
         Ok(Self { fleet, namespace, operator, _replica: replica })
     }
 
-    pub fn url(&self) -> String {
-        format!("http://{}", self.operator.plan)
+    pub fn url(&self) -> anyhow::Result<&str> {
+        self.operator.admin_url()
     }
 
     /// `kubectl tenant plan` in the Tenants' namespace.
-    pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<Said> {
+    pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
         say(&self.fleet, &[&["plan"], args].concat(), input).await
     }
 
     /// As `planner`, at the operator's URL.
-    pub async fn plan_as_planner(&self, args: &[&str], input: &str) -> anyhow::Result<Said> {
-        let url = self.url();
-        self.plan(&[args, &["--server", &url, "--as-service-account", "planner"]].concat(), input).await
+    pub async fn plan_as_planner(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+        let url = self.url()?;
+        self.plan(&[args, &["--server", url, "--as-service-account", "planner"]].concat(), input).await
     }
 
     /// A token of an account, for these audiences.
@@ -102,7 +88,7 @@ impl Stage {
     /// Everything that a plan must not change, in the cluster and in the database.
     pub async fn world(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let mut world = self.fleet.version_of_all().await?;
-        let prefix = &self.fleet.prefix;
+        let prefix = &self.fleet.database.prefix;
         for (what, query) in [
             ("roles", format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_%' ORDER BY 1")),
             ("ledger", "SELECT t::text FROM agent_tenancy.tenants t ORDER BY 1".to_owned()),

@@ -5,8 +5,8 @@ use super::{
     node::{Node, Probe},
 };
 use devkit::{Environment, PgVersion, Postgres, eventually};
-use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 on_each_postgres!(
@@ -109,9 +109,5 @@ async fn a_pod_that_never_answers_holds_a_deletion_up_for_a_while_and_is_named(
 
 /// Notes of the events which say that a deletion went on without a replica.
 async fn passed_over(fleet: &Fleet, tenant: &str) -> anyhow::Result<Vec<String>> {
-    let events: Api<Event> = Api::namespaced(fleet.env.client().await?, fleet.tenants.namespace().unwrap_or_default());
-    let all = events.list(&ListParams::default()).await?.items;
-    let about = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(tenant);
-    let found = all.into_iter().filter(|e| about(e) && e.reason.as_deref() == Some("ReplicaPassedOver"));
-    Ok(found.filter_map(|event| event.note).collect())
+    fleet.notes(tenant, "ReplicaPassedOver").await
 }

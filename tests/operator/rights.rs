@@ -101,8 +101,8 @@ async fn the_chart_grants_what_is_used_and_nothing_else() -> anyhow::Result<()> 
         apiserver_flags: vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()],
         ..Options::default()
     };
-    let env: &'static Environment = Box::leak(Box::new(Environment::start(options).await?));
-    let fleet = Fleet::with(env, &Postgres::shared(PgVersion::NEWEST).await?, json!({})).await?;
+    let env = Environment::start(options).await?;
+    let fleet = Fleet::with(&env, &Postgres::shared(PgVersion::NEWEST).await?, json!({})).await?;
     live_a_full_life(&fleet).await?;
 
     let requests = env.requests_from(fleet.release.namespace())?;
@@ -129,7 +129,7 @@ async fn the_chart_grants_what_is_used_and_nothing_else() -> anyhow::Result<()> 
 async fn a_right_that_was_missing_is_missed_no_longer_than_it_was_missing() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(PgVersion::NEWEST).await?;
     fleet.denials_are_expected = true;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     let _operator = fleet.operator("one").await?;
     fleet.agent("support", "You help.").await?;
     let account = fleet.release.account(Component::Operator)?;
@@ -147,7 +147,7 @@ async fn a_right_that_was_missing_is_missed_no_longer_than_it_was_missing() -> a
         Ok(())
     })
     .await?;
-    fleet.release.grant(fleet.env).await?;
+    fleet.release.grant(&fleet.env).await?;
     fleet.wait_ready("acme").await
 }
 
@@ -195,7 +195,7 @@ async fn live_a_full_life(fleet: &Fleet) -> anyhow::Result<()> {
     fleet.wait_ready("globex").await?;
 
     rotate(fleet, "globex", 1).await?;
-    ask_for_a_plan(fleet, &operator.plan).await?;
+    ask_for_a_plan(fleet, operator.admin_url()?).await?;
     break_objects(fleet).await?;
 
     for name in ["acme", "globex", "broken"] {
@@ -224,7 +224,7 @@ async fn ask_for_a_plan(fleet: &Fleet, door: &str) -> anyhow::Result<()> {
     let (system, account) = (fleet.release.namespace(), fleet.release.account(Component::AgentApi)?);
     let args = ["create", "token", account, "-n", system, "--audience", "agent-tenancy.dev/plan"];
     let token = fleet.env.kubectl(&args).await?.ok()?;
-    let url = format!("http://{door}/v1/plan/{}/globex", namespace(fleet));
+    let url = format!("{door}/v1/plan/{}/globex", namespace(fleet));
     let answer = reqwest::Client::builder().no_proxy().build()?.get(url).bearer_auth(token.trim()).send().await?;
     assert_eq!(answer.status(), 403, "{}", answer.text().await?);
     Ok(())
@@ -259,7 +259,7 @@ async fn break_objects(fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 fn namespace(fleet: &Fleet) -> &str {
-    fleet.tenants.namespace().unwrap_or_default()
+    &fleet.tenants_namespace
 }
 
 fn ready(conditions: &[agent_tenancy::api::Condition]) -> bool {

@@ -2,7 +2,7 @@
 //! metric, answer or other object than the one that is meant to hold it.
 
 use super::{
-    clients::plugin,
+    clients::{ask, plugin},
     fleet::{Fleet, LONG, PASSWORD},
 };
 use anyhow::Context as _;
@@ -132,7 +132,7 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
         "AGENT_TENANCY__LOG__LEVEL",
         "info,kube_client=debug,agent_tenancy=trace,sqlx=debug",
     );
-    let (replica, api, health) = fleet.replica_with_health().await?;
+    let replica = fleet.replica().await?;
     let mut search = Search::default();
     search.secret("the operator's password", PASSWORD.as_bytes());
     search.secret("a wrong password", WRONG_PASSWORD.as_bytes());
@@ -151,8 +151,8 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
         Ok(())
     })
     .await?;
-    let refused = plugin(&["status", "acme", "-n", fleet.tenants.namespace().context("a namespace")?]).await?;
-    search.place("kubectl tenant status while refused", refused.1);
+    let refused = plugin(&["status", "acme", "-n", &fleet.tenants_namespace]).await?;
+    search.place("kubectl tenant status while refused", refused.text());
     proxy.inject(|asked| (asked.resource == "secrets" && asked.verb != "watch").then_some(Fault::Clipped));
     fleet.write_password(PASSWORD)?;
     fleet.wait_condition("acme", "DatabaseReady", "True", "Provisioned").await?;
@@ -163,21 +163,18 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
     }
 
     // Chat: the provider can't be reached; tokens are wrong in every way; then the database refuses the agent API.
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let namespace = fleet.tenants_namespace.clone();
     let mut tokens = BTreeMap::new();
     for name in ["acme", "beta"] {
-        let (minted, token) = plugin(&["token", name, "-n", &namespace]).await?;
-        assert!(minted, "{token}");
+        let minted = plugin(&["token", name, "-n", &namespace]).await?;
+        assert!(minted.is_success(), "{}", minted.stderr);
+        let token = minted.text();
         let token = token.split_whitespace().find(|word| word.matches('.').count() == 2).context("a token")?.to_owned();
         search.secret(format!("a token of {name}"), token.rsplit_once('.').context("a signature")?.1.as_bytes());
         tokens.insert(name, token);
     }
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let chat = async |tenant: &str, token: &str| {
-        let url = format!("{api}/api/v1/tenants/{tenant}/chat");
-        let answer = client.post(url).bearer_auth(token).json(&json!({ "message": "hi" })).send().await?;
-        anyhow::Ok((answer.status().as_u16(), answer.text().await?))
-    };
+    let chat = async |tenant: &str, token: &str| ask(&replica.url, tenant, token, Some("hi")).await;
     let swapped = format!("{}.x", tokens["acme"].rsplit_once('.').context("a signature")?.0);
     let calls = [
         (502, "acme", tokens["acme"].clone()),
@@ -216,18 +213,18 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
         search.secret(format!("the key in {}", name.unwrap_or_default()), &key);
     }
 
-    for (name, process) in [("the operator", &operator.process), ("the agent API", &replica)] {
+    for (name, process) in [("the operator", &operator.process), ("the agent API", &replica.process)] {
         search.place(format!("log of {name}"), process.log());
     }
     for (name, url) in [
-        ("metrics of the operator", format!("http://{}/metrics", operator.address)),
-        ("metrics of the agent API", format!("{health}/metrics")),
-        ("registry page of the agent API", format!("{health}/registry")),
+        ("metrics of the operator", format!("{}/metrics", operator.url)),
+        ("metrics of the agent API", format!("{}/metrics", replica.health_url)),
+        ("registry page of the agent API", format!("{}/registry", replica.health_url)),
     ] {
         search.place(name, client.get(url).send().await?.error_for_status()?.text().await?);
     }
     for args in [vec!["status", "acme"], vec!["status", "acme", "-o", "json"], vec!["status", "beta"]] {
-        let (_, text) = plugin(&[args.as_slice(), &["-n", &namespace]].concat()).await?;
+        let text = plugin(&[args.as_slice(), &["-n", &namespace]].concat()).await?.text();
         assert!(text.contains("Ready"), "{text}");
         search.place(format!("kubectl tenant {}", args.join(" ")), text);
     }

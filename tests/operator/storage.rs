@@ -1,12 +1,10 @@
 //! A storage limit from `kubectl apply` to refused chats and back, with every replica of the real thing.
 
 use super::{
-    clients::{Signer, plugin},
+    clients::plugin,
     fleet::{Fleet, LONG},
 };
-use anyhow::Context as _;
-use devkit::{PgVersion, eventually};
-use kube::api::{Patch, PatchParams};
+use devkit::{PgVersion, TestToken, eventually};
 use serde_json::{Value, json};
 
 on_each_postgres!(a_limit_is_held_until_data_goes_or_the_limit_does,);
@@ -14,20 +12,21 @@ on_each_postgres!(a_limit_is_held_until_data_goes_or_the_limit_does,);
 async fn a_limit_is_held_until_data_goes_or_the_limit_does(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
+    let namespace = fleet.tenants_namespace.clone();
     fleet.agent("support", "You help.").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;
     let client = reqwest::Client::new();
-    let signer = Signer::of(&fleet, "acme").await?;
+    let key = fleet.signing_key("acme").await?;
+    let token = || TestToken::new("acme", "load").sign(&key);
     let path = |name: &str| format!("{url}/api/v1/tenants/acme/{name}");
     // Sets the limit, and waits until the replica knows it.
     let limit = async |text: Value, bytes: Value| {
-        let patch = Patch::Merge(json!({ "spec": { "database": { "storageLimit": text } } }));
-        fleet.tenants.patch("acme", &PatchParams::default(), &patch).await?;
+        fleet.patch("acme", json!({ "spec": { "database": { "storageLimit": text } } })).await?;
         eventually(LONG, "the limit to be served", async || {
-            let answer = client.get(path("settings")).bearer_auth(signer.token("acme")?).send().await?;
+            let answer = client.get(path("settings")).bearer_auth(token()?).send().await?;
             let settings: Value = answer.error_for_status()?.json().await?;
             anyhow::ensure!(settings["storage"]["limitBytes"] == bytes, "{}", settings["storage"]);
             Ok(())
@@ -36,11 +35,11 @@ async fn a_limit_is_held_until_data_goes_or_the_limit_does(version: PgVersion) -
     };
     let chat = async || -> anyhow::Result<(u16, Value)> {
         let message = json!({ "message": "x".repeat(200_000) });
-        let answer = client.post(path("chat")).bearer_auth(signer.token("acme")?).json(&message).send().await?;
+        let answer = client.post(path("chat")).bearer_auth(token()?).json(&message).send().await?;
         Ok((answer.status().as_u16(), answer.json().await?))
     };
     limit(json!("1Mi"), json!(1 << 20)).await?;
-    let (_, status) = plugin(&["status", "acme", "-n", &namespace]).await?;
+    let status = plugin(&["status", "acme", "-n", &namespace]).await?.text();
     assert!(status.contains("storage limit 1Mi"), "{status}");
     // The built-in provider says every question again.
     for n in 0..3 {
@@ -48,8 +47,8 @@ async fn a_limit_is_held_until_data_goes_or_the_limit_does(version: PgVersion) -
     }
     let (status, problem) = chat().await?;
     assert_eq!((status, &problem["code"]), (507, &json!("storage_limit_reached")), "{problem}");
-    let (done, said) = plugin(&["erase", "acme", "-n", &namespace, "--server", &url, "--sub", "load", "--yes"]).await?;
-    assert!(done, "{said}");
+    let output = plugin(&["erase", "acme", "-n", &namespace, "--server", &url, "--sub", "load", "--yes"]).await?;
+    assert!(output.is_success(), "{output:?}");
     for n in 0..3 {
         assert_eq!(chat().await?.0, 200, "{n}");
     }

@@ -2,13 +2,15 @@
 
 use super::{
     chance::Chance,
-    counters::sum,
-    fleet::{Fleet, LONG, Operator},
+    fleet::{Fleet, LONG},
 };
 use anyhow::Context as _;
-use devkit::{Environment, Options, PgVersion, Postgres, eventually};
+use devkit::{Environment, Options, PgVersion, Postgres, RunningOperator, eventually};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use tokio::sync::Barrier;
 
 on_each_postgres!(
@@ -25,7 +27,7 @@ const READS: [&str; 2] = ["get", "list"];
 async fn a_tenant_costs_little_and_a_converged_fleet_is_silent(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     // The first tenant makes the cell.
     fleet.tenant("first", "Delete").await?;
@@ -94,6 +96,12 @@ async fn a_tenant_costs_little_and_a_converged_fleet_is_silent(version: PgVersio
     Ok(())
 }
 
+/// Sums the requests of these verbs.
+pub fn sum(requests: &BTreeMap<String, u64>, verbs: &[&str]) -> u64 {
+    let counted = |labels: &str| verbs.iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")));
+    requests.iter().filter(|(labels, _)| counted(labels)).map(|(_, n)| n).sum()
+}
+
 /// Waits until what was under way has ended.
 pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
     let mut versions = fleet.version_of_all().await?;
@@ -111,7 +119,7 @@ pub async fn settle(fleet: &Fleet) -> anyhow::Result<()> {
 /// it starts. Returns how often it was killed.
 pub async fn kill_at_random(
     fleet: &Fleet,
-    operator: &mut Operator,
+    operator: &mut RunningOperator,
     chance: &mut Chance,
     round: usize,
 ) -> anyhow::Result<u32> {
@@ -132,7 +140,7 @@ async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_tw
     version: PgVersion,
 ) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let mut chance = Chance::new("KILL_SEED")?;
     let names: Vec<String> = (0..20).map(|n| format!("t{n:02}")).collect();
@@ -180,7 +188,7 @@ async fn an_operator_killed_at_random_moments_loses_nothing_and_makes_nothing_tw
 
 async fn of_two_operators_one_acts_and_the_other_takes_over(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let first = fleet.operator("one").await?;
     fleet.tenant("early", "Delete").await?;
@@ -200,7 +208,7 @@ async fn a_missing_agent_a_foreign_claim_and_a_wrong_spec_are_said_and_mended(
     version: PgVersion,
 ) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     let _operator = fleet.operator("one").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_condition("acme", "Accepted", "False", "AgentConfigMissing").await?;
@@ -223,7 +231,7 @@ async fn a_missing_agent_a_foreign_claim_and_a_wrong_spec_are_said_and_mended(
 async fn a_database_that_is_down_or_replaced_costs_nobody_his_data(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::start(version).await?;
     let fleet = Fleet::on(Environment::shared().await?, &server).await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     server.stop_immediate().await?;
     let _operator = fleet.operator("one").await?;
@@ -243,7 +251,7 @@ async fn a_database_that_is_down_or_replaced_costs_nobody_his_data(version: PgVe
 
     // An empty database in place of the real one, perfectly prepared: nothing is made in it, for new Tenants neither.
     server.replace_with_empty_cluster().await?;
-    fleet.make_database_again(&server).await?;
+    fleet.database.create_again(&server).await?;
     fleet.tenant("stray", "Delete").await?;
     fleet.wait_condition("stray", "DatabaseReady", "False", "DatabaseChanged").await?;
     assert_eq!(fleet.schemas().await?, Vec::<String>::new());
@@ -263,19 +271,19 @@ async fn an_api_server_that_restarts_and_replicas_that_die_hold_nobody_up_for_go
     // Not audited: a restarted server forbids everything for as long as it hasn't read the roles.
     let options = Options { postgres: vec![], ..Options::default() };
     // Ends with this process, like everything else of the environment.
-    let env: &'static Environment = Box::leak(Box::new(Environment::start(options).await?));
+    let env = Environment::start(options).await?;
     let back = Barrier::new(2);
     let story = async |version| {
         // On a busy machine a restart takes longer than the usual Lease; who loses that ends, and a kubelet starts it again.
         let patient = json!({ "agentApi": { "replicaSource": "Leases" }, "leaderElection": { "leaseSeconds": 90 } });
-        let fleet = Fleet::with(env, &Postgres::shared(version).await?, patient).await?;
+        let fleet = Fleet::with(&env, &Postgres::shared(version).await?, patient).await?;
         through_a_restart_and_a_death(&fleet, &back).await.with_context(|| format!("on Postgres {version}"))
     };
     tokio::try_join!(story(PgVersion::OLDEST), story(PgVersion::NEWEST)).map(drop)
 }
 
 async fn through_a_restart_and_a_death(fleet: &Fleet, both: &Barrier) -> anyhow::Result<()> {
-    let (steady, _) = fleet.replica().await?;
+    let steady = fleet.replica().await?;
     fleet.agent("support", "You help.").await?;
     let operator = fleet.operator("one").await?;
     both.wait().await;
@@ -291,14 +299,14 @@ async fn through_a_restart_and_a_death(fleet: &Fleet, both: &Barrier) -> anyhow:
         fleet.wait_ready(name).await?;
     }
     assert_eq!(operator.process.exit_status(), None, "a restart of the API server is shorter than the Lease");
-    assert_eq!(steady.exit_status(), None);
+    assert_eq!(steady.process.exit_status(), None);
 
     // A replica that is killed while it applies: once its Lease is stale, nobody waits for it.
-    let (doomed, _) = fleet.replica().await?;
+    let doomed = fleet.replica().await?;
     for name in &names[4..] {
         fleet.tenant(name, "Delete").await?;
     }
-    doomed.kill_9().await?;
+    doomed.process.kill_9().await?;
     for name in &names[4..] {
         fleet.wait_ready(name).await?;
     }

@@ -4,17 +4,13 @@
 
 use super::{
     chance::Chance,
-    clients::Signer,
-    fleet::{Fleet, LONG, Operator},
+    fleet::{Fleet, LONG},
     stories::{kill_at_random, settle},
 };
 use agent_tenancy::api::{Tenant, names};
 use anyhow::Context as _;
-use devkit::{Component, PgVersion, eventually};
-use kube::{
-    ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-};
+use devkit::{Component, PgVersion, RunningOperator, eventually};
+use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,8 +58,8 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
 
     let data = identities(&fleet, &wanted).await?;
     operator.process.kill_9().await?;
-    for (replica, _) in replicas {
-        replica.kill_9().await?;
+    for replica in replicas {
+        replica.process.kill_9().await?;
     }
     fleet.lose_the_cluster().await?;
     fleet.execute("UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '11 s'").await?;
@@ -86,7 +82,7 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
 /// The same manifests for a cluster that knows nothing, while its operator is killed over and over.
 async fn build_anew(
     fleet: &Fleet,
-    operator: &mut Operator,
+    operator: &mut RunningOperator,
     wanted: &BTreeMap<String, Wanted>,
     chance: &mut Chance,
 ) -> anyhow::Result<()> {
@@ -109,7 +105,7 @@ async fn build_anew(
 async fn identities(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     for name in wanted.keys() {
-        all.push(fleet.identity_of_data(name).await?);
+        all.push(fleet.incarnation(name).await?);
     }
     Ok(all)
 }
@@ -159,7 +155,7 @@ async fn act(
             (deed, json!({ "spec": { "suspend": want.suspend } }))
         }
     };
-    fleet.tenants.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    fleet.patch(name, patch).await?;
     Ok(deed)
 }
 
@@ -228,7 +224,7 @@ async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>, archived: &Arch
         found
     };
     assert_eq!(sort(fleet.schemas().await?), schemas);
-    let prefix = &fleet.prefix;
+    let prefix = &fleet.database.prefix;
     let roles = format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_t%' ORDER BY 1");
     assert_eq!(sort(fleet.column(roles).await?), schemas, "a role for each, and no other");
     let members = format!(
@@ -248,10 +244,10 @@ async fn audit(fleet: &Fleet, wanted: &BTreeMap<String, Wanted>, archived: &Arch
         assert_eq!(entry["uid"].as_str(), tenant.metadata.uid.as_deref(), "{name}");
         assert_eq!(entry["database"]["schema"], Value::from(fleet.schema(name)), "{name}");
         let status = tenant.status.context("a status")?;
-        let signer = Signer::of(fleet, name).await?;
-        assert_eq!(status.keys.and_then(|k| k.current_kid).as_ref(), Some(&signer.kid), "{name}");
+        let key = fleet.signing_key(name).await?;
+        assert_eq!(status.keys.and_then(|k| k.current_kid).as_ref(), Some(&key.kid), "{name}");
         let verifies =
-            entry["keys"].as_array().into_iter().flatten().any(|k| k["kid"].as_str() == Some(signer.kid.as_str()));
+            entry["keys"].as_array().into_iter().flatten().any(|k| k["kid"].as_str() == Some(key.kid.as_str()));
         assert!(verifies, "{name}: the key that signs is not in the registry");
         let database = status.database.context("a database")?;
         assert_eq!(entry["incarnation"], Value::from(database.incarnation.clone()), "{name}");

@@ -1,23 +1,16 @@
 //! Tenants that are taken out of service and brought back, and objects that nobody is to touch.
 
 use super::{
-    clients::{Signer, ask_now, plugin},
-    counters::sum,
+    clients::{ask_now, plugin},
     fleet::{Fleet, LONG},
-    stories::settle,
+    load::{Calls, Load},
+    stories::{settle, sum},
 };
 use agent_tenancy::api::names;
-use anyhow::Context as _;
-use devkit::{PgVersion, eventually};
+use devkit::{PgVersion, RunningReplica, eventually};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 on_each_postgres!(
     a_tenant_is_taken_out_of_service_and_comes_back_with_everything,
@@ -28,31 +21,30 @@ async fn a_tenant_is_taken_out_of_service_and_comes_back_with_everything(version
     let fleet = Fleet::new(version).await?;
     let operator = fleet.operator("one").await?;
     let replicas = [fleet.replica().await?, fleet.replica().await?];
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let namespace = fleet.tenants_namespace.clone();
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "other"] {
         fleet.tenant(name, "Delete").await?;
         fleet.wait_ready(name).await?;
-        assert_eq!(ask_now(&fleet, name, &replicas[0].1, Some("before")).await?.0, 200);
+        assert_eq!(ask_now(&fleet, name, &replicas[0].url, Some("before")).await?.0, 200);
     }
     settle(&fleet).await?;
 
     // Somebody asks all the time; the other tenant never notices anything.
-    let (stop, token) = (Arc::new(AtomicBool::new(false)), Signer::of(&fleet, "other").await?.token("other")?);
-    let url = format!("{}/api/v1/tenants/other/chat", replicas[1].1);
-    let ended = Arc::clone(&stop);
-    let load = tokio::spawn(async move {
-        let mut answers = Vec::new();
-        while !ended.load(Ordering::Relaxed) {
-            let answer = reqwest::Client::new().get(&url).bearer_auth(&token).send().await?;
-            answers.push(answer.status().as_u16());
+    let (token, client) = (fleet.token("other").await?, reqwest::Client::new());
+    let url = format!("{}/api/v1/tenants/other/chat", replicas[1].url);
+    let load = Load::start(move || {
+        let request = client.get(&url).bearer_auth(&token);
+        async move {
+            let (mut calls, status) = (Calls::default(), request.send().await?.status());
+            calls.count((status != 200).then(|| status.to_string()));
             tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(calls)
         }
-        anyhow::Ok(answers)
     });
     let (versions, before) = (fleet.version_of_all().await?, operator.metrics().await?);
-    let (done, said) = plugin(&["suspend", "acme", "-n", &namespace]).await?;
-    assert!(done && said.contains("suspended"), "{said}");
+    let output = plugin(&["suspend", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success() && output.text().contains("suspended"), "{output:?}");
     settle(&fleet).await?;
     let requests = operator.requests_since(&before).await?;
     println!("one suspension: requests {requests:?}");
@@ -63,7 +55,7 @@ async fn a_tenant_is_taken_out_of_service_and_comes_back_with_everything(version
     for type_ in ["Ready", "Suspended"] {
         assert_eq!(fleet.condition("acme", type_).await?, ("True".to_owned(), "Suspended".to_owned()));
     }
-    for (_, url) in &replicas {
+    for RunningReplica { url, .. } in &replicas {
         let (status, problem) = ask_now(&fleet, "acme", url, Some("now?")).await?;
         assert!(status == 403 && problem.contains("\"tenant_suspended\""), "{status} {problem}");
     }
@@ -78,27 +70,26 @@ async fn a_tenant_is_taken_out_of_service_and_comes_back_with_everything(version
     // Still so after a restart; keys rotate meanwhile; and one that is suspended can be deleted.
     operator.process.kill_9().await?;
     let operator = fleet.operator("one").await?;
-    let (done, said) = plugin(&["rotate", "acme", "-n", &namespace]).await?;
-    assert!(done, "{said}");
+    let output = plugin(&["rotate", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success(), "{output:?}");
     fleet.tenant("third", "Delete").await?;
     fleet.wait_ready("third").await?;
-    let (done, said) = plugin(&["suspend", "third", "-n", &namespace]).await?;
-    assert!(done, "{said}");
+    let output = plugin(&["suspend", "third", "-n", &namespace]).await?;
+    assert!(output.is_success(), "{output:?}");
     fleet.delete("third").await?;
     fleet.wait_gone("third").await?;
 
-    let (done, said) = plugin(&["resume", "acme", "-n", &namespace]).await?;
-    assert!(done && said.contains("resumed"), "{said}");
+    let output = plugin(&["resume", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success() && output.text().contains("resumed"), "{output:?}");
     assert!(fleet.condition("acme", "Suspended").await.is_err(), "it is not told any more");
     assert_eq!(fleet.column(members).await?.len(), 1);
-    for (_, url) in &replicas {
+    for RunningReplica { url, .. } in &replicas {
         assert_eq!(ask_now(&fleet, "acme", url, Some("after")).await?.0, 200);
     }
-    let (_, told) = ask_now(&fleet, "acme", &replicas[0].1, None).await?;
+    let (_, told) = ask_now(&fleet, "acme", &replicas[0].url, None).await?;
     assert!(told.contains("before") && told.contains("after") && !told.contains("now?"), "{told}");
-    stop.store(true, Ordering::Relaxed);
-    let answers = load.await??;
-    assert!(answers.len() > 20 && answers.iter().all(|status| *status == 200), "{answers:?}");
+    let Calls { asked, failed } = load.end().await?;
+    assert!(asked > 20 && failed.is_empty(), "{asked} {failed:?}");
     settle(&fleet).await?;
     let (versions, before) = (fleet.version_of_all().await?, operator.metrics().await?);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -110,7 +101,8 @@ async fn a_tenant_is_taken_out_of_service_and_comes_back_with_everything(version
 async fn a_paused_object_is_left_alone_until_somebody_says_otherwise(version: PgVersion) -> anyhow::Result<()> {
     let fleet = Fleet::new(version).await?;
     let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     fleet.tenant("acme", "Delete").await?;
     fleet.wait_ready("acme").await?;
@@ -127,8 +119,7 @@ async fn a_paused_object_is_left_alone_until_somebody_says_otherwise(version: Pg
     fleet.wait_condition("acme", "Paused", "True", "Paused").await?;
 
     // Nothing of it is done: not a new spec, not a repair, not a deletion; and the agent API goes on.
-    let patch = json!({ "spec": { "suspend": true } });
-    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    fleet.patch("acme", json!({ "spec": { "suspend": true } })).await?;
     fleet.registry.delete("tenant-acme", &Default::default()).await?;
     fleet.agent("support", "You help gladly.").await?;
     fleet.delete("acme").await?;

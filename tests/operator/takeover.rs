@@ -1,14 +1,14 @@
 //! A cluster that is lost and built anew from the same manifests, beside the database that outlived it.
 
 use super::{
-    clients::{Signer, ask},
+    clients::ask,
     fleet::{Fleet, LONG},
     planning_stage::say,
 };
 use anyhow::Context as _;
 use devkit::{Component, PgVersion, eventually};
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
@@ -35,11 +35,6 @@ impl Fleet {
         }
         Ok(())
     }
-
-    pub async fn identity_of_data(&self, name: &str) -> anyhow::Result<String> {
-        let status = self.tenants.get(name).await?.status.context("no status")?;
-        Ok(status.database.context("no database")?.incarnation)
-    }
 }
 
 /// `acme` and `globex` are served, and have data.
@@ -48,7 +43,7 @@ async fn two_say_something(fleet: &Fleet, url: &str) -> anyhow::Result<()> {
     for name in ["acme", "globex"] {
         fleet.tenant(name, "Delete").await?;
         fleet.wait_ready(name).await?;
-        let token = Signer::of(fleet, name).await?.token(name)?;
+        let token = fleet.token(name).await?;
         assert_eq!(ask(url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
     }
     Ok(())
@@ -60,10 +55,11 @@ async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersio
         fleet.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let operator = fleet.operator("one").await?;
-    let (replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     two_say_something(&fleet, &url).await?;
-    let data = fleet.identity_of_data("acme").await?;
-    let old_token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    let data = fleet.incarnation("acme").await?;
+    let old_token = fleet.token("acme").await?;
     // Whoever leads says that he lives.
     let seen =
         || fleet.column("SELECT seen_at::text FROM agent_tenancy.heartbeats WHERE cluster_id = 'lost'".to_owned());
@@ -74,13 +70,14 @@ async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersio
     })
     .await?;
     operator.process.kill_9().await?;
-    replica.kill_9().await?;
+    replica.process.kill_9().await?;
     fleet.lose_the_cluster().await?;
 
     // The new one has the same manifests, and doesn't know yet whom it follows.
     fleet.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "anew");
     let operator = fleet.operator("two").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "globex"] {
         fleet.tenant(name, "Delete").await?;
@@ -108,23 +105,18 @@ async fn a_cluster_built_anew_gets_back_what_the_lost_one_left(version: PgVersio
 
     for name in ["acme", "globex"] {
         fleet.wait_ready(name).await?;
-        let token = Signer::of(&fleet, name).await?.token(name)?;
+        let token = fleet.token(name).await?;
         let (status, history) = ask(&url, name, &token, None).await?;
         assert!(status == 200 && history.contains(&format!("said by {name}")), "{history}");
     }
-    assert_eq!(fleet.identity_of_data("acme").await?, data);
+    assert_eq!(fleet.incarnation("acme").await?, data);
     assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys went with their cluster");
     let audit =
         "SELECT tenant_id || ' ' || from_cluster_id || ' ' || to_cluster_id FROM agent_tenancy.takeovers ORDER BY 1";
     assert_eq!(fleet.column(audit.to_owned()).await?, ["acme lost anew", "globex lost anew"]);
     let uid = fleet.tenants.get("acme").await?.uid().context("a UID")?;
-    let events: Api<k8s_openapi::api::events::v1::Event> =
-        Api::namespaced(fleet.env.client().await?, fleet.tenants.namespace().unwrap_or_default());
-    let all = events.list(&ListParams::default()).await?.items;
-    let told = all.iter().find(|e| {
-        e.reason.as_deref() == Some("Adopted") && e.regarding.as_ref().and_then(|r| r.uid.as_ref()) == Some(&uid)
-    });
-    assert!(told.is_some_and(|e| e.note.as_deref().unwrap_or_default().contains("of cluster lost")), "{told:?}");
+    let notes = fleet.notes(&uid, "Adopted").await?;
+    assert!(notes.iter().any(|note| note.contains("of cluster lost")), "{notes:?}");
     // It is this cluster's now, to the end.
     fleet.delete("acme").await?;
     fleet.wait_gone("acme").await?;
@@ -138,17 +130,19 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
         fleet.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let operator = fleet.operator("one").await?;
-    let (replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     two_say_something(&fleet, &url).await?;
     operator.process.kill_9().await?;
-    replica.kill_9().await?;
+    replica.process.kill_9().await?;
     fleet.lose_the_cluster().await?;
     let heard = |when: &str| format!("UPDATE agent_tenancy.heartbeats SET seen_at = {when} WHERE cluster_id = 'lost'");
     fleet.execute(&heard("now() + interval '1 h'")).await?;
 
     fleet.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "anew");
     let operator = fleet.operator("two").await?;
-    let (_replica, url) = fleet.replica().await?;
+    let replica = fleet.replica().await?;
+    let url = replica.url.clone();
     fleet.agent("support", "You help.").await?;
     for name in ["acme", "globex"] {
         fleet.tenant(name, "Delete").await?;
@@ -163,9 +157,9 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
     // Whoever may do anything else with Tenants may not do this.
     fleet.account("editor", &["get", "list", "watch", "create", "update", "patch", "delete"], &[]).await?;
     fleet.account("restorer", &["takeover"], &["acme"]).await?;
-    let door = format!("http://{}", operator.plan);
+    let door = operator.admin_url()?;
     let takeover = async |name: &str, from: &str, account: &str, timeout: &str| {
-        let way = ["--server", &door, "--as-service-account", account];
+        let way = ["--server", door, "--as-service-account", account];
         say(&fleet, &[&["takeover", name, "--from", from, "--timeout", timeout], &way[..]].concat(), "").await
     };
     for (name, account) in [("acme", "editor"), ("globex", "restorer"), ("nobody-there", "restorer")] {
@@ -173,7 +167,7 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
             // The plugin itself looks for the Tenant first.
             "nobody-there" => {
                 let token = ["create", "token", account, "--audience", "agent-tenancy.dev/plan", "-n"];
-                let namespace = fleet.tenants.namespace().context("a namespace")?;
+                let namespace = fleet.tenants_namespace.as_str();
                 let token = fleet.env.kubectl(&[&token[..], &[namespace]].concat()).await?.ok()?;
                 let body = json!({ "namespace": namespace, "name": name, "from": "lost" });
                 let request = reqwest::Client::new().post(format!("{door}/v1/takeover")).json(&body);
@@ -183,30 +177,30 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
             }
             _ => {
                 let said = takeover(name, "lost", account, "60s").await?;
-                assert_eq!(said.code, 5, "{}{}", said.out, said.err);
-                said.err
+                assert_eq!(said.status, 5, "{}{}", said.stdout, said.stderr);
+                said.stderr
             }
         };
         assert!(said.contains("may not takeover tenants.agent-tenancy.dev in namespace"), "{said}");
     }
     for (from, part) in [("third", "of cluster lost, not of cluster third"), ("anew", "this cluster's own id")] {
         let said = takeover("acme", from, "restorer", "60s").await?;
-        assert!(said.code == 7 && said.err.contains(part), "{} {}", said.code, said.err);
+        assert!(said.status == 7 && said.stderr.contains(part), "{} {}", said.status, said.stderr);
     }
     let closed =
         ["takeover", "acme", "--from", "lost", "--server", "http://127.0.0.1:1", "--as-service-account", "restorer"];
     let said = say(&fleet, &closed, "").await?;
-    assert!(said.code == 6 && said.err.contains("plan.enabled=true"), "{} {}", said.code, said.err);
+    assert!(said.status == 6 && said.stderr.contains("plan.enabled=true"), "{} {}", said.status, said.stderr);
     let permissions = "SELECT allowed_by FROM agent_tenancy.takeover_permissions".to_owned();
     assert_eq!(fleet.column(permissions.clone()).await?, [""; 0]);
 
     // Allowed, and nothing is taken from a cluster that lives.
     let said = takeover("acme", "lost", "restorer", "1s").await?;
     assert!(
-        said.code == 4 && said.err.contains("it is taken over in 10s if it stays silent"),
+        said.status == 4 && said.stderr.contains("it is taken over in 10s if it stays silent"),
         "{} {}",
-        said.code,
-        said.err
+        said.status,
+        said.stderr
     );
     eventually(LONG, "it is said for what is waited", || async {
         let message = fleet.message("acme", "Accepted").await?;
@@ -221,10 +215,10 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
     // Once more when it is done, too: as after a lost reply.
     for _ in 0..2 {
         let said = takeover("acme", "lost", "restorer", "90s").await?;
-        assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-        assert_eq!(said.out, "tenant.agent-tenancy.dev/acme ready, with the data taken over from cluster lost\n");
+        assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+        assert_eq!(said.stdout, "tenant.agent-tenancy.dev/acme ready, with the data taken over from cluster lost\n");
     }
-    let token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    let token = fleet.token("acme").await?;
     let (status, history) = ask(&url, "acme", &token, None).await?;
     assert!(status == 200 && history.contains("said by acme"), "{history}");
     let audit =

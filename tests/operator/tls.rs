@@ -34,7 +34,7 @@ async fn an_installation_works_over_tls_and_says_why_where_it_does_not(version: 
     // With the right one, operator and replica both come in over TLS.
     fleet.over_tls("localhost", &authority.file());
     let _operator = fleet.operator("a").await?;
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = fleet.replica().await?;
     fleet.wait_ready("acme").await?;
     let sessions = "SELECT DISTINCT application_name || ' ' || ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                     WHERE datname = current_database() AND usename NOT LIKE 'postgres' ORDER BY 1";

@@ -2,31 +2,24 @@
 //! that, and nobody's request fails meanwhile. And the platform team's own migrations, from a ConfigMap.
 
 use super::{
-    clients::{Signer, plugin},
-    counters::sum,
-    fleet::{Fleet, LONG, Operator},
-    stories::settle,
+    clients::plugin,
+    fleet::{Fleet, LONG},
+    load::{Calls, Load},
+    stories::{settle, sum},
 };
 use agent_tenancy::{
     api::{DatabaseInstance, names},
     domain::migrations::TENANT_VERSION,
 };
 use anyhow::Context as _;
-use devkit::{Component, Environment, PgVersion, Postgres, eventually};
+use devkit::{Component, Environment, PgVersion, Postgres, RunningOperator, RunningReplica, eventually};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 on_each_postgres!(
     a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails,
@@ -41,7 +34,7 @@ async fn versions(fleet: &Fleet) -> anyhow::Result<BTreeMap<String, i32>> {
 }
 
 /// Waits until the operator says that the upgrade is at this stage.
-async fn wait_stage(operator: &Operator, stage: &str) -> anyhow::Result<()> {
+async fn wait_stage(operator: &RunningOperator, stage: &str) -> anyhow::Result<()> {
     let name = format!("tenant_operator_migrations_stage{{stage=\"{stage}\"}}");
     eventually(LONG, &format!("the upgrade is {stage}"), || async {
         let metrics = operator.metrics().await?;
@@ -63,49 +56,31 @@ async fn wait_instance(fleet: &Fleet, type_: &str, status: &str, reason: &str) -
     .await
 }
 
-/// Users of every tenant talk to every replica all the time.
-struct Load {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<anyhow::Result<(usize, Vec<String>)>>,
-}
-
-impl Load {
-    async fn start(fleet: &Fleet, tenants: &[&str], replicas: Vec<String>) -> anyhow::Result<Self> {
-        let mut calls = Vec::new();
-        for tenant in tenants {
-            let token = Signer::of(fleet, tenant).await?.token(tenant)?;
-            calls.extend(replicas.iter().map(|url| (format!("{url}/api/v1/tenants/{tenant}/chat"), token.clone())));
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            let client = reqwest::Client::new();
-            let (mut asked, mut failed) = (0, Vec::new());
-            while !ended.load(Ordering::Relaxed) {
-                for (url, token) in &calls {
-                    let sent = client.post(url).bearer_auth(token).json(&json!({ "message": "and now?" }));
-                    let answer = sent.send().await?;
-                    asked += 1;
-                    if answer.status() != 200 {
-                        failed.push(format!("{url}: {} {}", answer.status(), answer.text().await?));
-                    }
-                }
+/// Users of every tenant chat at every replica.
+async fn load(fleet: &Fleet, tenants: &[&str], replicas: &[RunningReplica]) -> anyhow::Result<Load> {
+    let mut targets = Vec::new();
+    for tenant in tenants {
+        let token = fleet.token(tenant).await?;
+        let url = |replica: &RunningReplica| format!("{}/api/v1/tenants/{tenant}/chat", replica.url);
+        targets.extend(replicas.iter().map(|replica| (url(replica), token.clone())));
+    }
+    let (targets, client) = (Arc::new(targets), reqwest::Client::new());
+    Ok(Load::start(move || {
+        let (targets, client) = (Arc::clone(&targets), client.clone());
+        async move {
+            let mut calls = Calls::default();
+            for (url, token) in targets.iter() {
+                let request = client.post(url).bearer_auth(token).json(&json!({ "message": "and now?" }));
+                let answer = request.send().await?;
+                let failure = match answer.status().as_u16() {
+                    200 => None,
+                    status => Some(format!("{url}: {status} {}", answer.text().await?)),
+                };
+                calls.count(failure);
             }
-            Ok((asked, failed))
-        });
-        Ok(Self { stop, task })
-    }
-
-    async fn end(self) -> anyhow::Result<(usize, Vec<String>)> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await?
-    }
-}
-
-async fn annotate(fleet: &Fleet, tenant: &str, name: &str, value: &str) -> anyhow::Result<()> {
-    let patch = json!({ "metadata": { "annotations": { name: value } } });
-    fleet.tenants.patch(tenant, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
+            Ok(calls)
+        }
+    }))
 }
 
 async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgVersion) -> anyhow::Result<()> {
@@ -114,7 +89,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
         "migrations": { "version": 1, "holdSeconds": 1, "parallel": 1 },
     });
     let mut fleet = Fleet::with(Environment::shared().await?, &Postgres::shared(version).await?, settings).await?;
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let namespace = fleet.tenants_namespace.clone();
     let before = fleet.operator("one").await?;
     let replicas = [fleet.replica().await?, fleet.replica().await?];
     fleet.agent("support", "You help.").await?;
@@ -124,7 +99,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
         fleet.wait_ready(name).await?;
     }
     assert!(versions(&fleet).await?.values().all(|version| *version == 1));
-    let load = Load::start(&fleet, &tenants, replicas.iter().map(|(_, url)| url.clone()).collect()).await?;
+    let load = load(&fleet, &tenants, &replicas).await?;
 
     // Something of that name is in the way in one schema.
     let (bad, owner) = (fleet.schema("bad"), fleet.schema("own_1"));
@@ -147,11 +122,11 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
         fleet.wait_ready(name).await?;
     }
     wait_instance(&fleet, "TablesCurrent", "False", "UpgradeHalted").await?;
-    let (done, told) = plugin(&["migrations", "-n", &namespace]).await?;
-    assert!(
-        done && told.contains("database main: tables 2: Halted") && told.contains("/bad, tables 1: MigrationFailed:"),
-        "{told}"
-    );
+    let output = plugin(&["migrations", "-n", &namespace]).await?;
+    assert!(output.is_success(), "{output:?}");
+    for part in ["database main: tables 2: Halted", "/bad, tables 1: MigrationFailed:"] {
+        assert!(output.text().contains(part), "{output:?}");
+    }
     // Nobody further begins, also after a restart; and nothing is written while it waits.
     settle(&fleet).await?;
     operator.process.kill_9().await?;
@@ -165,7 +140,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     assert_eq!((versions(&fleet).await?, fleet.version_of_all().await?), (halted, objects));
 
     // Asked for again without mending: it fails again, as it did. Then it is mended.
-    annotate(&fleet, "bad", names::RETRY_MIGRATION_ANNOTATION, "too early").await?;
+    fleet.annotate("bad", names::RETRY_MIGRATION_ANNOTATION, "too early").await?;
     let attempts = "SELECT attempts::text FROM agent_tenancy.migration_failures".to_owned();
     eventually(LONG, "a second attempt", || async {
         let found = fleet.column(attempts.clone()).await?;
@@ -174,7 +149,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     })
     .await?;
     fleet.execute(&format!("DROP TABLE {bad}.storage")).await?;
-    annotate(&fleet, "bad", names::RETRY_MIGRATION_ANNOTATION, "now").await?;
+    fleet.annotate("bad", names::RETRY_MIGRATION_ANNOTATION, "now").await?;
     wait_stage(&operator, "Done").await?;
     for name in tenants {
         fleet.wait_ready(name).await?;
@@ -182,7 +157,7 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     wait_instance(&fleet, "TablesCurrent", "True", "UpToDate").await?;
     settle(&fleet).await?;
     assert!(versions(&fleet).await?.values().all(|version| *version == TENANT_VERSION));
-    let (asked, failed) = load.end().await?;
+    let Calls { asked, failed } = load.end().await?;
     println!("{asked} requests during the upgrade, {} of them failed", failed.len());
     assert!(asked > 50 && failed.is_empty(), "{failed:?}");
     // What was kept and counted is the same thing.
@@ -251,13 +226,13 @@ async fn migrations_of_your_own_reach_every_tenant_and_nothing_else(version: PgV
     .await?;
     publish(json!({ "0001_notes.sql": format!("{first} -- edited") })).await?;
     for name in ["acme", "globex"] {
-        annotate(&fleet, name, "agent-tenancy.dev/look", "1").await?;
+        fleet.annotate(name, "agent-tenancy.dev/look", "1").await?;
         fleet.wait_condition(name, "DatabaseReady", "False", "MigrationChanged").await?;
     }
     let second = "GRANT SELECT ON agent_tenancy.tenants TO PUBLIC;";
     publish(json!({ "0001_notes.sql": first, "0002_hostile.sql": second })).await?;
     for name in ["acme", "globex"] {
-        annotate(&fleet, name, "agent-tenancy.dev/look", "2").await?;
+        fleet.annotate(name, "agent-tenancy.dev/look", "2").await?;
     }
     eventually(LONG, "one of them has failed", || async {
         let failed = fleet.column("SELECT message FROM agent_tenancy.migration_failures".to_owned()).await?;
@@ -272,7 +247,7 @@ async fn migrations_of_your_own_reach_every_tenant_and_nothing_else(version: PgV
     publish(json!({ "0001_notes.sql": first, "0002_hostile.sql": "ALTER TABLE notes ADD note text;" })).await?;
     wait_stage(&operator, "Done").await?;
     for name in ["acme", "globex"] {
-        annotate(&fleet, name, "agent-tenancy.dev/look", "3").await?;
+        fleet.annotate(name, "agent-tenancy.dev/look", "3").await?;
         fleet.wait_ready(name).await?;
     }
     // Gone: what was applied stays, and nobody is any the worse for it.

@@ -1,14 +1,14 @@
 //! A namespace of a real cluster with what an operator would have made in it.
 
 use agent_tenancy::{
-    api::{AgentConfig, Tenant, crd, names},
+    api::{AgentConfig, Tenant, names},
     domain::{
         keyring::{Keyring, NewKey},
         keys::{Algorithm, KeyBytes, Kid},
     },
 };
 use anyhow::Context as _;
-use devkit::{Environment, Output, Places, tools};
+use devkit::{Environment, Output, Places, run_command, tools};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -17,7 +17,6 @@ use k8s_openapi::{
         core::v1::{Secret, ServiceAccount},
         rbac::v1::{Role, RoleBinding},
     },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -29,7 +28,6 @@ use std::{
     fmt::Debug,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 /// The one key of every tenant here.
@@ -51,16 +49,7 @@ impl Stage {
     pub async fn new() -> anyhow::Result<Self> {
         let env = Environment::shared().await?;
         let client = env.client().await?;
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for (_, crd) in crd::definitions() {
-            let name = crd.name_any();
-            crds.patch(&name, &PatchParams::apply("plugin-test").force(), &Patch::Apply(&crd)).await?;
-        }
-        devkit::eventually(Duration::from_secs(30), "the CRDs are served", || async {
-            Api::<Tenant>::all(client.clone()).list_metadata(&Default::default()).await?;
-            Ok(Api::<AgentConfig>::all(client.clone()).list_metadata(&Default::default()).await.map(drop)?)
-        })
-        .await?;
+        env.apply_crds().await?;
         let namespace = env.create_namespace("plugin").await?;
         Ok(Self { env, client, namespace, dir: tempfile::tempdir()? })
     }
@@ -203,7 +192,7 @@ impl Stage {
         if !elsewhere {
             command.args(["--namespace", &self.namespace]);
         }
-        run(command).await
+        run_command(command, &[], None).await
     }
 
     /// Runs the real kubectl, with the plugin on its search path.
@@ -214,17 +203,6 @@ impl Stage {
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         let mut command = Command::new(kubectl);
         command.env("KUBECONFIG", self.env.kubeconfig_path()?).env("PATH", std::env::join_paths(path)?).args(args);
-        run(command).await
+        run_command(command, &[], None).await
     }
-}
-
-async fn run(command: Command) -> anyhow::Result<Output> {
-    let text = format!("{command:?}");
-    let done = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
-    Ok(Output {
-        command: text,
-        status: done.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(done.stdout)?,
-        stderr: String::from_utf8(done.stderr)?,
-    })
 }

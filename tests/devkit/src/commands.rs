@@ -27,6 +27,11 @@ impl Output {
         self.status == 0
     }
 
+    /// Standard output and standard error, one after the other.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Its standard output, or an error with everything it said.
     pub fn ok(self) -> anyhow::Result<String> {
         anyhow::ensure!(
@@ -53,7 +58,7 @@ pub(crate) fn command(program: &Path, kubeconfig: &Path) -> Command {
 }
 
 /// Runs a command to its end with `input` on its standard input. Ended when the caller drops the future.
-pub(crate) async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
+pub async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let name = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned();

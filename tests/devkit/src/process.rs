@@ -283,14 +283,14 @@ impl Process {
     }
 
     /// Polls `probe` until it succeeds; a process that ends meanwhile, or the timeout, is an error with its last log lines.
-    pub async fn wait_ready<T, F, Fut>(&self, timeout: Duration, mut probe: F) -> anyhow::Result<T>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = anyhow::Result<T>>,
-    {
+    pub async fn wait_ready<T>(
+        &self,
+        timeout: Duration,
+        probe: impl AsyncFnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let mut exit = self.exit.clone();
         let what = format!("{} is ready", self.name);
-        let ready = eventually(timeout, &what, &mut probe);
+        let ready = eventually(timeout, &what, probe);
         tokio::select! {
             biased;
             result = ready => result.map_err(|error| error.context(format!("{} is not ready{}", self.name, self.log_tail()))),
@@ -350,7 +350,7 @@ impl Drop for Process {
 }
 
 /// A client for loopback: no proxy, whatever the environment says.
-fn http_client() -> anyhow::Result<reqwest::Client> {
+pub(crate) fn http_client() -> anyhow::Result<reqwest::Client> {
     crate::control_plane::install_crypto();
     Ok(reqwest::Client::builder().no_proxy().build()?)
 }

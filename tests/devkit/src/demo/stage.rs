@@ -14,8 +14,8 @@ use std::{
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::programs::{Programs, REPOSITORY};
-use crate::Environment;
+use super::programs::Programs;
+use crate::{Environment, repository};
 
 /// No command of the demo takes so long; one that does hangs.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -92,7 +92,7 @@ impl Stage {
             "PATH" => format!("export PATH={}:$PATH", self.programs.display()),
             name => format!("export {name}={value}"),
         };
-        let mut lines = vec![format!("cd {}", Path::new(REPOSITORY).canonicalize().unwrap_or_default().display())];
+        let mut lines = vec![format!("cd {}", repository().canonicalize().unwrap_or_default().display())];
         lines.extend(self.variables.iter().filter(|(name, _)| !self.kept.contains_key(*name)).map(export));
         lines.extend(self.kept.iter().map(|(name, command)| format!("export {name}=$({command})")));
         lines.join("\n")
@@ -165,7 +165,7 @@ impl Stage {
     /// Runs a command without showing anything.
     pub(super) async fn quietly(&self, command: &str) -> anyhow::Result<(i32, String, String)> {
         let mut shell = tokio::process::Command::new("sh");
-        shell.args(["-c", command]).current_dir(REPOSITORY).envs(&self.variables).stdin(Stdio::null());
+        shell.args(["-c", command]).current_dir(repository()).envs(&self.variables).stdin(Stdio::null());
         // Everything is on this machine, where a proxy has no business.
         for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             shell.env_remove(proxy);

@@ -3,7 +3,10 @@
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::stage::{Answer, Stage};
+use super::{
+    install::{REGISTRY, TENANTS},
+    stage::{Answer, Stage},
+};
 
 /// The arguments of a chat call.
 pub(super) fn chat(replica: &str, tenant: &str, token: &str, message: &str) -> String {
@@ -27,8 +30,8 @@ fn said(stage: &Stage, answer: &Answer, what: &str) -> anyhow::Result<()> {
 /// From samples to isolation.
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.open("Two AgentConfigs and two Tenants");
-    stage.run("kubectl create namespace shop").await?;
-    stage.run("kubectl config set-context --current --namespace shop").await?;
+    stage.run(&format!("kubectl create namespace {TENANTS}")).await?;
+    stage.run(&format!("kubectl config set-context --current --namespace {TENANTS}")).await?;
     stage.run("kubectl apply -f config/samples").await?;
     stage.run("kubectl wait --for=condition=Ready tenants,agentconfigs --all --timeout=90s").await?;
     stage.run("kubectl get tenants,agentconfigs").await?;
@@ -81,7 +84,7 @@ pub(super) async fn end(stage: &mut Stage) -> anyhow::Result<()> {
     stage.run("kubectl tenant wait acme --for deleted").await?;
     stage.say("# gone: the keys, the registry entry, and every way in");
     stage.run_refused("kubectl get secret acme-signing-keys", "NotFound").await?;
-    let entries = stage.run("kubectl -n agent-tenancy-registry get secrets -o name").await?;
+    let entries = stage.run(&format!("kubectl -n {REGISTRY} get secrets -o name")).await?;
     anyhow::ensure!(!entries.contains("tenant-acme") && entries.contains("tenant-globex"), "the registry is wrong");
     refused(stage, &chat("A", "acme", "$ACME", "hi"), 401).await?;
     refused(stage, &chat("B", "acme", "$ACME", "hi"), 401).await?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use devkit::{RunningOperator, TestInstallation, eventually};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
@@ -12,9 +13,8 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection};
 
-use super::{Programs, Site, load, usage};
+use crate::load;
 
 /// Longest time until a sample is Ready.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,22 +75,17 @@ const SPARE: usize = 5;
 
 /// Lets a real operator provision `count` Tenants, one after the other, and tells what it wrote. Checks that each cost
 /// what a test of the operator promises: otherwise the floor would no longer be one.
-pub(super) async fn take(
-    site: &Site,
-    programs: &Programs,
-    namespace: &str,
-    count: usize,
-) -> anyhow::Result<Vec<Sample>> {
+pub(super) async fn take(installation: &TestInstallation, count: usize) -> anyhow::Result<Vec<Sample>> {
     // Only a superuser may say what is logged, and before the operator connects.
-    let mut superuser = PgConnection::connect(&site.database().superuser_url()).await?;
-    sqlx::raw_sql("ALTER ROLE at_operator_a SET log_statement = 'all'").execute(&mut superuser).await?;
-    let operator = site.operator(programs).await?;
-    let _replica = site.replica(programs).await?;
-    let client = site.client().await?;
+    let (database, login) = (&installation.database, installation.database.operator_login());
+    database.execute(&format!("ALTER ROLE {login} SET log_statement = 'all'")).await?;
+    let operator = installation.operator("operator").await?;
+    let _replica = installation.replica().await?;
+    let (client, namespace) = (installation.client().await?, &installation.tenants_namespace);
     load::create_agents(&client, namespace).await?;
     // Before that, a Tenant is told once more that it waits for the database.
-    crate::eventually(PATIENCE, "the operator uses the database", || async {
-        let counters = usage::counters(&operator.url).await?;
+    eventually(PATIENCE, "the operator uses the database", || async {
+        let counters = operator.metrics().await?;
         anyhow::ensure!(counters.get("tenant_operator_database_up{instance=\"main\"}") == Some(&1.0), "not yet");
         Ok(())
     })
@@ -99,13 +94,13 @@ pub(super) async fn take(
     let mut failed = 0;
     while samples.len() < count {
         let number = samples.len() + failed;
-        let before = written(&operator.url).await?;
+        let before = written(&operator).await?;
         let made = provision(&client, namespace, &name("s", number), number).await?;
         // Its own event comes after the last status.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let written = written(&operator.url).await? - before;
+        let written = written(&operator).await? - before;
         let sample = match written {
-            3.0 => collect(site, &client, namespace, made).await,
+            3.0 => collect(installation, &client, made).await,
             other => Err(anyhow::anyhow!("the operator wrote a Tenant {other} times, not three times")),
         };
         match sample {
@@ -114,18 +109,17 @@ pub(super) async fn take(
             Err(error) if failed == SPARE => return Err(error.context("the floor has to be written anew")),
             Err(error) => {
                 failed += 1;
-                eprintln!("devkit: another sample, because {error:#}");
+                eprintln!("benchmarks: another sample, because {error:#}");
             }
         }
     }
-    sqlx::raw_sql("ALTER ROLE at_operator_a RESET log_statement").execute(&mut superuser).await?;
-    superuser.close().await?;
+    database.execute(&format!("ALTER ROLE {login} RESET log_statement")).await?;
     Ok(samples)
 }
 
 /// How often the operator wrote a Tenant.
-async fn written(url: &str) -> anyhow::Result<f64> {
-    let counters = usage::counters(url).await?;
+async fn written(operator: &RunningOperator) -> anyhow::Result<f64> {
+    let counters = operator.metrics().await?;
     Ok(counters.get("tenant_operator_api_requests_total{verb=\"patch\",resource=\"tenants\"}").copied().unwrap_or(0.0))
 }
 
@@ -158,7 +152,8 @@ async fn provision(client: &Client, namespace: &str, name: &str, number: usize) 
     Ok(Made { name: name.to_owned(), versions })
 }
 
-async fn collect(site: &Site, client: &Client, namespace: &str, made: Made) -> anyhow::Result<Sample> {
+async fn collect(installation: &TestInstallation, client: &Client, made: Made) -> anyhow::Result<Sample> {
+    let namespace = &installation.tenants_namespace;
     let Made { name, versions } = made;
     let last = versions.last().context("a Tenant has no versions")?;
     let text = |value: &Value| value.as_str().map(str::to_owned).context("a Tenant lacks a field");
@@ -169,13 +164,14 @@ async fn collect(site: &Site, client: &Client, namespace: &str, made: Made) -> a
         .map_err(|all| anyhow::anyhow!("the operator wrote the status not twice but like this:\n{}", all.join("\n")))?;
     let finalizers = serde_json::from_value(last["metadata"]["finalizers"].clone())?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let registry: Api<Secret> = Api::namespaced(client.clone(), Site::REGISTRY);
+    let registry: Api<Secret> = Api::namespaced(client.clone(), &installation.registry_namespace);
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let regarding = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name.as_str());
     let mut about: Vec<Event> =
         events.list(&ListParams::default()).await?.items.into_iter().filter(regarding).collect();
     anyhow::ensure!(about.len() == 1, "there are {} events about {name}, not one", about.len());
-    let logged = statements(&site.env().postgres()?.log_text().await?, &name);
+    let log = installation.env.postgres()?.log_text().await?;
+    let logged = statements(&log, &installation.database.operator_login(), &name);
     let count = logged.len();
     let statements = <[String; 3]>::try_from(logged)
         .map_err(|_| anyhow::anyhow!("the operator sent {count} messages to the database for {name}, not three"))?;
@@ -202,8 +198,9 @@ fn render<K: kube::Resource + Serialize>(mut object: K) -> anyhow::Result<String
     Ok(serde_json::to_string(&object)?)
 }
 
-/// The operator's messages that hold this name, from the server's log.
-fn statements(log: &str, name: &str) -> Vec<String> {
+/// The messages of this login that hold this name, from the server's log.
+fn statements(log: &str, login: &str, name: &str) -> Vec<String> {
+    let session = format!(" {login} [");
     let mut all: Vec<String> = Vec::new();
     let mut ours = false;
     for line in log.lines() {
@@ -215,7 +212,7 @@ fn statements(log: &str, name: &str) -> Vec<String> {
             }
             continue;
         }
-        let statement = line.split_once("LOG:  statement: ").filter(|(head, _)| head.contains(" at_operator_a ["));
+        let statement = line.split_once("LOG:  statement: ").filter(|(head, _)| head.contains(&session));
         ours = statement.is_some();
         all.extend(statement.map(|(_, text)| text.to_owned()));
     }
@@ -237,6 +234,6 @@ mod tests {
 2025-01-01 00:00:00.003 UTC agents postgres [8] LOG:  statement: SELECT 's00000'
 2025-01-01 00:00:00.003 UTC agents at_operator_a [8] LOG:  statement: SELECT 's00001'
 ";
-        assert_eq!(statements(log, "s00000"), ["SET LOCAL x = 1;\nSELECT 's00000'\n  , 2;"]);
+        assert_eq!(statements(log, "at_operator_a", "s00000"), ["SET LOCAL x = 1;\nSELECT 's00000'\n  , 2;"]);
     }
 }

@@ -1,14 +1,16 @@
-//! `devkit bench`.
+//! `make bench`: measures the release build, prints a table and writes target/bench/report.json.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::ValueEnum;
-use devkit::bench::{self, Part, Plan, Programs, operator::Sizes, serving};
+use benchmarks::{Part, Plan, operator::Sizes, serving};
+use clap::{Parser, ValueEnum};
+use devkit::ProgramFiles;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What to measure, and how much of it.
-#[derive(clap::Args)]
-pub(super) struct Arguments {
+/// Measure the release build: counted and timed runs, a table and target/bench/report.json.
+#[derive(Parser)]
+#[command(name = "benchmarks")]
+struct Arguments {
     /// Only one part.
     #[arg(long, value_enum)]
     only: Option<Only>,
@@ -49,11 +51,11 @@ impl From<&Arguments> for Plan {
 }
 
 /// Ends with 1 if an aim is missed; the report is written all the same.
-pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (programs, plan) = (Programs::beside_this()?, Plan::from(arguments));
+    let (programs, plan) = (ProgramFiles::beside_this_program()?, Plan::from(arguments));
     let report = tokio::select! {
-        report = bench::run(&programs, &plan, &arguments.report) => report?,
+        report = benchmarks::run(&programs, &plan, &arguments.report) => report?,
         _ = interrupt.recv() => return Ok(ExitCode::from(130)),
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
@@ -61,6 +63,17 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("devkit: {} of the aims were missed: {}", failed.len(), failed.join(", "));
+    eprintln!("benchmarks: {} of the aims were missed: {}", failed.len(), failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("benchmarks: {error:#}");
+            ExitCode::from(2)
+        }
+    }
 }

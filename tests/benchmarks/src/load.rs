@@ -113,7 +113,7 @@ impl Timeline {
     pub(super) fn first_tenth(&self) -> f64 {
         let mut all: Vec<f64> = self.rows.iter().map(|(_, ready)| ready.as_secs_f64()).collect();
         all.sort_by(f64::total_cmp);
-        super::percentile(&all, 0.1)
+        crate::percentile(&all, 0.1)
     }
 
     /// For each tenth by creation, when its last Tenant was Ready, as a share of the makespan.

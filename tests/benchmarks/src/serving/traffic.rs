@@ -14,7 +14,7 @@ use reqwest::Client;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::user::User;
-use crate::bench::percentile;
+use crate::percentile;
 
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(10);

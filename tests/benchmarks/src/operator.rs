@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devkit::{Component, ProgramFiles, RunningOperator, RunningReplica, TestInstallation};
 use kube::Client;
+use serde_json::json;
 
-use super::{
-    Measure, Operator, Programs, Replica, Site, floor, load,
+use crate::{
+    Measure, floor, load,
     load::Timeline,
-    percentile,
+    percentile, site,
     usage::{self, Usage},
 };
 
@@ -29,8 +31,6 @@ pub struct Sizes {
     pub together: bool,
 }
 
-/// The namespace of the Tenants.
-const NAMESPACE: &str = "fleet";
 /// Nothing was requested for so long: everything has been done.
 const QUIET: Duration = Duration::from_millis(1500);
 
@@ -38,7 +38,7 @@ const QUIET: Duration = Duration::from_millis(1500);
 ///
 /// # Errors
 /// When something does not come up, or Tenants don't become Ready.
-pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+pub async fn measure(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
     let Sizes { tenants, together, .. } = sizes;
     let (mut measures, floor, growth) = if together {
         tokio::try_join!(main_run(programs, tenants), floor::measure(programs, tenants), growth(programs, sizes))?
@@ -60,6 +60,8 @@ const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
 const LOOK: &str = "tenant_operator_drift_look_seconds{instance=\"main\"}";
+/// The setting that says how often an operator looks for drift.
+const DRIFT_SECONDS: &str = "AGENT_TENANCY__DATABASE__DRIFT_SECONDS";
 const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
 
 /// What a restart cost; the leader's Lease and the epoch apart.
@@ -82,34 +84,33 @@ struct Drift {
 }
 
 /// An installation with everything running and AgentConfigs that are Ready.
-struct Stage {
+struct Running {
     // Dropped in this order: who uses something goes before what it uses.
-    operator: Operator,
-    _replicas: [Replica; 2],
+    operator: RunningOperator,
+    _replicas: [RunningReplica; 2],
     client: Client,
     pids: BTreeMap<&'static str, u32>,
-    site: Site,
+    installation: TestInstallation,
 }
 
-impl Stage {
-    async fn start(programs: &Programs) -> anyhow::Result<Stage> {
-        let site = Site::start(&[]).await?;
-        let client = site.client().await?;
-        site.create_namespace(NAMESPACE).await?;
-        let operator = site.operator(programs).await?;
-        let replicas = [site.replica(programs).await?, site.replica(programs).await?];
-        load::create_agents(&client, NAMESPACE).await?;
-        let mut pids = site.env().server_pids().await?;
+impl Running {
+    async fn start(programs: &ProgramFiles) -> anyhow::Result<Running> {
+        let installation = site::start(programs, json!({})).await?;
+        let client = installation.client().await?;
+        let operator = installation.operator("operator").await?;
+        let replicas = [installation.replica().await?, installation.replica().await?];
+        load::create_agents(&client, &installation.tenants_namespace).await?;
+        let mut pids = installation.env.server_pids().await?;
         pids.insert("operator", operator.process.pid());
         pids.insert("agent-api 1", replicas[0].process.pid());
         pids.insert("agent-api 2", replicas[1].process.pid());
-        let stage = Stage { operator, _replicas: replicas, client, pids, site };
-        stage.settle().await?;
-        Ok(stage)
+        let running = Running { operator, _replicas: replicas, client, pids, installation };
+        running.settle().await?;
+        Ok(running)
     }
 
     async fn usage(&self) -> anyhow::Result<Usage> {
-        let counters = usage::counters(&self.operator.url).await?;
+        let counters = self.operator.metrics().await?;
         let [writes, reads] = usage::requests(&counters);
         let trips = counters.get(TRIPS).copied().unwrap_or(f64::NAN);
         let cpu = self.pids.iter().map(|(name, pid)| Ok((*name, usage::cpu_seconds(*pid)?)));
@@ -121,7 +122,7 @@ impl Stage {
         let (mut last, mut since) = (Default::default(), Instant::now());
         while since.elapsed() < QUIET {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = usage::requests(&usage::counters(&self.operator.url).await?);
+            let now = usage::requests(&self.operator.metrics().await?);
             if now != last {
                 (last, since) = (now, Instant::now());
             }
@@ -129,26 +130,30 @@ impl Stage {
         Ok(())
     }
 
+    /// Creates these Tenants and waits until the last is Ready.
+    async fn apply(&self, names: Vec<String>) -> anyhow::Result<Timeline> {
+        Timeline::run(&self.client, &self.installation.tenants_namespace, names).await
+    }
+
     /// Creates `count` Tenants and waits until everything is done for them.
     async fn wave(&self, prefix: &str, count: usize) -> anyhow::Result<(Timeline, Usage)> {
         let before = self.usage().await?;
         let names = (0..count).map(|number| format!("{prefix}{number:05}")).collect();
-        let timeline = Timeline::run(&self.client, NAMESPACE, names).await?;
+        let timeline = self.apply(names).await?;
         self.settle().await?;
         Ok((timeline, self.usage().await?.since(&before)))
     }
 
-    /// Kills the operator as a crash would, starts it again with these settings, and waits until it has looked at
-    /// everything.
-    async fn restart(&mut self, programs: &Programs, settings: &[(&str, &str)]) -> anyhow::Result<Restart> {
+    /// Kills the operator as a crash would, starts it again, and waits until it has looked at everything.
+    async fn restart(&mut self) -> anyhow::Result<Restart> {
         self.operator.process.kill_9().await?;
         let begun = Instant::now();
-        self.operator = self.site.operator_with(programs, settings).await?;
+        self.operator = self.installation.operator("operator").await?;
         self.pids.insert("operator", self.operator.process.pid());
         let (mut last, mut since) = (Default::default(), Instant::now());
         while since.elapsed() < QUIET {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let counters = usage::counters(&self.operator.url).await?;
+            let counters = self.operator.metrics().await?;
             let now = (usage::requests(&counters), counters.get(TRIPS).copied().unwrap_or_default());
             if now != last {
                 (last, since) = (now, Instant::now());
@@ -160,9 +165,11 @@ impl Stage {
     }
 
     /// Waits for so many looks for drift, of an operator that looks often and does nothing else.
-    async fn look_for_drift(&mut self, programs: &Programs, looks: usize) -> anyhow::Result<Drift> {
-        self.restart(programs, &[("AGENT_TENANCY__DATABASE__DRIFT_SECONDS", "10")]).await?;
-        let took = async || anyhow::Ok(usage::counters(&self.operator.url).await?.get(LOOK).copied().unwrap_or(0.0));
+    async fn look_for_drift(&mut self, looks: usize) -> anyhow::Result<Drift> {
+        self.installation.set(Component::Operator, DRIFT_SECONDS, "10");
+        self.restart().await?;
+        self.installation.unset(Component::Operator, DRIFT_SECONDS);
+        let took = async || anyhow::Ok(self.operator.metrics().await?.get(LOOK).copied().unwrap_or(0.0));
         let (before, mut last, mut all) = (self.usage().await?, took().await?, Vec::new());
         let deadline = Instant::now() + looks as u32 * Duration::from_secs(30);
         while all.len() < looks {
@@ -190,19 +197,19 @@ impl Stage {
     }
 
     async fn stop(self) -> anyhow::Result<()> {
-        let Stage { operator, _replicas, site, .. } = self;
+        let Running { operator, _replicas, installation, .. } = self;
         drop((operator, _replicas));
-        site.stop().await
+        installation.stop().await
     }
 }
 
 /// `count` Tenants into an empty installation.
-async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measure>> {
-    eprintln!("devkit: {count} Tenants into an empty installation ...");
-    let stage = Stage::start(programs).await?;
-    let (timeline, used) = stage.wave("t", count).await?;
-    let peak = stage.peak_mib()?;
-    stage.stop().await?;
+async fn main_run(programs: &ProgramFiles, count: usize) -> anyhow::Result<Vec<Measure>> {
+    eprintln!("benchmarks: {count} Tenants into an empty installation ...");
+    let running = Running::start(programs).await?;
+    let (timeline, used) = running.wave("t", count).await?;
+    let peak = running.peak_mib()?;
+    running.stop().await?;
     let each = |total: f64| total / count as f64;
     let requests = |all: &BTreeMap<String, f64>| {
         let each = |(name, number): (&String, &f64)| format!("{name} {:.2}", each(*number));
@@ -241,27 +248,27 @@ async fn main_run(programs: &Programs, count: usize) -> anyhow::Result<Vec<Measu
 }
 
 /// Whether a tenant costs more when there are many.
-async fn growth(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+async fn growth(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
     let Sizes { few, many, looks, .. } = sizes;
-    eprintln!("devkit: {few} Tenants, and {few} more where there are {} already ...", many - few);
-    let mut stage = Stage::start(programs).await?;
+    eprintln!("benchmarks: {few} Tenants, and {few} more where there are {} already ...", many - few);
+    let mut running = Running::start(programs).await?;
     // The first makes the cell. It also keeps what is done once out of the comparison.
-    stage.wave("w", 1).await?;
+    running.wave("w", 1).await?;
     let mut alone = Vec::new();
     for number in 0..ALONE {
         let name = format!("s{number:05}");
-        alone.extend(Timeline::run(&stage.client, NAMESPACE, vec![name]).await?.latencies());
+        alone.extend(running.apply(vec![name]).await?.latencies());
     }
     alone.sort_by(f64::total_cmp);
-    stage.settle().await?;
-    let (first, cost_first) = stage.wave("a", few).await?;
-    stage.wave("b", many - 2 * few).await?;
-    let (last, cost_last) = stage.wave("c", few).await?;
-    let peak = stage.peak_mib()?;
+    running.settle().await?;
+    let (first, cost_first) = running.wave("a", few).await?;
+    running.wave("b", many - 2 * few).await?;
+    let (last, cost_last) = running.wave("c", few).await?;
+    let peak = running.peak_mib()?;
     // Its start also tells what is looked at every few minutes only: that so many tables come near a limit of the server.
-    let drift = stage.look_for_drift(programs, looks).await?;
-    let restart = stage.restart(programs, &[]).await?;
-    stage.stop().await?;
+    let drift = running.look_for_drift(looks).await?;
+    let restart = running.restart().await?;
+    running.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
     let made = |wave: &Timeline, used: &Usage| {
         let each = |count: f64| count / few as f64;

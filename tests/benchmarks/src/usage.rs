@@ -57,14 +57,6 @@ fn mib(pid: u32, field: &str) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Counters of a process that shows them at `/metrics`: name with labels, and value.
-pub(super) async fn counters(url: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let text = client.get(format!("{url}/metrics")).send().await?.error_for_status()?.text().await?;
-    let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
-    Ok(pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
-}
-
 /// Everything that has a share in the work, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {

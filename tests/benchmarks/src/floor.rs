@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use devkit::{Component, ProgramFiles, TestInstallation};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
@@ -21,9 +22,10 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::{Mutex, mpsc};
 
-use super::{
-    Programs, Site, load,
+use crate::{
+    load,
     sample::{self, Sample},
+    site,
 };
 
 /// What it found.
@@ -34,21 +36,17 @@ pub(super) struct Floor {
     pub(super) note: String,
 }
 
-/// The namespace of the Tenants.
-const NAMESPACE: &str = "fleet";
-
 /// Takes samples from a real operator in a fresh installation, ends it, and repeats what it did for `count` Tenants.
-pub(super) async fn measure(programs: &Programs, count: usize) -> anyhow::Result<Floor> {
-    eprintln!("devkit: the floor: the same writes and SQL for {count} Tenants by a bare program ...");
+pub(super) async fn measure(programs: &ProgramFiles, count: usize) -> anyhow::Result<Floor> {
+    eprintln!("benchmarks: the floor: the same writes and SQL for {count} Tenants by a bare program ...");
     // Each sample gets a cell to itself, so there is one for each cell that the Tenants would fill.
-    let site = Site::start(&["database.tenantsPerCell=1"]).await?;
-    site.create_namespace(NAMESPACE).await?;
+    let installation = site::start(programs, json!({ "database": { "tenantsPerCell": 1 } })).await?;
     let cells = count.div_ceil(TENANTS_PER_CELL);
-    let samples = sample::take(&site, programs, NAMESPACE, cells).await?;
-    let bare = Bare::new(&site, samples).await?;
+    let samples = sample::take(&installation, cells).await?;
+    let bare = Bare::new(&installation, samples).await?;
     let seconds = bare.run(count).await?;
     let Bare { workers, .. } = bare;
-    site.stop().await?;
+    installation.stop().await?;
     Ok(Floor {
         rate: count as f64 / seconds,
         note: format!(
@@ -71,27 +69,30 @@ struct Bare {
     /// A database login of the operator.
     url: String,
     workers: usize,
+    tenants_namespace: String,
+    registry_namespace: String,
 }
 
 impl Bare {
-    async fn new(site: &Site, samples: Vec<Sample>) -> anyhow::Result<Bare> {
-        let config = crate::control_plane::config(&site.operator_kubeconfig().await?).await?;
-        let settings = site.operator_settings()?;
+    async fn new(installation: &TestInstallation, samples: Vec<Sample>) -> anyhow::Result<Bare> {
+        let settings: Value = serde_yaml::from_str(installation.release.settings(Component::Operator)?)?;
         let workers = settings["concurrency"].as_u64().context("the settings name no concurrency")?;
         let connections = settings["database"]["maxConnections"].as_u64().unwrap_or_default();
         anyhow::ensure!(connections >= workers, "the floor gives each of {workers} workers a connection of its own");
         Ok(Bare {
             samples,
-            user: site.client().await?,
-            operator: Client::try_from(config)?,
-            url: site.operator_database_url()?,
+            user: installation.client().await?,
+            operator: installation.client_of(Component::Operator).await?,
+            url: installation.database.operator_url(),
             workers: usize::try_from(workers)?,
+            tenants_namespace: installation.tenants_namespace.clone(),
+            registry_namespace: installation.registry_namespace.clone(),
         })
     }
 
     /// Seconds from the first create to the last write.
     async fn run(&self, count: usize) -> anyhow::Result<f64> {
-        let tenants = load::kind(&self.user, NAMESPACE, "Tenant");
+        let tenants = load::kind(&self.user, &self.tenants_namespace, "Tenant");
         let (sender, receiver) = mpsc::unbounded_channel::<(usize, DynamicObject)>();
         let receiver = Arc::new(Mutex::new(receiver));
         let done = AtomicUsize::new(0);
@@ -134,10 +135,10 @@ impl Bare {
     ) -> anyhow::Result<()> {
         let mine = sample.rename(&created.name_any(), &created.uid().unwrap_or_default());
         let [observe, change, confirm] = &sample.statements;
-        let tenants = load::kind(&self.operator, NAMESPACE, "Tenant");
-        let secrets: Api<Secret> = Api::namespaced(self.operator.clone(), NAMESPACE);
-        let registry: Api<Secret> = Api::namespaced(self.operator.clone(), Site::REGISTRY);
-        let events: Api<Event> = Api::namespaced(self.operator.clone(), NAMESPACE);
+        let tenants = load::kind(&self.operator, &self.tenants_namespace, "Tenant");
+        let secrets: Api<Secret> = Api::namespaced(self.operator.clone(), &self.tenants_namespace);
+        let registry: Api<Secret> = Api::namespaced(self.operator.clone(), &self.registry_namespace);
+        let events: Api<Event> = Api::namespaced(self.operator.clone(), &self.tenants_namespace);
         let params = PatchParams { field_manager: Some("tenant-operator".to_owned()), ..PatchParams::default() };
         let [first, last] = &sample.statuses;
         let name = created.name_any();

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use devkit::{SigningKey, TestInstallation, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use super::user::{Key, User};
-use crate::eventually;
+use super::user::User;
 
 /// Far more than anything takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -28,7 +28,8 @@ pub(super) struct World {
 
 impl World {
     /// The AgentConfig is made, no Tenant yet.
-    pub(super) async fn new(client: Client, namespace: &str, registry: &str) -> anyhow::Result<World> {
+    pub(super) async fn new(installation: &TestInstallation) -> anyhow::Result<World> {
+        let (client, namespace) = (installation.client().await?, &installation.tenants_namespace);
         let api = |kind: &str, plural: &str| {
             let kind = GroupVersionKind::gvk("agent-tenancy.dev", "v1alpha1", kind);
             Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, plural))
@@ -37,7 +38,7 @@ impl World {
             agents: api("AgentConfig", "agentconfigs"),
             tenants: api("Tenant", "tenants"),
             secrets: Api::namespaced(client.clone(), namespace),
-            registry: Api::namespaced(client.clone(), registry),
+            registry: Api::namespaced(client.clone(), &installation.registry_namespace),
         };
         let spec = json!({
             "provider": { "type": "Echo" }, "model": "echo-0",
@@ -73,7 +74,7 @@ impl World {
         })
         .await?;
         let secret = status["keys"]["secretName"].as_str().context("the status names no signing Secret")?;
-        User::new(name, &Key::of(&self.secrets.get(secret).await?)?)
+        User::new(name, &SigningKey::from_secret(&self.secrets.get(secret).await?)?)
     }
 
     /// Changes what the tenant's entry says, and waits until that is served.

@@ -14,7 +14,10 @@ mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Measure, Programs, Site, percentile, usage};
+use devkit::{ProgramFiles, TestInstallation};
+use serde_json::json;
+
+use crate::{Measure, percentile, site, usage};
 use traffic::{Tally, Traffic};
 use world::World;
 
@@ -37,8 +40,6 @@ impl Default for Sizes {
     }
 }
 
-/// Where the Tenants are.
-const NAMESPACE: &str = "bench";
 /// Tenants that are there all the time.
 const TENANTS: usize = 8;
 /// How many call at once when the highest rate is searched for.
@@ -50,14 +51,14 @@ const SHARE: f64 = 0.5;
 ///
 /// # Errors
 /// When something does not come up, or a change is not served.
-pub async fn measure(programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
-    let site = Site::start(&[]).await?;
-    let measured = on(&site, programs, sizes).await;
+pub async fn measure(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+    let installation = site::start(programs, json!({})).await?;
+    let measured = measure_in(&installation, sizes).await;
     if measured.is_err() {
-        site.env().keep_logs();
-        eprintln!("devkit: logs are kept in {}", site.env().logs().display());
+        installation.env.keep_logs();
+        eprintln!("benchmarks: logs are kept in {}", installation.env.logs().display());
     }
-    site.stop().await?;
+    installation.stop().await?;
     measured
 }
 
@@ -77,14 +78,13 @@ struct Run {
 /// The names under which the replicas are counted.
 const REPLICAS: [&str; 2] = ["agent-api 1", "agent-api 2"];
 
-async fn on(site: &Site, programs: &Programs, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
-    site.create_namespace(NAMESPACE).await?;
-    let operator = site.operator(programs).await?;
-    let replicas = [site.replica(programs).await?, site.replica(programs).await?];
-    let mut pids = site.env().server_pids().await?;
+async fn measure_in(installation: &TestInstallation, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
+    let operator = installation.operator("operator").await?;
+    let replicas = [installation.replica().await?, installation.replica().await?];
+    let mut pids = installation.env.server_pids().await?;
     pids.insert("operator", operator.process.pid());
     pids.extend(REPLICAS.into_iter().zip(replicas.iter().map(|replica| replica.process.pid())));
-    let world = World::new(site.client().await?, NAMESPACE, Site::REGISTRY).await?;
+    let world = World::new(installation).await?;
     let traffic = Traffic::new([replicas[0].url.clone(), replicas[1].url.clone()])?;
     let tenants: Vec<String> = (0..TENANTS).map(|number| format!("shop-{number}")).collect();
     for tenant in &tenants {
@@ -110,7 +110,7 @@ impl Run {
         let (mut best, mut best_callers, mut tried) = (Tally::default(), 0, Vec::new());
         let rate = |tally: &Tally| tally.answered() as f64 / trial.as_secs_f64();
         for callers in CALLERS {
-            eprintln!("devkit: chat, {callers} callers ...");
+            eprintln!("benchmarks: chat, {callers} callers ...");
             let tally = self.traffic.saturate(callers, trial).await;
             anyhow::ensure!(tally.failed() == 0, "with {callers} callers: {}", tally.reasons());
             tried.push(format!("{:.0}/s with {callers}", rate(&tally)));
@@ -146,7 +146,7 @@ impl Run {
     /// Calls on schedule, and nothing else.
     async fn calm(&mut self) -> anyhow::Result<()> {
         let (rate, calm) = (self.rate, self.sizes.calm);
-        eprintln!("devkit: chat, {rate:.0} calls per second on schedule ...");
+        eprintln!("benchmarks: chat, {rate:.0} calls per second on schedule ...");
         let before = self.cpu()?;
         let schedule = self.traffic.on_schedule(rate);
         tokio::time::sleep(calm).await;
@@ -170,7 +170,7 @@ impl Run {
     /// Edits of the AgentConfig under the same load.
     async fn edit(&mut self) -> anyhow::Result<()> {
         let (rate, edits) = (self.rate, self.sizes.edits);
-        eprintln!("devkit: {edits} edits of an AgentConfig under that load ...");
+        eprintln!("benchmarks: {edits} edits of an AgentConfig under that load ...");
         let schedule = self.traffic.on_schedule(rate);
         let mut served = changes::edit(&self.world, &self.traffic, edits).await?;
         let tally = schedule.end().await;
@@ -197,7 +197,7 @@ impl Run {
     /// The mix of changes under the same load.
     async fn mix(&mut self) -> anyhow::Result<()> {
         let changes = self.sizes.changes;
-        eprintln!("devkit: {changes} changes of the registry under that load ...");
+        eprintln!("benchmarks: {changes} changes of the registry under that load ...");
         let schedule = self.traffic.on_schedule(self.rate);
         changes::mix(&self.world, &self.traffic, &self.tenants, changes).await?;
         let tally = schedule.end().await;

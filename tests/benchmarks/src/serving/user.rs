@@ -2,9 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context as _;
-use aws_lc_rs::hmac;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use devkit::{SigningKey, TestToken};
 use reqwest::{
     Client,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -34,25 +32,11 @@ pub(super) struct Answer {
     pub(super) model: String,
 }
 
-/// The tenant's key that signs, as its Secret has it.
-pub(super) struct Key {
-    pub(super) kid: String,
-    pub(super) bytes: Vec<u8>,
-}
-
 impl User {
     /// Users of a tenant, with a token that is good for the hour that Tenants allow by default.
-    pub(super) fn new(tenant: &str, key: &Key) -> anyhow::Result<User> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-        let header = json!({ "alg": "HS256", "typ": "JWT", "kid": key.kid });
-        let claims = json!({
-            "iss": "agent-tenancy", "aud": "agent-api", "sub": "bench", "iat": now, "exp": now + 3600,
-            "tenant_id": tenant,
-        });
-        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.bytes), signed.as_bytes());
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {signed}.{}", URL_SAFE_NO_PAD.encode(tag)))?;
+    pub(super) fn new(tenant: &str, key: &SigningKey) -> anyhow::Result<User> {
+        let token = TestToken::new(tenant, "bench").seconds(3600).sign(key)?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))?;
         authorization.set_sensitive(true);
         Ok(User { tenant: tenant.to_owned(), authorization, conversations: Mutex::default() })
     }
@@ -110,14 +94,4 @@ async fn send<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) 
     }
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     Err(format!("{status} {}", problem["code"].as_str().unwrap_or("without a code")))
-}
-
-impl Key {
-    /// Out of the Secret that the Tenant's status names.
-    pub(super) fn of(secret: &k8s_openapi::api::core::v1::Secret) -> anyhow::Result<Key> {
-        let data = secret.data.as_ref();
-        let field = |name: &str| data.and_then(|data| data.get(name)).map(|bytes| bytes.0.clone());
-        let kid = String::from_utf8(field("current.kid").context("the signing Secret has no current.kid")?)?;
-        Ok(Key { kid, bytes: field("current.key").context("the signing Secret has no current.key")? })
-    }
 }
