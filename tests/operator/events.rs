@@ -1,10 +1,10 @@
 //! Events about an installation's objects.
 
-use super::fleet::Fleet;
+use super::installation::Installation;
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 
-impl Fleet {
+impl Installation {
     /// Events about an object, given by its name or its UID, for a reason.
     pub async fn events(&self, object: &str, reason: &str) -> anyhow::Result<Vec<Event>> {
         let events: Api<Event> = Api::namespaced(self.client().await?, &self.tenants_namespace);

@@ -1,4 +1,4 @@
-//! Calls that go on in the background while something changes.
+//! Calls in the background while a test changes something.
 
 use std::sync::{
     Arc,
@@ -15,9 +15,9 @@ pub struct Load {
 /// How calls went.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// How many were answered, in whatever way.
+    /// How many calls were answered.
     pub asked: u64,
-    /// Answers that should have been others.
+    /// What was wrong with the wrong answers.
     pub failed: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Load {
         Self { stop, task }
     }
 
-    /// Ends with the round that is under way.
+    /// Ends after the current round.
     pub async fn end(self) -> anyhow::Result<Calls> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await?

@@ -23,9 +23,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::{
-    load,
+    installation, load,
     sample::{self, Sample},
-    site,
 };
 
 /// What it found.
@@ -40,7 +39,7 @@ pub(super) struct Floor {
 pub(super) async fn measure(programs: &ProgramFiles, count: usize) -> anyhow::Result<Floor> {
     eprintln!("benchmarks: the floor: the same writes and SQL for {count} Tenants by a bare program ...");
     // Each sample gets a cell to itself, so there is one for each cell that the Tenants would fill.
-    let installation = site::start(programs, json!({ "database": { "tenantsPerCell": 1 } })).await?;
+    let installation = installation::start(programs, json!({ "database": { "tenantsPerCell": 1 } })).await?;
     let cells = count.div_ceil(TENANTS_PER_CELL);
     let samples = sample::take(&installation, cells).await?;
     let bare = Bare::new(&installation, samples).await?;

@@ -7,18 +7,18 @@
 //! | `load` | a parallel client and a watch |
 //! | `floor`, `sample` | the same writes and SQL by a bare program; taken from what the operator wrote |
 //! | `serving` | chat under load, and how soon a change is served |
-//! | `site` | installations in control planes of their own |
+//! | `installation` | installations in control planes of their own |
 //! | `usage` | processor time, memory, requests |
 //!
 //! Absolute times belong to the machine that the report names. What is asserted are ratios of one run.
 
 mod floor;
+mod installation;
 mod load;
 pub mod operator;
 mod report;
 mod sample;
 pub mod serving;
-mod site;
 mod usage;
 
 use std::path::Path;

@@ -10,9 +10,9 @@ use kube::Client;
 use serde_json::json;
 
 use crate::{
-    Measure, floor, load,
+    Measure, floor, installation, load,
     load::Timeline,
-    percentile, site,
+    percentile,
     usage::{self, Usage},
 };
 
@@ -95,7 +95,7 @@ struct Running {
 
 impl Running {
     async fn start(programs: &ProgramFiles) -> anyhow::Result<Running> {
-        let installation = site::start(programs, json!({})).await?;
+        let installation = installation::start(programs, json!({})).await?;
         let client = installation.client().await?;
         let operator = installation.operator("operator").await?;
         let replicas = [installation.replica().await?, installation.replica().await?];

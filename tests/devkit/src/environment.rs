@@ -16,7 +16,7 @@ use kube::{Api, Client, Config, api::PostParams};
 use tokio::sync::OnceCell;
 
 use crate::{
-    EnvFile, Output, PgVersion, Places, Postgres, Process, Request, Spec, audit, commands,
+    CommandOutput, EnvFile, PgVersion, Places, Postgres, Process, Request, Spec, audit, commands,
     control_plane::{self, ApiServer, ControlPlane, namespace_ready},
     crds, credentials,
     supervisor::Supervisor,
@@ -303,17 +303,17 @@ impl Environment {
     }
 
     /// Runs `kubectl` with these arguments.
-    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         commands::run(self.kubectl_command()?, args, None).await
     }
 
     /// Runs `kubectl` with these arguments and that standard input: `kubectl_with(&["apply", "-f", "-"], yaml)`.
-    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<CommandOutput> {
         commands::run(self.kubectl_command()?, args, Some(input)).await
     }
 
     /// Runs `helm` with these arguments.
-    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         commands::run(self.helm_command()?, args, None).await
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     places::Places,
-    supervisor::{Stage, Supervisor},
+    supervisor::{ShutdownStage, Supervisor},
     wait::eventually,
 };
 
@@ -35,7 +35,7 @@ pub struct Spec {
     env: Vec<(OsString, Option<OsString>)>,
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
-    stage: Stage,
+    stage: ShutdownStage,
     terminal: Terminal,
 }
 
@@ -60,7 +60,7 @@ impl Spec {
             env: Vec::new(),
             dir: None,
             log: None,
-            stage: Stage::App,
+            stage: ShutdownStage::App,
             terminal: Terminal::None,
         }
     }
@@ -70,7 +70,7 @@ impl Spec {
     pub fn for_user(mut self) -> Spec {
         use std::io::IsTerminal as _;
         self.terminal = if std::io::stdin().is_terminal() { Terminal::Foreground } else { Terminal::Streams };
-        self.stage(Stage::Command)
+        self.stage(ShutdownStage::Command)
     }
 
     /// Adds an argument.
@@ -116,9 +116,9 @@ impl Spec {
         self
     }
 
-    /// When it is ended, compared with others; `Stage::App` if not set.
+    /// When it is ended, compared with others; `ShutdownStage::App` if not set.
     #[must_use]
-    pub fn stage(mut self, stage: Stage) -> Spec {
+    pub fn stage(mut self, stage: ShutdownStage) -> Spec {
         self.stage = stage;
         self
     }

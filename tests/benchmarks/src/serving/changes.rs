@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::{traffic::Traffic, user::User, world::World};
+use super::{objects::Objects, traffic::Traffic, user::User};
 
 /// How long after an answer a replica is asked again for an edit.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -21,7 +21,7 @@ pub(super) struct Served {
 }
 
 /// Edits the AgentConfig so many times, each once both replicas serve the last one and a moment has passed.
-pub(super) async fn edit(world: &World, traffic: &Traffic, edits: u64) -> anyhow::Result<Served> {
+pub(super) async fn edit(objects: &Objects, traffic: &Traffic, edits: u64) -> anyhow::Result<Served> {
     let user = traffic.first().context("nobody is there to ask")?;
     let [a, b] = traffic.replicas();
     let failed = |reason| anyhow::anyhow!("a replica answered with {reason}");
@@ -29,7 +29,7 @@ pub(super) async fn edit(world: &World, traffic: &Traffic, edits: u64) -> anyhow
     for number in 1..=edits {
         let before = user.revision(traffic.client(), a).await.map_err(failed)?;
         let model = format!("echo-{number}");
-        let replied = world.edit_agent(&model).await?;
+        let replied = objects.edit_agent(&model).await?;
         let (at_a, at_b) =
             tokio::try_join!(first_answer(traffic, &user, a, before), first_answer(traffic, &user, b, before))
                 .with_context(|| format!("edit {number}"))?;
@@ -63,24 +63,29 @@ async fn first_answer(traffic: &Traffic, user: &User, replica: &str, before: i64
 
 /// So many changes, a fifth of each kind: the AgentConfig edited, a Tenant made, a Tenant changed, an entry spoiled or
 /// deleted by hand, a Tenant deleted. Whoever is Ready calls all the time, also while his own entry is spoiled.
-pub(super) async fn mix(world: &World, traffic: &Traffic, regulars: &[String], changes: usize) -> anyhow::Result<()> {
+pub(super) async fn mix(
+    objects: &Objects,
+    traffic: &Traffic,
+    regulars: &[String],
+    changes: usize,
+) -> anyhow::Result<()> {
     for number in 0..changes {
         let regular = &regulars[number % regulars.len()];
         let guest = format!("guest-{}", number / 5);
         let change = async {
             match number % 5 {
-                0 => world.edit_agent(&format!("mix-{number}")).await.map(drop),
+                0 => objects.edit_agent(&format!("mix-{number}")).await.map(drop),
                 1 => {
-                    world.create_tenant(&guest).await?;
-                    traffic.join(world.ready_users(&guest).await?);
+                    objects.create_tenant(&guest).await?;
+                    traffic.join(objects.ready_users(&guest).await?);
                     Ok(())
                 }
-                2 => world.instruct_tenant(regular, &format!("Say hello {number} times.")).await,
-                3 if number % 10 == 3 => world.spoil_entry(regular).await,
-                3 => world.delete_entry(regular).await,
+                2 => objects.instruct_tenant(regular, &format!("Say hello {number} times.")).await,
+                3 if number % 10 == 3 => objects.spoil_entry(regular).await,
+                3 => objects.delete_entry(regular).await,
                 _ => {
                     traffic.leave(&guest).await;
-                    world.delete_tenant(&guest).await
+                    objects.delete_tenant(&guest).await
                 }
             }
         };

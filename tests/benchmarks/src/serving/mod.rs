@@ -2,24 +2,24 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `world` | Tenants, the AgentConfig and registry entries, changed as people change them |
+//! | `objects` | Tenants, the AgentConfig and registry entries, changed as people change them |
 //! | `user` | a tenant's users: a token, conversations, one call |
 //! | `traffic` | calls of all users: as fast as they are answered, or on schedule |
 //! | `changes` | timed edits, and a mix of changes of the registry |
 
 mod changes;
+mod objects;
 mod traffic;
 mod user;
-mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use devkit::{ProgramFiles, TestInstallation};
 use serde_json::json;
 
-use crate::{Measure, percentile, site, usage};
+use crate::{Measure, installation, percentile, usage};
+use objects::Objects;
 use traffic::{Tally, Traffic};
-use world::World;
 
 /// How much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ const SHARE: f64 = 0.5;
 /// # Errors
 /// When something does not come up, or a change is not served.
 pub async fn measure(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
-    let installation = site::start(programs, json!({})).await?;
+    let installation = installation::start(programs, json!({})).await?;
     let measured = measure_in(&installation, sizes).await;
     if measured.is_err() {
         installation.env.keep_logs();
@@ -64,7 +64,7 @@ pub async fn measure(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Ve
 
 /// What every run works with.
 struct Run {
-    world: World,
+    objects: Objects,
     traffic: Arc<Traffic>,
     tenants: Vec<String>,
     /// Every program that has a share in the work.
@@ -84,16 +84,16 @@ async fn measure_in(installation: &TestInstallation, sizes: Sizes) -> anyhow::Re
     let mut pids = installation.env.server_pids().await?;
     pids.insert("operator", operator.process.pid());
     pids.extend(REPLICAS.into_iter().zip(replicas.iter().map(|replica| replica.process.pid())));
-    let world = World::new(installation).await?;
+    let objects = Objects::new(installation).await?;
     let traffic = Traffic::new([replicas[0].url.clone(), replicas[1].url.clone()])?;
     let tenants: Vec<String> = (0..TENANTS).map(|number| format!("shop-{number}")).collect();
     for tenant in &tenants {
-        world.create_tenant(tenant).await?;
+        objects.create_tenant(tenant).await?;
     }
     for tenant in &tenants {
-        traffic.join(world.ready_users(tenant).await?);
+        traffic.join(objects.ready_users(tenant).await?);
     }
-    let mut run = Run { world, traffic, tenants, pids, sizes, rate: 0.0, measures: Vec::new() };
+    let mut run = Run { objects, traffic, tenants, pids, sizes, rate: 0.0, measures: Vec::new() };
     run.saturate().await?;
     run.calm().await?;
     run.edit().await?;
@@ -172,7 +172,7 @@ impl Run {
         let (rate, edits) = (self.rate, self.sizes.edits);
         eprintln!("benchmarks: {edits} edits of an AgentConfig under that load ...");
         let schedule = self.traffic.on_schedule(rate);
-        let mut served = changes::edit(&self.world, &self.traffic, edits).await?;
+        let mut served = changes::edit(&self.objects, &self.traffic, edits).await?;
         let tally = schedule.end().await;
         served.each.sort_by(f64::total_cmp);
         served.both.sort_by(f64::total_cmp);
@@ -199,7 +199,7 @@ impl Run {
         let changes = self.sizes.changes;
         eprintln!("benchmarks: {changes} changes of the registry under that load ...");
         let schedule = self.traffic.on_schedule(self.rate);
-        changes::mix(&self.world, &self.traffic, &self.tenants, changes).await?;
+        changes::mix(&self.objects, &self.traffic, &self.tenants, changes).await?;
         let tally = schedule.end().await;
         let note = format!(
             "{changes} changes: the AgentConfig edited, a Tenant made, changed and deleted, an entry spoiled or deleted by \

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::stage::Stage;
+use super::terminal::Terminal;
 use crate::{
     Environment, InstallationDatabase, Process, ProgramFiles, Release, RunningOperator, RunningReplica,
     TestInstallation, installation::Parts,
@@ -60,21 +60,21 @@ impl Installation {
 }
 
 /// Does everything up to two Ready replicas.
-pub(super) async fn install(env: &Environment, stage: &mut Stage) -> anyhow::Result<Installation> {
-    stage.open("A database, prepared by its administrator");
+pub(super) async fn install(env: &Environment, terminal: &mut Terminal) -> anyhow::Result<Installation> {
+    terminal.open("A database, prepared by its administrator");
     let database = env.postgres()?.create_database("agents").await?;
-    stage.set("PG", database.superuser_url());
-    stage.set("OPERATOR_PASSWORD", crate::unique("operator"));
-    stage
+    terminal.set("PG", database.superuser_url());
+    terminal.set("OPERATOR_PASSWORD", crate::unique("operator"));
+    terminal
         .run(
             "psql \"$PG\" -q -v ON_ERROR_STOP=1 -c \"SET agent_tenancy.operator_password = '$OPERATOR_PASSWORD'\" \
              -f config/sql/bootstrap.sql",
         )
         .await?;
 
-    stage.open("The chart, installed by Helm");
-    stage.run(&format!("kubectl create namespace {NAMESPACE}")).await?;
-    stage
+    terminal.open("The chart, installed by Helm");
+    terminal.run(&format!("kubectl create namespace {NAMESPACE}")).await?;
+    terminal
         .run(&format!(
             "kubectl -n {NAMESPACE} create secret generic operator-database \
              --from-literal=password=\"$OPERATOR_PASSWORD\""
@@ -93,45 +93,47 @@ pub(super) async fn install(env: &Environment, stage: &mut Stage) -> anyhow::Res
         "helm install agent-tenancy charts/agent-tenancy -n {NAMESPACE} --hide-notes \\\n    {}",
         sets.join(" \\\n    ")
     );
-    stage.run(&install).await?;
+    terminal.run(&install).await?;
 
-    stage.open("Operator and two replicas of the agent API, as the chart's ServiceAccounts with the chart's settings");
+    terminal
+        .open("Operator and two replicas of the agent API, as the chart's ServiceAccounts with the chart's settings");
     let parts = Parts {
         release: Release::installed(env, NAMESPACE, NAMESPACE).await?,
-        database: InstallationDatabase::existing(database, "at", stage.get("OPERATOR_PASSWORD")),
+        database: InstallationDatabase::existing(database, "at", terminal.get("OPERATOR_PASSWORD")),
         tenants_namespace: TENANTS.to_owned(),
         registry_namespace: REGISTRY.to_owned(),
-        folder: stage.dir().to_owned(),
+        folder: terminal.dir().to_owned(),
         has_admin_api: false,
     };
-    let programs = ProgramFiles { operator: stage.program("tenant-operator"), agent_api: stage.program("agent-api") };
+    let programs =
+        ProgramFiles { operator: terminal.program("tenant-operator"), agent_api: terminal.program("agent-api") };
     let installation = parts.assemble(env.clone(), &programs).await?;
-    let operator = operator(&installation, stage).await?;
-    let replicas = [replica(&installation, stage).await?, replica(&installation, stage).await?];
+    let operator = operator(&installation, terminal).await?;
+    let replicas = [replica(&installation, terminal).await?, replica(&installation, terminal).await?];
     for (name, replica) in ["A", "B"].into_iter().zip(&replicas) {
-        stage.set(name, replica.url.clone());
+        terminal.set(name, replica.url.clone());
     }
     Ok(Installation { operator, replicas })
 }
 
 /// Starts the operator and shows how.
-async fn operator(installation: &TestInstallation, stage: &Stage) -> anyhow::Result<RunningOperator> {
+async fn operator(installation: &TestInstallation, terminal: &Terminal) -> anyhow::Result<RunningOperator> {
     let operator = installation.spawn_operator("operator-identity")?;
-    show(stage, &operator.command);
+    show(terminal, &operator.command);
     operator.wait_ready(READY).await?;
-    stage.say(&format!("  → process {} is ready", operator.process.pid()));
+    terminal.say(&format!("  → process {} is ready", operator.process.pid()));
     Ok(operator)
 }
 
 /// Starts a replica and shows how.
-async fn replica(installation: &TestInstallation, stage: &Stage) -> anyhow::Result<RunningReplica> {
+async fn replica(installation: &TestInstallation, terminal: &Terminal) -> anyhow::Result<RunningReplica> {
     let replica = installation.spawn_replica()?;
-    show(stage, &replica.command);
+    show(terminal, &replica.command);
     replica.wait_ready(READY).await?;
-    stage.say(&format!("  → process {} is ready", replica.process.pid()));
+    terminal.say(&format!("  → process {} is ready", replica.process.pid()));
     Ok(replica)
 }
 
-fn show(stage: &Stage, command: &[String]) {
-    stage.say(&format!("$ {} &", command.join(" \\\n    ")));
+fn show(terminal: &Terminal, command: &[String]) {
+    terminal.say(&format!("$ {} &", command.join(" \\\n    ")));
 }

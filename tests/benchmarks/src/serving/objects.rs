@@ -19,22 +19,22 @@ const LONG: Duration = Duration::from_secs(30);
 const DESK: &str = "desk";
 
 /// A namespace with the tenants, and the registry.
-pub(super) struct World {
+pub(super) struct Objects {
     agents: Api<DynamicObject>,
     tenants: Api<DynamicObject>,
     secrets: Api<Secret>,
     registry: Api<Secret>,
 }
 
-impl World {
+impl Objects {
     /// The AgentConfig is made, no Tenant yet.
-    pub(super) async fn new(installation: &TestInstallation) -> anyhow::Result<World> {
+    pub(super) async fn new(installation: &TestInstallation) -> anyhow::Result<Objects> {
         let (client, namespace) = (installation.client().await?, &installation.tenants_namespace);
         let api = |kind: &str, plural: &str| {
             let kind = GroupVersionKind::gvk("agent-tenancy.dev", "v1alpha1", kind);
             Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, plural))
         };
-        let world = World {
+        let objects = Objects {
             agents: api("AgentConfig", "agentconfigs"),
             tenants: api("Tenant", "tenants"),
             secrets: Api::namespaced(client.clone(), namespace),
@@ -45,8 +45,8 @@ impl World {
             "systemPrompt": { "inline": "You are the support agent. Name the page of the manual that says so." },
             "parameters": { "temperature": "0.2", "maxOutputTokens": 512 },
         });
-        world.agents.create(&PostParams::default(), &object("AgentConfig", DESK, spec)?).await?;
-        Ok(world)
+        objects.agents.create(&PostParams::default(), &object("AgentConfig", DESK, spec)?).await?;
+        Ok(objects)
     }
 
     /// Edits the AgentConfig; the model shows it in every answer. Returns when the API server replied.

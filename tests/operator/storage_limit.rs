@@ -1,31 +1,31 @@
-//! A storage limit from `kubectl apply` to refused chats and back, with every replica of the real thing.
+//! A storage limit of a Tenant: chats are refused when it is reached, until data is erased or the limit is raised.
 
 use super::{
-    clients::plugin,
-    fleet::{Fleet, LONG},
+    installation::{Installation, LONG},
+    users::plugin,
 };
 use devkit::{PgVersion, TestToken, eventually};
 use serde_json::{Value, json};
 
-on_each_postgres!(a_limit_is_held_until_data_goes_or_the_limit_does,);
+on_each_postgres!(a_storage_limit_holds_until_data_is_erased_or_the_limit_is_raised,);
 
-async fn a_limit_is_held_until_data_goes_or_the_limit_does(version: PgVersion) -> anyhow::Result<()> {
-    let fleet = Fleet::new(version).await?;
-    let _operator = fleet.operator("one").await?;
-    let replica = fleet.replica().await?;
+async fn a_storage_limit_holds_until_data_is_erased_or_the_limit_is_raised(version: PgVersion) -> anyhow::Result<()> {
+    let installation = Installation::new(version).await?;
+    let _operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
     let url = replica.url.clone();
-    let namespace = fleet.tenants_namespace.clone();
-    fleet.agent("support", "You help.").await?;
-    fleet.tenant("acme", "Delete").await?;
-    fleet.wait_ready("acme").await?;
+    let namespace = installation.tenants_namespace.clone();
+    installation.agent("support", "You help.").await?;
+    installation.tenant("acme", "Delete").await?;
+    installation.wait_ready("acme").await?;
     let client = reqwest::Client::new();
-    let key = fleet.signing_key("acme").await?;
+    let key = installation.signing_key("acme").await?;
     let token = || TestToken::new("acme", "load").sign(&key);
     let path = |name: &str| format!("{url}/api/v1/tenants/acme/{name}");
     // Sets the limit, and waits until the replica knows it.
     let limit = async |text: Value, bytes: Value| {
-        fleet.patch("acme", json!({ "spec": { "database": { "storageLimit": text } } })).await?;
-        eventually(LONG, "the limit to be served", async || {
+        installation.patch("acme", json!({ "spec": { "database": { "storageLimit": text } } })).await?;
+        eventually(LONG, "the replica serves the limit", async || {
             let answer = client.get(path("settings")).bearer_auth(token()?).send().await?;
             let settings: Value = answer.error_for_status()?.json().await?;
             anyhow::ensure!(settings["storage"]["limitBytes"] == bytes, "{}", settings["storage"]);
@@ -41,7 +41,7 @@ async fn a_limit_is_held_until_data_goes_or_the_limit_does(version: PgVersion) -
     limit(json!("1Mi"), json!(1 << 20)).await?;
     let status = plugin(&["status", "acme", "-n", &namespace]).await?.text();
     assert!(status.contains("storage limit 1Mi"), "{status}");
-    // The built-in provider says every question again.
+    // The built-in provider repeats every question.
     for n in 0..3 {
         assert_eq!(chat().await?.0, 200, "{n}");
     }

@@ -1,17 +1,17 @@
-//! A tenant's data is taken out whole, also by somebody who breaks off, and one user's is erased.
+//! A tenant's data is exported, also after interruptions, and one user's data is erased.
 
 use super::{
-    clients::{ask, plugin},
-    fleet::Fleet,
+    installation::Installation,
+    users::{ask, plugin},
 };
 use anyhow::Context as _;
 use devkit::{PgVersion, TestToken};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-on_each_postgres!(a_tenants_data_is_taken_out_and_a_user_erased,);
+on_each_postgres!(a_tenants_data_is_exported_and_a_user_is_erased,);
 
-/// How many rows of each type an export holds, and the text of it.
+/// How many rows of each type an export contains.
 fn rows(text: &str) -> BTreeMap<String, usize> {
     let mut rows = BTreeMap::new();
     for line in text.lines() {
@@ -22,19 +22,19 @@ fn rows(text: &str) -> BTreeMap<String, usize> {
     rows
 }
 
-async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> anyhow::Result<()> {
-    let fleet = Fleet::new(version).await?;
-    let _operator = fleet.operator("one").await?;
-    let replica = fleet.replica().await?;
+async fn a_tenants_data_is_exported_and_a_user_is_erased(version: PgVersion) -> anyhow::Result<()> {
+    let installation = Installation::new(version).await?;
+    let _operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
     let url = replica.url.clone();
-    let namespace = fleet.tenants_namespace.clone();
-    fleet.agent("support", "You help.").await?;
+    let namespace = installation.tenants_namespace.clone();
+    installation.agent("support", "You help.").await?;
     for name in ["acme", "other"] {
-        fleet.tenant(name, "Delete").await?;
-        fleet.wait_ready(name).await?;
+        installation.tenant(name, "Delete").await?;
+        installation.wait_ready(name).await?;
     }
     let chat = async |tenant: &str, sub: &str, message: String| -> anyhow::Result<()> {
-        let token = TestToken::new(tenant, sub).sign(&fleet.signing_key(tenant).await?)?;
+        let token = TestToken::new(tenant, sub).sign(&installation.signing_key(tenant).await?)?;
         let (status, text) = ask(&url, tenant, &token, Some(&message)).await?;
         anyhow::ensure!(status == 200, "{text}");
         Ok(())
@@ -45,7 +45,7 @@ async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> an
     }
     chat("other", "ann/o'neill", "of another tenant".to_owned()).await?;
 
-    // The whole of it, once to the terminal and once into a file whose writer died twice on the way.
+    // Exported once to the terminal and once into a file whose export was interrupted twice.
     let whole = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?;
     assert!(whole.is_success(), "{whole:?}");
     let whole = whole.text();
@@ -62,14 +62,14 @@ async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> an
         let output = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "-o", path]).await?;
         assert!(output.is_success() && output.text().contains("complete"), "{output:?}");
     }
-    assert_eq!(std::fs::read_to_string(&file)?, whole, "the same, though it was interrupted");
+    assert_eq!(std::fs::read_to_string(&file)?, whole, "the interrupted export is complete");
     let own = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "--sub", "bob"]).await?.text();
     assert!(rows(&own) == [("conversation", 3), ("message", 6), ("usage", 3)].map(|(k, n)| (k.to_owned(), n)).into());
 
-    // Nobody gets it with a token for himself, nor with one for something else.
+    // A token without the scope `data:export` is refused.
     for (scope, status) in [(None, 403), (Some("chat:read"), 403), (Some("data:export"), 200)] {
         let token = TestToken::new("acme", "bob");
-        let token = scope.into_iter().fold(token, TestToken::scope).sign(&fleet.signing_key("acme").await?)?;
+        let token = scope.into_iter().fold(token, TestToken::scope).sign(&installation.signing_key("acme").await?)?;
         let export = format!("{url}/api/v1/tenants/acme/export");
         assert_eq!(reqwest::Client::new().get(export).bearer_auth(token).send().await?.status(), status, "{scope:?}");
     }
@@ -86,6 +86,6 @@ async fn a_tenants_data_is_taken_out_and_a_user_erased(version: PgVersion) -> an
     assert_eq!(rows(&left), [("conversation", 3), ("message", 6), ("usage", 6)].map(|(k, n)| (k.to_owned(), n)).into());
     assert!(!left.contains("ann") && left.contains("\"erased-"), "{left}");
     let other = plugin(&["export", "other", "-n", &namespace, "--server", &url]).await?.text();
-    assert!(other.contains("ann/o'neill"), "another tenant's user of that name stays: {other}");
+    assert!(other.contains("ann/o'neill"), "a user of the same name of another tenant stays: {other}");
     Ok(())
 }

@@ -1,33 +1,33 @@
-//! Databases beside the first one.
+//! Database instances besides the main one.
 
-use super::fleet::{Fleet, PASSWORD};
+use super::installation::{Installation, PASSWORD};
 use devkit::{Component, InstallationDatabase, Postgres};
 use serde_json::{Value, json};
 use std::ops::Deref;
 
-/// A further instance, prepared by its administrator.
-pub struct Further {
+/// An additional instance whose database is prepared.
+pub struct AdditionalInstance {
     pub name: String,
     database: InstallationDatabase,
 }
 
-impl Further {
+impl AdditionalInstance {
     pub async fn new(server: &Postgres, name: &str) -> anyhow::Result<Self> {
         let database = InstallationDatabase::bootstrapped(server, PASSWORD).await?;
         Ok(Self { name: name.to_owned(), database })
     }
 
-    pub fn settings(&self, fleet: &Fleet) -> Value {
-        self.database.instance_settings(&self.name, &fleet.password_file())
+    pub fn settings(&self, installation: &Installation) -> Value {
+        self.database.instance_settings(&self.name, &installation.password_file())
     }
 
-    /// Tenant ids of its ledger in these states.
+    /// Tenant ids in its ledger in these states.
     pub async fn ledger(&self, states: &str) -> anyhow::Result<Vec<String>> {
         self.column(format!("SELECT tenant_id FROM agent_tenancy.tenants WHERE state IN ({states}) ORDER BY 1")).await
     }
 }
 
-impl Deref for Further {
+impl Deref for AdditionalInstance {
     type Target = InstallationDatabase;
 
     fn deref(&self) -> &InstallationDatabase {
@@ -35,9 +35,9 @@ impl Deref for Further {
     }
 }
 
-impl Fleet {
-    /// The operators started from now on know these further instances.
-    pub fn set_instances(&mut self, further: &[Value]) {
-        self.set(Component::Operator, "AGENT_TENANCY__DATABASES", json!(further).to_string());
+impl Installation {
+    /// Operators started from now on know these additional instances.
+    pub fn set_instances(&mut self, additional: &[Value]) {
+        self.set(Component::Operator, "AGENT_TENANCY__DATABASES", json!(additional).to_string());
     }
 }

@@ -1,21 +1,21 @@
 //! What each verb prints and how it ends.
 
-use super::stage::{KEY, Stage};
+use super::fake_operator::{FakeOperator, KEY};
 use jsonwebtoken::{DecodingKey, Validation, decode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 #[tokio::test]
 async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.agent_config("support-bot", 3).await?;
-    let version = stage.served_tenant("acme").await?;
-    stage.replica("agent-api-a", version + 1).await?;
-    stage.replica("agent-api-b", version - 1).await?;
-    let shown = stage.plugin(&["status", "acme", "--agent-api-namespace", &stage.namespace]).await?;
+    let fake = FakeOperator::new().await?;
+    fake.agent_config("support-bot", 3).await?;
+    let version = fake.served_tenant("acme").await?;
+    fake.replica("agent-api-a", version + 1).await?;
+    fake.replica("agent-api-b", version - 1).await?;
+    let shown = fake.plugin(&["status", "acme", "--agent-api-namespace", &fake.namespace]).await?;
     assert_eq!(shown.status, 0, "{}", shown.stderr);
     let tree = &shown.stdout;
-    let ns = &stage.namespace;
+    let ns = &fake.namespace;
     for line in [
         &format!("Tenant {ns}/acme, tenant id acme: ready"),
         "├─ database: instance main",
@@ -32,24 +32,24 @@ async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
     assert!(!tree.contains(KEY));
 
     let args = ["status", "acme", "-o", "json", "--agent-api-namespace", ns];
-    let document: Value = serde_json::from_str(&stage.plugin(&args).await?.ok()?)?;
+    let document: Value = serde_json::from_str(&fake.plugin(&args).await?.ok()?)?;
     assert_eq!(document["replicas"][0]["state"], "Serving");
     assert_eq!(
         document["keys"]["ring"][0],
         json!({ "kid": "kid-1", "algorithm": "HS256", "state": "Current", "lastTransitionTime": "2030-01-01T00:00:00Z" })
     );
-    let yaml = stage.plugin(&["status", "acme", "-o", "yaml", "--agent-api-namespace", ns]).await?.ok()?;
+    let yaml = fake.plugin(&["status", "acme", "-o", "yaml", "--agent-api-namespace", ns]).await?.ok()?;
     assert_eq!(serde_yaml::from_str::<Value>(&yaml)?["conditions"], document["conditions"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn whoever_may_only_read_tenants_sees_the_rest_named() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.agent_config("support-bot", 1).await?;
-    stage.served_tenant("acme").await?;
-    let reader = stage.reader_of_tenants().await?;
-    let shown = stage.plugin_as(&reader, &["status", "acme"]).await?;
+    let fake = FakeOperator::new().await?;
+    fake.agent_config("support-bot", 1).await?;
+    fake.served_tenant("acme").await?;
+    let reader = fake.reader_of_tenants().await?;
+    let shown = fake.plugin_as(&reader, &["status", "acme"]).await?;
     assert_eq!(shown.status, 0, "{}", shown.stderr);
     for line in [
         "kid-1  Current  HS256",
@@ -59,20 +59,20 @@ async fn whoever_may_only_read_tenants_sees_the_rest_named() -> anyhow::Result<(
     ] {
         assert!(shown.stdout.contains(line), "no '{line}' in\n{}", shown.stdout);
     }
-    let refused = stage.plugin_as(&reader, &["token", "acme"]).await?;
+    let refused = fake.plugin_as(&reader, &["token", "acme"]).await?;
     assert_eq!((refused.status, refused.stdout.as_str()), (5, ""));
     assert!(refused.stderr.contains("you may not read the Secret"), "{}", refused.stderr);
-    let refused = stage.plugin_as(&reader, &["-A", "status", "acme"]).await?;
+    let refused = fake.plugin_as(&reader, &["-A", "status", "acme"]).await?;
     assert_eq!(refused.status, 5, "{}", refused.stderr);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_token_is_signed_with_the_tenants_current_key() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.served_tenant("acme").await?;
+    let fake = FakeOperator::new().await?;
+    fake.served_tenant("acme").await?;
     let args = ["token", "acme", "--sub", "alice", "--seconds", "7200", "--scope", "chat:write"];
-    let printed = stage.plugin(&args).await?;
+    let printed = fake.plugin(&args).await?;
     assert_eq!(printed.status, 0, "{}", printed.stderr);
     assert!(printed.stderr.contains("valid for 3600 s"), "{}", printed.stderr);
     let mut rules = Validation::new(jsonwebtoken::Algorithm::HS256);
@@ -84,8 +84,8 @@ async fn a_token_is_signed_with_the_tenants_current_key() -> anyhow::Result<()> 
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
     assert_eq!([&claims["sub"], &claims["scope"], &claims["tenant_id"]], ["alice", "chat:write", "acme"]);
 
-    stage.tenant("fresh", json!({})).await?;
-    let early = stage.plugin(&["token", "fresh"]).await?;
+    fake.tenant("fresh", json!({})).await?;
+    let early = fake.plugin(&["token", "fresh"]).await?;
     assert_eq!((early.status, early.stdout.as_str()), (4, ""));
     assert!(early.stderr.contains("not served yet"), "{}", early.stderr);
     Ok(())
@@ -93,50 +93,50 @@ async fn a_token_is_signed_with_the_tenants_current_key() -> anyhow::Result<()> 
 
 #[tokio::test]
 async fn a_tenant_is_found_by_its_id_in_any_namespace() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
+    let fake = FakeOperator::new().await?;
     let id = devkit::unique("id");
-    stage.tenant("renamed", json!({ "tenantId": id })).await?;
-    let found = stage.plugin(&["status", "-A", &id]).await?.ok()?;
-    assert!(found.starts_with(&format!("Tenant {}/renamed", stage.namespace)), "{found}");
-    let both = stage.plugin(&["status", "-A", &id, "-n", "x"]).await?;
+    fake.tenant("renamed", json!({ "tenantId": id })).await?;
+    let found = fake.plugin(&["status", "-A", &id]).await?.ok()?;
+    assert!(found.starts_with(&format!("Tenant {}/renamed", fake.namespace)), "{found}");
+    let both = fake.plugin(&["status", "-A", &id, "-n", "x"]).await?;
     assert_eq!(both.status, 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn wait_ends_when_the_tenant_gets_ready_and_when_it_goes() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.tenant("acme", json!({})).await?;
+    let fake = FakeOperator::new().await?;
+    fake.tenant("acme", json!({})).await?;
     let args = ["wait", "acme", "--timeout", "30s"];
-    let (waited, made) = tokio::join!(stage.plugin(&args), async {
+    let (waited, made) = tokio::join!(fake.plugin(&args), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        stage.conditions("acme", &[("Ready", "True", "Ready")]).await
+        fake.conditions("acme", &[("Ready", "True", "Ready")]).await
     });
     made?;
     assert_eq!(waited?.ok()?, "tenant.agent-tenancy.dev/acme ready\n");
     let args = ["wait", "acme", "--for", "deleted", "--timeout", "30s"];
-    let (waited, gone) = tokio::join!(stage.plugin(&args), async {
+    let (waited, gone) = tokio::join!(fake.plugin(&args), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        stage.delete("acme").await
+        fake.delete("acme").await
     });
     gone?;
     assert_eq!(waited?.ok()?, "tenant.agent-tenancy.dev/acme deleted\n");
-    assert!(stage.plugin(&args).await?.is_success(), "it is gone already");
+    assert!(fake.plugin(&args).await?.is_success(), "it is gone already");
     Ok(())
 }
 
 #[tokio::test]
 async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.tenant("acme", json!({})).await?;
-    stage.conditions("acme", &[("Accepted", "True", "Accepted"), ("Ready", "Unknown", "WaitingForReplicas")]).await?;
-    let late = stage.plugin(&["wait", "acme", "--timeout", "1s"]).await?;
+    let fake = FakeOperator::new().await?;
+    fake.tenant("acme", json!({})).await?;
+    fake.conditions("acme", &[("Accepted", "True", "Accepted"), ("Ready", "Unknown", "WaitingForReplicas")]).await?;
+    let late = fake.plugin(&["wait", "acme", "--timeout", "1s"]).await?;
     assert_eq!((late.status, late.stdout.as_str()), (4, ""));
     assert!(late.stderr.contains("WaitingForReplicas") && !late.stderr.contains("Accepted "), "{}", late.stderr);
     assert!(late.stderr.contains("is not ready after 1s"), "{}", late.stderr);
 
-    stage.conditions("acme", &[("Ready", "False", "Conflict"), ("Stalled", "True", "Conflict")]).await?;
-    let stalled = stage.plugin(&["wait", "acme", "--timeout", "30s"]).await?;
+    fake.conditions("acme", &[("Ready", "False", "Conflict"), ("Stalled", "True", "Conflict")]).await?;
+    let stalled = fake.plugin(&["wait", "acme", "--timeout", "30s"]).await?;
     assert_eq!(stalled.status, 3, "{}", stalled.stderr);
     assert!(stalled.stderr.contains("nothing happens until somebody acts: Conflict"), "{}", stalled.stderr);
     Ok(())
@@ -144,34 +144,34 @@ async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen(
 
 #[tokio::test]
 async fn every_mistake_is_one_sentence_and_has_its_exit_code() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    let unknown = stage.plugin(&["status", "nobody"]).await?;
+    let fake = FakeOperator::new().await?;
+    let unknown = fake.plugin(&["status", "nobody"]).await?;
     assert_eq!(unknown.status, 3);
-    assert_eq!(unknown.stderr, format!("error: there is no Tenant 'nobody' in namespace '{}'\n", stage.namespace));
-    let nowhere = stage.plugin(&["status", "acme", "--kubeconfig", "no-such-file"]).await?;
+    assert_eq!(unknown.stderr, format!("error: there is no Tenant 'nobody' in namespace '{}'\n", fake.namespace));
+    let nowhere = fake.plugin(&["status", "acme", "--kubeconfig", "no-such-file"]).await?;
     assert_eq!(nowhere.status, 3);
     assert!(nowhere.stderr.starts_with("error: no cluster to talk to: "), "{}", nowhere.stderr);
-    let unreachable = stage.kubeconfig_to(&format!("https://127.0.0.1:{}", devkit::free_port()?))?;
-    let away = stage.plugin_as(&unreachable, &["status", "acme"]).await?;
+    let unreachable = fake.kubeconfig_to(&format!("https://127.0.0.1:{}", devkit::free_port()?))?;
+    let away = fake.plugin_as(&unreachable, &["status", "acme"]).await?;
     assert_eq!(away.status, 6, "{}", away.stderr);
     assert!(away.stderr.to_lowercase().contains("connection refused"), "{}", away.stderr);
     for text in [&unknown.stderr, &nowhere.stderr, &away.stderr] {
         assert_eq!(text.lines().count(), 1, "{text}");
     }
-    assert_eq!(stage.plugin(&["status"]).await?.status, 2);
+    assert_eq!(fake.plugin(&["status"]).await?.status, 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn kubectl_finds_it_as_its_plugin() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
-    stage.served_tenant("acme").await?;
-    let help = stage.kubectl(&["tenant", "wait", "-h"]).await?.ok()?;
+    let fake = FakeOperator::new().await?;
+    fake.served_tenant("acme").await?;
+    let help = fake.kubectl(&["tenant", "wait", "-h"]).await?.ok()?;
     assert!(help.contains("Usage: kubectl tenant wait [OPTIONS] <NAME>"), "{help}");
-    let listed = stage.kubectl(&["plugin", "list"]).await?;
+    let listed = fake.kubectl(&["plugin", "list"]).await?;
     assert!(listed.stdout.contains("/kubectl-tenant"), "{} {}", listed.stdout, listed.stderr);
-    let namespace = stage.namespace.clone();
-    let tree = stage.kubectl(&["tenant", "status", "acme", "-n", &namespace]).await?.ok()?;
+    let namespace = fake.namespace.clone();
+    let tree = fake.kubectl(&["tenant", "status", "acme", "-n", &namespace]).await?.ok()?;
     assert!(tree.starts_with(&format!("Tenant {namespace}/acme, tenant id acme: ready")), "{tree}");
     Ok(())
 }

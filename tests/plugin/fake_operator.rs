@@ -8,7 +8,7 @@ use agent_tenancy::{
     },
 };
 use anyhow::Context as _;
-use devkit::{Environment, Output, Places, run_command, tools};
+use devkit::{CommandOutput, Environment, Places, run_command, tools};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -36,7 +36,7 @@ pub const KEY: &str = "canary-0123456789-canary-0123456789";
 const INCARNATION: &str = "00000000-0000-0000-0000-000000000002";
 
 /// See the file's description.
-pub struct Stage {
+pub struct FakeOperator {
     env: &'static Environment,
     client: Client,
     /// Everything is in here.
@@ -44,7 +44,7 @@ pub struct Stage {
     dir: tempfile::TempDir,
 }
 
-impl Stage {
+impl FakeOperator {
     /// A namespace of its own; the CRDs are there.
     pub async fn new() -> anyhow::Result<Self> {
         let env = Environment::shared().await?;
@@ -180,12 +180,12 @@ impl Stage {
     }
 
     /// Runs the plugin as the cluster's administrator.
-    pub async fn plugin(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn plugin(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         self.plugin_as(self.env.kubeconfig_path()?, args).await
     }
 
     /// Runs the plugin with that kubeconfig, in this namespace where the arguments don't say otherwise.
-    pub async fn plugin_as(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn plugin_as(&self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<CommandOutput> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
         command.env("KUBECONFIG", kubeconfig).args(args);
         let elsewhere = args.iter().any(|arg| ["-A", "-n"].contains(arg));
@@ -196,7 +196,7 @@ impl Stage {
     }
 
     /// Runs the real kubectl, with the plugin on its search path.
-    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         let kubectl = tools::control_plane(&Places::from_env()?)?.kubectl;
         let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-tenant")).parent().context("a folder")?;
         let mut path = vec![plugin.to_owned()];

@@ -1,23 +1,23 @@
-//! The stage of the stories of plans: an installation, and ServiceAccounts that may do more or less with Tenants.
+//! The setup of the tests of plans: an installation, and ServiceAccounts with different permissions.
 
 use super::{
-    clients::plugin_with,
-    fleet::{Fleet, LONG},
+    installation::{Installation, LONG},
+    users::plugin_with,
 };
-use devkit::{Environment, Output, Postgres, Request, RunningOperator, RunningReplica, eventually};
+use devkit::{CommandOutput, Environment, Postgres, Request, RunningOperator, RunningReplica, eventually};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// An installation whose operator and replica work, and ServiceAccounts that may do more or less with Tenants.
-pub struct Stage {
-    pub fleet: Fleet,
+/// A running installation, and ServiceAccounts with different permissions on Tenants.
+pub struct DryRunSetup {
+    pub installation: Installation,
     pub namespace: String,
     pub operator: RunningOperator,
     _replica: RunningReplica,
 }
 
-impl Fleet {
-    /// A ServiceAccount beside the Tenants with these verbs on them; on those of these names, if any are given.
+impl Installation {
+    /// Creates a ServiceAccount in the Tenants' namespace that may use these verbs on Tenants; only on `names`, if any are given.
     pub async fn account(&self, account: &str, verbs: &[&str], names: &[&str]) -> anyhow::Result<()> {
         let namespace = &self.tenants_namespace;
         let api = "rbac.authorization.k8s.io/v1";
@@ -37,30 +37,30 @@ impl Fleet {
 }
 
 /// Runs the plugin in the Tenants' namespace, with this standard input.
-pub async fn say(fleet: &Fleet, args: &[&str], input: &str) -> anyhow::Result<Output> {
-    plugin_with(&[args, &["-n", &fleet.tenants_namespace]].concat(), input).await
+pub async fn plugin_in(installation: &Installation, args: &[&str], input: &str) -> anyhow::Result<CommandOutput> {
+    plugin_with(&[args, &["-n", &installation.tenants_namespace]].concat(), input).await
 }
 
-impl Stage {
+impl DryRunSetup {
     pub async fn new(server: &Postgres) -> anyhow::Result<Self> {
-        let fleet = Fleet::on(Environment::shared().await?, server).await?;
-        let replica = fleet.replica().await?;
-        let operator = fleet.operator("one").await?;
-        let namespace = fleet.tenants_namespace.clone();
+        let installation = Installation::on(Environment::shared().await?, server).await?;
+        let replica = installation.replica().await?;
+        let operator = installation.operator("one").await?;
+        let namespace = installation.tenants_namespace.clone();
         for (account, verbs) in [
             ("planner", ["get", "create", "update", "delete"].as_slice()),
             ("viewer", ["get"].as_slice()),
             ("nobody", [].as_slice()),
         ] {
-            fleet.account(account, verbs, &[]).await?;
+            installation.account(account, verbs, &[]).await?;
         }
-        fleet.agent("support", "You help.").await?;
+        installation.agent("support", "You help.").await?;
         eventually(LONG, "the AgentConfig is published", || async {
-            anyhow::ensure!(!fleet.entries("agent").await?.is_empty());
+            anyhow::ensure!(!installation.entries("agent").await?.is_empty());
             Ok(())
         })
         .await?;
-        Ok(Self { fleet, namespace, operator, _replica: replica })
+        Ok(Self { installation, namespace, operator, _replica: replica })
     }
 
     pub fn url(&self) -> anyhow::Result<&str> {
@@ -68,12 +68,12 @@ impl Stage {
     }
 
     /// `kubectl tenant plan` in the Tenants' namespace.
-    pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
-        say(&self.fleet, &[&["plan"], args].concat(), input).await
+    pub async fn plan(&self, args: &[&str], input: &str) -> anyhow::Result<CommandOutput> {
+        plugin_in(&self.installation, &[&["plan"], args].concat(), input).await
     }
 
     /// As `planner`, at the operator's URL.
-    pub async fn plan_as_planner(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+    pub async fn plan_as_planner(&self, args: &[&str], input: &str) -> anyhow::Result<CommandOutput> {
         let url = self.url()?;
         self.plan(&[args, &["--server", url, "--as-service-account", "planner"]].concat(), input).await
     }
@@ -82,28 +82,28 @@ impl Stage {
     pub async fn token(&self, account: &str, audience: Option<&str>) -> anyhow::Result<String> {
         let mut args = vec!["create", "token", account, "-n", &self.namespace];
         args.extend(audience.iter().flat_map(|audience| ["--audience", audience]));
-        Ok(self.fleet.env.kubectl(&args).await?.ok()?.trim().to_owned())
+        Ok(self.installation.env.kubectl(&args).await?.ok()?.trim().to_owned())
     }
 
     /// Everything that a plan must not change, in the cluster and in the database.
     pub async fn world(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut world = self.fleet.version_of_all().await?;
-        let prefix = &self.fleet.database.prefix;
+        let mut world = self.installation.version_of_all().await?;
+        let prefix = &self.installation.database.prefix;
         for (what, query) in [
             ("roles", format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{prefix}\\_%' ORDER BY 1")),
             ("ledger", "SELECT t::text FROM agent_tenancy.tenants t ORDER BY 1".to_owned()),
             ("cells", "SELECT c::text FROM agent_tenancy.cells c ORDER BY 1".to_owned()),
             ("schemas", "SELECT nspname::text FROM pg_namespace ORDER BY 1".to_owned()),
         ] {
-            world.insert(what.to_owned(), self.fleet.column(query).await?.join("\n"));
+            world.insert(what.to_owned(), self.installation.column(query).await?.join("\n"));
         }
         Ok(world)
     }
 
-    /// What the operator wrote into the API server so far; the leader's Lease and reviews are no changes.
+    /// Writes of the operator to the API server so far, without the leader's Lease and reviews.
     pub fn writes(&self) -> anyhow::Result<Vec<Request>> {
-        let mut requests = self.fleet.env.requests_from(self.fleet.release.namespace())?;
-        let operator = self.fleet.release.account(devkit::Component::Operator)?;
+        let mut requests = self.installation.env.requests_from(self.installation.release.namespace())?;
+        let operator = self.installation.release.account(devkit::Component::Operator)?;
         requests.retain(|r| {
             r.account == operator
                 && !matches!(r.verb.as_str(), "get" | "list" | "watch")

@@ -21,13 +21,13 @@ use crate::{Environment, repository};
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// See the file's description.
-pub(super) struct Stage {
+pub(super) struct Terminal {
     out: Mutex<Box<dyn Write + Send>>,
     variables: BTreeMap<&'static str, String>,
     /// Variables that are made by a command.
     kept: BTreeMap<&'static str, String>,
     dir: PathBuf,
-    scene: String,
+    step: String,
     number: u32,
     programs: PathBuf,
 }
@@ -40,9 +40,9 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-impl Stage {
+impl Terminal {
     /// A folder that goes with the environment, a search path with all programs, and a kubeconfig of its own.
-    pub(super) fn new(env: &Environment, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Stage> {
+    pub(super) fn new(env: &Environment, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Terminal> {
         let (_, file) = env.file();
         let dir = file.parent().context("an environment has a folder")?.join("data/demo");
         std::fs::create_dir_all(&dir)?;
@@ -56,8 +56,8 @@ impl Stage {
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("PATH", format!("{}:{path}", links.display())),
         ]);
-        let (out, kept, scene) = (Mutex::new(out), BTreeMap::new(), "the beginning".to_owned());
-        Ok(Stage { out, variables, kept, dir, scene, number: 0, programs: links })
+        let (out, kept, step) = (Mutex::new(out), BTreeMap::new(), "the beginning".to_owned());
+        Ok(Terminal { out, variables, kept, dir, step, number: 0, programs: links })
     }
 
     /// The folder that goes with the environment.
@@ -70,7 +70,7 @@ impl Stage {
         self.programs.join(name)
     }
 
-    /// Sets a variable for all further commands; it is among [`Stage::exports`].
+    /// Sets a variable for all further commands; it is among [`Terminal::exports`].
     pub(super) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.variables.insert(name, value.into());
     }
@@ -80,7 +80,7 @@ impl Stage {
         self.variables.get(name).map_or("", String::as_str)
     }
 
-    /// What is no longer of use to a reader is not among [`Stage::exports`].
+    /// What is no longer of use to a reader is not among [`Terminal::exports`].
     pub(super) fn forget(&mut self, name: &'static str) {
         self.variables.remove(name);
         self.kept.remove(name);
@@ -99,15 +99,15 @@ impl Stage {
     }
 
     /// What is being shown, for error messages.
-    pub(super) fn scene(&self) -> &str {
-        &self.scene
+    pub(super) fn step(&self) -> &str {
+        &self.step
     }
 
     /// A new part of the demo.
-    pub(super) fn open(&mut self, scene: &str) {
+    pub(super) fn open(&mut self, step: &str) {
         self.number += 1;
-        self.scene = scene.to_owned();
-        self.say(&format!("\n== {}. {scene}", self.number));
+        self.step = step.to_owned();
+        self.say(&format!("\n== {}. {step}", self.number));
     }
 
     /// A line for the reader.

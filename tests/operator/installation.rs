@@ -16,24 +16,24 @@ use std::{
     time::Duration,
 };
 
-/// Long enough for a debug build on a busy machine; nothing waits longer than it must.
+/// Timeout of every wait: long enough for a debug build on a busy machine.
 pub const LONG: Duration = Duration::from_secs(120);
 
 /// The operator's password.
 pub const PASSWORD: &str = "operator-canary";
 
 /// See the file's description.
-pub struct Fleet {
+pub struct Installation {
     installation: TestInstallation,
     pub tenants: Api<Tenant>,
     pub agents: Api<AgentConfig>,
     pub secrets: Api<Secret>,
     pub registry: Api<Secret>,
-    /// A test that takes permissions away says so.
+    /// Set by a test that removes permissions.
     pub denials_are_expected: bool,
 }
 
-impl Deref for Fleet {
+impl Deref for Installation {
     type Target = TestInstallation;
 
     fn deref(&self) -> &TestInstallation {
@@ -41,13 +41,13 @@ impl Deref for Fleet {
     }
 }
 
-impl DerefMut for Fleet {
+impl DerefMut for Installation {
     fn deref_mut(&mut self) -> &mut TestInstallation {
         &mut self.installation
     }
 }
 
-impl Fleet {
+impl Installation {
     /// On the shared control plane and the shared Postgres server of that version.
     pub async fn new(version: PgVersion) -> anyhow::Result<Self> {
         Self::on(Environment::shared().await?, &Postgres::shared(version).await?).await
@@ -58,7 +58,7 @@ impl Fleet {
         Self::with(env, server, json!({ "agentApi": { "replicaSource": "Leases" } })).await
     }
 
-    /// As [`Fleet::on`], with these settings of the operator laid over those that the chart makes.
+    /// As [`Installation::on`], with these settings of the operator laid over those that the chart makes.
     pub async fn with(env: &Environment, server: &Postgres, settings: Value) -> anyhow::Result<Self> {
         let programs = ProgramFiles {
             operator: env!("CARGO_BIN_EXE_tenant-operator").into(),
@@ -134,12 +134,12 @@ impl Fleet {
         self.patch(name, json!({ "metadata": { "annotations": { annotation: value } } })).await
     }
 
-    /// The key that signs for a tenant now.
+    /// A tenant's current signing key.
     pub async fn signing_key(&self, tenant: &str) -> anyhow::Result<SigningKey> {
         SigningKey::from_secret(&self.secrets.get(&format!("{tenant}-signing-keys")).await?)
     }
 
-    /// A token of a user of a tenant, signed with its key of now.
+    /// A token of a user of a tenant, signed with its current key.
     pub async fn token(&self, tenant: &str) -> anyhow::Result<String> {
         TestToken::new(tenant, "load").sign(&self.signing_key(tenant).await?)
     }
@@ -151,7 +151,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for Installation {
     /// No test may need a permission that the chart doesn't grant.
     fn drop(&mut self) {
         if self.denials_are_expected || std::thread::panicking() {

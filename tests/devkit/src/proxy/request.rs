@@ -4,7 +4,7 @@ use http::{Method, Uri};
 
 /// One request of a program to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ApiRequest {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
     pub verb: &'static str,
     /// The resource as it stands in the path, such as `secrets`.
@@ -17,9 +17,9 @@ pub struct Asked {
     pub path: String,
 }
 
-impl Asked {
+impl ApiRequest {
     /// Reads it off.
-    pub(super) fn of(method: &Method, uri: &Uri) -> Asked {
+    pub(super) fn of(method: &Method, uri: &Uri) -> ApiRequest {
         let segments: Vec<&str> = uri.path().split('/').filter(|s| !s.is_empty()).collect();
         // `/api/VERSION/…` and `/apis/GROUP/VERSION/…`, then perhaps `namespaces/NAME/`.
         let group = if segments.first() == Some(&"apis") { 3 } else { 2 };
@@ -39,7 +39,7 @@ impl Asked {
         };
         let end = (at + 2).min(segments.len());
         let path = format!("/{}", segments.get(..end).unwrap_or_default().join("/"));
-        Asked { verb, resource: part(0).unwrap_or_default(), name, subresource: part(2), path }
+        ApiRequest { verb, resource: part(0).unwrap_or_default(), name, subresource: part(2), path }
     }
 
     /// Whether it may change something.
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn requests_are_read_off_their_path() {
-        let of = |method, uri: &str| Asked::of(&method, &uri.parse::<Uri>().expect("a path"));
+        let of = |method, uri: &str| ApiRequest::of(&method, &uri.parse::<Uri>().expect("a path"));
         let status = of(Method::PATCH, "/apis/agent-tenancy.dev/v1alpha1/namespaces/a/tenants/b/status?x=1");
         assert_eq!((status.verb, status.resource.as_str(), status.name.as_deref()), ("patch", "tenants", Some("b")));
         assert_eq!(status.subresource.as_deref(), Some("status"));

@@ -1,13 +1,13 @@
-//! What is seen of an installation: its objects' conditions, the registry, the database; and waiting until it is so.
+//! The state of an installation: conditions, registry, database; and waiting for a state.
 
-use super::fleet::{Fleet, LONG};
+use super::installation::{Installation, LONG};
 use anyhow::Context as _;
 use devkit::eventually;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::Value;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-impl Fleet {
+impl Installation {
     /// A condition of a Tenant: its status and reason.
     pub async fn condition(&self, name: &str, type_: &str) -> anyhow::Result<(String, String)> {
         let tenant = self.tenants.get(name).await?;
@@ -32,11 +32,11 @@ impl Fleet {
             Ok(())
         })
         .await
-        .with_context(|| self.last_words())
+        .with_context(|| self.last_log_lines())
     }
 
-    /// How the logs of its operators end: what a story that failed is asked first.
-    fn last_words(&self) -> String {
+    /// The last lines of the operators' logs, for the message of a failed test.
+    fn last_log_lines(&self) -> String {
         let logs = std::fs::read_dir(self.env.logs()).into_iter().flatten().flatten().map(|file| file.path());
         let own = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -124,5 +124,18 @@ impl Fleet {
             versions.insert(format!("secret {}", secret.name_any()), secret.resource_version().unwrap_or_default());
         }
         Ok(versions)
+    }
+}
+
+/// Waits until the operator writes nothing any more.
+pub async fn settle(installation: &Installation) -> anyhow::Result<()> {
+    let mut versions = installation.version_of_all().await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let now = installation.version_of_all().await?;
+        if now == versions {
+            return Ok(());
+        }
+        versions = now;
     }
 }

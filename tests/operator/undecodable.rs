@@ -1,7 +1,7 @@
-//! Objects that an older or laxer CRD let in and that don't decode: each is reported on itself, blocks nobody, can be
-//! mended, and can be deleted as it is.
+//! Objects that don't decode, as an older or laxer CRD may accept them: each is reported in its own status, blocks no other
+//! object, can be fixed, and can be deleted.
 
-use super::fleet::{Fleet, LONG};
+use super::installation::{Installation, LONG};
 use anyhow::Context as _;
 use devkit::{Environment, Options, PgVersion, Postgres, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -19,9 +19,9 @@ struct Raw {
 }
 
 impl Raw {
-    fn of(fleet: &Fleet) -> anyhow::Result<Raw> {
-        let client = fleet.tenants.clone().into_client();
-        let namespace = &fleet.tenants_namespace;
+    fn of(installation: &Installation) -> anyhow::Result<Raw> {
+        let client = installation.tenants.clone().into_client();
+        let namespace = &installation.tenants_namespace;
         let (tenant, agent) = (
             ApiResource::erase::<agent_tenancy::api::Tenant>(&()),
             ApiResource::erase::<agent_tenancy::api::AgentConfig>(&()),
@@ -69,8 +69,8 @@ fn unreadable(name: &str, spec: Value) -> anyhow::Result<DynamicObject> {
 }
 
 /// Makes the CRD of a kind accept anything in its spec.
-pub async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
-    let crds: Api<CustomResourceDefinition> = Api::all(fleet.tenants.clone().into_client());
+pub async fn relax(installation: &Installation, name: &str) -> anyhow::Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(installation.tenants.clone().into_client());
     let mut crd = serde_json::to_value(crds.get(name).await?)?;
     let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let version = &mut crd["spec"]["versions"][0];
@@ -83,29 +83,31 @@ pub async fn relax(fleet: &Fleet, name: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyhow::Result<()> {
-    // CRDs belong to the whole cluster. Ends with this process, like everything else of the environment.
+async fn an_undecodable_object_is_reported_in_its_status_and_blocks_no_other_object() -> anyhow::Result<()> {
+    // A control plane of its own, because CRDs belong to the whole cluster.
     let options = Options { postgres: vec![], ..Options::default() };
     let env = Environment::start(options).await?;
-    let fleet = Fleet::on(&env, &Postgres::shared(PgVersion::NEWEST).await?).await?;
-    let _replica = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
+    let installation = Installation::on(&env, &Postgres::shared(PgVersion::NEWEST).await?).await?;
+    let _replica = installation.replica().await?;
+    installation.agent("support", "You help.").await?;
     for name in ["acme", "kept"] {
-        fleet.tenant(name, "Delete").await?;
+        installation.tenant(name, "Delete").await?;
     }
-    let operator = fleet.operator("one").await?;
+    let operator = installation.operator("one").await?;
     for name in ["acme", "kept"] {
-        fleet.wait_ready(name).await?;
+        installation.wait_ready(name).await?;
     }
     for name in ["tenants.agent-tenancy.dev", "agentconfigs.agent-tenancy.dev"] {
-        relax(&fleet, name).await?;
+        relax(&installation, name).await?;
     }
-    let raw = Raw::of(&fleet)?;
-    let entry = fleet.registry.get("tenant-acme").await?.metadata.resource_version;
+    let raw = Raw::of(&installation)?;
+    let entry = installation.registry.get("tenant-acme").await?.metadata.resource_version;
 
-    // One that was served becomes unreadable, one is so from the beginning. The new schema takes a moment.
-    eventually(LONG, "the laxer CRD is in force", || Raw::patch(&raw.tenants, "acme", json!({ "agents": "all" })))
-        .await?;
+    // A served Tenant becomes undecodable, and another one is so from the beginning. The new schema takes a moment.
+    eventually(LONG, "the API server uses the laxer CRD", || {
+        Raw::patch(&raw.tenants, "acme", json!({ "agents": "all" }))
+    })
+    .await?;
     let spec = json!({ "agents": [{ "name": 7 }], "database": { "deletionPolicy": "Shred" } });
     let born = unreadable("born", spec)?;
     raw.tenants.create(&PostParams::default(), &born).await?;
@@ -116,41 +118,45 @@ async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyho
         Raw::reason(&raw.tenants, name, "Ready", "UnreadableSpec").await?;
         Raw::reason(&raw.tenants, name, "Stalled", "UnreadableSpec").await?;
         eventually(LONG, &format!("an event about {name}"), || async {
-            let events = fleet.events(name, "UnreadableSpec").await?;
+            let events = installation.events(name, "UnreadableSpec").await?;
             let warned = events.iter().any(|event| event.type_.as_deref() == Some("Warning"));
             anyhow::ensure!(warned, "{} events", events.len());
             Ok(())
         })
         .await?;
     }
-    assert_eq!(fleet.registry.get("tenant-acme").await?.metadata.resource_version, entry, "it is served on as it was");
-    assert_eq!(fleet.ledger("active").await?, ["acme", "kept"], "nothing is made for what can't be read");
+    assert_eq!(
+        installation.registry.get("tenant-acme").await?.metadata.resource_version,
+        entry,
+        "it is still served as it was"
+    );
+    assert_eq!(installation.ledger("active").await?, ["acme", "kept"], "nothing is created for an undecodable object");
 
-    // Nobody else notices: a change and a new Tenant go through; so they do after a restart, when the lists hold them.
+    // Other objects are not affected: a change and a new Tenant are reconciled, also after a restart.
     Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": 128 } })).await?;
     operator.process.kill_9().await?;
-    let operator = fleet.operator("one").await?;
-    fleet.tenant("later", "Delete").await?;
+    let operator = installation.operator("one").await?;
+    installation.tenant("later", "Delete").await?;
     for name in ["kept", "later"] {
-        fleet.wait_ready(name).await?;
+        installation.wait_ready(name).await?;
     }
     assert_eq!(operator.process.exit_status(), None);
 
-    // An AgentConfig that can't be read any more: its tenants keep what they have.
+    // An AgentConfig becomes undecodable: its tenants keep the last revision.
     Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": "many" } })).await?;
     Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
-    fleet.wait_ready("kept").await?;
+    installation.wait_ready("kept").await?;
     Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": 256 } })).await?;
     Raw::reason(&raw.agents, "support", "Ready", "Ready").await?;
 
-    // Mended objects converge.
+    // Fixed objects converge.
     let agents = json!([{ "name": "main", "configRef": { "name": "support" } }]);
     Raw::patch(&raw.tenants, "acme", json!({ "agents": agents })).await?;
-    fleet.wait_ready("acme").await?;
+    installation.wait_ready("acme").await?;
     Raw::patch(&raw.tenants, "born", json!({ "agents": agents, "database": { "deletionPolicy": "Retain" } })).await?;
     Raw::reason(&raw.tenants, "born", "Ready", "Ready").await?;
 
-    // Deleting needs the id and the policy only; a policy that can't be read keeps the data.
+    // A deletion only needs the tenant id and the policy. If the policy can't be decoded, the data is retained.
     Raw::patch(&raw.tenants, "acme", json!({ "agents": 5 })).await?;
     Raw::patch(&raw.tenants, "kept", json!({ "agents": 5, "database": { "deletionPolicy": ["Delete"] } })).await?;
     Raw::patch(&raw.tenants, "born", json!({ "agents": true, "auth": 5 })).await?;
@@ -161,20 +167,20 @@ async fn an_unreadable_object_is_reported_on_itself_and_blocks_nobody() -> anyho
         raw.tenants.delete(name, &DeleteParams::default()).await?;
         Raw::gone(&raw.tenants, name).await?;
     }
-    assert_eq!(fleet.ledger("dropped").await?, ["acme"]);
-    assert_eq!(fleet.ledger("retained").await?, ["born", "kept"]);
-    assert_eq!(fleet.ledger("active").await?, ["later"]);
-    assert_eq!(fleet.entries("tenant").await?, ["tenant-later"]);
-    assert_eq!(fleet.key_secrets().await?, ["later-signing-keys"]);
-    fleet.wait_ready("later").await?;
+    assert_eq!(installation.ledger("dropped").await?, ["acme"]);
+    assert_eq!(installation.ledger("retained").await?, ["born", "kept"]);
+    assert_eq!(installation.ledger("active").await?, ["later"]);
+    assert_eq!(installation.entries("tenant").await?, ["tenant-later"]);
+    assert_eq!(installation.key_secrets().await?, ["later-signing-keys"]);
+    installation.wait_ready("later").await?;
 
     Raw::patch(&raw.agents, "support", json!({ "model": 5 })).await?;
     Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
-    fleet.delete("later").await?;
+    installation.delete("later").await?;
     raw.agents.delete("support", &DeleteParams::default()).await?;
     Raw::gone(&raw.agents, "support").await?;
-    fleet.wait_no_tenants().await?;
+    installation.wait_no_tenants().await?;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(fleet.entries("agent").await?, Vec::<String>::new());
+    assert_eq!(installation.entries("agent").await?, Vec::<String>::new());
     Ok(())
 }
