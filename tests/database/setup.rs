@@ -7,7 +7,7 @@ use agent_tenancy::{
         keyring::KeyringMark,
         keys::KeyBytes,
         logins::LoginSlot,
-        migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
+        migrations::{TENANT_VERSION, bootstrap_login, tenant_grants},
     },
     effects::postgres::{CellLogin, Database, EpochFence, PgError, ReadPurpose, Writer},
     plan::{
@@ -19,7 +19,7 @@ use agent_tenancy::{
     },
     settings::database::{InstanceSettings, SslMode},
 };
-use devkit::{PgVersion, Postgres, TestDatabase};
+use devkit::{InstallationDatabase, PgVersion, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 pub struct Instance {
-    pub test: TestDatabase,
+    pub test: InstallationDatabase,
     pub prefix: NamePrefix,
     pub database: Database,
     pub id: DatabaseId,
@@ -56,8 +56,7 @@ pub struct Instance {
 /// A database with an administrator's bootstrap and nothing else.
 pub async fn bootstrapped(version: PgVersion) -> Instance {
     let instance = bare(version).await;
-    let text = render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap();
-    instance.as_admin(&text).await;
+    instance.test.bootstrap().await.unwrap();
     instance
 }
 
@@ -68,8 +67,8 @@ pub async fn bare(version: PgVersion) -> Instance {
 
 /// The same on a given server.
 pub async fn bare_on(server: &Postgres) -> Instance {
-    let test = server.create_database(&devkit::unique("database")).await.unwrap();
-    let prefix = NamePrefix::parse(&format!("t{}", &Uuid::new_v4().simple().to_string()[..8])).unwrap();
+    let test = InstallationDatabase::create(server, OPERATOR_PASSWORD).await.unwrap();
+    let prefix = NamePrefix::parse(&test.prefix).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let password_file = folder.path().join("password");
     std::fs::write(&password_file, format!("{OPERATOR_PASSWORD}\n")).unwrap();
@@ -93,7 +92,7 @@ pub async fn in_use(version: PgVersion) -> Instance {
 /// The same on a given server.
 pub async fn in_use_on(server: &Postgres) -> Instance {
     let mut instance = bare_on(server).await;
-    instance.as_admin(&render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap()).await;
+    instance.test.bootstrap().await.unwrap();
     let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
     assert_eq!(plan_instance(&facts, &instance.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
     instance.database.perform_migrate_control().await.unwrap();
