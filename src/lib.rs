@@ -18,14 +18,28 @@
 //! One Tenant from watch event to Ready: [`controller`]'s worker takes it from the queue, `domain::resolve` turns the
 //! spec into a valid value or violations, `effects` observes, [`plan`] decides, `effects` performs step by step,
 //! [`status`] projects, and the error's class alone decides when to look again.
+//!
+//! Each program is a Cargo feature of the same name and compiles only the modules that it needs.
+#![cfg_attr(
+    not(all(feature = "operator", feature = "agent-api", feature = "kubectl-tenant")),
+    allow(dead_code, reason = "a part of the programs does not use all of what they share")
+)]
+#[cfg(feature = "agent-api")]
 pub mod agent_api;
 pub mod api;
 pub mod clock;
+#[cfg(feature = "operator")]
 pub mod controller;
 pub mod domain;
+#[cfg(feature = "operator")]
 pub mod effects;
+#[cfg(feature = "kubectl-tenant")]
 pub mod kubectl_tenant;
+#[cfg(any(feature = "operator", feature = "kubectl-tenant"))]
 pub mod plan;
+#[cfg(feature = "server")]
 pub mod settings;
+#[cfg(feature = "operator")]
 pub mod status;
+#[cfg(feature = "server")]
 pub mod telemetry;
