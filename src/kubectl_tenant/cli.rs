@@ -14,8 +14,8 @@ use super::{
     takeover::{TakeoverArgs, takeover},
     token::{TokenArgs, project_claims, project_token},
     tree::render_tree,
-    verdict::Goal,
     wait::{Unreached, wait},
+    wait_result::Goal,
 };
 use crate::{clock::Clock, domain::class::ErrorClass};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};

@@ -1,7 +1,7 @@
 //! Taking a tenant's data out, and erasing one of its users.
 
 use super::{
-    api::{ServerArgs, TenantApi},
+    agent_api::{AgentApiArgs, AgentApiClient},
     cluster::Cluster,
     error::PluginError,
 };
@@ -17,7 +17,7 @@ use std::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExportArgs {
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub server: AgentApiArgs,
     /// Only what belongs to this user (the `sub` of its tokens)
     #[arg(long, value_name = "SUB")]
     pub sub: Option<String>,
@@ -30,7 +30,7 @@ pub struct ExportArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct EraseArgs {
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub server: AgentApiArgs,
     /// The user to erase (the `sub` of its tokens)
     #[arg(long, value_name = "SUB")]
     pub sub: String,
@@ -65,7 +65,7 @@ fn resolve_progress(line: &str) -> Option<Progress> {
 /// # Errors
 /// When the agent API says no, or the file can't be written; what was written stays, and the next call goes on there.
 pub async fn export(cluster: &Cluster, name: &str, args: &ExportArgs) -> Result<String, PluginError> {
-    let api = TenantApi::new(cluster, name, &args.server).await?;
+    let api = AgentApiClient::new(cluster, name, &args.server).await?;
     let (mut sink, mut progress) = match &args.output {
         None => (Sink::Terminal, Progress::Beginning),
         Some(path) => {
@@ -154,7 +154,7 @@ pub async fn erase(cluster: &Cluster, name: &str, args: &EraseArgs) -> Result<St
         let text = format!("this deletes every conversation of '{}' for good; say --yes if you mean it", args.sub);
         return Err(PluginError::new(ErrorClass::Invalid, text));
     }
-    let api = TenantApi::new(cluster, name, &args.server).await?;
+    let api = AgentApiClient::new(cluster, name, &args.server).await?;
     let answer = api.call(reqwest::Method::DELETE, &["users", &args.sub], &[], "data:erase").await?;
     let Erased { conversations, messages, renamed } = serde_json::from_str(&answer)
         .map_err(|e| PluginError::new(ErrorClass::Bug, format!("the agent API's answer can't be read: {e}")))?;

@@ -2,7 +2,7 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `api` | speaking to the agent API as the tenant |
+//! | `agent_api` | speaking to the agent API as the tenant |
 //! | `cli` | the command line |
 //! | `cluster` | from kubeconfig, context and namespace to a client |
 //! | `data` | taking a tenant's data out, erasing one of its users |
@@ -11,20 +11,20 @@
 //! | `tree` | the document as text |
 //! | `rotate` | rotating and revoking keys: an annotation, and waiting for what it asks |
 //! | `plan`, `plan_text` | what would be done for a Tenant: which ones, and the answer as text |
-//! | `door` | the way to the operator, and the token that opens it |
+//! | `admin_api` | the way to the operator, and the token that opens it |
 //! | `migrations` | how far the tenants' tables are, and who gets no further |
 //! | `suspend` | taking a tenant out of service and bringing it back |
 //! | `takeover` | letting a Tenant take over what a lost cluster left |
 //! | `token` | a short-lived token from the tenant's own key |
-//! | `verdict` | what `wait` makes of one state of a Tenant |
+//! | `wait_result` | what `wait` makes of one state of a Tenant |
 //! | `wait` | waiting until a Tenant is ready or gone |
 //! | `error` | one sentence and one exit code for everything that can go wrong |
 
-mod api;
+mod admin_api;
+mod agent_api;
 mod cli;
 mod cluster;
 mod data;
-mod door;
 mod error;
 mod migrations;
 mod observe;
@@ -36,8 +36,8 @@ mod suspend;
 mod takeover;
 mod token;
 mod tree;
-mod verdict;
 mod wait;
+mod wait_result;
 
 #[cfg(test)]
 mod samples;

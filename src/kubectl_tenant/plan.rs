@@ -2,8 +2,8 @@
 //! to it leads through the API server (as `kubectl proxy` would go), or to a URL.
 
 use super::{
+    admin_api::{AdminApiArgs, AdminApiClient},
     cluster::Cluster,
-    door::{Door, DoorArgs},
     error::PluginError,
     observe::observe_existing,
     plan_text::render_plan,
@@ -35,7 +35,7 @@ pub struct PlanArgs {
     #[arg(long)]
     pub delete: bool,
     #[command(flatten)]
-    pub door: DoorArgs,
+    pub admin_api: AdminApiArgs,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
     pub output: PlanFormat,
@@ -75,10 +75,10 @@ pub async fn plan(cluster: &Cluster, args: &PlanArgs) -> Result<(String, Option<
         let query = if args.delete { "?delete=true" } else { "" };
         asked.push((format!("/v1/plan/{namespace}/{name}{query}"), None));
     }
-    let door = Door::open(cluster, &args.door).await?;
+    let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
     let (mut shown, mut stalled) = (String::new(), None);
     for (path, tenant) in asked {
-        let rehearsal = door.observe_plan(&path, tenant.as_ref()).await?;
+        let rehearsal = admin_api.observe_plan(&path, tenant.as_ref()).await?;
         shown.push_str(&render(&rehearsal, args.output)?);
         stalled = stalled.or(resolve_stalled(&rehearsal));
     }

@@ -2,7 +2,7 @@
 //! waited for.
 
 use super::{
-    cluster::Cluster, error::PluginError, observe::observe_existing, report::find, verdict::Verdict, wait::watch,
+    cluster::Cluster, error::PluginError, observe::observe_existing, report::find, wait::watch, wait_result::WaitResult,
 };
 use crate::{
     api::{ConditionType, KeyStatusState, Reason, Tenant, TenantKeysStatus, names},
@@ -70,16 +70,16 @@ pub async fn rotate(
     }
     let watching = watch(cluster, &namespace, &name, |tenant| resolve_fulfilment(&wish, tenant));
     match tokio::time::timeout(timeout, watching).await {
-        Ok(Ok(Verdict::Reached(word))) => {
+        Ok(Ok(WaitResult::Reached(word))) => {
             let current =
                 observe_existing(cluster, &name).await?.status.and_then(|s| s.keys).and_then(|k| k.current_kid);
             Ok(format!("{object} {word}: key '{}' signs\n", current.unwrap_or_default()))
         }
-        Ok(Ok(Verdict::Hopeless(why))) => {
+        Ok(Ok(WaitResult::Failed(why))) => {
             Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: {why}")))
         }
         Ok(Err(error)) => Err(error),
-        Ok(Ok(Verdict::Waiting)) | Err(_) => {
+        Ok(Ok(WaitResult::InProgress)) | Err(_) => {
             let why = observe_existing(cluster, &name).await.map(|t| explain(&t)).unwrap_or_default();
             let text = format!("Tenant {namespace}/{name}: not done after {}s{why}", timeout.as_secs());
             Err(PluginError::new(ErrorClass::Waiting, text))
@@ -112,26 +112,26 @@ fn join(kids: &BTreeSet<String>) -> String {
     kids.iter().map(|kid| format!("'{kid}'")).collect::<Vec<_>>().join(", ")
 }
 
-fn resolve_fulfilment(wish: &Wish, tenant: Option<&Tenant>) -> Verdict {
-    let Some(tenant) = tenant else { return Verdict::Hopeless("it was deleted meanwhile".to_owned()) };
-    let Some(status) = &tenant.status else { return Verdict::Waiting };
-    let Some(keys) = &status.keys else { return Verdict::Waiting };
+fn resolve_fulfilment(wish: &Wish, tenant: Option<&Tenant>) -> WaitResult {
+    let Some(tenant) = tenant else { return WaitResult::Failed("it was deleted meanwhile".to_owned()) };
+    let Some(status) = &tenant.status else { return WaitResult::InProgress };
+    let Some(keys) = &status.keys else { return WaitResult::InProgress };
     let rule = find(&status.conditions, ConditionType::Accepted).filter(|c| c.reason == Reason::InvalidSpec.as_str());
     if let Some(invalid) = rule {
-        return Verdict::Hopeless(invalid.message.clone());
+        return WaitResult::Failed(invalid.message.clone());
     }
     let pending = find(&status.conditions, ConditionType::SigningKeysReady)
         .is_some_and(|c| c.reason == Reason::RevocationPending.as_str());
     match wish {
         Wish::Rotated(before) if keys.current_kid.is_some() && keys.current_kid != *before => {
-            Verdict::Reached("rotated")
+            WaitResult::Reached("rotated")
         }
         Wish::Revoked(kids) => {
             let stands = |k: &&crate::api::TenantKeyStatus| kids.contains(&k.kid) || k.state == KeyStatusState::Revoked;
             let left = keys.ring.iter().any(|k| stands(&k)) || keys.current_kid.is_none() || pending;
-            if left { Verdict::Waiting } else { Verdict::Reached("revoked") }
+            if left { WaitResult::InProgress } else { WaitResult::Reached("revoked") }
         }
-        Wish::Rotated(_) => Verdict::Waiting,
+        Wish::Rotated(_) => WaitResult::InProgress,
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
         let (wish, annotation, value) = wish(false, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::ROTATE_ANNOTATION, "kubectl-0"));
         let mut tenant = ready_tenant();
-        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), Verdict::Waiting);
+        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), WaitResult::InProgress);
         tenant.status.as_mut().unwrap().keys.as_mut().unwrap().current_kid = Some("kid-new".to_owned());
-        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), Verdict::Reached("rotated"));
+        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), WaitResult::Reached("rotated"));
     }
 
     #[test]
@@ -171,11 +171,11 @@ mod tests {
         let (all, annotation, value) = wish(true, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::REVOKE_ANNOTATION, "kid-new,kid-now"));
         let mut tenant = ready_tenant();
-        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), Verdict::Waiting);
+        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), WaitResult::InProgress);
         let ring = tenant.status.as_mut().unwrap().keys.as_mut().unwrap();
         ring.ring.retain(|k| k.kid == "other");
         ring.current_kid = Some("other".to_owned());
-        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), Verdict::Reached("revoked"));
+        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), WaitResult::Reached("revoked"));
         let error = wish(true, &["mine"]).unwrap_err();
         assert!(error.to_string().contains("has no key 'mine'; it has 'kid-new', 'kid-now'"), "{error}");
     }

@@ -4,8 +4,8 @@ use super::{
     cluster::Cluster,
     error::PluginError,
     observe::observe_existing,
-    verdict::Goal,
     wait::{Unreached, wait},
+    wait_result::Goal,
 };
 use crate::api::{Tenant, names};
 use kube::{

@@ -2,13 +2,13 @@
 //! then the takeover is waited for.
 
 use super::{
+    admin_api::{AdminApiArgs, AdminApiClient},
     cluster::Cluster,
-    door::{Door, DoorArgs},
     error::PluginError,
     observe::observe_existing,
     report::find,
-    verdict::{Goal, Verdict, resolve_verdict},
     wait::{Unreached, show, watch},
+    wait_result::{Goal, WaitResult, resolve_wait},
 };
 use crate::{
     api::{Condition, ConditionType, Tenant, names},
@@ -25,7 +25,7 @@ pub struct TakeoverArgs {
     #[arg(long, value_name = "CLUSTER_ID")]
     pub from: String,
     #[command(flatten)]
-    pub door: DoorArgs,
+    pub admin_api: AdminApiArgs,
 }
 
 /// Allows the takeover and waits for it; no time: only allows. Returns what to print.
@@ -40,9 +40,9 @@ pub async fn takeover(
 ) -> Result<String, Unreached> {
     let tenant = observe_existing(cluster, name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
-    let door = Door::open(cluster, &args.door).await?;
+    let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
     let request = TakeoverRequest { namespace: namespace.clone(), name: name.clone(), from: args.from.clone() };
-    let answer = door.perform_allow_takeover(&request).await?;
+    let answer = admin_api.perform_allow_takeover(&request).await?;
     let object = format!("tenant.{}/{name}", names::GROUP);
     let (from, wait) = (&args.from, answer.wait_seconds);
     let silence = format!("cluster {from} was heard of too recently; it is taken over in {wait}s if it stays silent");
@@ -59,12 +59,12 @@ pub async fn takeover(
     }
     let watching = watch(cluster, &namespace, &name, |now| resolve_taken(&tenant, &answer, now));
     let error = match tokio::time::timeout(timeout, watching).await {
-        Ok(Ok(Verdict::Reached(word))) => return Ok(format!("{object} {word} from cluster {from}\n")),
-        Ok(Ok(Verdict::Hopeless(why))) => {
+        Ok(Ok(WaitResult::Reached(word))) => return Ok(format!("{object} {word} from cluster {from}\n")),
+        Ok(Ok(WaitResult::Failed(why))) => {
             PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: allowed, but {why}"))
         }
         Ok(Err(error)) => error,
-        Ok(Ok(Verdict::Waiting)) | Err(_) => {
+        Ok(Ok(WaitResult::InProgress)) | Err(_) => {
             let text = format!("Tenant {namespace}/{name}: allowed, and not done after {}s", timeout.as_secs());
             PluginError::new(ErrorClass::Waiting, text)
         }
@@ -73,22 +73,22 @@ pub async fn takeover(
 }
 
 /// Judges a state of the Tenant. `before` is what it was when the operator was asked: what it said then counts no more.
-fn resolve_taken(before: &Tenant, answer: &TakeoverAnswer, now: Option<&Tenant>) -> Verdict {
-    let Some(tenant) = now else { return Verdict::Hopeless("it was deleted meanwhile".to_owned()) };
+fn resolve_taken(before: &Tenant, answer: &TakeoverAnswer, now: Option<&Tenant>) -> WaitResult {
+    let Some(tenant) = now else { return WaitResult::Failed("it was deleted meanwhile".to_owned()) };
     if tenant.metadata.uid != before.metadata.uid {
-        return Verdict::Hopeless("it is another Tenant of that name by now".to_owned());
+        return WaitResult::Failed("it is another Tenant of that name by now".to_owned());
     }
     let database = tenant.status.as_ref().and_then(|s| s.database.as_ref());
     let taken = database.is_some_and(|d| d.incarnation == answer.incarnation.to_string());
     let paused = condition(tenant, ConditionType::Paused).is_some_and(|c| c.status == "True");
     let said = |tenant| condition(tenant, ConditionType::Accepted).cloned();
     if !taken && !paused && said(tenant) == said(before) {
-        return Verdict::Waiting;
+        return WaitResult::InProgress;
     }
-    match resolve_verdict(Goal::Ready, before.metadata.uid.as_deref().unwrap_or_default(), now) {
-        Verdict::Reached(_) if taken => Verdict::Reached("ready, with the data taken over"),
-        Verdict::Reached(_) => Verdict::Waiting,
-        other @ (Verdict::Waiting | Verdict::Hopeless(_)) => other,
+    match resolve_wait(Goal::Ready, before.metadata.uid.as_deref().unwrap_or_default(), now) {
+        WaitResult::Reached(_) if taken => WaitResult::Reached("ready, with the data taken over"),
+        WaitResult::Reached(_) => WaitResult::InProgress,
+        other @ (WaitResult::InProgress | WaitResult::Failed(_)) => other,
     }
 }
 
@@ -125,10 +125,10 @@ mod tests {
     fn what_was_said_before_it_was_allowed_is_waited_out() {
         let before = refused("of cluster lost");
         let judge = |now: &Tenant| resolve_taken(&before, &answer(), Some(now));
-        assert_eq!(judge(&before), Verdict::Waiting);
-        let Verdict::Hopeless(why) = judge(&refused("its role is gone")) else { panic!("still waiting") };
+        assert_eq!(judge(&before), WaitResult::InProgress);
+        let WaitResult::Failed(why) = judge(&refused("its role is gone")) else { panic!("still waiting") };
         assert!(why.contains("its role is gone"), "{why}");
-        assert_eq!(judge(&ready_tenant()), Verdict::Reached("ready, with the data taken over"));
+        assert_eq!(judge(&ready_tenant()), WaitResult::Reached("ready, with the data taken over"));
     }
 
     #[test]
@@ -136,11 +136,11 @@ mod tests {
         let before = refused("of cluster lost");
         let mut other = ready_tenant();
         other.status.as_mut().unwrap().database.as_mut().unwrap().incarnation = "another".into();
-        assert_eq!(resolve_taken(&before, &answer(), Some(&other)), Verdict::Waiting);
+        assert_eq!(resolve_taken(&before, &answer(), Some(&other)), WaitResult::InProgress);
         other = ready_tenant();
         other.metadata.uid = Some("u-2".into());
-        assert!(matches!(resolve_taken(&before, &answer(), Some(&other)), Verdict::Hopeless(_)));
-        assert!(matches!(resolve_taken(&before, &answer(), None), Verdict::Hopeless(_)));
+        assert!(matches!(resolve_taken(&before, &answer(), Some(&other)), WaitResult::Failed(_)));
+        assert!(matches!(resolve_taken(&before, &answer(), None), WaitResult::Failed(_)));
     }
 
     #[test]
@@ -149,6 +149,6 @@ mod tests {
         let status = paused.status.as_mut().unwrap();
         let condition = Condition { type_: "Paused".into(), status: "True".into(), ..status.conditions[0].clone() };
         status.conditions.push(condition);
-        assert!(matches!(resolve_taken(&paused.clone(), &answer(), Some(&paused)), Verdict::Hopeless(_)));
+        assert!(matches!(resolve_taken(&paused.clone(), &answer(), Some(&paused)), WaitResult::Failed(_)));
     }
 }

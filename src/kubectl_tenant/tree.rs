@@ -216,14 +216,14 @@ fn replicas(report: &Report, now: Timestamp) -> Node {
 }
 
 fn replica(replica: &ReplicaReport, now: Timestamp) -> Node {
-    let (verdict, unhappy) = match replica.state {
+    let (state, unhappy) = match replica.state {
         ReplicaState::Serving => ("serves it", false),
         ReplicaState::Behind => ("has not applied it yet", true),
         ReplicaState::Quarantined => ("refuses it", true),
         ReplicaState::Silent => ("is silent", true),
         ReplicaState::Unknown => ("can't be compared", false),
     };
-    let mut text = format!("{}/{}  {verdict}", replica.namespace, replica.name);
+    let mut text = format!("{}/{}  {state}", replica.namespace, replica.name);
     if let Some(reason) = &replica.reason {
         text.push_str(&format!(" ({reason})"));
     }

@@ -6,7 +6,7 @@ use super::{
     observe::{observe_existing, observe_facts, observe_tenant},
     report::project_report,
     tree::render_unhappy,
-    verdict::{Goal, Verdict, resolve_verdict},
+    wait_result::{Goal, WaitResult, resolve_wait},
 };
 use crate::{api::Tenant, clock::Clock, domain::class::ErrorClass};
 use futures::{StreamExt, pin_mut};
@@ -43,17 +43,17 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
     let uid = first.uid().unwrap_or_default();
     // With -A the name may have been a tenant id.
     let (namespace, name) = (first.namespace().unwrap_or_default(), first.name_any());
-    let mut verdict = resolve_verdict(goal, &uid, Some(&first));
-    if verdict == Verdict::Waiting {
-        let watching = watch(cluster, &namespace, &name, |tenant| resolve_verdict(goal, &uid, tenant));
-        verdict = match tokio::time::timeout(timeout, watching).await {
-            Ok(verdict) => verdict?,
-            Err(_) => Verdict::Waiting,
+    let mut result = resolve_wait(goal, &uid, Some(&first));
+    if result == WaitResult::InProgress {
+        let watching = watch(cluster, &namespace, &name, |tenant| resolve_wait(goal, &uid, tenant));
+        result = match tokio::time::timeout(timeout, watching).await {
+            Ok(result) => result?,
+            Err(_) => WaitResult::InProgress,
         };
     }
-    let error = match verdict {
-        Verdict::Reached(word) => return Ok(word),
-        Verdict::Waiting => {
+    let error = match result {
+        WaitResult::Reached(word) => return Ok(word),
+        WaitResult::InProgress => {
             let wanted = match goal {
                 Goal::Ready => "ready",
                 Goal::Deleted => "deleted",
@@ -61,7 +61,7 @@ pub async fn wait(cluster: &Cluster, name: &str, goal: Goal, timeout: Duration) 
             let text = format!("Tenant {namespace}/{name} is not {wanted} after {}s", timeout.as_secs());
             PluginError::new(ErrorClass::Waiting, text)
         }
-        Verdict::Hopeless(why) => {
+        WaitResult::Failed(why) => {
             PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name} will not get ready: {why}"))
         }
     };
@@ -91,21 +91,21 @@ pub async fn watch(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
-    judge: impl Fn(Option<&Tenant>) -> Verdict,
-) -> Result<Verdict, PluginError> {
+    judge: impl Fn(Option<&Tenant>) -> WaitResult,
+) -> Result<WaitResult, PluginError> {
     let api = Api::<Tenant>::namespaced(cluster.client.clone(), namespace);
     let states = watch_object(api, name).default_backoff();
     pin_mut!(states);
     while let Some(state) = states.next().await {
-        let verdict = match state {
+        let result = match state {
             Ok(tenant) => judge(tenant.as_ref()),
             Err(error) => {
                 refused(&error, namespace, name)?;
-                Verdict::Waiting
+                WaitResult::InProgress
             }
         };
-        if verdict != Verdict::Waiting {
-            return Ok(verdict);
+        if result != WaitResult::InProgress {
+            return Ok(result);
         }
     }
     Err(PluginError::new(ErrorClass::Bug, "the watch came to an end"))

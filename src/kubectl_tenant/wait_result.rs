@@ -14,32 +14,32 @@ pub enum Goal {
 
 /// How a state stands to the goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WaitResult {
     /// It is reached; the word says what is.
     Reached(&'static str),
     /// Not yet.
-    Waiting,
+    InProgress,
     /// Waiting longer is of no use; the sentence says why.
-    Hopeless(String),
+    Failed(String),
 }
 
 /// Judges a state. `uid` is the life of the Tenant that was there when the waiting began; `None`: it is gone.
-pub fn resolve_verdict(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> Verdict {
+pub fn resolve_wait(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> WaitResult {
     match (goal, tenant) {
-        (Goal::Deleted, None) => Verdict::Reached("deleted"),
+        (Goal::Deleted, None) => WaitResult::Reached("deleted"),
         // Another Tenant of that name: the one that was meant is gone.
-        (Goal::Deleted, Some(now)) if now.metadata.uid.as_deref() != Some(uid) => Verdict::Reached("deleted"),
-        (Goal::Deleted, Some(_)) => Verdict::Waiting,
-        (Goal::Ready, None) => Verdict::Hopeless("it was deleted meanwhile".to_owned()),
+        (Goal::Deleted, Some(now)) if now.metadata.uid.as_deref() != Some(uid) => WaitResult::Reached("deleted"),
+        (Goal::Deleted, Some(_)) => WaitResult::InProgress,
+        (Goal::Ready, None) => WaitResult::Failed("it was deleted meanwhile".to_owned()),
         (Goal::Ready, Some(now)) if now.metadata.deletion_timestamp.is_some() => {
-            Verdict::Hopeless("it is being deleted".to_owned())
+            WaitResult::Failed("it is being deleted".to_owned())
         }
         (Goal::Ready, Some(now)) => resolve_ready(now),
     }
 }
 
 /// A condition counts only if it speaks of the present spec (as `kubectl wait` has it).
-fn resolve_ready(tenant: &Tenant) -> Verdict {
+fn resolve_ready(tenant: &Tenant) -> WaitResult {
     let generation = tenant.metadata.generation.unwrap_or_default();
     let conditions = tenant.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let holds = |type_| {
@@ -47,16 +47,16 @@ fn resolve_ready(tenant: &Tenant) -> Verdict {
         find(conditions, type_).filter(current).filter(|c| c.status == "True")
     };
     if holds(ConditionType::Ready).is_some() {
-        return Verdict::Reached("ready");
+        return WaitResult::Reached("ready");
     }
     if let Some(paused) = holds(ConditionType::Paused) {
-        return Verdict::Hopeless(format!("it is paused: {}", paused.message));
+        return WaitResult::Failed(format!("it is paused: {}", paused.message));
     }
     match holds(ConditionType::Stalled) {
         Some(stalled) => {
-            Verdict::Hopeless(format!("nothing happens until somebody acts: {}: {}", stalled.reason, stalled.message))
+            WaitResult::Failed(format!("nothing happens until somebody acts: {}: {}", stalled.reason, stalled.message))
         }
-        None => Verdict::Waiting,
+        None => WaitResult::InProgress,
     }
 }
 
@@ -65,17 +65,17 @@ mod tests {
     use super::super::samples::{ready_tenant, waiting_tenant};
     use super::*;
 
-    fn judge(goal: Goal, tenant: &Tenant) -> Verdict {
-        resolve_verdict(goal, "u-1", Some(tenant))
+    fn judge(goal: Goal, tenant: &Tenant) -> WaitResult {
+        resolve_wait(goal, "u-1", Some(tenant))
     }
 
     #[test]
     fn ready_means_ready_for_the_present_spec() {
-        assert_eq!(judge(Goal::Ready, &ready_tenant()), Verdict::Reached("ready"));
-        assert_eq!(judge(Goal::Ready, &waiting_tenant()), Verdict::Waiting);
+        assert_eq!(judge(Goal::Ready, &ready_tenant()), WaitResult::Reached("ready"));
+        assert_eq!(judge(Goal::Ready, &waiting_tenant()), WaitResult::InProgress);
         let mut edited = ready_tenant();
         edited.metadata.generation = Some(3);
-        assert_eq!(judge(Goal::Ready, &edited), Verdict::Waiting);
+        assert_eq!(judge(Goal::Ready, &edited), WaitResult::InProgress);
     }
 
     #[test]
@@ -86,10 +86,10 @@ mod tests {
         (stalled.type_, stalled.status) = ("Stalled".into(), "True".into());
         (stalled.reason, stalled.message) = ("Conflict".into(), "shop/other owns it".into());
         conditions.push(stalled);
-        let Verdict::Hopeless(why) = judge(Goal::Ready, &tenant) else { panic!("still waiting") };
+        let WaitResult::Failed(why) = judge(Goal::Ready, &tenant) else { panic!("still waiting") };
         assert!(why.ends_with("Conflict: shop/other owns it"), "{why}");
         tenant.metadata.generation = Some(3);
-        assert_eq!(judge(Goal::Ready, &tenant), Verdict::Waiting, "the spec was changed since");
+        assert_eq!(judge(Goal::Ready, &tenant), WaitResult::InProgress, "the spec was changed since");
     }
 
     #[test]
@@ -100,14 +100,14 @@ mod tests {
         (paused.type_, paused.status, paused.reason) = ("Paused".into(), "True".into(), "Paused".into());
         paused.message = "nobody touches it".into();
         conditions.push(paused);
-        assert_eq!(judge(Goal::Ready, &tenant), Verdict::Hopeless("it is paused: nobody touches it".to_owned()));
+        assert_eq!(judge(Goal::Ready, &tenant), WaitResult::Failed("it is paused: nobody touches it".to_owned()));
     }
 
     #[test]
     fn gone_is_gone_also_when_the_name_lives_on() {
-        assert_eq!(resolve_verdict(Goal::Deleted, "u-1", None), Verdict::Reached("deleted"));
-        assert_eq!(judge(Goal::Deleted, &ready_tenant()), Verdict::Waiting);
-        assert_eq!(resolve_verdict(Goal::Deleted, "u-0", Some(&ready_tenant())), Verdict::Reached("deleted"));
-        assert!(matches!(resolve_verdict(Goal::Ready, "u-1", None), Verdict::Hopeless(_)));
+        assert_eq!(resolve_wait(Goal::Deleted, "u-1", None), WaitResult::Reached("deleted"));
+        assert_eq!(judge(Goal::Deleted, &ready_tenant()), WaitResult::InProgress);
+        assert_eq!(resolve_wait(Goal::Deleted, "u-0", Some(&ready_tenant())), WaitResult::Reached("deleted"));
+        assert!(matches!(resolve_wait(Goal::Ready, "u-1", None), WaitResult::Failed(_)));
     }
 }

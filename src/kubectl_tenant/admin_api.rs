@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the door is and what opens it.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DoorArgs {
+pub struct AdminApiArgs {
     /// ServiceAccount in whose name the operator is asked; it needs the right to do what is asked for, and you the right to
     /// create its tokens. Without a namespace: where the Tenants are
     #[arg(long, value_name = "[NAMESPACE/]NAME", env = "AGENT_TENANCY_PLAN_ACCOUNT")]
@@ -46,12 +46,12 @@ pub struct DoorArgs {
 }
 
 /// The way, and the token.
-pub struct Door {
-    way: Way,
+pub struct AdminApiClient {
+    route: Route,
     token: String,
 }
 
-enum Way {
+enum Route {
     /// Through the API server, with the user's own credentials; the token goes along in a header of its own.
     Service { client: Client, path: String, name: String },
     /// Straight there.
@@ -62,27 +62,27 @@ fn invalid(why: impl Into<String>) -> PluginError {
     PluginError::new(ErrorClass::Invalid, why)
 }
 
-impl Door {
+impl AdminApiClient {
     /// Finds the way and gets the token.
     ///
     /// # Errors
     /// When there is no way or no token.
-    pub async fn open(cluster: &Cluster, args: &DoorArgs) -> Result<Self, PluginError> {
-        let way = match &args.server {
-            Some(url) => Way::Url { client: client()?, url: url.trim_end_matches('/').to_owned() },
+    pub async fn open(cluster: &Cluster, args: &AdminApiArgs) -> Result<Self, PluginError> {
+        let route = match &args.server {
+            Some(url) => Route::Url { client: client()?, url: url.trim_end_matches('/').to_owned() },
             None => {
                 let whole = args.service.split_once('/').filter(|(space, name)| is_name(space) && is_name(name));
                 let (namespace, name) =
                     whole.ok_or_else(|| invalid(format!("--service '{}' is not NAMESPACE/NAME", args.service)))?;
                 let path = format!("/api/v1/namespaces/{namespace}/services/http:{name}:plan/proxy");
-                Way::Service { client: cluster.client.clone(), path, name: args.service.clone() }
+                Route::Service { client: cluster.client.clone(), path, name: args.service.clone() }
             }
         };
         let token = match (&args.token_file, &args.as_service_account) {
             (Some(file), _) => {
                 let read = std::fs::read_to_string(file);
                 let text = read.map_err(|e| invalid(format!("'{}' can't be read: {e}", file.display())))?;
-                if let Way::Url { url, .. } = &way {
+                if let Route::Url { url, .. } = &route {
                     check_secrecy(url)?;
                 }
                 text.trim().to_owned()
@@ -95,7 +95,7 @@ impl Door {
                 ));
             }
         };
-        Ok(Self { way, token })
+        Ok(Self { route, token })
     }
 
     /// Asks for one plan.
@@ -137,7 +137,7 @@ impl Door {
             let refusal = serde_json::from_str::<Refusal>(&text).ok();
             // The API server picks one of the operators each time; only one of them leads.
             let another =
-                matches!(self.way, Way::Service { .. }) && refusal.as_ref().is_some_and(|r| r.leader.is_some());
+                matches!(self.route, Route::Service { .. }) && refusal.as_ref().is_some_and(|r| r.leader.is_some());
             if attempt < ATTEMPTS && (status == 429 || (status == 503 && another)) {
                 tokio::time::sleep(PAUSE).await;
                 continue;
@@ -148,8 +148,8 @@ impl Door {
 
     async fn ask(&self, path: &str, body: Option<String>) -> Result<(u16, String), PluginError> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        match &self.way {
-            Way::Service { client, path: proxy, .. } => {
+        match &self.route {
+            Route::Service { client, path: proxy, .. } => {
                 let request = Request::builder()
                     .method(method)
                     .uri(format!("{proxy}{path}"))
@@ -164,7 +164,7 @@ impl Door {
                 let bytes = response.into_body().collect_bytes().await.map_err(failed)?;
                 Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
             }
-            Way::Url { client, url } => {
+            Route::Url { client, url } => {
                 let request = client.request(method, format!("{url}{path}")).bearer_auth(&self.token);
                 let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
                 let failed = |e: reqwest::Error| {
@@ -190,10 +190,10 @@ impl Door {
             429 | 502..=504 => ErrorClass::Transient,
             _ => ErrorClass::Bug,
         };
-        match (refusal, &self.way) {
+        match (refusal, &self.route) {
             (Some(refusal), _) => PluginError::new(class, format!("no {what}: {}", refusal.error)),
             // The API server itself, which found no way or none for this user.
-            (None, Way::Service { name, .. }) => {
+            (None, Route::Service { name, .. }) => {
                 let message =
                     serde_json::from_str::<Value>(text).ok().and_then(|s| s["message"].as_str().map(str::to_owned));
                 let message = message.unwrap_or_else(|| format!("status {status}"));
@@ -203,7 +203,7 @@ impl Door {
                 );
                 PluginError::new(class, text)
             }
-            (None, Way::Url { url, .. }) => PluginError::new(
+            (None, Route::Url { url, .. }) => PluginError::new(
                 class,
                 format!("what answers at {url} is not the operator's door (status {status}; {CLOSED})"),
             ),

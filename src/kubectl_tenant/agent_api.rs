@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the agent API is.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ServerArgs {
+pub struct AgentApiArgs {
     /// URL of the agent API, as its clients use it
     #[arg(long, value_name = "URL", env = "KUBECTL_TENANT_SERVER")]
     pub server: String,
@@ -26,7 +26,7 @@ pub struct ServerArgs {
 }
 
 /// A tenant's way to the agent API.
-pub struct TenantApi<'a> {
+pub struct AgentApiClient<'a> {
     cluster: &'a Cluster,
     name: String,
     base: String,
@@ -42,12 +42,12 @@ struct Problem {
     detail: Option<String>,
 }
 
-impl<'a> TenantApi<'a> {
+impl<'a> AgentApiClient<'a> {
     /// For the Tenant of that name.
     ///
     /// # Errors
     /// When it isn't served, or the server's address or certificates can't be used.
-    pub async fn new(cluster: &'a Cluster, name: &str, server: &ServerArgs) -> Result<Self, PluginError> {
+    pub async fn new(cluster: &'a Cluster, name: &str, server: &AgentApiArgs) -> Result<Self, PluginError> {
         let tenant = observe_existing(cluster, name).await?;
         let invalid = |text: String| PluginError::new(ErrorClass::Invalid, text);
         let base = server.server.trim_end_matches('/');
