@@ -4,7 +4,7 @@ use super::{
     entropy::draw_login_id,
     error::EffectError,
     gate::Gate,
-    kubernetes::{cache::Key, objects::Watched},
+    kubernetes::{cache::Key, keys::ObjectVersion, objects::Watched},
     live::{LiveWorld, Open},
     postgres::{CellLogin, PgErrorKind},
     world::{TenantScope, World},
@@ -110,7 +110,9 @@ impl World<TenantScope> for LiveWorld {
                 if let Some(entry) = acknowledged {
                     self.check_acknowledged(*entry).await?;
                 }
-                self.keys.perform_replace(object, &scope.key_secret, ring, (uid, *version)).await
+                self.keys
+                    .perform_replace(object, &scope.key_secret, ring, ObjectVersion { uid, version: *version })
+                    .await
             }
             TenantStep::RecordRing { row, mark } => {
                 let open = self.open_home(scope)?;
@@ -145,7 +147,7 @@ impl World<TenantScope> for LiveWorld {
                 None => Ok(Done::Plain),
             },
             TenantStep::DeleteKeys { uid, version } => {
-                self.keys.perform_delete(object, &scope.key_secret, uid, *version).await
+                self.keys.perform_delete(object, &scope.key_secret, ObjectVersion { uid, version: *version }).await
             }
             TenantStep::RemoveFinalizer => {
                 if let Some(id) = &scope.tenant_id {

@@ -81,3 +81,15 @@ pub async fn unless_taken<T>(
     };
     required(what, request).await
 }
+
+/// [`unless_taken`] for a write that nobody else makes: what was there instead is `Transient`.
+///
+/// # Errors
+/// Every failure, with its class.
+pub async fn unless_changed<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, EffectError> {
+    let written = unless_taken(what, request).await?;
+    written.ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{what}: another version of it exists")))
+}

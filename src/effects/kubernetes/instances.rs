@@ -1,12 +1,11 @@
 //! What the operator says of its databases, as DatabaseInstances in its own namespace. It alone makes and writes them.
 
 use super::{
-    error::{bounded, required, unless_taken},
+    error::{bounded, required, unless_changed},
     fence::Fence,
 };
 use crate::{
     api::{DatabaseInstance, DatabaseInstanceSpec, DatabaseInstanceStatus},
-    domain::class::ErrorClass,
     effects::error::EffectError,
 };
 use kube::{
@@ -43,8 +42,7 @@ impl InstanceObjects {
     pub async fn perform_create(&self, name: &str) -> Result<DatabaseInstance, EffectError> {
         self.fence.check()?;
         let object = DatabaseInstance::new(name, DatabaseInstanceSpec {});
-        let made = unless_taken("create a DatabaseInstance", self.api.create(&PostParams::default(), &object)).await?;
-        made.ok_or_else(|| EffectError::new(ErrorClass::Transient, "the DatabaseInstance is there by now"))
+        unless_changed("create a DatabaseInstance", self.api.create(&PostParams::default(), &object)).await
     }
 
     /// Writes the status of one, if it is still the version that was seen.

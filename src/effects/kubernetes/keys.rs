@@ -1,14 +1,13 @@
 //! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator lists no Secrets there.
 
 use super::{
-    error::{bounded, required, unless_taken},
+    error::{bounded, unless_changed},
     fence::Fence,
     watch::version_of,
 };
 use crate::{
     api::names,
     domain::{
-        class::ErrorClass,
         ident::{ObjectId, Uid, Version},
         keyring::Keyring,
     },
@@ -24,6 +23,15 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 use std::collections::BTreeMap;
+
+/// The object that was seen, and its version: a write fails if it is another one by now.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectVersion<'a> {
+    /// Its `metadata.uid`.
+    pub uid: &'a Uid,
+    /// Its `metadata.resourceVersion`.
+    pub version: Version,
+}
 
 /// The signing Secrets.
 #[derive(Clone)]
@@ -59,10 +67,9 @@ impl KeySecrets {
         self.fence.check()?;
         let secret = secret(owner, name, ring);
         let api = self.api(&owner.namespace);
-        match unless_taken("create the signing Secret", api.create(&PostParams::default(), &secret)).await? {
-            Some(_) => Ok(Done::Plain),
-            None => Err(EffectError::new(ErrorClass::Transient, format!("Secret '{name}' appeared meanwhile"))),
-        }
+        let what = format!("create the signing Secret '{name}'");
+        unless_changed(&what, api.create(&PostParams::default(), &secret)).await?;
+        Ok(Done::Plain)
     }
 
     /// Replaces the content of the signing Secret that was seen.
@@ -74,14 +81,15 @@ impl KeySecrets {
         owner: &ObjectId,
         name: &str,
         ring: &Keyring,
-        (uid, version): (&Uid, Version),
+        seen: ObjectVersion<'_>,
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
         let mut secret = secret(owner, name, ring);
-        secret.metadata.uid = Some(uid.0.clone());
-        secret.metadata.resource_version = Some(version.to_string());
+        secret.metadata.uid = Some(seen.uid.0.clone());
+        secret.metadata.resource_version = Some(seen.version.to_string());
         let api = self.api(&owner.namespace);
-        required("replace the signing Secret", api.replace(name, &PostParams::default(), &secret)).await?;
+        let what = format!("replace the signing Secret '{name}'");
+        unless_changed(&what, api.replace(name, &PostParams::default(), &secret)).await?;
         Ok(Done::Plain)
     }
 
@@ -93,11 +101,10 @@ impl KeySecrets {
         &self,
         owner: &ObjectId,
         name: &str,
-        uid: &Uid,
-        version: Version,
+        seen: ObjectVersion<'_>,
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let params = preconditions(uid, version);
+        let params = preconditions(seen);
         bounded("delete the signing Secret", self.api(&owner.namespace).delete(name, &params)).await?;
         Ok(Done::Plain)
     }
@@ -118,9 +125,10 @@ fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
 }
 
 /// Deletion of exactly the object that was seen.
-pub fn preconditions(uid: &Uid, version: Version) -> DeleteParams {
+pub fn preconditions(seen: ObjectVersion<'_>) -> DeleteParams {
+    let (uid, version) = (seen.uid.0.clone(), seen.version.to_string());
     DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.0.clone()), resource_version: Some(version.to_string()) }),
+        preconditions: Some(Preconditions { uid: Some(uid), resource_version: Some(version) }),
         ..DeleteParams::default()
     }
 }

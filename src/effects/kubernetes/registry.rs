@@ -4,9 +4,9 @@
 use super::{
     cache::{Cache, Change, Key},
     entries::{Beside, Record, render_secret},
-    error::{bounded, unless_taken},
+    error::{bounded, unless_changed},
     fence::Fence,
-    keys::preconditions,
+    keys::{ObjectVersion, preconditions},
     watch::version_of,
 };
 use crate::{
@@ -269,10 +269,7 @@ impl Registry {
                 Some(_) => self.api.replace(name, &params, secret).await,
             }
         };
-        let written = unless_taken(&format!("write registry entry '{name}'"), request).await?;
-        written.ok_or_else(|| {
-            EffectError::new(ErrorClass::Transient, format!("registry entry '{name}' changed meanwhile"))
-        })
+        unless_changed(&format!("write registry entry '{name}'"), request).await
     }
 
     /// Deletes exactly the entry that was seen, unless something refers to it by now. One that is gone counts as done.
@@ -288,7 +285,7 @@ impl Registry {
         }
         self.fence.check()?;
         let what = format!("delete registry entry '{name}'");
-        bounded(&what, self.api.delete(name, &preconditions(uid, version))).await?;
+        bounded(&what, self.api.delete(name, &preconditions(ObjectVersion { uid, version }))).await?;
         // It stays in the cache until the watch tells the version of its deletion, which replicas will acknowledge.
         self.memory().going.insert(name.to_owned());
         Ok(Done::Plain)

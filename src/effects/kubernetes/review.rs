@@ -1,6 +1,6 @@
 //! Who a caller is and what it may do, asked of the API server: TokenReview and SubjectAccessReview. Nothing is stored.
 
-use super::error::required;
+use super::{cache::Key, error::required};
 use crate::effects::error::EffectError;
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
@@ -57,15 +57,15 @@ impl Reviews {
         &self,
         caller: &Caller,
         verb: &str,
-        (namespace, name): (&str, &str),
+        object: &Key,
     ) -> Result<bool, EffectError> {
         let UserInfo { extra, groups, uid, username } = caller.0.clone();
         let attributes = ResourceAttributes {
             group: Some(K::group(&()).into_owned()),
             version: Some(K::version(&()).into_owned()),
             resource: Some(K::plural(&()).into_owned()),
-            namespace: Some(namespace.to_owned()),
-            name: Some(name).filter(|_| verb != "create").map(str::to_owned),
+            namespace: Some(object.namespace.clone()),
+            name: Some(object.name.clone()).filter(|_| verb != "create"),
             verb: Some(verb.to_owned()),
             ..ResourceAttributes::default()
         };

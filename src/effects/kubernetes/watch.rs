@@ -9,9 +9,11 @@ use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// First and longest wait after a watch or its list has failed. kube-runtime's own would go up to a minute, and what
-/// happens meanwhile is not seen.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// First wait after a watch or its list has failed.
+const MIN_RETRY: Duration = Duration::from_millis(200);
+/// Longest wait after a watch or its list has failed. kube-runtime's own would go up to a minute, and what happens
+/// meanwhile is not seen.
+const MAX_RETRY: Duration = Duration::from_secs(5);
 /// After so long without a failure the next wait is the first one again. A list that succeeds is no sign: a server that
 /// calls every version too old would be asked for whole lists all the time.
 const STEADY: Duration = Duration::from_secs(30);
@@ -25,10 +27,10 @@ struct Waits {
 impl Waits {
     fn at(&mut self, now: Instant) -> Duration {
         if now.saturating_duration_since(self.until) > STEADY {
-            self.next = RETRY.0;
+            self.next = MIN_RETRY;
         }
         let wait = self.next;
-        self.next = (wait * 2).min(RETRY.1);
+        self.next = (wait * 2).min(MAX_RETRY);
         self.until = now + wait;
         wait
     }
@@ -72,7 +74,7 @@ pub async fn watch_into<K, V>(
     K::DynamicType: Default,
     V: Versioned,
 {
-    let waits = Waits { next: RETRY.0, until: Instant::now() };
+    let waits = Waits { next: MIN_RETRY, until: Instant::now() };
     let mut events = watcher(api, config).backoff(waits).boxed();
     // Keys of a list that is being received.
     let mut listed: BTreeSet<Key> = BTreeSet::new();
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn waits_grow_to_a_few_seconds_and_are_short_again_after_a_steady_time() {
         let mut now = Instant::now();
-        let mut waits = Waits { next: RETRY.0, until: now };
+        let mut waits = Waits { next: MIN_RETRY, until: now };
         let mut take = |pause: u64, n: usize| -> Vec<u128> {
             now += Duration::from_secs(pause);
             let mut next = || {
