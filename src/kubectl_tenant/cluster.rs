@@ -13,34 +13,34 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// The flags that say which cluster and namespace are meant.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct ClusterArgs {
+pub(crate) struct ClusterArgs {
     /// Namespace of the Tenant; without it, the context's
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Look for the Tenant in every namespace, by its name or its tenant id
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
-    pub all_namespaces: bool,
+    pub(crate) all_namespaces: bool,
     /// Context of the kubeconfig; without it, the current one
     #[arg(long, global = true, value_name = "CONTEXT")]
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
     /// The kubeconfig file; without it, $KUBECONFIG or the file in your home directory
     #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// A client and where to look.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The one namespace to look in; `None`: all of them.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
 /// Reads the configuration and makes the client; nothing is sent yet.
 ///
 /// # Errors
 /// When there is no usable configuration.
-pub async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError> {
+pub(crate) async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let no_cluster = |reason: String| PluginError::new(ErrorClass::Invalid, format!("no cluster to talk to: {reason}"));
     let mut config = match (&args.kubeconfig, &args.context) {

@@ -2,27 +2,27 @@
 
 use crate::domain::class::ErrorClass;
 
-/// An error for the person at the terminal.
+/// An error for the user at the terminal.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct PluginError {
+pub(crate) struct PluginError {
     class: ErrorClass,
     message: String,
 }
 
 impl PluginError {
     /// An error of that class; `message` is one sentence without a full stop and holds no secret.
-    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+    pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
     /// Its class.
-    pub fn class(&self) -> ErrorClass {
+    pub(crate) fn class(&self) -> ErrorClass {
         self.class
     }
 
     /// The exit code that scripts can rely on; 2 is a wrong command line.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self.class {
             ErrorClass::Bug => 1,
             ErrorClass::Invalid => 3,
@@ -34,7 +34,7 @@ impl PluginError {
     }
 
     /// What the API server, or the way to it, said while we wanted to do `what` ("read the Tenant acme …").
-    pub(super) fn of_kube(error: &kube::Error, what: &str) -> Self {
+    pub(crate) fn of_kube(error: &kube::Error, what: &str) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::new(
@@ -62,8 +62,24 @@ impl PluginError {
     }
 }
 
+/// Why a verb failed, and what is printed before the error.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: PluginError,
+    /// The part of the answer that there is; goes to standard output.
+    pub(crate) output: String,
+    /// Goes to standard error, before the error.
+    pub(crate) details: String,
+}
+
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Self {
+        Self { error, output: String::new(), details: String::new() }
+    }
+}
+
 /// The innermost cause: the layers above it only say that a request failed.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -1,6 +1,6 @@
 //! Every read of the plugin.
 
-use super::{cluster::Cluster, error::PluginError, report::Facts};
+use super::{cluster::Cluster, error::PluginError, report::document::Facts};
 use crate::{
     api::{AgentConfig, Tenant, names},
     domain::{class::ErrorClass, keyring::Keyring},
@@ -16,7 +16,7 @@ const PARALLEL_READS: usize = 4;
 ///
 /// # Errors
 /// When it can't be read, or several Tenants answer to the name.
-pub async fn observe_tenant(cluster: &Cluster, name: &str) -> Result<Option<Tenant>, PluginError> {
+pub(crate) async fn observe_tenant(cluster: &Cluster, name: &str) -> Result<Option<Tenant>, PluginError> {
     match &cluster.namespace {
         Some(namespace) => {
             let what = format!("read the Tenant {namespace}/{name}");
@@ -66,22 +66,20 @@ fn of_read(error: &kube::Error, what: &str) -> PluginError {
 ///
 /// # Errors
 /// Also when there is none.
-pub async fn observe_existing(cluster: &Cluster, name: &str) -> Result<Tenant, PluginError> {
+pub(crate) async fn observe_existing(cluster: &Cluster, name: &str) -> Result<Tenant, PluginError> {
     let place = cluster.namespace.as_ref().map_or("any namespace".to_owned(), |n| format!("namespace '{n}'"));
     let missing = || PluginError::new(ErrorClass::Invalid, format!("there is no Tenant '{name}' in {place}"));
     observe_tenant(cluster, name).await?.ok_or_else(missing)
 }
 
-/// The Tenant's keyring, from its Secret; `None` while no keys are issued.
+/// The Tenant's keyring, from its Secret.
 ///
 /// # Errors
-/// When the Secret can't be read, is somebody else's, or holds no keyring.
-pub async fn observe_ring(client: &Client, tenant: &Tenant) -> Option<Result<Keyring, PluginError>> {
-    let name = tenant.status.as_ref()?.keys.as_ref()?.secret_name.clone();
-    Some(read_ring(client, tenant, &name).await)
-}
-
-async fn read_ring(client: &Client, tenant: &Tenant, name: &str) -> Result<Keyring, PluginError> {
+/// When no keys are issued yet, or the Secret can't be read, is somebody else's, or holds no keyring.
+pub(crate) async fn observe_ring(client: &Client, tenant: &Tenant) -> Result<Keyring, PluginError> {
+    let missing = || PluginError::new(ErrorClass::Waiting, format!("Tenant {} has no keys yet", tenant.name_any()));
+    let keys = tenant.status.as_ref().and_then(|status| status.keys.as_ref()).ok_or_else(missing)?;
+    let name = keys.secret_name.as_str();
     let namespace = tenant.namespace().unwrap_or_default();
     let api = Api::<Secret>::namespaced(client.clone(), &namespace);
     let what = format!("read the Secret {namespace}/{name}");
@@ -96,7 +94,7 @@ async fn read_ring(client: &Client, tenant: &Tenant, name: &str) -> Result<Keyri
 }
 
 /// Everything about a Tenant. `agent_api` is the namespace to look for replicas in; `None`: all.
-pub async fn observe_facts(client: &Client, tenant: Tenant, agent_api: Option<&str>) -> Facts {
+pub(crate) async fn observe_facts(client: &Client, tenant: Tenant, agent_api: Option<&str>) -> Facts {
     let (agents, leases) = futures::join!(observe_agents(client, &tenant), observe_leases(client, agent_api));
     Facts { tenant, agents, leases }
 }

@@ -1,13 +1,13 @@
 //! What was read about one Tenant, as one document: `-o json` and `-o yaml` print it, the tree is drawn from it.
 //! Its field names are API. Key bytes never come here.
 
-use super::error::PluginError;
 use crate::{
     api::{AgentConfig, Condition, ConditionType, Tenant, TenantKeyStatus, names},
     domain::{
         ack::Acknowledgement,
         ident::{Incarnation, Version},
     },
+    kubectl_tenant::error::PluginError,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,125 +16,125 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// Everything that was read. A part that can't be read is an error of its own and spoils no other part.
-pub struct Facts {
+pub(crate) struct Facts {
     /// The Tenant.
-    pub tenant: Tenant,
+    pub(crate) tenant: Tenant,
     /// The AgentConfigs, in the order of `spec.agents`; `Ok(None)`: does not exist.
-    pub agents: Vec<Result<Option<AgentConfig>, PluginError>>,
+    pub(crate) agents: Vec<Result<Option<AgentConfig>, PluginError>>,
     /// The acknowledgement Leases that were found.
-    pub leases: Result<Vec<Lease>, PluginError>,
+    pub(crate) leases: Result<Vec<Lease>, PluginError>,
 }
 
 /// The document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub(crate) struct Report {
     /// Namespace of the Tenant.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name of the Tenant.
-    pub name: String,
+    pub(crate) name: String,
     /// UID of the Tenant.
-    pub uid: String,
+    pub(crate) uid: String,
     /// Its id in URLs and tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<String>,
+    pub(crate) tenant_id: Option<String>,
     /// Name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
+    pub(crate) display_name: Option<String>,
     /// Generation of the spec.
-    pub generation: i64,
+    pub(crate) generation: i64,
     /// Generation that the status speaks of; -1: nobody looked yet.
-    pub observed_generation: i64,
+    pub(crate) observed_generation: i64,
     /// Since when it is being deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deletion_time: Option<Timestamp>,
+    pub(crate) deletion_time: Option<Timestamp>,
     /// Its conditions.
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
     /// Where its data is; absent until provisioned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub database: Option<DatabaseReport>,
+    pub(crate) database: Option<DatabaseReport>,
     /// Its keys; absent until issued.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys: Option<KeysReport>,
+    pub(crate) keys: Option<KeysReport>,
     /// Its agents.
-    pub agents: Vec<AgentReport>,
+    pub(crate) agents: Vec<AgentReport>,
     /// The entry version that every ready replica acknowledged, and since when that is proved.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub served: Option<ServedReport>,
+    pub(crate) served: Option<ServedReport>,
     /// The replicas of the agent API.
-    pub replicas: Vec<ReplicaReport>,
+    pub(crate) replicas: Vec<ReplicaReport>,
     /// Parts that could not be read, each with the reason.
-    pub unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// Where the data is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DatabaseReport {
+pub(crate) struct DatabaseReport {
     /// Name of the database in the operator's settings.
-    pub instance: String,
+    pub(crate) instance: String,
     /// Identity of that database.
-    pub database_id: String,
+    pub(crate) database_id: String,
     /// Identity of the tenant's data.
-    pub incarnation: String,
+    pub(crate) incarnation: String,
     /// Schema.
-    pub schema: String,
+    pub(crate) schema: String,
     /// Role.
-    pub role: String,
+    pub(crate) role: String,
     /// Version of the tables.
-    pub schema_version: i32,
+    pub(crate) schema_version: i32,
     /// Most bytes of content that the tenant may keep, as the spec has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_limit: Option<String>,
+    pub(crate) storage_limit: Option<String>,
 }
 
 /// The keys, without their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeysReport {
+pub(crate) struct KeysReport {
     /// The Secret that holds them.
-    pub secret_name: String,
+    pub(crate) secret_name: String,
     /// The key that signs; absent while its successor is not known everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub current_kid: Option<String>,
+    pub(crate) current_kid: Option<String>,
     /// Every key of the ring.
-    pub ring: Vec<TenantKeyStatus>,
+    pub(crate) ring: Vec<TenantKeyStatus>,
 }
 
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AgentReport {
+pub(crate) struct AgentReport {
     /// The tenant's name for it.
-    pub name: String,
+    pub(crate) name: String,
     /// It answers requests that name none.
-    pub default: bool,
+    pub(crate) default: bool,
     /// Name of the AgentConfig.
-    pub config: String,
+    pub(crate) config: String,
     /// The AgentConfig exists; absent if it can't be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exists: Option<bool>,
+    pub(crate) exists: Option<bool>,
     /// Its current revision.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<i64>,
+    pub(crate) revision: Option<i64>,
     /// Its `Ready` condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ready: Option<Condition>,
+    pub(crate) ready: Option<Condition>,
 }
 
 /// The proof that the tenant is served.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ServedReport {
+pub(crate) struct ServedReport {
     /// `resourceVersion` of the registry entry.
-    pub entry_version: String,
+    pub(crate) entry_version: String,
     /// When the proof was complete.
-    pub served_time: Timestamp,
+    pub(crate) served_time: Timestamp,
 }
 
 /// How a replica stands to the tenant's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ReplicaState {
+pub(crate) enum ReplicaState {
     /// It has applied the entry.
     Serving,
     /// It has not applied the entry yet.
@@ -150,26 +150,26 @@ pub enum ReplicaState {
 /// One replica of the agent API.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReplicaReport {
+pub(crate) struct ReplicaReport {
     /// Namespace of its Lease.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name of its Lease.
-    pub name: String,
+    pub(crate) name: String,
     /// How it stands to the tenant's entry.
-    pub state: ReplicaState,
+    pub(crate) state: ReplicaState,
     /// What it has applied, as a `resourceVersion`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
+    pub(crate) version: Option<u64>,
     /// Why it refuses the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// When it last renewed its Lease.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub renew_time: Option<Timestamp>,
+    pub(crate) renew_time: Option<Timestamp>,
 }
 
 /// Puts the facts in order.
-pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
+pub(crate) fn project_report(facts: &Facts, now: Timestamp) -> Report {
     let tenant = &facts.tenant;
     let status = tenant.status.clone().unwrap_or_default();
     let mut unreadable = Vec::new();
@@ -240,7 +240,7 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
 }
 
 /// The condition of a type, if it is there.
-pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+pub(crate) fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|c| c.type_ == type_.as_str())
 }
 
@@ -282,8 +282,8 @@ fn project_replica(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{acknowledgement, facts, ready_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{CANARY_BASE64, acknowledgement, facts, ready_tenant};
 
     fn states(report: &Report) -> Vec<ReplicaState> {
         report.replicas.iter().map(|r| r.state).collect()
@@ -322,6 +322,6 @@ mod tests {
         let report = project_report(&facts(ready_tenant()), Timestamp::UNIX_EPOCH);
         let text = serde_json::to_string(&report).unwrap();
         assert!(text.contains("kid-new") && text.contains("Standby"));
-        assert!(!text.contains(super::super::samples::CANARY_BASE64));
+        assert!(!text.contains(CANARY_BASE64));
     }
 }

@@ -1,12 +1,15 @@
 //! Speaking to the agent API as the tenant: every call with a fresh token of the tenant's own key.
 
-use super::{
-    cluster::Cluster,
-    error::{PluginError, innermost},
-    observe::{observe_existing, observe_ring},
-    token::{TokenArgs, project_claims, project_token},
+use super::token::{TokenArgs, project_claims, project_token};
+use crate::{
+    clock::Clock,
+    domain::class::ErrorClass,
+    kubectl_tenant::{
+        cluster::Cluster,
+        error::{PluginError, innermost},
+        observe::{observe_existing, observe_ring},
+    },
 };
-use crate::{clock::Clock, domain::class::ErrorClass};
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::{path::PathBuf, time::Duration};
@@ -16,17 +19,17 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the agent API is.
 #[derive(Clone, Debug, clap::Args)]
-pub struct AgentApiArgs {
+pub(crate) struct AgentApiArgs {
     /// URL of the agent API, as its clients use it
     #[arg(long, value_name = "URL", env = "KUBECTL_TENANT_SERVER")]
-    pub server: String,
+    pub(crate) server: String,
     /// File with the certificates (PEM) that vouch for it, besides the usual ones
     #[arg(long, value_name = "FILE")]
-    pub server_certificate_authority: Option<PathBuf>,
+    pub(crate) server_certificate_authority: Option<PathBuf>,
 }
 
 /// A tenant's way to the agent API.
-pub struct AgentApiClient<'a> {
+pub(crate) struct AgentApiClient<'a> {
     cluster: &'a Cluster,
     name: String,
     base: String,
@@ -47,7 +50,7 @@ impl<'a> AgentApiClient<'a> {
     ///
     /// # Errors
     /// When it isn't served, or the server's address or certificates can't be used.
-    pub async fn new(cluster: &'a Cluster, name: &str, server: &AgentApiArgs) -> Result<Self, PluginError> {
+    pub(crate) async fn new(cluster: &'a Cluster, name: &str, server: &AgentApiArgs) -> Result<Self, PluginError> {
         let tenant = observe_existing(cluster, name).await?;
         let invalid = |text: String| PluginError::new(ErrorClass::Invalid, text);
         let base = server.server.trim_end_matches('/');
@@ -72,7 +75,7 @@ impl<'a> AgentApiClient<'a> {
     ///
     /// # Errors
     /// What the agent API says against it, or that it can't be reached.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: reqwest::Method,
         path: &[&str],
@@ -118,8 +121,7 @@ impl<'a> AgentApiClient<'a> {
         let tenant = observe_existing(self.cluster, &self.name).await?;
         let args = TokenArgs { sub: "kubectl".to_owned(), seconds: 120, scope: Some(scope.to_owned()) };
         let claims = project_claims(&tenant, &args, Clock::system().now())?;
-        let missing = || PluginError::new(ErrorClass::Waiting, format!("Tenant {} has no keys yet", self.name));
-        let ring = observe_ring(&self.cluster.client, &tenant).await.ok_or_else(missing)??;
+        let ring = observe_ring(&self.cluster.client, &tenant).await?;
         project_token(&ring, &claims)
     }
 }

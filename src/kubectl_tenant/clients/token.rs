@@ -1,9 +1,9 @@
 //! A token for a tenant's agent API, signed with the tenant's current key.
 
-use super::error::PluginError;
 use crate::{
     api::Tenant,
     domain::{class::ErrorClass, keyring::Keyring, keys::Algorithm},
+    kubectl_tenant::error::PluginError,
 };
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -12,21 +12,21 @@ use serde::Serialize;
 
 /// What is asked for.
 #[derive(Clone, Debug, clap::Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// The `sub` claim: who is talking
     #[arg(long, value_name = "NAME", default_value = "kubectl")]
-    pub sub: String,
+    pub(crate) sub: String,
     /// How long the token is valid, at most what the Tenant's spec.auth.maxTokenSeconds allows
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i64).range(1..))]
-    pub seconds: i64,
+    pub(crate) seconds: i64,
     /// The `scope` claim: words separated by spaces; without it, the token has none
     #[arg(long, value_name = "SCOPES")]
-    pub scope: Option<String>,
+    pub(crate) scope: Option<String>,
 }
 
 /// The claims that the agent API requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     iss: String,
     aud: String,
     sub: String,
@@ -39,7 +39,7 @@ pub struct Claims {
 
 impl Claims {
     /// How long the token is valid, in seconds.
-    pub fn seconds(&self) -> i64 {
+    pub(crate) fn seconds(&self) -> i64 {
         self.exp - self.iat
     }
 }
@@ -48,7 +48,7 @@ impl Claims {
 ///
 /// # Errors
 /// When the Tenant is not served yet or being deleted: nobody would accept the token.
-pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Result<Claims, PluginError> {
+pub(crate) fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Result<Claims, PluginError> {
     let name = tenant.name_any();
     if tenant.metadata.deletion_timestamp.is_some() {
         return Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {name} is being deleted")));
@@ -76,7 +76,7 @@ pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Resu
 ///
 /// # Errors
 /// When no key may sign yet, or the signing library refuses.
-pub fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginError> {
+pub(crate) fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginError> {
     let bug = |what: &str| PluginError::new(ErrorClass::Bug, format!("the token can't be signed: {what}"));
     let waiting = || PluginError::new(ErrorClass::Waiting, "the new key may not sign yet; try again in some seconds");
     let key = ring.current().ok_or_else(waiting)?;
@@ -92,8 +92,8 @@ pub fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginEr
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{CANARY, ready_tenant, ring, waiting_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{CANARY, ready_tenant, ring, waiting_tenant};
     use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 
     fn args(seconds: i64) -> TokenArgs {

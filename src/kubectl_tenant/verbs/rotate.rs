@@ -1,12 +1,21 @@
 //! Rotating and revoking a tenant's keys: the wish is an annotation, as GitOps tools would set it; then its fulfilment is
 //! waited for.
 
-use super::{
-    cluster::Cluster, error::PluginError, observe::observe_existing, report::find, wait::watch, wait_result::WaitResult,
-};
 use crate::{
     api::{ConditionType, KeyStatusState, Reason, Tenant, TenantKeysStatus, names},
+    clock::Clock,
     domain::{class::ErrorClass, keys::Kid},
+    kubectl_tenant::{
+        cluster::Cluster,
+        duration::parse_duration,
+        error::{Failure, PluginError},
+        observe::observe_existing,
+        report::document::find,
+        wait::{
+            result::WaitResult,
+            watch::{WatchTarget, watch},
+        },
+    },
 };
 use jiff::Timestamp;
 use kube::{
@@ -16,49 +25,56 @@ use kube::{
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 
-/// What is asked for.
+/// Replace the key that signs a Tenant's tokens, or revoke keys in an emergency (needs to change the Tenant)
 #[derive(Clone, Debug, clap::Args)]
-pub struct RotateArgs {
+pub(crate) struct RotateArgs {
+    /// Name of the Tenant
+    name: String,
     /// Emergency: the keys verify nothing any more, at once. A new key signs as soon as the replicas know it, at the
     /// latest after two seconds
     #[arg(long)]
-    pub revoke: bool,
+    revoke: bool,
     /// With --revoke: the key to revoke (may be repeated); without it, every key of the Tenant
     #[arg(long, value_name = "KID", requires = "revoke", value_parser = parse_kid)]
-    pub kid: Vec<Kid>,
+    kid: Vec<Kid>,
+    /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    timeout: Duration,
 }
 
 fn parse_kid(text: &str) -> Result<Kid, String> {
     Kid::parse(text).ok_or_else(|| "a key id has 1 to 64 characters of 'A-Z', 'a-z', '0-9', '_' and '-'".to_owned())
 }
 
-/// What has to come true.
+/// A patch of the Tenant's annotations, and what is reached when the operator has acted on it.
+#[derive(Debug)]
+struct KeyRequest {
+    goal: KeyGoal,
+    annotation: &'static str,
+    value: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wish {
+enum KeyGoal {
     /// Another key than this one signs.
-    Rotated(Option<String>),
+    Rotated { before: Option<String> },
     /// None of these verifies.
     Revoked(BTreeSet<String>),
 }
 
-/// Asks for a rotation or a revocation and waits for it; no time: only asks. Returns what to print.
+/// Asks for a rotation or a revocation and waits for it; with a timeout of 0 it does not wait.
 ///
 /// # Errors
 /// When the Tenant has no keys, may not be changed, or the time is over; the message says what holds it up.
-pub async fn rotate(
-    cluster: &Cluster,
-    name: &str,
-    args: &RotateArgs,
-    timeout: Duration,
-    now: Timestamp,
-) -> Result<String, PluginError> {
-    let tenant = observe_existing(cluster, name).await?;
+pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, Failure> {
+    let timeout = args.timeout;
+    let tenant = observe_existing(cluster, &args.name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let keys =
         tenant.status.as_ref().and_then(|s| s.keys.clone()).ok_or_else(|| {
             PluginError::new(ErrorClass::Waiting, format!("Tenant {namespace}/{name} has no keys yet"))
         })?;
-    let (wish, annotation, value) = resolve_wish(args, &keys, now)?;
+    let KeyRequest { goal, annotation, value } = resolve_request(args, &keys, Clock::system().now())?;
     let patch = json!({ "metadata": { "annotations": { annotation: value } } });
     let api = Api::<Tenant>::namespaced(cluster.client.clone(), &namespace);
     api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch))
@@ -68,34 +84,31 @@ pub async fn rotate(
     if timeout.is_zero() {
         return Ok(format!("{object} asked\n"));
     }
-    let watching = watch(cluster, &namespace, &name, |tenant| resolve_fulfilment(&wish, tenant));
-    match tokio::time::timeout(timeout, watching).await {
-        Ok(Ok(WaitResult::Reached(word))) => {
+    let target = WatchTarget { namespace: &namespace, name: &name, timeout };
+    match watch(cluster, &target, |tenant| resolve_progress(&goal, tenant)).await? {
+        WaitResult::Reached(word) => {
             let current =
                 observe_existing(cluster, &name).await?.status.and_then(|s| s.keys).and_then(|k| k.current_kid);
             Ok(format!("{object} {word}: key '{}' signs\n", current.unwrap_or_default()))
         }
-        Ok(Ok(WaitResult::Failed(why))) => {
-            Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: {why}")))
+        WaitResult::Failed(why) => {
+            Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: {why}")).into())
         }
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(WaitResult::InProgress)) | Err(_) => {
+        WaitResult::InProgress => {
             let why = observe_existing(cluster, &name).await.map(|t| explain(&t)).unwrap_or_default();
             let text = format!("Tenant {namespace}/{name}: not done after {}s{why}", timeout.as_secs());
-            Err(PluginError::new(ErrorClass::Waiting, text))
+            Err(PluginError::new(ErrorClass::Waiting, text).into())
         }
     }
 }
 
-/// The wish, and the annotation that tells it.
-fn resolve_wish(
-    args: &RotateArgs,
-    keys: &TenantKeysStatus,
-    now: Timestamp,
-) -> Result<(Wish, &'static str, String), PluginError> {
+fn resolve_request(args: &RotateArgs, keys: &TenantKeysStatus, now: Timestamp) -> Result<KeyRequest, PluginError> {
     if !args.revoke {
-        let wish = Wish::Rotated(keys.current_kid.clone());
-        return Ok((wish, names::ROTATE_ANNOTATION, format!("kubectl-{}", now.as_millisecond())));
+        return Ok(KeyRequest {
+            goal: KeyGoal::Rotated { before: keys.current_kid.clone() },
+            annotation: names::ROTATE_ANNOTATION,
+            value: format!("kubectl-{}", now.as_millisecond()),
+        });
     }
     let held: BTreeSet<String> = keys.ring.iter().map(|k| k.kid.clone()).collect();
     let asked: BTreeSet<String> = args.kid.iter().map(ToString::to_string).collect();
@@ -105,14 +118,14 @@ fn resolve_wish(
     }
     let kids = if asked.is_empty() { held } else { asked };
     let value = kids.iter().cloned().collect::<Vec<_>>().join(",");
-    Ok((Wish::Revoked(kids), names::REVOKE_ANNOTATION, value))
+    Ok(KeyRequest { goal: KeyGoal::Revoked(kids), annotation: names::REVOKE_ANNOTATION, value })
 }
 
 fn join(kids: &BTreeSet<String>) -> String {
     kids.iter().map(|kid| format!("'{kid}'")).collect::<Vec<_>>().join(", ")
 }
 
-fn resolve_fulfilment(wish: &Wish, tenant: Option<&Tenant>) -> WaitResult {
+fn resolve_progress(goal: &KeyGoal, tenant: Option<&Tenant>) -> WaitResult {
     let Some(tenant) = tenant else { return WaitResult::Failed("it was deleted meanwhile".to_owned()) };
     let Some(status) = &tenant.status else { return WaitResult::InProgress };
     let Some(keys) = &status.keys else { return WaitResult::InProgress };
@@ -122,16 +135,16 @@ fn resolve_fulfilment(wish: &Wish, tenant: Option<&Tenant>) -> WaitResult {
     }
     let pending = find(&status.conditions, ConditionType::SigningKeysReady)
         .is_some_and(|c| c.reason == Reason::RevocationPending.as_str());
-    match wish {
-        Wish::Rotated(before) if keys.current_kid.is_some() && keys.current_kid != *before => {
+    match goal {
+        KeyGoal::Rotated { before } if keys.current_kid.is_some() && keys.current_kid != *before => {
             WaitResult::Reached("rotated")
         }
-        Wish::Revoked(kids) => {
+        KeyGoal::Revoked(kids) => {
             let stands = |k: &&crate::api::TenantKeyStatus| kids.contains(&k.kid) || k.state == KeyStatusState::Revoked;
             let left = keys.ring.iter().any(|k| stands(&k)) || keys.current_kid.is_none() || pending;
             if left { WaitResult::InProgress } else { WaitResult::Reached("revoked") }
         }
-        Wish::Rotated(_) => WaitResult::InProgress,
+        KeyGoal::Rotated { .. } => WaitResult::InProgress,
     }
 }
 
@@ -144,39 +157,40 @@ fn explain(tenant: &Tenant) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::ready_tenant;
     use super::*;
+    use crate::kubectl_tenant::samples::ready_tenant;
 
     fn keys() -> TenantKeysStatus {
         ready_tenant().status.unwrap().keys.unwrap()
     }
 
-    fn wish(revoke: bool, kids: &[&str]) -> Result<(Wish, &'static str, String), PluginError> {
-        let args = RotateArgs { revoke, kid: kids.iter().map(|k| Kid::parse(k).unwrap()).collect() };
-        resolve_wish(&args, &keys(), Timestamp::UNIX_EPOCH)
+    fn request(revoke: bool, kids: &[&str]) -> Result<KeyRequest, PluginError> {
+        let kid = kids.iter().map(|k| Kid::parse(k).unwrap()).collect();
+        let args = RotateArgs { name: "acme".to_owned(), revoke, kid, timeout: Duration::ZERO };
+        resolve_request(&args, &keys(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn a_rotation_is_done_when_another_key_signs() {
-        let (wish, annotation, value) = wish(false, &[]).unwrap();
+        let KeyRequest { goal, annotation, value } = request(false, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::ROTATE_ANNOTATION, "kubectl-0"));
         let mut tenant = ready_tenant();
-        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), WaitResult::InProgress);
+        assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::InProgress);
         tenant.status.as_mut().unwrap().keys.as_mut().unwrap().current_kid = Some("kid-new".to_owned());
-        assert_eq!(resolve_fulfilment(&wish, Some(&tenant)), WaitResult::Reached("rotated"));
+        assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::Reached("rotated"));
     }
 
     #[test]
     fn a_revocation_is_done_when_nothing_of_it_is_left() {
-        let (all, annotation, value) = wish(true, &[]).unwrap();
+        let KeyRequest { goal, annotation, value } = request(true, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::REVOKE_ANNOTATION, "kid-new,kid-now"));
         let mut tenant = ready_tenant();
-        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), WaitResult::InProgress);
+        assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::InProgress);
         let ring = tenant.status.as_mut().unwrap().keys.as_mut().unwrap();
         ring.ring.retain(|k| k.kid == "other");
         ring.current_kid = Some("other".to_owned());
-        assert_eq!(resolve_fulfilment(&all, Some(&tenant)), WaitResult::Reached("revoked"));
-        let error = wish(true, &["mine"]).unwrap_err();
+        assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::Reached("revoked"));
+        let error = request(true, &["mine"]).unwrap_err();
         assert!(error.to_string().contains("has no key 'mine'; it has 'kid-new', 'kid-now'"), "{error}");
     }
 }

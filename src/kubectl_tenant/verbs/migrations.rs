@@ -1,20 +1,25 @@
 //! How far the tenants' tables are: the operator's databases, and the Tenants that get no further.
 
-use super::{cluster::Cluster, error::PluginError};
-use crate::api::{ConditionType, DatabaseInstance, Reason, Tenant};
+use crate::{
+    api::{ConditionType, DatabaseInstance, Reason, Tenant},
+    kubectl_tenant::{
+        cluster::Cluster,
+        error::{Failure, PluginError},
+    },
+};
 use kube::{Api, ResourceExt, api::ListParams};
 
 /// The reasons for which a tenant gets no further.
 const STUCK: [Reason; 3] = [Reason::MigrationFailed, Reason::MigrationChanged, Reason::SchemaNewer];
 
 /// Tenants that are named in one line.
-const TOLD: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Reads databases and Tenants, and says how far they are. A right that is missing leaves its part out, and is named.
 ///
 /// # Errors
 /// When the Tenants can't be read.
-pub async fn migrations(cluster: &Cluster) -> Result<String, PluginError> {
+pub(crate) async fn run(cluster: &Cluster) -> Result<String, Failure> {
     let client = &cluster.client;
     let params = ListParams::default();
     let instances = Api::<DatabaseInstance>::all(client.clone()).list(&params).await;
@@ -60,9 +65,9 @@ fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, ten
         }
     }
     if !behind.is_empty() {
-        let rest = behind.len().saturating_sub(TOLD);
+        let rest = behind.len().saturating_sub(MAX_NAMED);
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        behind.truncate(TOLD);
+        behind.truncate(MAX_NAMED);
         text.push_str(&format!("not their turn yet: {}{more}\n", behind.join(", ")));
     }
     text

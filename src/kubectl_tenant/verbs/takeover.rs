@@ -1,44 +1,48 @@
 //! Letting a Tenant take over what a lost cluster left: the operator is asked at its door, where it records who said so;
 //! then the takeover is waited for.
 
-use super::{
-    admin_api::{AdminApiArgs, AdminApiClient},
-    cluster::Cluster,
-    error::PluginError,
-    observe::observe_existing,
-    report::find,
-    wait::{Unreached, show, watch},
-    wait_result::{Goal, WaitResult, resolve_wait},
-};
 use crate::{
     api::{Condition, ConditionType, Tenant, names},
     domain::class::ErrorClass,
+    kubectl_tenant::{
+        clients::admin_api::{AdminApiArgs, AdminApiClient},
+        cluster::Cluster,
+        duration::parse_duration,
+        error::{Failure, PluginError},
+        observe::observe_existing,
+        report::document::find,
+        wait::{
+            result::{Goal, WaitResult, resolve_wait},
+            watch::{WatchTarget, show, watch},
+        },
+    },
     plan::permission::{TakeoverAnswer, TakeoverRequest},
 };
 use kube::ResourceExt;
 use std::time::Duration;
 
-/// What is asked for.
+/// Let a Tenant take over its data from a cluster that is lost (needs the verb 'takeover' on the Tenant)
 #[derive(Clone, Debug, clap::Args)]
-pub struct TakeoverArgs {
+pub(crate) struct TakeoverArgs {
+    /// Name of the Tenant
+    name: String,
     /// Id of the lost cluster, as the Tenant's Conflict names it
     #[arg(long, value_name = "CLUSTER_ID")]
-    pub from: String,
+    from: String,
     #[command(flatten)]
-    pub admin_api: AdminApiArgs,
+    admin_api: AdminApiArgs,
+    /// Longest wait: 90, 90s, 5m or 1h30m; 0 only allows it
+    #[arg(long, default_value = "90s", value_parser = parse_duration)]
+    timeout: Duration,
 }
 
-/// Allows the takeover and waits for it; no time: only allows. Returns what to print.
+/// Allows the takeover and waits for it; with a timeout of 0 it does not wait.
 ///
 /// # Errors
 /// When the operator can't be asked or refuses, the other cluster is not silent for long enough yet, or the time is over.
-pub async fn takeover(
-    cluster: &Cluster,
-    name: &str,
-    args: &TakeoverArgs,
-    timeout: Duration,
-) -> Result<String, Unreached> {
-    let tenant = observe_existing(cluster, name).await?;
+pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String, Failure> {
+    let timeout = args.timeout;
+    let tenant = observe_existing(cluster, &args.name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
     let request = TakeoverRequest { namespace: namespace.clone(), name: name.clone(), from: args.from.clone() };
@@ -57,14 +61,14 @@ pub async fn takeover(
     if wait > 0 {
         eprintln!("note: allowed; {silence}");
     }
-    let watching = watch(cluster, &namespace, &name, |now| resolve_taken(&tenant, &answer, now));
-    let error = match tokio::time::timeout(timeout, watching).await {
-        Ok(Ok(WaitResult::Reached(word))) => return Ok(format!("{object} {word} from cluster {from}\n")),
-        Ok(Ok(WaitResult::Failed(why))) => {
+    let target = WatchTarget { namespace: &namespace, name: &name, timeout };
+    let error = match watch(cluster, &target, |now| resolve_taken(&tenant, &answer, now)).await {
+        Ok(WaitResult::Reached(word)) => return Ok(format!("{object} {word} from cluster {from}\n")),
+        Ok(WaitResult::Failed(why)) => {
             PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: allowed, but {why}"))
         }
-        Ok(Err(error)) => error,
-        Ok(Ok(WaitResult::InProgress)) | Err(_) => {
+        Err(error) => error,
+        Ok(WaitResult::InProgress) => {
             let text = format!("Tenant {namespace}/{name}: allowed, and not done after {}s", timeout.as_secs());
             PluginError::new(ErrorClass::Waiting, text)
         }
@@ -98,8 +102,8 @@ fn condition(tenant: &Tenant, type_: ConditionType) -> Option<&Condition> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{ready_tenant, waiting_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{ready_tenant, waiting_tenant};
 
     fn answer() -> TakeoverAnswer {
         let incarnation = ready_tenant().status.unwrap().database.unwrap().incarnation;

@@ -1,6 +1,6 @@
 //! The document as text: a tree, and the part of it that is not as it should be.
 
-use super::report::{AgentReport, ReplicaReport, ReplicaState, Report, find};
+use super::document::{AgentReport, ReplicaReport, ReplicaState, Report, find};
 use crate::api::{Condition, ConditionType, Reason, TenantKeyStatus};
 use jiff::Timestamp;
 
@@ -27,12 +27,12 @@ impl Node {
 }
 
 /// The whole tree.
-pub fn render_tree(report: &Report, now: Timestamp) -> String {
+pub(crate) fn render_tree(report: &Report, now: Timestamp) -> String {
     render(&build(report, now), |_| true)
 }
 
 /// Only what keeps the Tenant from being as it should be.
-pub fn render_unhappy(report: &Report, now: Timestamp) -> String {
+pub(crate) fn render_unhappy(report: &Report, now: Timestamp) -> String {
     render(&build(report, now), Node::is_unhappy)
 }
 
@@ -249,13 +249,15 @@ fn age(since: Timestamp, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        error::PluginError,
-        report::{Facts, project_report},
-        samples::{acknowledgement, facts, ready_tenant, waiting_tenant},
-    };
     use super::*;
-    use crate::domain::class::ErrorClass;
+    use crate::{
+        domain::class::ErrorClass,
+        kubectl_tenant::{
+            error::PluginError,
+            report::document::{Facts, project_report},
+            samples::{acknowledgement, facts, ready_tenant, waiting_tenant},
+        },
+    };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

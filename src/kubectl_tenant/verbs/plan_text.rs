@@ -4,7 +4,7 @@ use crate::plan::rehearsal::{Event, Rehearsal, RehearsedRequest};
 use std::fmt::Write as _;
 
 /// The plan as text.
-pub fn render_plan(rehearsal: &Rehearsal) -> String {
+pub(crate) fn render_plan(rehearsal: &Rehearsal) -> String {
     let Rehearsal { namespace, name, event, steps, then, error, conditions } = rehearsal;
     let what = match event {
         Event::Created => "if it is created",

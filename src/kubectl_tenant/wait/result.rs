@@ -1,11 +1,13 @@
 //! What `wait` makes of one state of a Tenant: reached, not yet, or never without somebody's help.
 
-use super::report::find;
-use crate::api::{ConditionType, Tenant};
+use crate::{
+    api::{ConditionType, Tenant},
+    kubectl_tenant::report::document::find,
+};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// The Tenant is Ready for its present spec
     Ready,
     /// The Tenant is gone
@@ -14,7 +16,7 @@ pub enum Goal {
 
 /// How a state stands to the goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WaitResult {
+pub(crate) enum WaitResult {
     /// It is reached; the word says what is.
     Reached(&'static str),
     /// Not yet.
@@ -24,7 +26,7 @@ pub enum WaitResult {
 }
 
 /// Judges a state. `uid` is the life of the Tenant that was there when the waiting began; `None`: it is gone.
-pub fn resolve_wait(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> WaitResult {
+pub(crate) fn resolve_wait(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> WaitResult {
     match (goal, tenant) {
         (Goal::Deleted, None) => WaitResult::Reached("deleted"),
         // Another Tenant of that name: the one that was meant is gone.
@@ -62,8 +64,8 @@ fn resolve_ready(tenant: &Tenant) -> WaitResult {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{ready_tenant, waiting_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{ready_tenant, waiting_tenant};
 
     fn judge(goal: Goal, tenant: &Tenant) -> WaitResult {
         resolve_wait(goal, "u-1", Some(tenant))

@@ -1,8 +1,11 @@
 //! The way to the operator's door for plans and takeovers, and the token that opens it.
 
-use super::{cluster::Cluster, error::PluginError};
 use crate::{
     domain::class::ErrorClass,
+    kubectl_tenant::{
+        cluster::Cluster,
+        error::{PluginError, innermost},
+    },
     plan::{
         permission::{TakeoverAnswer, TakeoverRequest},
         rehearsal::{AUDIENCE, Refusal, Rehearsal, TOKEN_HEADER},
@@ -29,24 +32,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the door is and what opens it.
 #[derive(Clone, Debug, clap::Args)]
-pub struct AdminApiArgs {
+pub(crate) struct AdminApiArgs {
     /// ServiceAccount in whose name the operator is asked; it needs the right to do what is asked for, and you the right to
     /// create its tokens. Without a namespace: where the Tenants are
     #[arg(long, value_name = "[NAMESPACE/]NAME", env = "AGENT_TENANCY_PLAN_ACCOUNT")]
-    pub as_service_account: Option<String>,
+    pub(crate) as_service_account: Option<String>,
     /// File with a token to use instead, made for the audience 'agent-tenancy.dev/plan'
     #[arg(long, value_name = "FILE", conflicts_with = "as_service_account")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The operator's Service for its door, which is reached through the API server
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "agent-tenancy/agent-tenancy-operator-plan")]
-    pub service: String,
+    pub(crate) service: String,
     /// URL of the operator's door instead, e.g. of a port forwarded to it
     #[arg(long, value_name = "URL", conflicts_with = "service", env = "AGENT_TENANCY_PLAN_SERVER")]
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
 }
 
 /// The way, and the token.
-pub struct AdminApiClient {
+pub(crate) struct AdminApiClient {
     route: Route,
     token: String,
 }
@@ -58,6 +61,11 @@ enum Route {
     Url { client: reqwest::Client, url: String },
 }
 
+struct Response {
+    status: u16,
+    body: String,
+}
+
 fn invalid(why: impl Into<String>) -> PluginError {
     PluginError::new(ErrorClass::Invalid, why)
 }
@@ -67,7 +75,7 @@ impl AdminApiClient {
     ///
     /// # Errors
     /// When there is no way or no token.
-    pub async fn open(cluster: &Cluster, args: &AdminApiArgs) -> Result<Self, PluginError> {
+    pub(crate) async fn open(cluster: &Cluster, args: &AdminApiArgs) -> Result<Self, PluginError> {
         let route = match &args.server {
             Some(url) => Route::Url { client: client()?, url: url.trim_end_matches('/').to_owned() },
             None => {
@@ -102,7 +110,7 @@ impl AdminApiClient {
     ///
     /// # Errors
     /// When the operator can't be asked or refuses.
-    pub async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<Rehearsal, PluginError> {
+    pub(crate) async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<Rehearsal, PluginError> {
         self.request("plan", path, tenant.map(Value::to_string)).await
     }
 
@@ -110,7 +118,10 @@ impl AdminApiClient {
     ///
     /// # Errors
     /// When the operator can't be asked or refuses.
-    pub async fn perform_allow_takeover(&self, request: &TakeoverRequest) -> Result<TakeoverAnswer, PluginError> {
+    pub(crate) async fn perform_allow_takeover(
+        &self,
+        request: &TakeoverRequest,
+    ) -> Result<TakeoverAnswer, PluginError> {
         let unwritable = |e| PluginError::new(ErrorClass::Bug, format!("the request can't be written: {e}"));
         let body = serde_json::to_string(request).map_err(unwritable)?;
         self.request("takeover", "/v1/takeover", Some(body)).await
@@ -128,7 +139,7 @@ impl AdminApiClient {
             attempt += 1;
             let asking = tokio::time::timeout(PATIENCE, self.ask(path, body.clone()));
             let late = |_| PluginError::new(ErrorClass::Transient, "the operator does not answer");
-            let (status, text) = asking.await.map_err(late)??;
+            let Response { status, body: text } = asking.await.map_err(late)??;
             if status == 200 {
                 return serde_json::from_str(&text).map_err(|e| {
                     invalid(format!("the answer is not of the form that this version of the plugin reads ({e})"))
@@ -146,7 +157,7 @@ impl AdminApiClient {
         }
     }
 
-    async fn ask(&self, path: &str, body: Option<String>) -> Result<(u16, String), PluginError> {
+    async fn ask(&self, path: &str, body: Option<String>) -> Result<Response, PluginError> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
         match &self.route {
             Route::Service { client, path: proxy, .. } => {
@@ -162,13 +173,13 @@ impl AdminApiClient {
                 let response = client.send(request).await.map_err(failed)?;
                 let status = response.status().as_u16();
                 let bytes = response.into_body().collect_bytes().await.map_err(failed)?;
-                Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+                Ok(Response { status, body: String::from_utf8_lossy(&bytes).into_owned() })
             }
             Route::Url { client, url } => {
                 let request = client.request(method, format!("{url}{path}")).bearer_auth(&self.token);
                 let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
                 let failed = |e: reqwest::Error| {
-                    let text = super::error::innermost(&e);
+                    let text = innermost(&e);
                     PluginError::new(
                         ErrorClass::Transient,
                         format!("the operator can't be reached at {url}: {text} ({CLOSED})"),
@@ -176,7 +187,7 @@ impl AdminApiClient {
                 };
                 let response = request.send().await.map_err(failed)?;
                 let status = response.status().as_u16();
-                Ok((status, response.text().await.map_err(failed)?))
+                Ok(Response { status, body: response.text().await.map_err(failed)? })
             }
         }
     }

@@ -1,11 +1,13 @@
-//! Taking a tenant's data out, and erasing one of its users.
+//! `export`: a tenant's data as JSON Lines, continued where an earlier export of the same file ended.
 
-use super::{
-    agent_api::{AgentApiArgs, AgentApiClient},
-    cluster::Cluster,
-    error::PluginError,
+use crate::{
+    domain::class::ErrorClass,
+    kubectl_tenant::{
+        clients::agent_api::{AgentApiArgs, AgentApiClient},
+        cluster::Cluster,
+        error::{Failure, PluginError},
+    },
 };
-use crate::domain::class::ErrorClass;
 use serde::Deserialize;
 use std::{
     fs::{File, OpenOptions},
@@ -13,30 +15,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is exported, and where to.
+/// Take out a Tenant's data as JSON Lines, over the agent API (needs to read the Tenant's Secret)
 #[derive(Clone, Debug, clap::Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
+    /// Name of the Tenant
+    name: String,
     #[command(flatten)]
-    pub server: AgentApiArgs,
+    agent_api: AgentApiArgs,
     /// Only what belongs to this user (the `sub` of its tokens)
     #[arg(long, value_name = "SUB")]
-    pub sub: Option<String>,
+    sub: Option<String>,
     /// File to write; one that is there is continued from its last whole page. Without it: standard output
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// Who is erased.
-#[derive(Clone, Debug, clap::Args)]
-pub struct EraseArgs {
-    #[command(flatten)]
-    pub server: AgentApiArgs,
-    /// The user to erase (the `sub` of its tokens)
-    #[arg(long, value_name = "SUB")]
-    pub sub: String,
-    /// Says that you mean it: there is no way back
-    #[arg(long)]
-    pub yes: bool,
+    output: Option<PathBuf>,
 }
 
 /// The line that ends a page.
@@ -60,16 +51,16 @@ fn resolve_progress(line: &str) -> Option<Progress> {
     Some(end.next.map_or(Progress::Complete, Progress::At))
 }
 
-/// Exports, page by page. Returns what to print at the end.
+/// Exports, page by page.
 ///
 /// # Errors
 /// When the agent API says no, or the file can't be written; what was written stays, and the next call goes on there.
-pub async fn export(cluster: &Cluster, name: &str, args: &ExportArgs) -> Result<String, PluginError> {
-    let api = AgentApiClient::new(cluster, name, &args.server).await?;
+pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, Failure> {
+    let api = AgentApiClient::new(cluster, &args.name, &args.agent_api).await?;
     let (mut sink, mut progress) = match &args.output {
         None => (Sink::Terminal, Progress::Beginning),
         Some(path) => {
-            let (file, progress) = open(path).map_err(|e| unwritable(path, &e))?;
+            let OpenedFile { file, progress } = open(path).map_err(|e| unwritable(path, &e))?;
             (Sink::File(file, path), progress)
         }
     };
@@ -116,8 +107,14 @@ fn unwritable(path: &Path, error: &std::io::Error) -> PluginError {
     PluginError::new(ErrorClass::Invalid, format!("can't write {}: {error}", path.display()))
 }
 
+/// A file to append to, and how far the export in it is.
+struct OpenedFile {
+    file: File,
+    progress: Progress,
+}
+
 /// Opens a file for going on after its last whole page; what follows that is cut off.
-fn open(path: &Path) -> std::io::Result<(File, Progress)> {
+fn open(path: &Path) -> std::io::Result<OpenedFile> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let (mut progress, mut whole, mut at) = (Progress::Beginning, 0, 0);
     let mut reader = BufReader::new(&mut file);
@@ -135,33 +132,7 @@ fn open(path: &Path) -> std::io::Result<(File, Progress)> {
     }
     file.set_len(whole)?;
     file.seek(SeekFrom::Start(whole))?;
-    Ok((file, progress))
-}
-
-#[derive(Deserialize)]
-struct Erased {
-    conversations: i64,
-    messages: i64,
-    renamed: i64,
-}
-
-/// Erases a user. Returns what to print.
-///
-/// # Errors
-/// When it wasn't meant, or the agent API says no. Asking again does what was left.
-pub async fn erase(cluster: &Cluster, name: &str, args: &EraseArgs) -> Result<String, PluginError> {
-    if !args.yes {
-        let text = format!("this deletes every conversation of '{}' for good; say --yes if you mean it", args.sub);
-        return Err(PluginError::new(ErrorClass::Invalid, text));
-    }
-    let api = AgentApiClient::new(cluster, name, &args.server).await?;
-    let answer = api.call(reqwest::Method::DELETE, &["users", &args.sub], &[], "data:erase").await?;
-    let Erased { conversations, messages, renamed } = serde_json::from_str(&answer)
-        .map_err(|e| PluginError::new(ErrorClass::Bug, format!("the agent API's answer can't be read: {e}")))?;
-    Ok(format!(
-        "user '{}' erased: {conversations} conversations with {messages} messages deleted, {renamed} rows renamed\n",
-        args.sub
-    ))
+    Ok(OpenedFile { file, progress })
 }
 
 #[cfg(test)]
@@ -181,8 +152,8 @@ mod tests {
             (format!("{page}{end}"), Progress::Complete, page.len() + end.len()),
         ] {
             std::fs::write(&dir, &content).unwrap();
-            let (file, found) = open(&dir).unwrap();
-            assert_eq!((found, file.metadata().unwrap().len()), (progress, kept as u64), "{content}");
+            let opened = open(&dir).unwrap();
+            assert_eq!((opened.progress, opened.file.metadata().unwrap().len()), (progress, kept as u64), "{content}");
         }
         std::fs::remove_file(&dir).unwrap();
     }
