@@ -14,13 +14,13 @@ Exit codes:
   0  done
   1  an error of the plugin itself
   2  wrong command line
-  3  not found, not valid, or nothing happens until somebody acts
-  4  not yet: the time of 'wait' is over, or the Tenant is not served yet
-  5  a right is missing
+  3  not found, invalid, or manual intervention required
+  4  timed out, or the Tenant is not served yet
+  5  permission denied
   6  the cluster can't be reached
-  7  the object found belongs to somebody else";
+  7  the object belongs to another owner";
 
-/// Look at and use the Tenants of a shared agent API.
+/// Inspect and manage the Tenants of a shared agent API.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-tenant", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -32,13 +32,13 @@ struct Cli {
 
 /// Runs the plugin with these arguments (the first one is the program's own name) and returns its exit code.
 pub async fn run(args: Vec<OsString>) -> ExitCode {
-    // One crypto library for the process; an error means that one is installed already, which serves as well.
+    // One crypto library per process; an error means that it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = Cli::command().bin_name(bin_name(args.first()));
     let cli = match command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output with 0, a mistake to standard error with 2; a closed pipe is no news.
+            // Help is printed to standard output with 0, a usage error to standard error with 2. A closed pipe is ignored.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -62,12 +62,12 @@ async fn answer(cli: &Cli) -> Result<String, Failure> {
     cli.verb.run(&cluster).await
 }
 
-/// A reader such as `head` may have closed the pipe: the error is ignored.
+/// Ignores errors: a reader such as `head` may have closed the pipe.
 fn print_output(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// As kubectl's plugins are expected to call themselves.
+/// The name that the help shows: kubectl runs `kubectl-tenant` for `kubectl tenant`.
 fn bin_name(program: Option<&OsString>) -> String {
     let file = program.and_then(|p| Path::new(p).file_name()).map(|f| f.to_string_lossy().into_owned());
     match file.as_deref().map(|f| f.strip_prefix("kubectl-").ok_or(f)) {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn help_speaks_of_the_command_that_was_typed() {
+    fn help_shows_the_command_that_was_typed() {
         let name = |program: &str| bin_name(Some(&program.into()));
         assert_eq!(name("/usr/local/bin/kubectl-tenant"), "kubectl tenant");
         assert_eq!(name("tenant"), "tenant");

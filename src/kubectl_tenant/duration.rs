@@ -1,8 +1,8 @@
-//! Durations on the command line, as kubectl takes them.
+//! Durations on the command line, in kubectl's format.
 
 use std::time::Duration;
 
-/// Parses seconds, or Go's form of a duration.
+/// Parses seconds, or a duration in Go's format.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration such as 90s, 5m or 1h30m");
     if let Ok(seconds) = text.parse::<u32>() {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_kubectl_reads_them() {
+    fn durations_have_the_format_of_kubectl() {
         let seconds = |text| parse_duration(text).map(|d| d.as_secs()).ok();
         assert_eq!([seconds("90"), seconds("90s"), seconds("5m"), seconds("1h30m")], [90, 90, 300, 5400].map(Some));
         assert_eq!([seconds(""), seconds("m"), seconds("5x"), seconds("-1s")], [None; 4]);

@@ -1,4 +1,4 @@
-//! What can go wrong, as one sentence and one exit code.
+//! Errors of the plugin: one sentence and one exit code each.
 
 use crate::domain::class::ErrorClass;
 
@@ -11,17 +11,16 @@ pub(crate) struct PluginError {
 }
 
 impl PluginError {
-    /// An error of that class; `message` is one sentence without a full stop and holds no secret.
+    /// `message` is one sentence without a full stop and holds no secret.
     pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
-    /// Its class.
     pub(crate) fn class(&self) -> ErrorClass {
         self.class
     }
 
-    /// The exit code that scripts can rely on; 2 is a wrong command line.
+    /// The exit code that scripts can rely on; clap exits with 2 for a wrong command line.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.class {
             ErrorClass::Bug => 1,
@@ -33,7 +32,7 @@ impl PluginError {
         }
     }
 
-    /// What the API server, or the way to it, said while we wanted to do `what` ("read the Tenant acme …").
+    /// A failed request to the API server; `what` names the request ("read the Tenant acme").
     pub(crate) fn of_kube(error: &kube::Error, what: &str) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
@@ -42,7 +41,7 @@ impl PluginError {
                     format!("can't {what}: the cluster does not accept your credentials (401 Unauthorized)"),
                 ),
                 403 => Self::new(ErrorClass::Denied, format!("you may not {what}: {}", status.message)),
-                // The objects are looked up one by one; a list or watch that is "not found" lacks the whole type.
+                // For a list or watch, "not found" means that the cluster has no such resource type.
                 404 => Self::new(ErrorClass::Invalid, format!("can't {what}: {}", status.message)),
                 409 => Self::new(ErrorClass::Conflict, format!("can't {what}: {}", status.message)),
                 code if code == 429 || code >= 500 => {
@@ -51,11 +50,11 @@ impl PluginError {
                 _ => Self::new(ErrorClass::Bug, format!("can't {what}: {}", status.message)),
             },
             kube::Error::Auth(error) => {
-                Self::new(ErrorClass::Denied, format!("can't {what}: your credentials can't be had: {error}"))
+                Self::new(ErrorClass::Denied, format!("can't {what}: your credentials can't be obtained: {error}"))
             }
             kube::Error::SerdeError(error) => Self::new(
                 ErrorClass::Invalid,
-                format!("can't {what}: it is not of the form that this version of the plugin reads ({error})"),
+                format!("can't {what}: this version of the plugin can't read the answer ({error})"),
             ),
             other => Self::new(ErrorClass::Transient, format!("can't {what}: {}", innermost(other))),
         }
@@ -66,9 +65,9 @@ impl PluginError {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: PluginError,
-    /// The part of the answer that there is; goes to standard output.
+    /// A partial answer, for standard output.
     pub(crate) output: String,
-    /// Goes to standard error, before the error.
+    /// For standard error, before the error.
     pub(crate) details: String,
 }
 
@@ -78,7 +77,7 @@ impl From<PluginError> for Failure {
     }
 }
 
-/// The innermost cause: the layers above it only say that a request failed.
+/// The innermost cause; the errors around it only say that a request failed.
 pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error.to_string();
     let mut source = error.source();
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_was_refused() {
+    fn a_denied_request_is_named() {
         let status = Status { code: 403, message: "secrets is forbidden".into(), ..Status::default() };
         let error = PluginError::of_kube(&kube::Error::Api(Box::new(status)), "read the Secret a");
         assert_eq!(error.to_string(), "you may not read the Secret a: secrets is forbidden");

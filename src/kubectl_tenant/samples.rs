@@ -1,4 +1,4 @@
-//! A tenant, its agent and its replicas, for this room's tests. The time is always the beginning of 1970.
+//! A tenant, its agent and its replicas, for the tests of the plugin. The time is always the Unix epoch.
 
 use super::report::document::Facts;
 use crate::{
@@ -21,7 +21,7 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
             "lastTransitionTime": "1969-12-31T23:57:00Z" })
 }
 
-/// Ready for three minutes; its entry was proved with version 40.
+/// Ready for three minutes; every replica acknowledged version 40 of its entry.
 pub(crate) fn ready_tenant() -> Tenant {
     let value = json!({
         "apiVersion": "agent-tenancy.dev/v1alpha1",
@@ -40,7 +40,7 @@ pub(crate) fn ready_tenant() -> Tenant {
                 { "kid": "kid-new", "state": "Standby", "algorithm": "HS256", "lastTransitionTime": "1969-12-31T23:57:00Z" }] },
             "served": { "entryVersion": "40", "servedTime": "1969-12-31T23:57:00Z" },
             "conditions": [
-                condition("Ready", "True", "Ready", "everything holds"),
+                condition("Ready", "True", "Ready", "all conditions are met"),
                 condition("Accepted", "True", "Accepted", "the spec is valid"),
                 condition("Served", "True", "Served", "2 of 2 replicas serve it"),
             ]
@@ -72,13 +72,13 @@ pub(crate) fn agent() -> AgentConfig {
         "metadata": { "namespace": "shop", "name": "support-bot" },
         "spec": { "provider": { "type": "Echo" }, "model": "echo-1", "parameters": { "maxOutputTokens": 256 } },
         "status": { "observedGeneration": 1, "revision": 3,
-                    "conditions": [condition("Ready", "True", "Ready", "everything holds")] }
+                    "conditions": [condition("Ready", "True", "Ready", "all conditions are met")] }
     });
     serde_json::from_value(value).unwrap()
 }
 
 /// A keyring of two keys.
-pub(crate) fn ring() -> Keyring {
+pub(crate) fn keyring() -> Keyring {
     let key = |kid: &str| NewKey {
         kid: Kid::parse(kid).unwrap(),
         algorithm: Algorithm::HS256,
@@ -89,7 +89,7 @@ pub(crate) fn ring() -> Keyring {
     first.with_standby(key("kid-new"), jiff::Timestamp::UNIX_EPOCH).unwrap()
 }
 
-/// A replica's Lease, renewed that many seconds ago, good for 30.
+/// A replica's Lease, renewed `seconds_ago` seconds ago and valid for 30 s.
 pub(crate) fn acknowledgement(name: &str, version: u64, seconds_ago: i64) -> Lease {
     let renewed = jiff::Timestamp::from_second(-seconds_ago).unwrap();
     let ack = json!({ "process": "00000000-0000-0000-0000-000000000009", "version": version, "format": 1,

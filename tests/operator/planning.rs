@@ -125,7 +125,7 @@ async fn a_plan_is_what_is_done_afterwards_and_does_nothing_itself(version: PgVe
     // Two who want one id.
     let said = stage.plan_as_planner(&["-f", "-"], &tenant("second", &json!({ "tenantId": "acme" }))).await?;
     assert_eq!(said.code, 3, "{}{}", said.out, said.err);
-    assert!(said.err.contains("would be stuck: Conflict"), "{}", said.err);
+    assert!(said.err.contains("would be stalled: Conflict"), "{}", said.err);
 
     // No secret is shown anywhere: of the tenant's keys, the cell's login, the operator.
     let keys: Vec<_> = fleet.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;

@@ -203,7 +203,7 @@ async fn a_person_lets_one_tenant_take_over(version: PgVersion) -> anyhow::Resul
     // Allowed, and nothing is taken from a cluster that lives.
     let said = takeover("acme", "lost", "restorer", "1s").await?;
     assert!(
-        said.code == 4 && said.err.contains("it is taken over in 10s if it stays silent"),
+        said.code == 4 && said.err.contains("the takeover starts in 10s without another"),
         "{} {}",
         said.code,
         said.err

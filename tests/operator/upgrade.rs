@@ -149,7 +149,8 @@ async fn a_fleet_is_upgraded_in_turns_and_halts_when_a_tenant_fails(version: PgV
     wait_instance(&fleet, "TablesCurrent", "False", "UpgradeHalted").await?;
     let (done, told) = plugin(&["migrations", "-n", &namespace]).await?;
     assert!(
-        done && told.contains("database main: tables 2: Halted") && told.contains("/bad, tables 1: MigrationFailed:"),
+        done && told.contains("database main: schema version 2: Halted")
+            && told.contains("/bad, schema version 1: MigrationFailed:"),
         "{told}"
     );
     // Nobody further begins, also after a restart; and nothing is written while it waits.

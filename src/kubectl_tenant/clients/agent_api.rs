@@ -1,4 +1,4 @@
-//! Speaking to the agent API as the tenant: every call with a fresh token of the tenant's own key.
+//! Requests to the agent API as the tenant, each with a new token that is signed with the tenant's key.
 
 use super::token::{TokenArgs, project_claims, project_token};
 use crate::{
@@ -7,28 +7,28 @@ use crate::{
     kubectl_tenant::{
         cluster::Cluster,
         error::{PluginError, innermost},
-        observe::{observe_existing, observe_ring},
+        observe::{observe_existing, observe_keyring},
     },
 };
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::{path::PathBuf, time::Duration};
 
-/// How long one call may take.
+/// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the agent API is.
+/// The address of the agent API.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AgentApiArgs {
-    /// URL of the agent API, as its clients use it
+    /// URL of the agent API
     #[arg(long, value_name = "URL", env = "KUBECTL_TENANT_SERVER")]
     pub(crate) server: String,
-    /// File with the certificates (PEM) that vouch for it, besides the usual ones
+    /// File with CA certificates (PEM) to trust in addition to the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) server_certificate_authority: Option<PathBuf>,
 }
 
-/// A tenant's way to the agent API.
+/// A client of the agent API that acts as one tenant.
 pub(crate) struct AgentApiClient<'a> {
     cluster: &'a Cluster,
     name: String,
@@ -46,10 +46,10 @@ struct Problem {
 }
 
 impl<'a> AgentApiClient<'a> {
-    /// For the Tenant of that name.
+    /// A client for the Tenant of that name.
     ///
     /// # Errors
-    /// When it isn't served, or the server's address or certificates can't be used.
+    /// When the Tenant can't be read, or the server's address or certificates are invalid.
     pub(crate) async fn new(cluster: &'a Cluster, name: &str, server: &AgentApiArgs) -> Result<Self, PluginError> {
         let tenant = observe_existing(cluster, name).await?;
         let invalid = |text: String| PluginError::new(ErrorClass::Invalid, text);
@@ -71,10 +71,10 @@ impl<'a> AgentApiClient<'a> {
         Ok(Self { cluster, name: name.to_owned(), base: base.to_owned(), tenant_id, http })
     }
 
-    /// Calls a path below the tenant's, with a token for this scope; the body of a good answer.
+    /// Sends a request to a path below the tenant's, with a token for this scope. Returns the body.
     ///
     /// # Errors
-    /// What the agent API says against it, or that it can't be reached.
+    /// When the agent API refuses the request or can't be reached.
     pub(crate) async fn call(
         &self,
         method: reqwest::Method,
@@ -111,17 +111,17 @@ impl<'a> AgentApiClient<'a> {
             Ok(Problem { title, code, detail }) => {
                 format!("{title} ({status}, {code}){}", detail.map(|d| format!(": {d}")).unwrap_or_default())
             }
-            Err(_) => format!("{status}, and the answer is not the agent API's; is --server right?"),
+            Err(_) => format!("{status}, and the response is not from the agent API; check --server"),
         };
         Err(PluginError::new(class, format!("can't {what}: {why}")))
     }
 
-    /// Read anew each time: keys rotate while a long export runs.
+    /// Reads the keys for every request, because they may rotate during a long export.
     async fn token(&self, scope: &str) -> Result<String, PluginError> {
         let tenant = observe_existing(self.cluster, &self.name).await?;
         let args = TokenArgs { sub: "kubectl".to_owned(), seconds: 120, scope: Some(scope.to_owned()) };
         let claims = project_claims(&tenant, &args, Clock::system().now())?;
-        let ring = observe_ring(&self.cluster.client, &tenant).await?;
-        project_token(&ring, &claims)
+        let keyring = observe_keyring(&self.cluster.client, &tenant).await?;
+        project_token(&keyring, &claims)
     }
 }

@@ -10,17 +10,17 @@ use crate::{
 };
 use serde::Deserialize;
 
-/// Erase one user of a Tenant, over the agent API (needs to read the Tenant's Secret)
+/// Erase one user of a Tenant through the agent API (requires permission to read the Tenant's Secret)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EraseArgs {
     /// Name of the Tenant
     name: String,
     #[command(flatten)]
     agent_api: AgentApiArgs,
-    /// The user to erase (the `sub` of its tokens)
+    /// The user to erase (the `sub` of their tokens)
     #[arg(long, value_name = "SUB")]
     sub: String,
-    /// Says that you mean it: there is no way back
+    /// Confirms the deletion, which can't be undone
     #[arg(long)]
     yes: bool,
 }
@@ -32,16 +32,16 @@ struct Erased {
     renamed: i64,
 }
 
-/// Erases a user. Asking again does what was left.
+/// Erases a user. Running it again completes an interrupted deletion.
 pub(crate) async fn run(cluster: &Cluster, args: &EraseArgs) -> Result<String, Failure> {
     if !args.yes {
-        let text = format!("this deletes every conversation of '{}' for good; say --yes if you mean it", args.sub);
+        let text = format!("this deletes every conversation of '{}' permanently; confirm with --yes", args.sub);
         return Err(PluginError::new(ErrorClass::Invalid, text).into());
     }
     let api = AgentApiClient::new(cluster, &args.name, &args.agent_api).await?;
     let answer = api.call(reqwest::Method::DELETE, &["users", &args.sub], &[], "data:erase").await?;
     let Erased { conversations, messages, renamed } = serde_json::from_str(&answer)
-        .map_err(|e| PluginError::new(ErrorClass::Bug, format!("the agent API's answer can't be read: {e}")))?;
+        .map_err(|e| PluginError::new(ErrorClass::Bug, format!("can't read the agent API's answer: {e}")))?;
     Ok(format!(
         "user '{}' erased: {conversations} conversations with {messages} messages deleted, {renamed} rows renamed\n",
         args.sub

@@ -1,4 +1,4 @@
-//! `export`: a tenant's data as JSON Lines, continued where an earlier export of the same file ended.
+//! `export`: a tenant's data as JSON Lines, continued where an earlier export to the same file ended.
 
 use crate::{
     domain::class::ErrorClass,
@@ -15,17 +15,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Take out a Tenant's data as JSON Lines, over the agent API (needs to read the Tenant's Secret)
+/// Export a Tenant's data as JSON Lines through the agent API (requires permission to read the Tenant's Secret)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ExportArgs {
     /// Name of the Tenant
     name: String,
     #[command(flatten)]
     agent_api: AgentApiArgs,
-    /// Only what belongs to this user (the `sub` of its tokens)
+    /// Only the data of this user (the `sub` of their tokens)
     #[arg(long, value_name = "SUB")]
     sub: Option<String>,
-    /// File to write; one that is there is continued from its last whole page. Without it: standard output
+    /// File to write; an existing file is continued after its last complete page. Default: standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -54,7 +54,7 @@ fn resolve_progress(line: &str) -> Option<Progress> {
 /// Exports, page by page.
 ///
 /// # Errors
-/// When the agent API says no, or the file can't be written; what was written stays, and the next call goes on there.
+/// When the agent API refuses, or the file can't be written; what was written stays, and the next call continues there.
 pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, Failure> {
     let api = AgentApiClient::new(cluster, &args.name, &args.agent_api).await?;
     let (mut sink, mut progress) = match &args.output {
@@ -73,14 +73,14 @@ pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, 
             Progress::Complete => break,
         }
         let page = api.call(reqwest::Method::GET, &["export"], &query, "data:export").await?;
-        let cut = || PluginError::new(ErrorClass::Transient, "a page of the export came without its end");
+        let cut = || PluginError::new(ErrorClass::Transient, "a page of the export was incomplete");
         progress = page.lines().last().and_then(resolve_progress).ok_or_else(cut)?;
         sink.write(&page)?;
         rows += page.lines().count() - 1;
     }
     Ok(match &args.output {
         None => String::new(),
-        Some(path) => format!("{}: complete, {rows} rows more than before\n", path.display()),
+        Some(path) => format!("{}: complete, {rows} rows added\n", path.display()),
     })
 }
 
@@ -95,7 +95,7 @@ impl Sink<'_> {
             Self::Terminal => std::io::stdout()
                 .write_all(page.as_bytes())
                 .map_err(|e| PluginError::new(ErrorClass::Bug, format!("can't write to standard output: {e}"))),
-            // On the disk before the next page is asked for: an export that was said to be complete is.
+            // On the disk before the next page is requested, so that an export that is reported as complete is complete.
             Self::File(file, path) => {
                 file.write_all(page.as_bytes()).and_then(|()| file.sync_data()).map_err(|e| unwritable(path, &e))
             }
@@ -113,10 +113,10 @@ struct OpenedFile {
     progress: Progress,
 }
 
-/// Opens a file for going on after its last whole page; what follows that is cut off.
+/// Opens a file to continue after its last complete page; anything after that page is removed.
 fn open(path: &Path) -> std::io::Result<OpenedFile> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let (mut progress, mut whole, mut at) = (Progress::Beginning, 0, 0);
+    let (mut progress, mut complete, mut at) = (Progress::Beginning, 0, 0);
     let mut reader = BufReader::new(&mut file);
     let mut line = String::new();
     loop {
@@ -126,12 +126,12 @@ fn open(path: &Path) -> std::io::Result<OpenedFile> {
             break;
         }
         at += read as u64;
-        if let Some(there) = resolve_progress(&line) {
-            (progress, whole) = (there, at);
+        if let Some(found) = resolve_progress(&line) {
+            (progress, complete) = (found, at);
         }
     }
-    file.set_len(whole)?;
-    file.seek(SeekFrom::Start(whole))?;
+    file.set_len(complete)?;
+    file.seek(SeekFrom::Start(complete))?;
     Ok(OpenedFile { file, progress })
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_continued_after_its_last_whole_page() {
+    fn a_file_is_continued_after_its_last_complete_page() {
         let dir = std::env::temp_dir().join(format!("export-{}", uuid::Uuid::new_v4()));
         let end = "{\"type\":\"page\",\"next\":null}\n";
         let page = "{\"type\":\"message\"}\n{\"type\":\"page\",\"next\":\"c1\"}\n";

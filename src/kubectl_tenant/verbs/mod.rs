@@ -34,7 +34,7 @@ pub(crate) enum Verb {
     Rotate(rotate::RotateArgs),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
-    /// Show how far the tenants' tables are with the newest version, and who gets no further
+    /// Show the schema version of each database, and the tenants that are behind it or blocked
     Migrations,
     Export(export::ExportArgs),
     Erase(erase::EraseArgs),
@@ -44,7 +44,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Runs the verb and returns what goes to standard output.
+    /// Runs the verb and returns the text for standard output.
     pub(crate) async fn run(&self, cluster: &Cluster) -> Result<String, Failure> {
         match self {
             Self::Status(args) => status::run(cluster, args).await,

@@ -1,5 +1,4 @@
-//! What would be done for a Tenant, without doing it: the operator is asked, with a token that is made for that. The way
-//! to it leads through the API server (as `kubectl proxy` would go), or to a URL.
+//! `plan`: a dry run of the operator for Tenants in the cluster or in a file.
 
 use super::plan_text::render_plan;
 use crate::{
@@ -22,29 +21,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Show what the operator would do for Tenants, every request and all SQL, without doing it
+/// Show what the operator would do for Tenants, with every request and all SQL, without doing it
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PlanArgs {
-    /// Name of a Tenant: what would be done for it as it is
+    /// Name of a Tenant in the cluster
     #[arg(required_unless_present = "filename")]
     name: Option<String>,
-    /// File with Tenants to apply, YAML or JSON; - reads standard input
+    /// File with Tenants to plan as if they were applied, YAML or JSON; - reads standard input
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["name", "delete"])]
     filename: Option<PathBuf>,
-    /// What would be done if it were deleted
+    /// Plan the deletion of the Tenant
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
     admin_api: AdminApiArgs,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
     output: PlanFormat,
 }
 
-/// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum PlanFormat {
-    /// Steps, requests and SQL for people
+    /// Steps, requests and SQL as text
     Text,
     /// A JSON document for each Tenant
     Json,
@@ -59,10 +57,10 @@ struct PlanRequest {
     tenant: Option<Value>,
 }
 
-/// Asks for every plan.
+/// Requests every plan.
 ///
 /// # Errors
-/// When there is nothing to plan, the operator can't be asked or refuses, or a Tenant would be stalled.
+/// When there is nothing to plan, the operator can't be reached or refuses, or a Tenant would be stalled.
 pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, Failure> {
     let requests = observe_requests(cluster, args).await?;
     let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
@@ -141,11 +139,11 @@ fn resolve_objects(text: &str, namespace: Option<&str>) -> Result<Objects, Plugi
         let ours = object["apiVersion"].as_str().is_some_and(|v| v.split('/').next() == Some(names::GROUP));
         let name = object["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
         if !ours || object["kind"] != "Tenant" {
-            found.skipped.push(format!("{} {name}", object["kind"].as_str().unwrap_or("an object of no kind")));
+            found.skipped.push(format!("{} {name}", object["kind"].as_str().unwrap_or("an object without a kind")));
             continue;
         }
         if object["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
-            let default = namespace.ok_or_else(|| wrong(format!("Tenant {name} names no namespace; give -n")))?;
+            let default = namespace.ok_or_else(|| wrong(format!("Tenant {name} has no namespace; give -n")))?;
             object["metadata"]["namespace"] = default.into();
         }
         found.tenants.push(object);
@@ -166,11 +164,11 @@ fn render(rehearsal: &Rehearsal, format: PlanFormat) -> Result<String, PluginErr
     }
 }
 
-/// The error of a plan after which nothing would happen until somebody acts.
+/// The error of a plan that ends with manual intervention required.
 fn resolve_stalled(rehearsal: &Rehearsal) -> Option<PluginError> {
     let stalled = find(&rehearsal.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
     let Rehearsal { namespace, name, .. } = rehearsal;
-    let text = format!("Tenant {namespace}/{name} would be stuck: {}: {}", stalled.reason, stalled.message);
+    let text = format!("Tenant {namespace}/{name} would be stalled: {}: {}", stalled.reason, stalled.message);
     Some(PluginError::new(ErrorClass::Invalid, text))
 }
 
@@ -200,7 +198,7 @@ items:
         let places: Vec<_> = tenants.iter().map(|t| t["metadata"]["namespace"].as_str().unwrap()).collect();
         assert_eq!(places, ["shop", "other"]);
         assert_eq!(skipped, ["AgentConfig support", "Tenant foreign"]);
-        assert!(resolve_objects(text, None).unwrap_err().to_string().contains("acme names no namespace"));
+        assert!(resolve_objects(text, None).unwrap_err().to_string().contains("acme has no namespace"));
         assert!(resolve_objects("a: [", None).unwrap_err().to_string().starts_with("document 1:"));
         let json = r#"{"apiVersion":"agent-tenancy.dev/v1alpha1","kind":"Tenant","metadata":{"name":"acme"}}"#;
         assert_eq!(resolve_objects(json, Some("shop")).unwrap().tenants.len(), 1);

@@ -1,5 +1,5 @@
-//! Rotating and revoking a tenant's keys: the wish is an annotation, as GitOps tools would set it; then its fulfilment is
-//! waited for.
+//! `rotate`: rotating and revoking a tenant's keys by an annotation, as a GitOps tool would set it, and waiting for the
+//! result.
 
 use crate::{
     api::{ConditionType, KeyStatusState, Reason, Tenant, TenantKeysStatus, names},
@@ -25,19 +25,19 @@ use kube::{
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 
-/// Replace the key that signs a Tenant's tokens, or revoke keys in an emergency (needs to change the Tenant)
+/// Rotate the key that signs a Tenant's tokens, or revoke keys in an emergency (requires permission to patch the Tenant)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RotateArgs {
     /// Name of the Tenant
     name: String,
-    /// Emergency: the keys verify nothing any more, at once. A new key signs as soon as the replicas know it, at the
-    /// latest after two seconds
+    /// Emergency: tokens of these keys are refused at once. A new key signs when all replicas know it, after two seconds
+    /// at the latest
     #[arg(long)]
     revoke: bool,
-    /// With --revoke: the key to revoke (may be repeated); without it, every key of the Tenant
+    /// With --revoke: the key to revoke (may be repeated); default: every key of the Tenant
     #[arg(long, value_name = "KID", requires = "revoke", value_parser = parse_kid)]
     kid: Vec<Kid>,
-    /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+    /// Longest wait, e.g. 90, 90s, 5m or 1h30m; 0 does not wait
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     timeout: Duration,
 }
@@ -56,16 +56,16 @@ struct KeyRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum KeyGoal {
-    /// Another key than this one signs.
+    /// Another key than `before` signs.
     Rotated { before: Option<String> },
-    /// None of these verifies.
+    /// None of these keys verifies tokens.
     Revoked(BTreeSet<String>),
 }
 
-/// Asks for a rotation or a revocation and waits for it; with a timeout of 0 it does not wait.
+/// Requests a rotation or a revocation and waits for it; with a timeout of 0 it does not wait.
 ///
 /// # Errors
-/// When the Tenant has no keys, may not be changed, or the time is over; the message says what holds it up.
+/// When the Tenant has no keys or can't be patched, or the time is over; the message says what is missing.
 pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, Failure> {
     let timeout = args.timeout;
     let tenant = observe_existing(cluster, &args.name).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, 
         .map_err(|e| PluginError::of_kube(&e, &format!("annotate the Tenant {namespace}/{name}")))?;
     let object = format!("tenant.{}/{name}", names::GROUP);
     if timeout.is_zero() {
-        return Ok(format!("{object} asked\n"));
+        return Ok(format!("{object} requested\n"));
     }
     let target = WatchTarget { namespace: &namespace, name: &name, timeout };
     match watch(cluster, &target, |tenant| resolve_progress(&goal, tenant)).await? {
@@ -110,13 +110,13 @@ fn resolve_request(args: &RotateArgs, keys: &TenantKeysStatus, now: Timestamp) -
             value: format!("kubectl-{}", now.as_millisecond()),
         });
     }
-    let held: BTreeSet<String> = keys.ring.iter().map(|k| k.kid.clone()).collect();
-    let asked: BTreeSet<String> = args.kid.iter().map(ToString::to_string).collect();
-    if let Some(unknown) = asked.difference(&held).next() {
-        let text = format!("the Tenant has no key '{unknown}'; it has {}", join(&held));
+    let existing: BTreeSet<String> = keys.ring.iter().map(|k| k.kid.clone()).collect();
+    let requested: BTreeSet<String> = args.kid.iter().map(ToString::to_string).collect();
+    if let Some(unknown) = requested.difference(&existing).next() {
+        let text = format!("the Tenant has no key '{unknown}'; it has {}", join(&existing));
         return Err(PluginError::new(ErrorClass::Invalid, text));
     }
-    let kids = if asked.is_empty() { held } else { asked };
+    let kids = if requested.is_empty() { existing } else { requested };
     let value = kids.iter().cloned().collect::<Vec<_>>().join(",");
     Ok(KeyRequest { goal: KeyGoal::Revoked(kids), annotation: names::REVOKE_ANNOTATION, value })
 }
@@ -126,11 +126,12 @@ fn join(kids: &BTreeSet<String>) -> String {
 }
 
 fn resolve_progress(goal: &KeyGoal, tenant: Option<&Tenant>) -> WaitResult {
-    let Some(tenant) = tenant else { return WaitResult::Failed("it was deleted meanwhile".to_owned()) };
+    let Some(tenant) = tenant else { return WaitResult::Failed("it was deleted".to_owned()) };
     let Some(status) = &tenant.status else { return WaitResult::InProgress };
     let Some(keys) = &status.keys else { return WaitResult::InProgress };
-    let rule = find(&status.conditions, ConditionType::Accepted).filter(|c| c.reason == Reason::InvalidSpec.as_str());
-    if let Some(invalid) = rule {
+    let invalid =
+        find(&status.conditions, ConditionType::Accepted).filter(|c| c.reason == Reason::InvalidSpec.as_str());
+    if let Some(invalid) = invalid {
         return WaitResult::Failed(invalid.message.clone());
     }
     let pending = find(&status.conditions, ConditionType::SigningKeysReady)
@@ -140,8 +141,9 @@ fn resolve_progress(goal: &KeyGoal, tenant: Option<&Tenant>) -> WaitResult {
             WaitResult::Reached("rotated")
         }
         KeyGoal::Revoked(kids) => {
-            let stands = |k: &&crate::api::TenantKeyStatus| kids.contains(&k.kid) || k.state == KeyStatusState::Revoked;
-            let left = keys.ring.iter().any(|k| stands(&k)) || keys.current_kid.is_none() || pending;
+            let verifies =
+                |k: &&crate::api::TenantKeyStatus| kids.contains(&k.kid) || k.state == KeyStatusState::Revoked;
+            let left = keys.ring.iter().any(|k| verifies(&k)) || keys.current_kid.is_none() || pending;
             if left { WaitResult::InProgress } else { WaitResult::Reached("revoked") }
         }
         KeyGoal::Rotated { .. } => WaitResult::InProgress,
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_is_done_when_another_key_signs() {
+    fn a_rotation_is_reached_when_another_key_signs() {
         let KeyRequest { goal, annotation, value } = request(false, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::ROTATE_ANNOTATION, "kubectl-0"));
         let mut tenant = ready_tenant();
@@ -181,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_is_done_when_nothing_of_it_is_left() {
+    fn a_revocation_is_reached_when_none_of_the_keys_is_left() {
         let KeyRequest { goal, annotation, value } = request(true, &[]).unwrap();
         assert_eq!((annotation, value.as_str()), (names::REVOKE_ANNOTATION, "kid-new,kid-now"));
         let mut tenant = ready_tenant();
         assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::InProgress);
-        let ring = tenant.status.as_mut().unwrap().keys.as_mut().unwrap();
-        ring.ring.retain(|k| k.kid == "other");
-        ring.current_kid = Some("other".to_owned());
+        let keys = tenant.status.as_mut().unwrap().keys.as_mut().unwrap();
+        keys.ring.retain(|k| k.kid == "other");
+        keys.current_kid = Some("other".to_owned());
         assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::Reached("revoked"));
         let error = request(true, &["mine"]).unwrap_err();
         assert!(error.to_string().contains("has no key 'mine'; it has 'kid-new', 'kid-now'"), "{error}");

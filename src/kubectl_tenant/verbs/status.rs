@@ -16,17 +16,17 @@ use crate::{
 pub(crate) struct StatusArgs {
     /// Name of the Tenant
     name: String,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Tree)]
     output: Format,
-    /// Namespace of the agent API, where its replicas' Leases are; without it, every namespace is looked at
+    /// Namespace of the agent API and its replicas' Leases; default: every namespace
     #[arg(long, value_name = "NAMESPACE")]
     agent_api_namespace: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Format {
-    /// A tree for people
+    /// A tree of text
     Tree,
     /// One JSON document
     Json,

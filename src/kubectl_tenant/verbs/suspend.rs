@@ -17,14 +17,14 @@ use kube::{
 use serde_json::json;
 use std::time::Duration;
 
-/// Take a Tenant out of service: requests are refused, data and keys are kept (needs to change the Tenant)
+/// Take a Tenant out of service: requests are refused, data and keys are kept (requires permission to patch the Tenant)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SuspendArgs {
     #[command(flatten)]
     pub(crate) tenant: SuspensionArgs,
 }
 
-/// Bring a suspended Tenant back into service (needs to change the Tenant)
+/// Bring a suspended Tenant back into service (requires permission to patch the Tenant)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) struct SuspensionArgs {
     /// Name of the Tenant
     name: String,
-    /// Longest wait: 90, 90s, 5m or 1h30m; 0 only asks
+    /// Longest wait, e.g. 90, 90s, 5m or 1h30m; 0 does not wait
     #[arg(long, default_value = "90s", value_parser = parse_duration)]
     timeout: Duration,
 }
@@ -48,9 +48,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &SuspensionArgs, suspend: bool)
     let patch = Patch::Merge(json!({ "spec": { "suspend": suspend } }));
     api.patch(&name, &PatchParams::default(), &patch)
         .await
-        .map_err(|e| PluginError::of_kube(&e, &format!("change the Tenant {namespace}/{name}")))?;
+        .map_err(|e| PluginError::of_kube(&e, &format!("patch the Tenant {namespace}/{name}")))?;
     let word = match (args.timeout.is_zero(), suspend) {
-        (true, _) => "asked",
+        (true, _) => "requested",
         (false, true) => "suspended",
         (false, false) => "resumed",
     };

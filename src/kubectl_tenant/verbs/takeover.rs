@@ -1,5 +1,5 @@
-//! Letting a Tenant take over what a lost cluster left: the operator is asked at its door, where it records who said so;
-//! then the takeover is waited for.
+//! `takeover`: allowing a Tenant to take over its data from a lost cluster through the admin API, which records the user,
+//! and waiting for the takeover.
 
 use crate::{
     api::{Condition, ConditionType, Tenant, names},
@@ -13,7 +13,7 @@ use crate::{
         report::document::find,
         wait::{
             result::{Goal, WaitResult, resolve_wait},
-            watch::{WatchTarget, show, watch},
+            watch::{WatchTarget, explain, watch},
         },
     },
     plan::permission::{TakeoverAnswer, TakeoverRequest},
@@ -21,17 +21,17 @@ use crate::{
 use kube::ResourceExt;
 use std::time::Duration;
 
-/// Let a Tenant take over its data from a cluster that is lost (needs the verb 'takeover' on the Tenant)
+/// Allow a Tenant to take over its data from a lost cluster (requires the verb 'takeover' on the Tenant)
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TakeoverArgs {
     /// Name of the Tenant
     name: String,
-    /// Id of the lost cluster, as the Tenant's Conflict names it
+    /// Id of the lost cluster, which the Tenant's Conflict condition names
     #[arg(long, value_name = "CLUSTER_ID")]
     from: String,
     #[command(flatten)]
     admin_api: AdminApiArgs,
-    /// Longest wait: 90, 90s, 5m or 1h30m; 0 only allows it
+    /// Longest wait, e.g. 90, 90s, 5m or 1h30m; 0 allows the takeover and does not wait
     #[arg(long, default_value = "90s", value_parser = parse_duration)]
     timeout: Duration,
 }
@@ -39,7 +39,7 @@ pub(crate) struct TakeoverArgs {
 /// Allows the takeover and waits for it; with a timeout of 0 it does not wait.
 ///
 /// # Errors
-/// When the operator can't be asked or refuses, the other cluster is not silent for long enough yet, or the time is over.
+/// When the operator can't be reached or refuses, the other cluster's last heartbeat is too recent, or the time is over.
 pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String, Failure> {
     let timeout = args.timeout;
     let tenant = observe_existing(cluster, &args.name).await?;
@@ -49,17 +49,18 @@ pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String
     let answer = admin_api.perform_allow_takeover(&request).await?;
     let object = format!("tenant.{}/{name}", names::GROUP);
     let (from, wait) = (&args.from, answer.wait_seconds);
-    let silence = format!("cluster {from} was heard of too recently; it is taken over in {wait}s if it stays silent");
+    let delay =
+        format!("the last heartbeat of cluster {from} is too recent; the takeover starts in {wait}s without another");
     if timeout.is_zero() {
-        let then = if wait > 0 { format!(": {silence}") } else { String::new() };
+        let then = if wait > 0 { format!(": {delay}") } else { String::new() };
         return Ok(format!("{object} allowed{then}\n"));
     }
     if wait > timeout.as_secs() {
-        let text = format!("Tenant {namespace}/{name}: allowed, and not done yet: {silence}");
+        let text = format!("Tenant {namespace}/{name}: allowed, but not done yet: {delay}");
         return Err(PluginError::new(ErrorClass::Waiting, text).into());
     }
     if wait > 0 {
-        eprintln!("note: allowed; {silence}");
+        eprintln!("note: allowed; {delay}");
     }
     let target = WatchTarget { namespace: &namespace, name: &name, timeout };
     let error = match watch(cluster, &target, |now| resolve_taken(&tenant, &answer, now)).await {
@@ -69,24 +70,24 @@ pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String
         }
         Err(error) => error,
         Ok(WaitResult::InProgress) => {
-            let text = format!("Tenant {namespace}/{name}: allowed, and not done after {}s", timeout.as_secs());
+            let text = format!("Tenant {namespace}/{name}: allowed, but not done after {}s", timeout.as_secs());
             PluginError::new(ErrorClass::Waiting, text)
         }
     };
-    Err(show(cluster, namespace, &name, error).await)
+    Err(explain(cluster, namespace, &name, error).await)
 }
 
-/// Judges a state of the Tenant. `before` is what it was when the operator was asked: what it said then counts no more.
+/// Judges one state of the Tenant. Conditions of `before`, the state when the takeover was allowed, are outdated.
 fn resolve_taken(before: &Tenant, answer: &TakeoverAnswer, now: Option<&Tenant>) -> WaitResult {
-    let Some(tenant) = now else { return WaitResult::Failed("it was deleted meanwhile".to_owned()) };
+    let Some(tenant) = now else { return WaitResult::Failed("it was deleted".to_owned()) };
     if tenant.metadata.uid != before.metadata.uid {
-        return WaitResult::Failed("it is another Tenant of that name by now".to_owned());
+        return WaitResult::Failed("it was replaced by another Tenant of that name".to_owned());
     }
     let database = tenant.status.as_ref().and_then(|s| s.database.as_ref());
     let taken = database.is_some_and(|d| d.incarnation == answer.incarnation.to_string());
     let paused = condition(tenant, ConditionType::Paused).is_some_and(|c| c.status == "True");
-    let said = |tenant| condition(tenant, ConditionType::Accepted).cloned();
-    if !taken && !paused && said(tenant) == said(before) {
+    let accepted = |tenant| condition(tenant, ConditionType::Accepted).cloned();
+    if !taken && !paused && accepted(tenant) == accepted(before) {
         return WaitResult::InProgress;
     }
     match resolve_wait(Goal::Ready, before.metadata.uid.as_deref().unwrap_or_default(), now) {
@@ -112,7 +113,7 @@ mod tests {
         serde_json::from_value(document).unwrap()
     }
 
-    /// Refused: the ledger gives the id to somebody else.
+    /// A Tenant in conflict: the ledger gives its tenant id to another one.
     fn refused(message: &str) -> Tenant {
         let mut tenant = waiting_tenant();
         let status = tenant.status.as_mut().unwrap();
@@ -126,17 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_it_was_allowed_is_waited_out() {
+    fn conditions_from_before_the_takeover_was_allowed_are_ignored() {
         let before = refused("of cluster lost");
         let judge = |now: &Tenant| resolve_taken(&before, &answer(), Some(now));
         assert_eq!(judge(&before), WaitResult::InProgress);
-        let WaitResult::Failed(why) = judge(&refused("its role is gone")) else { panic!("still waiting") };
-        assert!(why.contains("its role is gone"), "{why}");
+        let WaitResult::Failed(why) = judge(&refused("its role is missing")) else { panic!("still waiting") };
+        assert!(why.contains("its role is missing"), "{why}");
         assert_eq!(judge(&ready_tenant()), WaitResult::Reached("ready, with the data taken over"));
     }
 
     #[test]
-    fn other_data_is_not_what_was_waited_for() {
+    fn other_data_does_not_end_the_wait() {
         let before = refused("of cluster lost");
         let mut other = ready_tenant();
         other.status.as_mut().unwrap().database.as_mut().unwrap().incarnation = "another".into();

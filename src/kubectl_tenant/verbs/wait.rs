@@ -19,7 +19,7 @@ pub(crate) struct WaitArgs {
     /// What to wait for
     #[arg(long = "for", value_enum, default_value_t = Goal::Ready)]
     goal: Goal,
-    /// Longest wait: 90, 90s, 5m or 1h30m; 0 looks once
+    /// Longest wait, e.g. 90, 90s, 5m or 1h30m; 0 checks once
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     timeout: Duration,
 }

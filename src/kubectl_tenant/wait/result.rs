@@ -1,38 +1,37 @@
-//! What `wait` makes of one state of a Tenant: reached, not yet, or never without somebody's help.
+//! Whether one state of a Tenant is the goal of a wait: reached, in progress, or failed.
 
 use crate::{
     api::{ConditionType, Tenant},
     kubectl_tenant::report::document::find,
 };
 
-/// What is waited for.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Goal {
-    /// The Tenant is Ready for its present spec
+    /// The Tenant is Ready for its current spec
     Ready,
-    /// The Tenant is gone
+    /// The Tenant is deleted
     Deleted,
 }
 
-/// How a state stands to the goal.
+/// How one state of a Tenant relates to the goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitResult {
-    /// It is reached; the word says what is.
+    /// The goal is reached; the word names it.
     Reached(&'static str),
-    /// Not yet.
     InProgress,
-    /// Waiting longer is of no use; the sentence says why.
+    /// The goal is not reached without manual intervention; the sentence says why.
     Failed(String),
 }
 
-/// Judges a state. `uid` is the life of the Tenant that was there when the waiting began; `None`: it is gone.
+/// Judges one state. `uid` is the UID of the Tenant when the wait began; without a `tenant` it does not exist.
 pub(crate) fn resolve_wait(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> WaitResult {
     match (goal, tenant) {
         (Goal::Deleted, None) => WaitResult::Reached("deleted"),
-        // Another Tenant of that name: the one that was meant is gone.
+        // Another Tenant of that name: the one that was waited for is deleted.
         (Goal::Deleted, Some(now)) if now.metadata.uid.as_deref() != Some(uid) => WaitResult::Reached("deleted"),
         (Goal::Deleted, Some(_)) => WaitResult::InProgress,
-        (Goal::Ready, None) => WaitResult::Failed("it was deleted meanwhile".to_owned()),
+        (Goal::Ready, None) => WaitResult::Failed("it was deleted".to_owned()),
         (Goal::Ready, Some(now)) if now.metadata.deletion_timestamp.is_some() => {
             WaitResult::Failed("it is being deleted".to_owned())
         }
@@ -40,23 +39,23 @@ pub(crate) fn resolve_wait(goal: Goal, uid: &str, tenant: Option<&Tenant>) -> Wa
     }
 }
 
-/// A condition counts only if it speaks of the present spec (as `kubectl wait` has it).
+/// A condition counts only if it was observed for the current spec (as in `kubectl wait`).
 fn resolve_ready(tenant: &Tenant) -> WaitResult {
     let generation = tenant.metadata.generation.unwrap_or_default();
     let conditions = tenant.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-    let holds = |type_| {
+    let find_true = |type_| {
         let current = |c: &&crate::api::Condition| c.observed_generation.unwrap_or_default() >= generation;
         find(conditions, type_).filter(current).filter(|c| c.status == "True")
     };
-    if holds(ConditionType::Ready).is_some() {
+    if find_true(ConditionType::Ready).is_some() {
         return WaitResult::Reached("ready");
     }
-    if let Some(paused) = holds(ConditionType::Paused) {
+    if let Some(paused) = find_true(ConditionType::Paused) {
         return WaitResult::Failed(format!("it is paused: {}", paused.message));
     }
-    match holds(ConditionType::Stalled) {
+    match find_true(ConditionType::Stalled) {
         Some(stalled) => {
-            WaitResult::Failed(format!("nothing happens until somebody acts: {}: {}", stalled.reason, stalled.message))
+            WaitResult::Failed(format!("manual intervention required: {}: {}", stalled.reason, stalled.message))
         }
         None => WaitResult::InProgress,
     }
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_means_ready_for_the_present_spec() {
+    fn ready_means_ready_for_the_current_spec() {
         assert_eq!(judge(Goal::Ready, &ready_tenant()), WaitResult::Reached("ready"));
         assert_eq!(judge(Goal::Ready, &waiting_tenant()), WaitResult::InProgress);
         let mut edited = ready_tenant();
@@ -91,7 +90,7 @@ mod tests {
         let WaitResult::Failed(why) = judge(Goal::Ready, &tenant) else { panic!("still waiting") };
         assert!(why.ends_with("Conflict: shop/other owns it"), "{why}");
         tenant.metadata.generation = Some(3);
-        assert_eq!(judge(Goal::Ready, &tenant), WaitResult::InProgress, "the spec was changed since");
+        assert_eq!(judge(Goal::Ready, &tenant), WaitResult::InProgress, "the spec was changed");
     }
 
     #[test]
@@ -100,13 +99,16 @@ mod tests {
         let conditions = &mut tenant.status.as_mut().unwrap().conditions;
         let mut paused = conditions[0].clone();
         (paused.type_, paused.status, paused.reason) = ("Paused".into(), "True".into(), "Paused".into());
-        paused.message = "nobody touches it".into();
+        paused.message = "it has the annotation paused".into();
         conditions.push(paused);
-        assert_eq!(judge(Goal::Ready, &tenant), WaitResult::Failed("it is paused: nobody touches it".to_owned()));
+        assert_eq!(
+            judge(Goal::Ready, &tenant),
+            WaitResult::Failed("it is paused: it has the annotation paused".to_owned())
+        );
     }
 
     #[test]
-    fn gone_is_gone_also_when_the_name_lives_on() {
+    fn a_tenant_is_deleted_even_if_another_has_its_name() {
         assert_eq!(resolve_wait(Goal::Deleted, "u-1", None), WaitResult::Reached("deleted"));
         assert_eq!(judge(Goal::Deleted, &ready_tenant()), WaitResult::InProgress);
         assert_eq!(resolve_wait(Goal::Deleted, "u-0", Some(&ready_tenant())), WaitResult::Reached("deleted"));

@@ -1,4 +1,4 @@
-//! Waiting until a Tenant is ready or gone, by a watch of that one object.
+//! Waiting until a Tenant is ready or deleted, by a watch of that one object.
 
 use super::result::{Goal, WaitResult, resolve_wait};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         cluster::Cluster,
         error::{Failure, PluginError},
         observe::{observe_existing, observe_facts, observe_tenant},
-        report::{document::project_report, tree::render_unhappy},
+        report::{document::project_report, tree::render_unhealthy},
     },
 };
 use futures::{StreamExt, pin_mut};
@@ -17,10 +17,10 @@ use kube::{Api, ResourceExt};
 use kube_runtime::{WatchStreamExt, watcher, watcher::watch_object};
 use std::time::Duration;
 
-/// Waits. Returns the word for what was reached.
+/// Waits for the goal. Returns the word for it.
 ///
 /// # Errors
-/// When the time is over, waiting is of no use, or the Tenant can't be read.
+/// When the time is over, manual intervention is required, or the Tenant can't be read.
 pub(crate) async fn wait(
     cluster: &Cluster,
     name: &str,
@@ -35,7 +35,7 @@ pub(crate) async fn wait(
         },
     };
     let uid = first.uid().unwrap_or_default();
-    // With -A the name may have been a tenant id.
+    // With -A, `name` may be a tenant id.
     let (namespace, name) = (first.namespace().unwrap_or_default(), first.name_any());
     let mut result = resolve_wait(goal, &uid, Some(&first));
     if result == WaitResult::InProgress {
@@ -53,21 +53,21 @@ pub(crate) async fn wait(
             PluginError::new(ErrorClass::Waiting, text)
         }
         WaitResult::Failed(why) => {
-            PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name} will not get ready: {why}"))
+            PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name} will not become ready: {why}"))
         }
     };
-    Err(show(cluster, namespace, &name, error).await)
+    Err(explain(cluster, namespace, &name, error).await)
 }
 
-/// An error, with what keeps the Tenant from the goal.
-pub(crate) async fn show(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> Failure {
+/// An error, with the unhealthy part of the Tenant's tree.
+pub(crate) async fn explain(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> Failure {
     let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace) };
-    // The error stands without the tree; a second failure would only hide it.
+    // Without the tree the first error is still reported; a second error would hide it.
     let details = match observe_tenant(&cluster, name).await {
         Ok(Some(tenant)) => {
             let facts = observe_facts(&cluster.client, tenant, None).await;
             let now = Clock::system().now();
-            render_unhappy(&project_report(&facts, now), now)
+            render_unhealthy(&project_report(&facts, now), now)
         }
         Ok(None) | Err(_) => String::new(),
     };
@@ -84,7 +84,7 @@ pub(crate) struct WatchTarget<'a> {
 /// Watches a Tenant until `judge` returns another result than "in progress", or the time is over.
 ///
 /// # Errors
-/// When the right to watch is missing; everything else is tried again.
+/// When permission to watch is missing; every other error is retried.
 pub(crate) async fn watch(
     cluster: &Cluster,
     target: &WatchTarget<'_>,
@@ -108,7 +108,7 @@ async fn watch_unbounded(
         let result = match state {
             Ok(tenant) => judge(tenant.as_ref()),
             Err(error) => {
-                refused(&error, target)?;
+                check_permission(&error, target)?;
                 WaitResult::InProgress
             }
         };
@@ -116,11 +116,11 @@ async fn watch_unbounded(
             return Ok(result);
         }
     }
-    Err(PluginError::new(ErrorClass::Bug, "the watch came to an end"))
+    Err(PluginError::new(ErrorClass::Bug, "the watch ended"))
 }
 
-/// A watch is tried again by itself, but for a missing right, which does not come back.
-fn refused(error: &watcher::Error, target: &WatchTarget<'_>) -> Result<(), PluginError> {
+/// The watcher retries every error; only a missing permission ends the wait.
+fn check_permission(error: &watcher::Error, target: &WatchTarget<'_>) -> Result<(), PluginError> {
     match error {
         watcher::Error::InitialListFailed(inner)
         | watcher::Error::WatchStartFailed(inner)
