@@ -161,7 +161,7 @@ impl Door {
 
     /// Whether the caller has a right on a Tenant.
     pub(super) async fn check_right(&self, caller: &Caller, verb: &str, key: &Key) -> Result<(), Refused> {
-        if self.reviews.observe_right::<Tenant>(caller, verb, key).await? {
+        if self.reviews.observe_permission::<Tenant>(caller, verb, key).await? {
             return Ok(());
         }
         let error = format!(

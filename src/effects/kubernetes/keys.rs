@@ -1,4 +1,4 @@
-//! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator lists no Secrets there.
+//! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator does not list Secrets there.
 
 use super::{
     error::{bounded, unless_changed},
@@ -24,13 +24,13 @@ use kube::{
 };
 use std::collections::BTreeMap;
 
-/// The object that was seen, and its version: a write fails if it is another one by now.
+/// UID and version of the object that was read: a write fails if either has changed.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectVersion<'a> {
-    /// Its `metadata.uid`.
-    pub uid: &'a Uid,
-    /// Its `metadata.resourceVersion`.
-    pub version: Version,
+    /// `metadata.uid`.
+    pub(crate) uid: &'a Uid,
+    /// `metadata.resourceVersion`.
+    pub(crate) version: Version,
 }
 
 /// The signing Secrets.
@@ -41,8 +41,7 @@ pub struct KeySecrets {
 }
 
 impl KeySecrets {
-    /// Secrets behind this client.
-    pub fn new(client: Client, fence: Fence) -> Self {
+    pub(crate) fn new(client: Client, fence: Fence) -> Self {
         Self { client, fence }
     }
 
@@ -50,8 +49,8 @@ impl KeySecrets {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Looks at the signing Secret of a Tenant.
-    pub async fn observe(&self, owner: &ObjectId, name: &str) -> Seen<KeysView> {
+    /// Reads the signing Secret of a Tenant.
+    pub(crate) async fn observe(&self, owner: &ObjectId, name: &str) -> Seen<KeysView> {
         match bounded("read the signing Secret", self.api(&owner.namespace).get(name)).await {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => view(&secret, owner, name),
@@ -59,11 +58,16 @@ impl KeySecrets {
         }
     }
 
-    /// Creates the signing Secret, marked as the Tenant's. One that is there already is left alone: the next pass reads it.
+    /// Creates the signing Secret with the Tenant's label. An existing one is not changed: the next reconcile reads it.
     ///
     /// # Errors
     /// As any request; `Transient` if a Secret of that name exists.
-    pub async fn perform_create(&self, owner: &ObjectId, name: &str, ring: &Keyring) -> Result<Done, EffectError> {
+    pub(crate) async fn perform_create(
+        &self,
+        owner: &ObjectId,
+        name: &str,
+        ring: &Keyring,
+    ) -> Result<Done, EffectError> {
         self.fence.check()?;
         let secret = secret(owner, name, ring);
         let api = self.api(&owner.namespace);
@@ -72,11 +76,11 @@ impl KeySecrets {
         Ok(Done::Plain)
     }
 
-    /// Replaces the content of the signing Secret that was seen.
+    /// Replaces the content of the signing Secret that was read.
     ///
     /// # Errors
-    /// As any request; `Transient` if it changed since it was seen.
-    pub async fn perform_replace(
+    /// As any request; `Transient` if it changed since.
+    pub(crate) async fn perform_replace(
         &self,
         owner: &ObjectId,
         name: &str,
@@ -93,11 +97,11 @@ impl KeySecrets {
         Ok(Done::Plain)
     }
 
-    /// Deletes the signing Secret that was seen. One that is gone counts as done.
+    /// Deletes the signing Secret that was read. A Secret that does not exist counts as deleted.
     ///
     /// # Errors
-    /// As any request; `Transient` if it changed since it was seen.
-    pub async fn perform_delete(
+    /// As any request; `Transient` if it changed since.
+    pub(crate) async fn perform_delete(
         &self,
         owner: &ObjectId,
         name: &str,
@@ -110,7 +114,7 @@ impl KeySecrets {
     }
 }
 
-/// The signing Secret, marked as the Tenant's.
+/// The signing Secret with the Tenant's label.
 fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
@@ -124,8 +128,8 @@ fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
     }
 }
 
-/// Deletion of exactly the object that was seen.
-pub fn preconditions(seen: ObjectVersion<'_>) -> DeleteParams {
+/// Deletes exactly the object that was read.
+pub(crate) fn preconditions(seen: ObjectVersion<'_>) -> DeleteParams {
     let (uid, version) = (seen.uid.0.clone(), seen.version.to_string());
     DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid), resource_version: Some(version) }),
@@ -137,7 +141,7 @@ fn view(secret: &Secret, owner: &ObjectId, name: &str) -> Seen<KeysView> {
     let mark = secret.metadata.labels.as_ref().and_then(|l| l.get(names::TENANT_UID_LABEL));
     if mark != Some(&owner.uid.0) {
         return Seen::Foreign(format!(
-            "Secret '{name}' exists and is not marked as this Tenant's; rename or delete it"
+            "Secret '{name}' exists and does not belong to this Tenant; rename or delete it"
         ));
     }
     let data = secret.data.as_ref();
