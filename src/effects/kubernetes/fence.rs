@@ -12,14 +12,14 @@ use std::{
 
 /// What this process knows about its leadership. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Fence {
+pub struct LeaseFence {
     clock: Clock,
     /// Monotonic time until which we hold the Lease, in milliseconds; 0 before and after leadership.
     until: Arc<AtomicU64>,
     epoch: Arc<AtomicI32>,
 }
 
-impl Fence {
+impl LeaseFence {
     /// A closed fence.
     pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, until: Arc::default(), epoch: Arc::default() }

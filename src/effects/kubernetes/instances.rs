@@ -3,7 +3,7 @@
 
 use super::{
     error::{bounded, required, unless_changed},
-    fence::Fence,
+    fence::LeaseFence,
 };
 use crate::{
     api::{DatabaseInstance, DatabaseInstanceSpec, DatabaseInstanceStatus},
@@ -19,11 +19,11 @@ use serde_json::json;
 #[derive(Clone)]
 pub struct InstanceObjects {
     api: Api<DatabaseInstance>,
-    fence: Fence,
+    fence: LeaseFence,
 }
 
 impl InstanceObjects {
-    pub(crate) fn new(client: Client, namespace: &str, fence: Fence) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, fence: LeaseFence) -> Self {
         Self { api: Api::namespaced(client, namespace), fence }
     }
 

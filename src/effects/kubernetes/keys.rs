@@ -2,7 +2,7 @@
 
 use super::{
     error::{bounded, unless_changed},
-    fence::Fence,
+    fence::LeaseFence,
     watch::version_of,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{KeysView, Seen, Unseen},
+        observed::{KeysView, ReadError, Seen},
         step::Done,
     },
 };
@@ -37,11 +37,11 @@ pub struct ObjectVersion<'a> {
 #[derive(Clone)]
 pub struct KeySecrets {
     client: Client,
-    fence: Fence,
+    fence: LeaseFence,
 }
 
 impl KeySecrets {
-    pub(crate) fn new(client: Client, fence: Fence) -> Self {
+    pub(crate) fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence }
     }
 
@@ -54,7 +54,7 @@ impl KeySecrets {
         match bounded("read the signing Secret", self.api(&owner.namespace).get(name)).await {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => view(&secret, owner, name),
-            Err(error) => Seen::Unknown(Unseen { class: error.class, note: error.chain() }),
+            Err(error) => Seen::Unknown(ReadError { class: error.class, note: error.chain() }),
         }
     }
 
@@ -66,10 +66,10 @@ impl KeySecrets {
         &self,
         owner: &ObjectId,
         name: &str,
-        ring: &Keyring,
+        keyring: &Keyring,
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let secret = secret(owner, name, ring);
+        let secret = secret(owner, name, keyring);
         let api = self.api(&owner.namespace);
         let what = format!("create the signing Secret '{name}'");
         unless_changed(&what, api.create(&PostParams::default(), &secret)).await?;
@@ -84,11 +84,11 @@ impl KeySecrets {
         &self,
         owner: &ObjectId,
         name: &str,
-        ring: &Keyring,
+        keyring: &Keyring,
         seen: ObjectVersion<'_>,
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let mut secret = secret(owner, name, ring);
+        let mut secret = secret(owner, name, keyring);
         secret.metadata.uid = Some(seen.uid.0.clone());
         secret.metadata.resource_version = Some(seen.version.to_string());
         let api = self.api(&owner.namespace);
@@ -115,14 +115,14 @@ impl KeySecrets {
 }
 
 /// The signing Secret with the Tenant's label.
-fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
+fn secret(owner: &ObjectId, name: &str, keyring: &Keyring) -> Secret {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
         (names::TENANT_UID_LABEL.to_owned(), owner.uid.0.clone()),
     ]);
     Secret {
         metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
-        data: Some(ring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
+        data: Some(keyring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     }
@@ -148,6 +148,6 @@ fn view(secret: &Secret, owner: &ObjectId, name: &str) -> Seen<KeysView> {
     Seen::Ours(KeysView {
         uid: Uid(secret.metadata.uid.clone().unwrap_or_default()),
         version: version_of(secret),
-        ring: Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())),
+        keyring: Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())),
     })
 }

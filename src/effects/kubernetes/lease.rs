@@ -32,7 +32,7 @@ pub struct LeaderLease {
 
 /// What is written into the Lease.
 #[derive(Clone, Debug)]
-pub struct Claim<'a> {
+pub struct LeaseRequest<'a> {
     /// The leader; empty releases the Lease.
     pub(crate) holder: &'a str,
     /// How long the Lease is valid after a renewal.
@@ -63,7 +63,7 @@ impl LeaderLease {
     /// As any request.
     pub(crate) async fn perform_write(
         &self,
-        claim: &Claim<'_>,
+        claim: &LeaseRequest<'_>,
         seen: Option<&LeaderRecord>,
     ) -> Result<Option<LeaderRecord>, EffectError> {
         let lease = Lease {

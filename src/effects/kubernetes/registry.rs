@@ -5,7 +5,7 @@ use super::{
     cache::{Cache, Change, Key},
     entries::{Beside, Record, render_secret},
     error::{bounded, unless_changed},
-    fence::Fence,
+    fence::LeaseFence,
     keys::{ObjectVersion, preconditions},
     watch::version_of,
 };
@@ -34,18 +34,18 @@ use tokio::sync::{RwLock, mpsc};
 pub struct Registry {
     api: Api<Secret>,
     namespace: String,
-    fence: Fence,
+    fence: LeaseFence,
     /// The Secrets of the registry.
     pub(crate) cache: Cache<Record>,
     /// Shared by writers of references, exclusive for the deletion of an entry that may be referred to.
     references: Arc<RwLock<()>>,
     memory: Arc<Mutex<Memory>>,
-    news: mpsc::UnboundedSender<News>,
+    changes: mpsc::UnboundedSender<RegistryChange>,
 }
 
 /// One change of the registry.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct RegistryChange {
     /// The entry before the change, if it was readable.
     pub(crate) before: Option<Entry>,
     /// The entry after the change, if it is readable.
@@ -65,9 +65,14 @@ struct Memory {
 }
 
 impl Registry {
-    pub(crate) fn new(client: Client, namespace: &str, fence: Fence, news: mpsc::UnboundedSender<News>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        fence: LeaseFence,
+        changes: mpsc::UnboundedSender<RegistryChange>,
+    ) -> Self {
         Self {
-            news,
+            changes,
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             fence,
@@ -117,7 +122,8 @@ impl Registry {
         let own = memory.in_flight.contains(&key.name);
         drop(memory);
         // The receiver is gone when the process is ending.
-        let _ = self.news.send(News { before: readable(&change.before), after: readable(&change.after), own });
+        let _ =
+            self.changes.send(RegistryChange { before: readable(&change.before), after: readable(&change.after), own });
     }
 
     /// The entry of a tenant id, with its ownership judged for the Tenant `uid`.

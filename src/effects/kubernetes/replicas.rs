@@ -129,7 +129,7 @@ pub enum Source {
 
 /// Every replica of the agent API, with its acknowledgement.
 #[derive(Clone)]
-pub struct Board {
+pub struct ReplicaTracker {
     /// The acknowledgement Leases.
     pub(crate) leases: Cache<AckLease>,
     source: Source,
@@ -140,7 +140,7 @@ pub struct Board {
     grace: Duration,
 }
 
-impl Board {
+impl ReplicaTracker {
     /// Replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
     pub(crate) fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
         Self { leases: Cache::default(), source, namespace, clock, none_wanted, grace }

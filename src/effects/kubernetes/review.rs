@@ -10,9 +10,9 @@ use kube::{Api, Client, Resource, api::PostParams};
 
 /// The user of a token, as the API server reports it.
 #[derive(Clone, Debug)]
-pub struct Caller(UserInfo);
+pub struct AuthenticatedUser(UserInfo);
 
-impl Caller {
+impl AuthenticatedUser {
     pub(crate) fn name(&self) -> &str {
         self.0.username.as_deref().unwrap_or("a user without a name")
     }
@@ -37,7 +37,7 @@ impl Reviews {
         &self,
         token: &str,
         audiences: &[String],
-    ) -> Result<Option<Caller>, EffectError> {
+    ) -> Result<Option<AuthenticatedUser>, EffectError> {
         let requested = Some(audiences.to_vec()).filter(|list| !list.is_empty());
         let spec = TokenReviewSpec { audiences: requested, token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -48,7 +48,7 @@ impl Reviews {
         let for_us = audiences.is_empty()
             || status.audiences.unwrap_or_default().iter().any(|audience| audiences.contains(audience));
         let known = status.user.filter(|user| user.username.as_deref().is_some_and(|name| !name.is_empty()));
-        Ok(known.filter(|_| status.authenticated == Some(true) && for_us).map(Caller))
+        Ok(known.filter(|_| status.authenticated == Some(true) && for_us).map(AuthenticatedUser))
     }
 
     /// Whether a caller has permission for a verb on an object. For "create", the name is not considered.
@@ -57,7 +57,7 @@ impl Reviews {
     /// As any request.
     pub(crate) async fn observe_permission<K: Resource<DynamicType = ()>>(
         &self,
-        caller: &Caller,
+        caller: &AuthenticatedUser,
         verb: &str,
         object: &Key,
     ) -> Result<bool, EffectError> {

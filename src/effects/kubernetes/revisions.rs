@@ -3,7 +3,7 @@
 
 use super::{
     error::{bounded, required, unless_taken},
-    fence::Fence,
+    fence::LeaseFence,
 };
 use crate::{
     api::{AgentConfig, names},
@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{RevisionView, Seen, Unseen},
+        observed::{ReadError, RevisionView, Seen},
         step::Done,
     },
 };
@@ -44,13 +44,13 @@ const HASH: &str = "agent-tenancy.dev/revision-hash";
 #[derive(Clone)]
 pub struct Revisions {
     client: Client,
-    fence: Fence,
+    fence: LeaseFence,
     /// The newest `resourceVersion` that was read or written.
     seen: Arc<AtomicU64>,
 }
 
 impl Revisions {
-    pub(crate) fn new(client: Client, fence: Fence) -> Self {
+    pub(crate) fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence, seen: Arc::default() }
     }
 
@@ -77,7 +77,7 @@ impl Revisions {
             Err(error) => {
                 // The API server may be older than our version: restored from a backup.
                 self.seen.store(0, Ordering::Relaxed);
-                Seen::Unknown(Unseen { class: error.class, note: error.chain() })
+                Seen::Unknown(ReadError { class: error.class, note: error.chain() })
             }
         }
     }

@@ -8,8 +8,8 @@ use crate::{
         error::{PluginError, innermost},
     },
     plan::{
-        permission::{TakeoverAnswer, TakeoverRequest},
-        rehearsal::{AUDIENCE, Refusal, Rehearsal, TOKEN_HEADER},
+        dry_run::{AUDIENCE, DryRun, Refusal, TOKEN_HEADER},
+        takeover_request::{TakeoverAnswer, TakeoverRequest},
     },
 };
 use http::{Method, Request};
@@ -113,7 +113,7 @@ impl AdminApiClient {
     ///
     /// # Errors
     /// When the operator can't be reached or refuses.
-    pub(crate) async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<Rehearsal, PluginError> {
+    pub(crate) async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<DryRun, PluginError> {
         self.request("plan", path, tenant.map(Value::to_string)).await
     }
 

@@ -11,7 +11,7 @@ use crate::{
         observe::observe_existing,
         report::document::find,
     },
-    plan::rehearsal::Rehearsal,
+    plan::dry_run::DryRun,
 };
 use kube::ResourceExt;
 use serde::Deserialize as _;
@@ -66,9 +66,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, Fa
     let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
     let (mut output, mut stalled) = (String::new(), None);
     for PlanRequest { path, tenant } in requests {
-        let rehearsal = admin_api.observe_plan(&path, tenant.as_ref()).await?;
-        output.push_str(&render(&rehearsal, args.output)?);
-        stalled = stalled.or(resolve_stalled(&rehearsal));
+        let dry_run = admin_api.observe_plan(&path, tenant.as_ref()).await?;
+        output.push_str(&render(&dry_run, args.output)?);
+        stalled = stalled.or(resolve_stalled(&dry_run));
     }
     match stalled {
         None => Ok(output),
@@ -151,23 +151,23 @@ fn resolve_objects(text: &str, namespace: Option<&str>) -> Result<Objects, Plugi
     Ok(found)
 }
 
-fn render(rehearsal: &Rehearsal, format: PlanFormat) -> Result<String, PluginError> {
+fn render(dry_run: &DryRun, format: PlanFormat) -> Result<String, PluginError> {
     let unwritable = |e: String| PluginError::new(ErrorClass::Bug, format!("the plan can't be written: {e}"));
     match format {
-        PlanFormat::Text => Ok(render_plan(rehearsal)),
+        PlanFormat::Text => Ok(render_plan(dry_run)),
         PlanFormat::Json => {
-            serde_json::to_string_pretty(rehearsal).map(|text| text + "\n").map_err(|e| unwritable(e.to_string()))
+            serde_json::to_string_pretty(dry_run).map(|text| text + "\n").map_err(|e| unwritable(e.to_string()))
         }
         PlanFormat::Yaml => {
-            serde_yaml::to_string(rehearsal).map(|text| format!("---\n{text}")).map_err(|e| unwritable(e.to_string()))
+            serde_yaml::to_string(dry_run).map(|text| format!("---\n{text}")).map_err(|e| unwritable(e.to_string()))
         }
     }
 }
 
 /// The error of a plan that ends with manual intervention required.
-fn resolve_stalled(rehearsal: &Rehearsal) -> Option<PluginError> {
-    let stalled = find(&rehearsal.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
-    let Rehearsal { namespace, name, .. } = rehearsal;
+fn resolve_stalled(dry_run: &DryRun) -> Option<PluginError> {
+    let stalled = find(&dry_run.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
+    let DryRun { namespace, name, .. } = dry_run;
     let text = format!("Tenant {namespace}/{name} would be stalled: {}: {}", stalled.reason, stalled.message);
     Some(PluginError::new(ErrorClass::Invalid, text))
 }

@@ -16,7 +16,7 @@ use crate::{
             watch::{WatchTarget, explain, watch},
         },
     },
-    plan::permission::{TakeoverAnswer, TakeoverRequest},
+    plan::takeover_request::{TakeoverAnswer, TakeoverRequest},
 };
 use kube::ResourceExt;
 use std::time::Duration;
