@@ -3,6 +3,7 @@
 
 mod architecture {
     mod files;
+    mod programs;
     mod rooms;
     mod source;
 }
