@@ -1,4 +1,4 @@
-//! What each verb prints and how it ends.
+//! The output and the exit code of each command.
 
 use super::fake_operator::{FakeOperator, KEY};
 use jsonwebtoken::{DecodingKey, Validation, decode};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 #[tokio::test]
-async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
+async fn status_prints_a_tree_of_the_tenants_parts() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.agent_config("support-bot", 3).await?;
     let version = fake.served_tenant("acme").await?;
@@ -44,7 +44,7 @@ async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn whoever_may_only_read_tenants_sees_the_rest_named() -> anyhow::Result<()> {
+async fn without_permissions_status_names_what_is_not_shown() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.agent_config("support-bot", 1).await?;
     fake.served_tenant("acme").await?;
@@ -104,7 +104,7 @@ async fn a_tenant_is_found_by_its_id_in_any_namespace() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn wait_ends_when_the_tenant_gets_ready_and_when_it_goes() -> anyhow::Result<()> {
+async fn wait_ends_when_the_tenant_is_ready_and_when_it_is_deleted() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.tenant("acme", json!({})).await?;
     let args = ["wait", "acme", "--timeout", "30s"];
@@ -126,7 +126,7 @@ async fn wait_ends_when_the_tenant_gets_ready_and_when_it_goes() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen() -> anyhow::Result<()> {
+async fn wait_names_the_missing_conditions_at_its_timeout_and_when_the_tenant_is_stalled() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.tenant("acme", json!({})).await?;
     fake.conditions("acme", &[("Accepted", "True", "Accepted"), ("Ready", "Unknown", "WaitingForReplicas")]).await?;
@@ -143,7 +143,7 @@ async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen(
 }
 
 #[tokio::test]
-async fn every_mistake_is_one_sentence_and_has_its_exit_code() -> anyhow::Result<()> {
+async fn every_error_is_one_sentence_with_its_exit_code() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     let unknown = fake.plugin(&["status", "nobody"]).await?;
     assert_eq!(unknown.status, 3);
@@ -163,7 +163,7 @@ async fn every_mistake_is_one_sentence_and_has_its_exit_code() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn kubectl_finds_it_as_its_plugin() -> anyhow::Result<()> {
+async fn kubectl_finds_the_plugin() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.served_tenant("acme").await?;
     let help = fake.kubectl(&["tenant", "wait", "-h"]).await?.ok()?;
