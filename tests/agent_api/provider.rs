@@ -4,7 +4,7 @@ use super::{
     process::eventually,
     stage::{Stage, agent, token, token_with},
 };
-use crate::setup;
+use crate::setup::{self, Steps as _};
 use axum::{
     Json, Router,
     extract::State,

@@ -1,6 +1,7 @@
 //! What a real API server makes of the CRDs: admission, pruning, defaults, columns, names, selectors.
 
 use super::{
+    bounds::probes,
     cases::{Case, Verdict, agent, cases, tenant},
     samples::samples,
     support::repository,
@@ -87,6 +88,19 @@ async fn the_api_server_judges_every_case_as_the_table_says() {
                 "{}: expected {:?}, got {answer:?} for {}",
                 case.rule, case.verdict, case.object["spec"]
             ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_has_the_bounds_of_the_schema() {
+    let server = Server::prepare("bounds").await;
+    let mut wrong = Vec::new();
+    for probe in probes() {
+        let answer = server.create(&probe.object, true).await.map(drop);
+        if answer.is_ok() != probe.allowed {
+            wrong.push(format!("{}: the schema allows it: {}, the server: {answer:?}", probe.name, probe.allowed));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -9,12 +9,13 @@ use agent_tenancy::{
         logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, tenant_grants},
     },
-    effects::postgres::{CellLogin, Database, EpochFence, Look},
+    effects::postgres::{CellLogin, Database, EpochFence, PgError, ReadPurpose, Writer},
     plan::{
-        drift::judge_access,
+        drift::{Drift, judge_access},
         instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
-        step::Provision,
+        step::{Adoption, CloseDatabase, DatabaseStep, Migrate, Provision},
+        tenant::loss::Remains,
     },
     settings::database::{InstanceSettings, SslMode},
 };
@@ -136,7 +137,7 @@ impl Instance {
     }
 
     pub async fn make_cell(&self, cell: i32) {
-        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &self.fence).await.unwrap();
+        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &by(&self.fence)).await.unwrap();
     }
 
     pub fn provision(&self, id: &TenantId) -> Provision {
@@ -162,7 +163,123 @@ impl Instance {
     }
 
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
-        self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
+        self.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap().row.unwrap()
+    }
+}
+
+/// A leader that makes cells, for which it does not matter which database it is.
+pub fn by(fence: &EpochFence) -> Writer {
+    Writer { database_id: DatabaseId(Uuid::nil()), fence: fence.clone() }
+}
+
+/// Every step that changes a database, by a name of its own.
+pub trait Steps {
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError>;
+
+    /// A step that needs to know neither the Tenant nor the database.
+    async fn row_step(&self, step: DatabaseStep, fence: &EpochFence) -> Result<(), PgError> {
+        self.step(step, &object("of no matter"), DatabaseId(Uuid::nil()), fence).await
+    }
+
+    async fn perform_provision(
+        &self,
+        provision: &Provision,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Provision(provision.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_adopt(
+        &self,
+        adoption: &Adoption,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Adopt(adoption.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_close(
+        &self,
+        close: &CloseDatabase,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Close(close.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::PreventAdoption { row: row.clone() }, fence).await
+    }
+
+    async fn perform_repair(
+        &self,
+        row: &LedgerRow,
+        found: &[Drift],
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        let step = DatabaseStep::Repair { row: row.clone(), found: found.to_vec() };
+        self.step(step, &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_migrate(&self, file: &Migrate, id: DatabaseId, fence: &EpochFence) -> Result<(), PgError> {
+        self.step(DatabaseStep::Migrate(Box::new(file.clone())), &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_set_aside(
+        &self,
+        tenant_id: &TenantId,
+        name: &str,
+        remains: &Remains,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        let (tenant_id, name) = (tenant_id.clone(), name.to_owned());
+        let step = DatabaseStep::SetAside { tenant_id, name, remains: remains.clone() };
+        self.step(step, &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_record_keyring(
+        &self,
+        row: &LedgerRow,
+        mark: &KeyringMark,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::RecordKeyring { row: row.clone(), mark: mark.clone() }, fence).await
+    }
+
+    async fn perform_suspend_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::SuspendAccess { row: row.clone() }, fence).await
+    }
+
+    async fn perform_resume_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::ResumeAccess { row: row.clone() }, fence).await
+    }
+
+    async fn perform_revoke_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::RevokeAccess { row: row.clone() }, fence).await
+    }
+}
+
+impl Steps for Database {
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.perform(&step, tenant, &Writer { database_id: id, fence: fence.clone() }).await
     }
 }
 
