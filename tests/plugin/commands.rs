@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 #[tokio::test]
-async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
+async fn status_prints_a_tree_of_the_tenants_parts() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.agent_config("support-bot", 3).await?;
     let version = fake.served_tenant("acme").await?;
