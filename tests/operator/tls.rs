@@ -20,8 +20,8 @@ async fn an_installation_works_over_tls_and_says_why_where_it_does_not(version: 
     // With the wrong authority nothing is made, and the Tenant says in one sentence what is wrong.
     fleet.over_tls("localhost", &stranger.file());
     let operator = fleet.operator("a").await?;
-    let sentence = "the server has a certificate of an authority that is not trusted; database.sslRootCertFile names the \
-                    file of trusted ones";
+    let sentence = "the server has a certificate of a CA that is not trusted; database.sslRootCertFile names the file with \
+                    the trusted CA certificates";
     eventually(LONG, "the Tenant says so", || async {
         let status = serde_json::to_value(fleet.tenants.get("acme").await?.status)?;
         anyhow::ensure!(status.to_string().contains(sentence), "it says {status}");
