@@ -4,7 +4,7 @@ use super::{
     bounds::probes,
     cases::{Answer, Case, agent, cases, tenant},
     samples::samples,
-    support::{crds, repository},
+    support::repository,
 };
 use devkit::{Environment, eventually};
 use kube::{
@@ -24,29 +24,9 @@ struct Server {
 impl Server {
     async fn prepare(prefix: &str) -> Server {
         let env = Environment::shared().await.unwrap();
-        let folder = repository().join("crds");
-        // Server-side apply is safe to repeat, and other tests may do the same at this moment.
-        env.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder.to_str().unwrap()])
-            .await
-            .unwrap()
-            .ok()
-            .unwrap();
-        for crd in crds() {
-            let name = format!("crd/{}", crd["metadata"]["name"].as_str().unwrap());
-            env.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).await.unwrap().ok().unwrap();
-        }
+        env.apply_crds().await.unwrap();
         let (client, namespace) = (env.client().await.unwrap(), env.create_namespace(prefix).await.unwrap());
-        let server = Server { env, client, namespace };
-        // A CRD is Established shortly before every part of the API server serves the new resource.
-        eventually(Duration::from_secs(30), "the API server serves both resources", || async {
-            for kind in ["Tenant", "AgentConfig"] {
-                server.api(kind).list(&Default::default()).await?;
-            }
-            Ok(())
-        })
-        .await
-        .unwrap();
-        server
+        Server { env, client, namespace }
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {

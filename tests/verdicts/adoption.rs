@@ -10,7 +10,7 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, ObservedTenant, RowState, Seen, render_mark},
         report::PartState,
-        step::{AdoptionSource, TenantStep},
+        step::{AdoptionSource, DatabaseStep, EntryStep, KeysStep, TenantStep},
     },
     status::find,
 };
@@ -163,8 +163,12 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         let mut observed = untouched();
         tweak(&mut observed);
         let plan = present_adopting(&observed, Some(PREVIOUS));
-        let [_, TenantStep::Adopt(adoption), TenantStep::CreateKeys { keyring }, TenantStep::PutEntry { entry, .. }] =
-            &plan.steps[..]
+        let [
+            _,
+            TenantStep::Database(DatabaseStep::Adopt(adoption)),
+            TenantStep::Keys(KeysStep::Create { keyring }),
+            TenantStep::Entry(EntryStep::Put { entry, .. }),
+        ] = &plan.steps[..]
         else {
             panic!("{:?}", plan.steps)
         };

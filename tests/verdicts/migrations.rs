@@ -15,7 +15,7 @@ use agent_tenancy::{
         drift::AccessFacts,
         installation::Installation,
         observed::{ObservedTenant, Replicas, applied::MigrationFailure},
-        step::TenantStep,
+        step::{DatabaseStep, TenantStep},
         tenant::{present::plan_tenant, schema::resolve_target},
     },
 };
@@ -258,7 +258,7 @@ fn nobody_gets_tables_that_a_running_replica_does_not_know() {
     observed.replicas.all[0].acknowledged.as_mut().unwrap().schema_version = Some(1);
     let plan = plan_tenant(&desired(), &observed, &installation(), now());
     let made = plan.steps.iter().find_map(|step| match step {
-        TenantStep::Provision(made) => Some(made.schema_version),
+        TenantStep::Database(DatabaseStep::Provision(made)) => Some(made.schema_version),
         _ => None,
     });
     assert_eq!(made, Some(1), "a new tenant neither");

@@ -5,7 +5,7 @@ use crate::plan::{
     installation::Installation,
     observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
@@ -85,7 +85,7 @@ pub(crate) fn plan_entry(
     let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
         Seen::Missing => {
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            steps.push(EntryStep::Put { entry: Box::new(entry), replace: None }.into());
             // A tenant that was served had one; replicas ignored that it went.
             if observed.recorded.served.is_some() && home.row.is_some() {
                 steps.push(repaired("deleted"));
@@ -101,7 +101,7 @@ pub(crate) fn plan_entry(
                 Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
                 None => Some("damaged".to_owned()),
             };
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
             steps.extend(edited.as_deref().map(repaired));
             (written(), None)
         }
@@ -147,11 +147,11 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
 
 /// Told once the entry is written again.
 fn repaired(what: &str) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::DriftRepaired,
         note: format!("the registry entry was {what} by hand, and was written again"),
-    })
+    }))
 }
 
 /// The entry that stands, in another state from now on.

@@ -11,7 +11,7 @@ use crate::plan::{
     installation::Installation,
     observed::{EntryView, KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::{KeyChange, TenantStep},
+    step::{DatabaseStep, KeyChange, KeysStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -142,21 +142,23 @@ impl Situation<'_> {
     fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = keyring.mark();
         if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.keyring) {
-            steps.push(TenantStep::RecordKeyring { row, mark });
+            steps.push(DatabaseStep::RecordKeyring { row, mark }.into());
         }
     }
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
         steps.push(match &self.observed.keys {
-            Seen::Ours(view) => TenantStep::ReplaceKeys {
+            Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
                 keyring: keyring.clone(),
                 uid: view.uid.clone(),
                 version: view.version,
                 change,
                 acknowledged,
-            },
-            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => TenantStep::CreateKeys { keyring: keyring.clone() },
+            }),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+                TenantStep::Keys(KeysStep::Create { keyring: keyring.clone() })
+            }
         });
         self.record(keyring, steps);
     }

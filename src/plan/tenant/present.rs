@@ -18,7 +18,7 @@ use crate::plan::{
     installation::Installation,
     observed::{CellOffer, EntryView, KeysView, ObservedTenant, RowState, Seen, unplaced::Unplaced},
     report::{PartReport, PartState, read_error_reason},
-    step::{Adoption, Provision, TenantStep},
+    step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
@@ -56,7 +56,9 @@ fn plan_parts(
     let accepted = judge_acceptance(desired, observed, &ownership);
     // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
     let has_effects = has_effects(observed, &ownership);
-    let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
+    let finalizer = |wanted: bool| {
+        if wanted && !observed.finalizer { vec![TenantStep::Object(ObjectStep::AddFinalizer)] } else { vec![] }
+    };
     if !accepted.allows_next_part() {
         let mut steps = finalizer(has_effects);
         let database =
@@ -253,7 +255,7 @@ fn plan_database(
                 row: None,
             };
             let note = provisioned_note(&provision.schema);
-            steps.push(TenantStep::Provision(provision));
+            steps.push(DatabaseStep::Provision(provision).into());
             steps.extend(lost_incarnation(observed).map(begun_anew));
             (report(PartState::InProgress, Reason::Provisioned, note), Some(home))
         }
@@ -274,7 +276,7 @@ fn plan_database(
                 row: None,
             };
             let note = provisioned_note(&adoption.schema);
-            steps.push(TenantStep::Adopt(adoption));
+            steps.push(DatabaseStep::Adopt(adoption).into());
             (report(PartState::InProgress, Reason::Provisioned, note), Some(home))
         }
         Ownership::Awaited(note) => (report(PartState::Refused(ErrorClass::Waiting), Reason::Conflict, note), None),
@@ -285,7 +287,7 @@ fn plan_database(
             let note = "what is left of the lost data is put out of the way".to_owned();
             let name = remains.row.as_ref().map(|row| row.schema.clone());
             let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.home.prefix));
-            steps.push(TenantStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains });
+            steps.push(DatabaseStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains }.into());
             (report(PartState::Waiting, Reason::LossAccepted, note), None)
         }
         Ownership::Nothing { offer: None, .. } => {
@@ -302,7 +304,7 @@ fn plan_database(
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
             let (report, version) = plan_repair(row.clone(), drift, observed, installation, steps);
             let home = TenantData::of_row(&row, installation, version);
-            steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
+            steps.extend(resume.map(|row| TenantStep::Database(DatabaseStep::ResumeAccess { row })));
             (report, Some(home))
         }
         Ownership::Lost(note) => (report(PartState::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
@@ -323,15 +325,15 @@ fn plan_database(
 
 /// Says that the tenant that a person gave up begins with nothing.
 fn begun_anew(lost: Incarnation) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::LossAccepted,
         note: format!("incarnation {lost} was given up; the tenant begins with nothing"),
-    })
+    }))
 }
 
 fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
     if !offer.exists || !observed.cell_entry {
-        steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
+        steps.push(CellStep::Create { cell: offer.cell, password: observed.fresh.password.clone() }.into());
     }
 }
