@@ -17,7 +17,7 @@ use crate::{
     },
     plan::{
         observed::DatabaseView,
-        permission::{TakeoverRequest, VERB, judge_request},
+        permission::{Applicant, TakeoverRequest, VERB, judge_request},
         unplaced::Unplaced,
     },
 };
@@ -85,7 +85,8 @@ impl Door {
             }
         };
         let installation = context.installation_now();
-        let (told, permission) = judge_request((tenant_id, &scope.object), from, &facts, &installation)
+        let applicant = Applicant { tenant_id, object: &scope.object };
+        let (told, permission) = judge_request(applicant, from, &facts, &installation)
             .map_err(|why| Refused::new(StatusCode::CONFLICT, why))?;
         if let Some(permission) = &permission {
             let done = context.world.perform_allow_takeover(&scope, permission, caller.name()).await;

@@ -159,7 +159,8 @@ impl Keyring {
         version: i32,
         published: &PublishedRing<'_>,
         private: impl Fn(&VerificationKey) -> Option<KeyBytes>,
-        (fallback, grace_seconds): (NewKey, i64),
+        fallback: NewKey,
+        grace_seconds: i64,
         now: Timestamp,
     ) -> Result<Self, KeyringError> {
         let mut keys: Vec<SigningKey> =

@@ -15,7 +15,7 @@ use crate::{
     plan::{
         observed::{DatabaseView, LedgerFacts, Seen, Unseen},
         permission::Permission,
-        place::{Candidate, Search, Seeker, resolve_holder},
+        place::{Answer, Candidate, Requester, Search, Seeker, resolve_holder},
         step::Done,
         unplaced::Unplaced,
     },
@@ -132,19 +132,20 @@ impl LiveWorld {
         };
         let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
         let (first, asked) = tokio::join!(look_at_chosen, join_all(others.iter().copied().map(ask)));
-        let mut answers: Vec<(usize, &LedgerFacts)> = Vec::new();
+        let mut answers: Vec<Answer<'_>> = Vec::new();
         if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
-            answers.push((*at, facts));
+            answers.push(Answer { at: *at, facts });
         }
         for (at, answer) in &asked {
             match answer {
-                Ok(facts) => answers.push((*at, facts)),
+                Ok(facts) => answers.push(Answer { at: *at, facts }),
                 // It has just gone out; the next look knows.
                 Err(view) => return (None, view.clone()),
             }
         }
-        answers.sort_by_key(|(at, _)| *at);
-        match resolve_holder(seeker, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
+        answers.sort_by_key(|answer| answer.at);
+        let requester = Requester { uid: &scope.object.uid, previous: scope.adopt.as_ref() };
+        match resolve_holder(seeker, requester, candidates, &answers) {
             Err(unplaced) => {
                 self.instances.note_found(&scope.object.uid, None);
                 (None, DatabaseView::Unplaced(unplaced))

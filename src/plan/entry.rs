@@ -2,8 +2,9 @@
 
 use super::{
     home::Home,
+    inputs::Inputs,
     installation::Installation,
-    observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
+    observed::{EntryView, ObservedTenant, Seen},
     step::TenantStep,
     verdict::{Stand, Verdict},
 };
@@ -14,16 +15,14 @@ use crate::{
         entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
-        resolve::{AgentLookup, DesiredTenant},
+        resolve::AgentLookup,
     },
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn published_agents(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+fn published_agents(inputs: Inputs<'_>) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+    let Inputs { desired, observed, .. } = inputs;
     let mut agents = BTreeMap::new();
     for (name, wanted) in &desired.agents {
         let uid: Uid = match observed.agents.get(name) {
@@ -37,52 +36,21 @@ fn published_agents(
 
 /// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
 pub(super) fn plan_entry(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
+    inputs: Inputs<'_>,
     home: &Home,
     ring: &Keyring,
-    now: Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> (Verdict, Option<Version>) {
     let verdict = |stand, reason, note: String| Verdict::new(Part::Published, stand, reason, note);
-    let agents = match published_agents(desired, observed) {
+    let agents = match published_agents(inputs) {
         Ok(agents) => agents,
         Err(config) => {
             let note = format!("AgentConfig '{config}' is not in the registry yet");
             return (verdict(Stand::Waits, Reason::AgentConfigNotPublished, note), None);
         }
     };
-    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
-    let state_since = match &observed.entry {
-        Seen::Ours(EntryView { entry: Some(old), .. }) if old.state == state => old.state_since,
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => now,
-    };
-    let entry = TenantEntry {
-        format: FORMAT,
-        tenant_id: desired.tenant_id.clone(),
-        incarnation: home.incarnation,
-        uid: desired.object.uid.clone(),
-        namespace: desired.object.namespace.clone(),
-        name: desired.object.name.clone(),
-        generation: desired.generation,
-        epoch: installation.epoch,
-        state,
-        state_since,
-        database: home.database.clone(),
-        agents,
-        default_agent: desired.default_agent.clone(),
-        mutable: desired.mutable.clone(),
-        auth: EntryAuth {
-            issuer: desired.issuer.clone(),
-            audience: desired.audience.clone(),
-            max_token_seconds: desired.max_token_seconds,
-        },
-        keys: ring.published(),
-        revoked_kids: ring.revoked().clone(),
-        ring_version: ring.version(),
-        ring_request: ring.handled_request().map(ToOwned::to_owned),
-    };
+    let entry = render_entry(inputs, home, ring, agents);
+    let observed = inputs.observed;
     let written = || verdict(Stand::Doing, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
         Seen::Missing => {
@@ -108,6 +76,43 @@ pub(super) fn plan_entry(
         }
         Seen::Foreign(note) => (verdict(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
         Seen::Unknown(unseen) => (verdict(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()), None),
+    }
+}
+
+/// The entry of a Tenant that should exist.
+fn render_entry(
+    inputs: Inputs<'_>,
+    home: &Home,
+    ring: &Keyring,
+    agents: BTreeMap<AgentName, EntryAgent>,
+) -> TenantEntry {
+    let Inputs { desired, observed, installation, now } = inputs;
+    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
+    let state_since = observed.readable_entry().filter(|old| old.state == state).map_or(now, |old| old.state_since);
+    TenantEntry {
+        format: FORMAT,
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: home.incarnation,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        generation: desired.generation,
+        epoch: installation.epoch,
+        state,
+        state_since,
+        database: home.database.clone(),
+        agents,
+        default_agent: desired.default_agent.clone(),
+        mutable: desired.mutable.clone(),
+        auth: EntryAuth {
+            issuer: desired.issuer.clone(),
+            audience: desired.audience.clone(),
+            max_token_seconds: desired.max_token_seconds,
+        },
+        keys: ring.published(),
+        revoked_kids: ring.revoked().clone(),
+        ring_version: ring.version(),
+        ring_request: ring.handled_request().map(ToOwned::to_owned),
     }
 }
 
@@ -176,15 +181,9 @@ pub(super) fn withdrawn_entry(
     if let Some(entry) = view.and_then(|v| v.entry.as_ref()) {
         return Some(enter_state(entry, TenantState::Deleting, installation, now));
     }
-    let row = match &observed.database {
-        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
-    };
+    let row = observed.row().filter(|row| row.uid == object.uid);
     let name = tenant_id.database_name(&installation.home.prefix);
-    let ring = match &observed.keys {
-        Seen::Ours(KeysView { ring: Ok(ring), .. }) => Some(ring),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    };
+    let ring = observed.readable_keyring();
     Some(TenantEntry {
         format: FORMAT,
         tenant_id: tenant_id.clone(),

@@ -1,11 +1,14 @@
 //! Where a tenant's data is or will be.
 
-use super::{installation::Installation, observed::LedgerRow};
+use super::{
+    inputs::Inputs,
+    observed::LedgerRow,
+    step::{Adoption, Provision},
+};
 use crate::domain::{
     entry::EntryDatabase,
     ident::{CellNumber, Incarnation},
     keyring::RingMark,
-    resolve::DesiredTenant,
 };
 
 /// Where the tenant's data is or will be.
@@ -20,52 +23,65 @@ pub(super) struct Home {
     pub row: Option<LedgerRow>,
 }
 
+/// A tenant's objects in its database.
+struct Objects<'a> {
+    cell: CellNumber,
+    schema: &'a str,
+    role: &'a str,
+    schema_version: i32,
+}
+
 impl Home {
-    /// Where this pass puts it: new, or taken over, with tables of `schema_version`.
-    pub(super) fn to_be(
-        desired: &DesiredTenant,
-        installation: &Installation,
-        incarnation: Incarnation,
-        place: (CellNumber, &str, &str),
-        schema_version: i32,
-        ring: RingMark,
-    ) -> Self {
-        let database = database_of(desired, installation, place, schema_version);
-        Self { incarnation, database, ring, row: None }
+    /// Where a new tenant is put.
+    pub(super) fn of_provision(inputs: Inputs<'_>, provision: &Provision) -> Self {
+        let Provision { cell, schema, role, schema_version, .. } = provision;
+        let objects = Objects { cell: *cell, schema, role, schema_version: *schema_version };
+        Self {
+            incarnation: provision.incarnation,
+            database: objects.describe(inputs),
+            ring: provision.ring.clone(),
+            row: None,
+        }
+    }
+
+    /// Where data is that is taken over.
+    pub(super) fn of_adoption(inputs: Inputs<'_>, adoption: &Adoption) -> Self {
+        let Adoption { cell, schema, role, target_version, .. } = adoption;
+        let objects = Objects { cell: *cell, schema, role, schema_version: *target_version };
+        Self {
+            incarnation: adoption.incarnation,
+            database: objects.describe(inputs),
+            ring: adoption.ring.clone(),
+            row: None,
+        }
     }
 
     /// Where the ledger says it is, with tables that have this version once the steps before are done.
-    pub(super) fn of_row(
-        desired: &DesiredTenant,
-        installation: &Installation,
-        row: &LedgerRow,
-        schema_version: i32,
-    ) -> Self {
+    pub(super) fn of_row(inputs: Inputs<'_>, row: &LedgerRow, schema_version: i32) -> Self {
+        let objects = Objects { cell: row.cell, schema: &row.schema, role: &row.role, schema_version };
         Self {
             incarnation: row.incarnation,
-            database: database_of(desired, installation, (row.cell, &row.schema, &row.role), schema_version),
+            database: objects.describe(inputs),
             ring: row.ring.clone(),
             row: Some(row.clone()),
         }
     }
 }
 
-/// What the entry says of the database.
-fn database_of(
-    desired: &DesiredTenant,
-    installation: &Installation,
-    (cell, schema, role): (CellNumber, &str, &str),
-    schema_version: i32,
-) -> EntryDatabase {
-    EntryDatabase {
-        instance: installation.home.name.clone(),
-        cell,
-        schema: schema.to_owned(),
-        role: role.to_owned(),
-        schema_version,
-        max_concurrent_transactions: desired.max_concurrent_transactions,
-        statement_timeout_seconds: desired.statement_timeout_seconds,
-        storage_limit_bytes: desired.storage_limit_bytes,
+impl Objects<'_> {
+    /// What the entry says of the database.
+    fn describe(self, inputs: Inputs<'_>) -> EntryDatabase {
+        let Inputs { desired, installation, .. } = inputs;
+        EntryDatabase {
+            instance: installation.home.name.clone(),
+            cell: self.cell,
+            schema: self.schema.to_owned(),
+            role: self.role.to_owned(),
+            schema_version: self.schema_version,
+            max_concurrent_transactions: desired.max_concurrent_transactions,
+            statement_timeout_seconds: desired.statement_timeout_seconds,
+            storage_limit_bytes: desired.storage_limit_bytes,
+        }
     }
 }
 

@@ -8,8 +8,8 @@ mod evolve;
 
 use super::{
     home::Home,
-    installation::Installation,
-    observed::{EntryView, KeysView, ObservedTenant, Seen},
+    inputs::Inputs,
+    observed::{KeysView, ObservedTenant, Seen},
     step::{KeyChange, TenantStep},
     verdict::{Stand, Verdict},
 };
@@ -17,10 +17,10 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
+        entry::TenantEntry,
         ident::{Incarnation, Version},
         keyring::{Keyring, KeyringError, PublishedRing, RingMark, RingRules},
         keys::{KeyBytes, VerificationKey},
-        resolve::DesiredTenant,
         time::whole_seconds,
     },
 };
@@ -51,25 +51,17 @@ impl KeysPlan {
 
 /// What everything about keys is planned from.
 struct Situation<'a> {
-    desired: &'a DesiredTenant,
-    observed: &'a ObservedTenant,
+    inputs: Inputs<'a>,
     home: &'a Home,
     rules: RingRules,
-    now: Timestamp,
 }
 
 /// Plans the keys of a tenant whose home is known.
-pub(super) fn plan_keys(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    home: &Home,
-    now: Timestamp,
-    steps: &mut Vec<TenantStep>,
-) -> KeysPlan {
+pub(super) fn plan_keys(inputs: Inputs<'_>, home: &Home, steps: &mut Vec<TenantStep>) -> KeysPlan {
+    let Inputs { desired, observed, installation, .. } = inputs;
     let rules =
         RingRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
-    let situation = Situation { desired, observed, home, rules, now };
+    let situation = Situation { inputs, home, rules };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(Stand::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
         Seen::Unknown(unseen) => KeysPlan::stop(Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()),
@@ -85,36 +77,25 @@ pub(super) fn plan_keys(
 
 /// The mark of the ring that a new tenant gets in this pass, or one that takes over another's data: its first ring has
 /// the version that follows.
-pub(super) fn first_mark(desired: &DesiredTenant, observed: &ObservedTenant, version: i32, now: Timestamp) -> RingMark {
-    match &observed.keys {
-        Seen::Ours(KeysView { ring: Ok(ring), .. }) => ring.mark(),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
-            first_ring(desired, observed, version, now)
-                .map_or_else(|_| RingMark { version, digest: String::new() }, |ring| ring.mark())
+pub(super) fn first_mark(inputs: Inputs<'_>, version: i32) -> RingMark {
+    match inputs.observed.readable_keyring() {
+        Some(ring) => ring.mark(),
+        None => {
+            first_ring(inputs, version).map_or_else(|_| RingMark { version, digest: String::new() }, |ring| ring.mark())
         }
     }
 }
 
-fn first_ring(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    version: i32,
-    now: Timestamp,
-) -> Result<Keyring, KeyringError> {
+fn first_ring(inputs: Inputs<'_>, version: i32) -> Result<Keyring, KeyringError> {
+    let Inputs { desired, observed, now, .. } = inputs;
     let request = desired.keys.rotate.clone();
     Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
 }
 
 /// What the registry entry still holds of the ring of the same data.
 fn published_ring(observed: &ObservedTenant, incarnation: Incarnation) -> Option<PublishedRing<'_>> {
-    match &observed.entry {
-        Seen::Ours(EntryView { entry: Some(entry), .. })
-            if entry.incarnation == incarnation && !entry.keys.is_empty() =>
-        {
-            Some(entry.ring())
-        }
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    }
+    let same = |entry: &&TenantEntry| entry.incarnation == incarnation && !entry.keys.is_empty();
+    observed.readable_entry().filter(same).map(TenantEntry::ring)
 }
 
 /// `SigningKeysReady` of a ring that was only looked at.
@@ -137,7 +118,7 @@ impl Situation<'_> {
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, ring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
-        steps.push(match &self.observed.keys {
+        steps.push(match &self.inputs.observed.keys {
             Seen::Ours(view) => TenantStep::ReplaceKeys {
                 ring: ring.clone(),
                 uid: view.uid.clone(),
@@ -152,7 +133,7 @@ impl Situation<'_> {
 
     /// The Secret is gone, damaged, edited or an older one: puts it right.
     fn restore(&self, steps: &mut Vec<TenantStep>) -> KeysPlan {
-        let (observed, mark) = (self.observed, &self.home.ring);
+        let (observed, mark) = (self.inputs.observed, &self.home.ring);
         if matches!(observed.entry, Seen::Unknown(_)) {
             // The entry may hold the ring that was lost: no second key before it is read.
             let note = "the signing Secret is not the last one written, and the registry entry that holds its keys can't \
@@ -168,9 +149,9 @@ impl Situation<'_> {
             // Nothing else is left to go by.
             (None, Seen::Ours(KeysView { ring: Ok(ring), .. })) => ring.with_version(mark.version + 1),
             (None, Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_)) => {
-                match first_ring(self.desired, observed, mark.version, self.now) {
+                match first_ring(self.inputs, mark.version) {
                     Ok(ring) if ring.mark() == *mark => Ok(ring),
-                    _ => first_ring(self.desired, observed, mark.version + 1, self.now),
+                    _ => first_ring(self.inputs, mark.version + 1),
                 }
             }
         };
@@ -188,11 +169,11 @@ impl Situation<'_> {
 
     /// The ring of the entry; the very one that the ledger knows, where nothing of it was lost.
     fn restored(&self, published: &PublishedRing<'_>) -> Result<Keyring, KeyringError> {
-        let (mark, now) = (&self.home.ring, whole_seconds(self.now));
+        let (mark, now) = (&self.home.ring, whole_seconds(self.inputs.now));
         let private = |key: &VerificationKey| self.private(key);
         let build = |version| {
-            let fallback = (self.observed.fresh.key.clone(), self.rules.grace_seconds);
-            Keyring::restored(version, published, private, fallback, now)
+            let fallback = self.inputs.observed.fresh.key.clone();
+            Keyring::restored(version, published, private, fallback, self.rules.grace_seconds, now)
         };
         let same = build(mark.version)?;
         if same.mark() == *mark { Ok(same) } else { build(mark.version + 1) }
@@ -200,8 +181,13 @@ impl Situation<'_> {
 
     /// The private key of a public one, if the Secret still holds it.
     fn private(&self, key: &VerificationKey) -> Option<KeyBytes> {
-        let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &self.observed.keys else { return None };
-        let found = ring.keys().iter().find(|k| k.verifying.kid == key.kid && k.verifying.key == key.key);
+        let found = self
+            .inputs
+            .observed
+            .readable_keyring()?
+            .keys()
+            .iter()
+            .find(|k| k.verifying.kid == key.kid && k.verifying.key == key.key);
         found.and_then(|k| k.private.clone())
     }
 }

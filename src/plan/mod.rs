@@ -2,11 +2,13 @@
 //!
 //! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
 
+mod acceptance;
 pub mod acks;
 mod adopt;
 pub mod agent;
 pub mod applied;
 pub mod cells;
+mod database;
 pub mod delete;
 mod drain;
 pub mod drift;
@@ -14,6 +16,7 @@ mod entry;
 pub mod headroom;
 pub mod heir;
 mod home;
+mod inputs;
 pub mod installation;
 pub mod instance;
 mod keys;
@@ -21,13 +24,16 @@ pub mod ledger;
 pub mod logins;
 pub mod loss;
 pub mod observed;
+mod origin;
 pub mod permission;
 pub mod place;
 pub mod progress;
 mod recorded;
+pub mod refusal;
 pub mod rehearsal;
 pub mod rollout;
 pub mod schema;
+mod seen;
 pub mod step;
 mod suspend;
 mod takeover;

@@ -7,7 +7,7 @@
 use super::{
     applied::{MigrationFailure, render_failure},
     installation::Installation,
-    observed::{DatabaseView, LedgerRow, ObservedTenant, Replicas},
+    observed::{LedgerRow, ObservedTenant, Replicas},
     step::{Migrate, TenantStep},
 };
 use crate::{
@@ -57,10 +57,7 @@ pub(super) fn is_known(version: i32) -> bool {
 
 /// Judges the tables of a tenant in use.
 pub(super) fn judge_tables(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation) -> Tables {
-    let failure = match &observed.database {
-        DatabaseView::Facts(facts) => facts.failure.as_ref(),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
-    };
+    let failure = observed.database.facts().and_then(|facts| facts.failure.as_ref());
     let request = observed.recorded.retry_migration.as_deref().unwrap_or_default();
     let asked = failure.is_some_and(|failure| !request.is_empty() && failure.request != request);
     let now = observed.admitted || observed.recorded.served.is_none() || asked;

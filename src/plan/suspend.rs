@@ -9,18 +9,15 @@ use super::{
     acks::{LetGo, judge_let_go, passed_over},
     drain::judge_drain,
     entry::enter_state,
-    installation::Installation,
+    inputs::Inputs,
     ledger::{Holding, judge},
-    observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{EntryView, LastReference, LedgerRow, RowState},
     step::TenantStep,
     verdict::{Stand, Verdict},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
-    domain::{
-        entry::{TenantEntry, TenantState},
-        ident::{Uid, Version},
-    },
+    domain::{entry::TenantState, ident::Version},
 };
 use jiff::Timestamp;
 
@@ -32,78 +29,49 @@ struct Pause {
 }
 
 /// Adds to the plan of a Tenant what takes it out of service.
-pub(super) fn plan_suspension(
-    plan: &mut Plan<TenantStep>,
-    uid: &Uid,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) {
-    let (verdict, pause) = suspend(&mut plan.steps, uid, observed, installation, now);
+pub(super) fn plan_suspension(plan: &mut Plan<TenantStep>, inputs: Inputs<'_>) {
+    let (verdict, pause) = suspend(inputs, &mut plan.steps);
     plan.verdicts.push(verdict);
     plan.awaits = plan.awaits.max(pause.awaits);
     plan.wake_at = plan.wake_at.into_iter().chain(pause.wake_at).min();
 }
 
-fn suspend(
-    steps: &mut Vec<TenantStep>,
-    uid: &Uid,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) -> (Verdict, Pause) {
+fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (Verdict, Pause) {
+    let Inputs { desired, observed, installation, now } = inputs;
     let told = "the replicas are told to refuse the tenant";
     if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
-    let (view, entry) = match &observed.entry {
-        Seen::Ours(view @ EntryView { entry: Some(entry), .. }) => (view, entry),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
-            return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
-        }
+    let Some(view @ EntryView { entry: Some(entry), .. }) = observed.entry.ours() else {
+        return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
     };
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
         steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
-    match judge(uid, observed) {
-        Holding::Ours { row, .. } if row.state == RowState::Active => {
-            revoke(steps, row, view.version, entry, observed, installation, now)
+    match judge(&desired.object.uid, observed) {
+        Ok(Holding::Ours { row, .. }) if row.state == RowState::Active => {
+            let told = LastReference { version: view.version, since: entry.state_since };
+            revoke(inputs, row, told, steps)
         }
-        Holding::Ours { row, .. } => drain(&row, observed, installation, now),
-        Holding::Nothing { .. }
-        | Holding::Foreign(_)
-        | Holding::Awaited(_)
-        | Holding::Retained(_)
-        | Holding::Adoptable(_)
-        | Holding::Unadoptable(_)
-        | Holding::Lost(_)
-        | Holding::GivenUp(_)
-        | Holding::Changed(_)
-        | Holding::Unplaced(_)
-        | Holding::Unknown(_) => {
+        Ok(Holding::Ours { row, .. }) => drain(inputs, &row),
+        Ok(Holding::Nothing { .. } | Holding::GivenUp(_)) | Err(_) => {
             (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())
         }
     }
 }
 
-/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time.
-fn revoke(
-    steps: &mut Vec<TenantStep>,
-    row: LedgerRow,
-    version: Version,
-    entry: &TenantEntry,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) -> (Verdict, Pause) {
-    let told = LastReference { version, since: entry.state_since };
+/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time. `told`: the
+/// entry that says so.
+fn revoke(inputs: Inputs<'_>, row: LedgerRow, told: LastReference, steps: &mut Vec<TenantStep>) -> (Verdict, Pause) {
+    let Inputs { observed, installation, now, .. } = inputs;
     let named = match judge_let_go(told, &observed.replicas, installation.ack_timeout_seconds, now) {
         LetGo::Everywhere => None,
         LetGo::Waiting(names, deadline) => {
             let note = format!("waiting for {} to refuse the tenant", names.join(", "));
-            return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
+            let pause = Pause { awaits: Some(told.version), wake_at: Some(deadline) };
+            return (waits(Reason::WaitingForReplicas, note), pause);
         }
         LetGo::PassedOver(names) => Some(TenantStep::RecordEvent(passed_over(&names, "the suspension"))),
     };
@@ -114,8 +82,8 @@ fn revoke(
 }
 
 /// Waits a bounded time for open transactions. Later ones are none of the agent API's: it has no access any more.
-fn drain(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation, now: Timestamp) -> (Verdict, Pause) {
-    if let Some((note, poll)) = judge_drain(row, observed, installation, now) {
+fn drain(inputs: Inputs<'_>, row: &LedgerRow) -> (Verdict, Pause) {
+    if let Some((note, poll)) = judge_drain(row, inputs.observed, inputs.installation, inputs.now) {
         return (waits(Reason::DrainingTransactions, note), Pause { awaits: None, wake_at: Some(poll) });
     }
     let note = "requests are refused, and the agent API has no access to the data";

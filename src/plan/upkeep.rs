@@ -17,15 +17,23 @@ use crate::{
     domain::{class::ErrorClass, ident::Uid},
 };
 
+/// What is planned for the database of a tenant in use.
+pub(super) struct RepairPlan {
+    /// How the database stands.
+    pub verdict: Verdict,
+    /// The version that its tables have once the steps are done.
+    pub schema_version: i32,
+}
+
 /// Puts right what the operator's rights are enough for, brings the tables on where it is their turn, and says what a
-/// person has to do about the rest. The tenant is served meanwhile. Also the version that its tables have then.
+/// person has to do about the rest. The tenant is served meanwhile.
 pub(super) fn plan_repair(
     row: LedgerRow,
     drift: Vec<Finding>,
     observed: &ObservedTenant,
     installation: &Installation,
     steps: &mut Vec<TenantStep>,
-) -> (Verdict, i32) {
+) -> RepairPlan {
     let verdict = |stand, reason, note: String| Verdict::new(Part::DatabaseReady, stand, reason, note);
     let note = provisioned_note(&row.schema);
     let (mendable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.mendable);
@@ -33,7 +41,7 @@ pub(super) fn plan_repair(
     let (found, rest) = (drifts(mendable), drifts(rest));
     let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
     let mut tables = judge_tables(&row, observed, installation);
-    let (version, blocked) = (tables.version(&row), tables.blocked.take());
+    let (schema_version, blocked) = (tables.version(&row), tables.blocked.take());
     let stand = if found.is_empty() && tables.due.is_empty() { Stand::Holds } else { Stand::Doing };
     if !found.is_empty() {
         steps.push(TenantStep::RepairDatabase { row, found });
@@ -44,7 +52,7 @@ pub(super) fn plan_repair(
         (None, Some((reason, told))) => verdict(Stand::Refused(ErrorClass::Conflict), reason, told),
         (None, None) => verdict(stand, Reason::Provisioned, note),
     };
-    (verdict, version)
+    RepairPlan { verdict, schema_version }
 }
 
 /// Keeps the database of a tenant in order that is not to be changed otherwise; nothing can be said of one that is not in
@@ -57,20 +65,9 @@ pub(super) fn plan_upkeep(
 ) -> Option<Verdict> {
     match holding {
         Holding::Ours { row, drift } if row.state.in_use() => {
-            Some(plan_repair(row, drift, observed, installation, steps).0)
+            Some(plan_repair(row, drift, observed, installation, steps).verdict)
         }
-        Holding::Ours { .. }
-        | Holding::Nothing { .. }
-        | Holding::Foreign(_)
-        | Holding::Retained(_)
-        | Holding::Adoptable(_)
-        | Holding::Unadoptable(_)
-        | Holding::Awaited(_)
-        | Holding::Lost(_)
-        | Holding::GivenUp(_)
-        | Holding::Changed(_)
-        | Holding::Unplaced(_)
-        | Holding::Unknown(_) => None,
+        Holding::Ours { .. } | Holding::Nothing { .. } | Holding::GivenUp(_) => None,
     }
 }
 
@@ -87,7 +84,8 @@ pub fn plan_rejected(
     if !observed.finalizer {
         plan.steps.push(TenantStep::AddFinalizer);
     }
-    plan.verdicts.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
+    let holding = judge(uid, observed).ok();
+    plan.verdicts.extend(holding.and_then(|holding| plan_upkeep(holding, observed, installation, &mut plan.steps)));
     plan.verdicts.extend(judge_unspecified_entry(observed));
     plan
 }

@@ -4,13 +4,7 @@ use super::conditions::{Sources, project};
 use crate::{
     api::{AgentConfigStatus, ConditionType as Part, Notice},
     domain::entry::AgentRevision,
-    plan::{
-        Plan,
-        observed::{ObservedAgent, Seen},
-        progress::Progress,
-        step::AgentStep,
-        verdict::Stand,
-    },
+    plan::{Plan, observed::ObservedAgent, progress::Progress, step::AgentStep, verdict::Stand},
 };
 use jiff::Timestamp;
 
@@ -77,17 +71,11 @@ fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
         AgentStep::PutEntry { entry, .. } => Some(&entry.current),
         _ => None,
     });
-    let seen = facts.observed.and_then(|o| match &o.entry {
-        Seen::Ours(view) => view.entry.as_ref().map(|e| &e.current),
-        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    });
-    written.or(seen)
+    let seen = facts.observed.and_then(|observed| observed.entry.ours()?.entry.as_ref());
+    written.or(seen.map(|entry| &entry.current))
 }
 
 fn served(facts: &AgentFacts<'_>) -> Option<String> {
     let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
-    match &facts.observed?.entry {
-        Seen::Ours(view) if holds => Some(view.version.to_string()),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    }
+    facts.observed?.entry.ours().filter(|_| holds).map(|view| view.version.to_string())
 }

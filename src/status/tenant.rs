@@ -21,7 +21,6 @@ use crate::{
         drift::render_list,
         ledger::database_id,
         loss::kept_name,
-        observed::{DatabaseView, Seen},
         progress::Progress,
         step::TenantStep,
         verdict::{Stand, Verdict},
@@ -167,15 +166,29 @@ fn render_span(seconds: i64) -> String {
     }
 }
 
-/// Incarnation, schema and role that a pass made or took over, and the version of its tables.
-fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
+/// A tenant's data in its database.
+struct TenantData<'a> {
+    incarnation: Incarnation,
+    schema: &'a str,
+    role: &'a str,
+    schema_version: i32,
+}
+
+/// The data that a pass made or took over.
+fn provisioned(progress: &Progress<TenantStep>) -> Option<TenantData<'_>> {
     progress.done.iter().find_map(|(step, _)| match step {
-        TenantStep::Provision(made) => {
-            Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
-        }
-        TenantStep::Adopt(taken) => {
-            Some((taken.incarnation, taken.schema.clone(), taken.role.clone(), taken.target_version))
-        }
+        TenantStep::Provision(made) => Some(TenantData {
+            incarnation: made.incarnation,
+            schema: &made.schema,
+            role: &made.role,
+            schema_version: made.schema_version,
+        }),
+        TenantStep::Adopt(taken) => Some(TenantData {
+            incarnation: taken.incarnation,
+            schema: &taken.schema,
+            role: &taken.role,
+            schema_version: taken.target_version,
+        }),
         _ => None,
     })
 }
@@ -192,23 +205,26 @@ fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
-    let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
-        (Some(made), _) => made,
-        (None, DatabaseView::Facts(seen)) => {
+    let data = match provisioned(facts.progress) {
+        Some(made) => made,
+        None => {
             let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
-            let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
-            let version = migrated(facts.progress).unwrap_or(row.schema_version);
-            (row.incarnation, row.schema.clone(), row.role.clone(), version)
+            let row = observed.row().filter(|row| owner && row.state.in_use())?;
+            TenantData {
+                incarnation: row.incarnation,
+                schema: &row.schema,
+                role: &row.role,
+                schema_version: migrated(facts.progress).unwrap_or(row.schema_version),
+            }
         }
-        (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_)) => return None,
     };
     Some(TenantDatabaseStatus {
         instance: facts.installation.home.name.clone(),
         database_id: database_id.to_string(),
-        incarnation: incarnation.to_string(),
-        schema,
-        role,
-        schema_version,
+        incarnation: data.incarnation.to_string(),
+        schema: data.schema.to_owned(),
+        role: data.role.to_owned(),
+        schema_version: data.schema_version,
     })
 }
 
@@ -216,10 +232,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
     let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
     let observed = facts.observed?;
-    let view = match &observed.entry {
-        Seen::Ours(view) if holds => view,
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => return None,
-    };
+    let view = observed.entry.ours().filter(|_| holds)?;
     let entry_version = view.version.to_string();
     match &previous.served {
         Some(proof) if proof.entry_version == entry_version => Some(proof.clone()),

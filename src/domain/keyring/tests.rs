@@ -97,7 +97,7 @@ fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
     assert_eq!(published.mark(), one.mark());
     let other = Keyring::first(1, new_key("k9"), 3600, None, at(0)).unwrap();
     assert_ne!(other.mark(), one.mark());
-    let restored = Keyring::restored(1, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    let restored = Keyring::restored(1, &published, |_| None, new_key("k2"), 300, at(9)).unwrap();
     assert_eq!(restored, one);
 }
 
@@ -115,7 +115,7 @@ fn a_lost_private_key_verifies_on_and_is_replaced() {
     let keys = ring.published();
     assert!(!serde_json::to_string(&keys).unwrap().contains("private"));
     let published = PublishedRing { version: 1, request: None, revoked: ring.revoked(), keys: &keys };
-    let restored = Keyring::restored(2, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    let restored = Keyring::restored(2, &published, |_| None, new_key("k2"), 300, at(9)).unwrap();
     assert!(restored.current().is_none() && !restored.render_secret().contains_key("current.kid"));
     assert_eq!((kids(&restored, KeyState::Standby), kids(&restored, KeyState::Previous)), (vec!["k2"], vec!["e1"]));
 }

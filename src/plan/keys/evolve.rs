@@ -12,7 +12,6 @@ use crate::{
     },
     plan::{
         acks::{still_unaware, unaware_speakers},
-        observed::{EntryView, Seen},
         step::{KeyChange, TenantStep},
         verdict::{Stand, Verdict},
     },
@@ -33,10 +32,10 @@ impl Situation<'_> {
             .keys()
             .iter()
             .map(|k| &k.verifying.kid)
-            .filter(|kid| self.desired.keys.revoke.contains(kid) && !ring.revoked().contains_key(kid))
+            .filter(|kid| self.inputs.desired.keys.revoke.contains(kid) && !ring.revoked().contains_key(kid))
             .cloned()
             .collect();
-        let (fresh, now) = (|| self.observed.fresh.key.clone(), whole_seconds(self.now));
+        let (fresh, now) = (|| self.inputs.observed.fresh.key.clone(), whole_seconds(self.inputs.now));
         if !held.is_empty() {
             return self.change(ring.revoking(&held, fresh(), now), KeyChange::Revocation, None, steps);
         }
@@ -45,7 +44,7 @@ impl Situation<'_> {
         }
         match ring.standby() {
             Some(standby)
-                if standby.verifying.algorithm != self.desired.keys.algorithm && !ring.current_is_revoked() =>
+                if standby.verifying.algorithm != self.inputs.desired.keys.algorithm && !ring.current_is_revoked() =>
             {
                 self.change(ring.with_standby(fresh(), now), KeyChange::Standby, None, steps)
             }
@@ -56,16 +55,16 @@ impl Situation<'_> {
     }
 
     fn is_due(&self, ring: &Keyring) -> bool {
-        let wanted = &self.desired.keys;
+        let wanted = &self.inputs.desired.keys;
         let requested = wanted.rotate.is_some() && wanted.rotate.as_deref() != ring.handled_request();
         let Some(current) = ring.current() else { return false };
-        let aged = self.due_at(ring).is_some_and(|due| due <= self.now);
+        let aged = self.due_at(ring).is_some_and(|due| due <= self.inputs.now);
         requested || aged || current.verifying.algorithm != wanted.algorithm
     }
 
     fn due_at(&self, ring: &Keyring) -> Option<Timestamp> {
         let current = ring.current()?;
-        current.verifying.since.saturating_add(self.desired.keys.period?).ok()
+        current.verifying.since.saturating_add(self.inputs.desired.keys.period?).ok()
     }
 
     fn change(
@@ -79,7 +78,10 @@ impl Situation<'_> {
             Ok(ring) => {
                 self.write(&ring, change, acknowledged, steps);
                 // The next change may be due at once.
-                KeysPlan { wake_at: Some(self.now), ..KeysPlan::settled(self.verdict(&ring, Stand::Doing), ring) }
+                KeysPlan {
+                    wake_at: Some(self.inputs.now),
+                    ..KeysPlan::settled(self.verdict(&ring, Stand::Doing), ring)
+                }
             }
             Err(e) => KeysPlan::stop(Stand::Refused(ErrorClass::Bug), Reason::InternalError, e.to_string()),
         }
@@ -92,32 +94,34 @@ impl Situation<'_> {
             let note = format!("the ring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
             return self.rest(ring, self.told(Reason::RotationHeld, note));
         }
-        let request = self.desired.keys.rotate.clone().or_else(|| ring.handled_request().map(ToOwned::to_owned));
+        let request = self.inputs.desired.keys.rotate.clone().or_else(|| ring.handled_request().map(ToOwned::to_owned));
         let deadline = ring.revoked().values().max().and_then(|at| at.saturating_add(REVOCATION).ok());
-        let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.now);
+        let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.inputs.now);
         let Some(version) = self.published_at(ring) else { return self.rest(ring, self.verdict(ring, Stand::Holds)) };
         let unaware = self.unaware(version);
         if unaware.is_empty() || overdue {
-            let next = ring.promoted(request, &self.rules, whole_seconds(self.now));
+            let next = ring.promoted(request, &self.rules, whole_seconds(self.inputs.now));
             let acknowledged = unaware.is_empty().then_some(version);
             return self.change(next, KeyChange::Promotion, acknowledged, steps);
         }
-        let since = ring.standby().map_or(self.now, |k| k.verifying.since);
-        let held_from = since.saturating_add(HELD).unwrap_or(self.now);
-        let verdict = if held_from <= self.now {
+        let since = ring.standby().map_or(self.inputs.now, |k| k.verifying.since);
+        let held_from = since.saturating_add(HELD).unwrap_or(self.inputs.now);
+        let verdict = if held_from <= self.inputs.now {
             self.told(Reason::RotationHeld, format!("the new key waits for {}", unaware.join(", ")))
         } else {
             self.verdict(ring, Stand::Holds)
         };
-        let next_look =
-            [Some(held_from).filter(|at| *at > self.now), deadline.filter(|_| urgent)].into_iter().flatten().min();
+        let next_look = [Some(held_from).filter(|at| *at > self.inputs.now), deadline.filter(|_| urgent)]
+            .into_iter()
+            .flatten()
+            .min();
         KeysPlan { awaits: Some(version), wake_at: next_look, ..self.rest(ring, verdict) }
     }
 
     /// Nothing to change now.
     fn rest(&self, ring: &Keyring, verdict: Verdict) -> KeysPlan {
         let due = self.due_at(ring).filter(|_| ring.standby().is_none());
-        let told = self.unconfirmed(ring).and_then(|_| self.pending_from(ring)).filter(|at| *at > self.now);
+        let told = self.unconfirmed(ring).and_then(|_| self.pending_from(ring)).filter(|at| *at > self.inputs.now);
         let wake_at = ring.next_tidying().into_iter().chain(due).chain(told).min();
         let awaits = self.unconfirmed(ring).map(|(version, _)| version);
         KeysPlan { verdict, ring: Some(ring.clone()), awaits, wake_at }
@@ -126,7 +130,7 @@ impl Situation<'_> {
     /// How a ring that rests stands: whether everybody has confirmed the last revocation.
     fn confirm(&self, ring: &Keyring) -> Verdict {
         match self.unconfirmed(ring) {
-            Some((_, names)) if self.pending_from(ring).is_some_and(|at| at <= self.now) => {
+            Some((_, names)) if self.pending_from(ring).is_some_and(|at| at <= self.inputs.now) => {
                 let note = format!("revoked keys may still verify at {}", names.join(", "));
                 self.told(Reason::RevocationPending, note)
             }
@@ -141,25 +145,21 @@ impl Situation<'_> {
     /// Who may not know of the last revocation yet, and the version that tells them.
     fn unconfirmed(&self, ring: &Keyring) -> Option<(Version, Vec<String>)> {
         let last = ring.revoked().values().max()?;
-        let recent = self.now.duration_since(*last) < REVOCATION_TOLD;
+        let recent = self.inputs.now.duration_since(*last) < REVOCATION_TOLD;
         let version = self.published_at(ring).filter(|_| recent)?;
-        let names = still_unaware(version, &self.observed.replicas);
+        let names = still_unaware(version, &self.inputs.observed.replicas);
         (!names.is_empty()).then_some((version, names))
     }
 
     /// The entry version at which this very ring was published, if it was.
     fn published_at(&self, ring: &Keyring) -> Option<Version> {
-        match &self.observed.entry {
-            Seen::Ours(EntryView { entry: Some(entry), version, .. }) if entry.ring().mark() == ring.mark() => {
-                Some(*version)
-            }
-            Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-        }
+        let view = self.inputs.observed.entry.ours()?;
+        view.entry.as_ref().filter(|entry| entry.ring().mark() == ring.mark()).map(|_| view.version)
     }
 
     /// The replicas that may take requests and do not verify with what is published at `version`.
     fn unaware(&self, version: Version) -> Vec<String> {
-        let replicas = &self.observed.replicas;
+        let replicas = &self.inputs.observed.replicas;
         let mut unaware = unaware_speakers(version, replicas);
         let speaking = replicas.all.iter().filter(|r| r.running);
         let speaking: Vec<_> = speaking.filter_map(|r| r.acknowledged.as_ref().map(|ack| (r, ack))).collect();

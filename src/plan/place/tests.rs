@@ -186,8 +186,9 @@ fn after_all_were_asked_the_strongest_claim_holds() {
         ("named, and its own row elsewhere", Some("a"), false, [nothing(), own()], Ok(Some(1))),
     ] {
         let previous = Uid("old".to_owned());
-        let subject = (&Uid("me".to_owned()), adopts.then_some(&previous));
+        let requester = Requester { uid: &Uid("me".to_owned()), previous: adopts.then_some(&previous) };
+        let answers = [Answer { at: 0, facts: &a }, Answer { at: 1, facts: &b }];
         let seeker = Seeker { named, ..NEW };
-        assert_eq!(resolve_holder(seeker, subject, &candidates, &[(0, &a), (1, &b)]), found, "{what}");
+        assert_eq!(resolve_holder(seeker, requester, &candidates, &answers), found, "{what}");
     }
 }

@@ -1,0 +1,137 @@
+//! The database of a Tenant that should exist: a new one, one that is taken over, or its own, which is kept in order.
+
+use super::{
+    drift::Finding,
+    home::{Home, provisioned_note},
+    inputs::Inputs,
+    keys::first_mark,
+    ledger::Holding,
+    loss::{Remains, lost_incarnation},
+    observed::{CellOffer, LedgerRow, ObservedTenant, RowState},
+    origin::Origin,
+    schema::resolve_target,
+    step::{Adoption, Provision, TenantStep},
+    upkeep::{RepairPlan, plan_repair},
+    verdict::{Stand, Verdict},
+};
+use crate::{
+    api::{ConditionType as Part, Notice, NoticeKind, Reason},
+    domain::{class::ErrorClass, ident::Incarnation, migrations::transactional_version},
+};
+
+/// What the plan says about the database.
+pub(super) struct DatabasePlan {
+    /// How it stands.
+    pub verdict: Verdict,
+    /// Where the data is or will be; `None` if later parts must wait.
+    pub home: Option<Home>,
+}
+
+impl DatabasePlan {
+    fn stop(verdict: Verdict) -> Self {
+        Self { verdict, home: None }
+    }
+
+    fn provisioned(home: Home) -> Self {
+        let note = provisioned_note(&home.database.schema);
+        Self { verdict: report(Stand::Doing, Reason::Provisioned, note), home: Some(home) }
+    }
+}
+
+fn report(stand: Stand, reason: Reason, note: impl Into<String>) -> Verdict {
+    Verdict::new(Part::DatabaseReady, stand, reason, note)
+}
+
+/// Plans the database of an accepted Tenant.
+pub(super) fn plan_database(
+    inputs: Inputs<'_>,
+    origin: Result<Origin, Verdict>,
+    steps: &mut Vec<TenantStep>,
+) -> DatabasePlan {
+    match origin {
+        Ok(Origin::Held(Holding::Nothing { offer: Some(offer), replaces })) => plan_new(inputs, offer, replaces, steps),
+        Ok(Origin::Held(Holding::Nothing { offer: None, .. })) => {
+            let stand = Stand::Unseen(ErrorClass::Transient);
+            DatabasePlan::stop(report(stand, Reason::DatabaseUnavailable, "the database offers no cell"))
+        }
+        Ok(Origin::Held(Holding::Ours { row, drift })) => plan_own(inputs, row, drift, steps),
+        Ok(Origin::Held(Holding::GivenUp(remains))) => plan_set_aside(inputs, remains, steps),
+        Ok(Origin::TakenOver(adoption)) => plan_adoption(inputs, *adoption, steps),
+        Err(refusal) => DatabasePlan::stop(refusal),
+    }
+}
+
+fn plan_new(
+    inputs: Inputs<'_>,
+    offer: CellOffer,
+    replaces: Option<Incarnation>,
+    steps: &mut Vec<TenantStep>,
+) -> DatabasePlan {
+    let Inputs { desired, observed, installation, .. } = inputs;
+    let name = desired.tenant_id.database_name(&installation.home.prefix);
+    let provision = Provision {
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: observed.fresh.incarnation,
+        cell: offer.cell,
+        schema: name.clone(),
+        role: name,
+        schema_version: transactional_version(0, resolve_target(installation, &observed.replicas)),
+        ring: first_mark(inputs, 1),
+        replaces,
+    };
+    let home = Home::of_provision(inputs, &provision);
+    plan_cell(offer, observed, steps);
+    steps.push(TenantStep::Provision(provision));
+    steps.extend(lost_incarnation(observed).map(begun_anew));
+    DatabasePlan::provisioned(home)
+}
+
+fn plan_adoption(inputs: Inputs<'_>, adoption: Adoption, steps: &mut Vec<TenantStep>) -> DatabasePlan {
+    let ring = first_mark(inputs, adoption.ring.version);
+    let adoption = Adoption { ring, ..adoption };
+    let home = Home::of_adoption(inputs, &adoption);
+    plan_cell(CellOffer { cell: adoption.cell, exists: true }, inputs.observed, steps);
+    steps.push(TenantStep::Adopt(adoption));
+    DatabasePlan::provisioned(home)
+}
+
+/// The row is this Tenant's own.
+fn plan_own(inputs: Inputs<'_>, row: LedgerRow, drift: Vec<Finding>, steps: &mut Vec<TenantStep>) -> DatabasePlan {
+    let Inputs { desired, observed, installation, .. } = inputs;
+    if !row.state.in_use() {
+        let note = format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
+        return DatabasePlan::stop(report(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note));
+    }
+    plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
+    let RepairPlan { verdict, schema_version } = plan_repair(row.clone(), drift, observed, installation, steps);
+    let home = Home::of_row(inputs, &row, schema_version);
+    if row.state == RowState::Suspended && !desired.suspend {
+        steps.push(TenantStep::ResumeAccess { row });
+    }
+    DatabasePlan { verdict, home: Some(home) }
+}
+
+/// Puts what is left of a tenant out of the way that a person gave up.
+fn plan_set_aside(inputs: Inputs<'_>, remains: Remains, steps: &mut Vec<TenantStep>) -> DatabasePlan {
+    let tenant_id = inputs.desired.tenant_id.clone();
+    let name = remains.row.as_ref().map(|row| row.schema.clone());
+    let name = name.unwrap_or_else(|| tenant_id.database_name(&inputs.installation.home.prefix));
+    steps.push(TenantStep::SetAside { tenant_id, name, remains });
+    let note = "what is left of the lost data is put out of the way";
+    DatabasePlan::stop(report(Stand::Waits, Reason::LossAccepted, note))
+}
+
+/// Says that the tenant that a person gave up begins with nothing.
+fn begun_anew(lost: Incarnation) -> TenantStep {
+    TenantStep::RecordEvent(Notice {
+        kind: NoticeKind::Warning,
+        reason: Reason::LossAccepted,
+        note: format!("incarnation {lost} was given up; the tenant begins with nothing"),
+    })
+}
+
+fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
+    if !offer.exists || !observed.cell_entry {
+        steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
+    }
+}
