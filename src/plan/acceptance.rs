@@ -2,10 +2,10 @@
 
 use super::{
     inputs::Inputs,
-    ledger::Holding,
     observed::{ObservedTenant, Seen},
     origin::Origin,
-    verdict::{Stand, Verdict},
+    report::{PartReport, PartState},
+    tenant::ownership::Ownership,
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -13,23 +13,23 @@ use crate::{
 };
 
 /// Judges `Accepted`.
-pub(super) fn judge_acceptance(inputs: Inputs<'_>, origin: &Result<Origin, Verdict>) -> Verdict {
+pub(super) fn judge_acceptance(inputs: Inputs<'_>, origin: &Result<Origin, PartReport>) -> PartReport {
     find_rival(inputs, origin)
         .or_else(|| origin.as_ref().err().filter(|refusal| refusal.part == Part::Accepted).cloned())
         .or_else(|| find_other_entry(inputs, origin))
         .or_else(|| find_missing_agents(inputs))
-        .unwrap_or_else(|| Verdict::new(Part::Accepted, Stand::Holds, Reason::Accepted, "the spec is valid"))
+        .unwrap_or_else(|| PartReport::new(Part::Accepted, PartState::Ready, Reason::Accepted, "the spec is valid"))
 }
 
-fn refuse(class: ErrorClass, reason: Reason, note: impl Into<String>) -> Option<Verdict> {
-    Some(Verdict::new(Part::Accepted, Stand::Refused(class), reason, note))
+fn refuse(class: ErrorClass, reason: Reason, note: impl Into<String>) -> Option<PartReport> {
+    Some(PartReport::new(Part::Accepted, PartState::Refused(class), reason, note))
 }
 
 /// An older Tenant that claims the same tenant id, while neither owns it.
-fn find_rival(inputs: Inputs<'_>, origin: &Result<Origin, Verdict>) -> Option<Verdict> {
+fn find_rival(inputs: Inputs<'_>, origin: &Result<Origin, PartReport>) -> Option<PartReport> {
     let Inputs { desired, observed, .. } = inputs;
     // The database may be out of reach, and the entry deleted by hand: then what we recorded says whose the id is.
-    let owned = matches!(origin, Ok(Origin::Held(Holding::Ours { .. })))
+    let owned = matches!(origin, Ok(Origin::Held(Ownership::Ours { .. })))
         || observed.entry.ours().is_some()
         || observed.recorded.incarnation.is_some();
     let rival = observed.rival.as_ref().filter(|_| !owned)?;
@@ -38,20 +38,23 @@ fn find_rival(inputs: Inputs<'_>, origin: &Result<Origin, Verdict>) -> Option<Ve
 }
 
 /// A registry entry of somebody else, or one that may be.
-fn find_other_entry(inputs: Inputs<'_>, origin: &Result<Origin, Verdict>) -> Option<Verdict> {
-    let begins = matches!(origin, Ok(Origin::TakenOver(_) | Origin::Held(Holding::Nothing { .. })));
+fn find_other_entry(inputs: Inputs<'_>, origin: &Result<Origin, PartReport>) -> Option<PartReport> {
+    let begins = matches!(origin, Ok(Origin::TakenOver(_) | Origin::Held(Ownership::Nothing { .. })));
     match &inputs.observed.entry {
         Seen::Foreign(note) => refuse(ErrorClass::Conflict, Reason::Conflict, note.clone()),
         // The entry may give the id to somebody else, or say that there was data: nothing is made before it is read.
-        Seen::Unknown(unseen) if begins => {
-            Some(Verdict::new(Part::Accepted, Stand::Unseen(unseen.class), Reason::Retrying, unseen.note.clone()))
-        }
+        Seen::Unknown(read_error) if begins => Some(PartReport::new(
+            Part::Accepted,
+            PartState::Unread(read_error.class),
+            Reason::Retrying,
+            read_error.note.clone(),
+        )),
         Seen::Unknown(_) | Seen::Missing | Seen::Ours(_) => None,
     }
 }
 
 /// AgentConfigs that the spec names and that don't exist, or are being deleted.
-fn find_missing_agents(inputs: Inputs<'_>) -> Option<Verdict> {
+fn find_missing_agents(inputs: Inputs<'_>) -> Option<PartReport> {
     let Inputs { desired, observed, .. } = inputs;
     let missing: Vec<&str> = desired
         .agents

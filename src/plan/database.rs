@@ -2,17 +2,19 @@
 
 use super::{
     drift::Finding,
-    home::{Home, provisioned_note},
     inputs::Inputs,
-    keys::first_mark,
-    ledger::Holding,
-    loss::{Remains, lost_incarnation},
     observed::{CellOffer, LedgerRow, ObservedTenant, RowState},
     origin::Origin,
-    schema::resolve_target,
+    report::{PartReport, PartState},
     step::{Adoption, Provision, TenantStep},
-    upkeep::{RepairPlan, plan_repair},
-    verdict::{Stand, Verdict},
+    tenant::{
+        keys::first_mark,
+        location::{DataLocation, provisioned_note},
+        loss::{Remains, lost_incarnation},
+        ownership::Ownership,
+        schema::resolve_target,
+        upkeep::{RepairPlan, plan_repair},
+    },
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
@@ -22,40 +24,42 @@ use crate::{
 /// What the plan says about the database.
 pub(super) struct DatabasePlan {
     /// How it stands.
-    pub verdict: Verdict,
+    pub report: PartReport,
     /// Where the data is or will be; `None` if later parts must wait.
-    pub home: Option<Home>,
+    pub home: Option<DataLocation>,
 }
 
 impl DatabasePlan {
-    fn stop(verdict: Verdict) -> Self {
-        Self { verdict, home: None }
+    fn stop(report: PartReport) -> Self {
+        Self { report, home: None }
     }
 
-    fn provisioned(home: Home) -> Self {
+    fn provisioned(home: DataLocation) -> Self {
         let note = provisioned_note(&home.database.schema);
-        Self { verdict: report(Stand::Doing, Reason::Provisioned, note), home: Some(home) }
+        Self { report: report(PartState::InProgress, Reason::Provisioned, note), home: Some(home) }
     }
 }
 
-fn report(stand: Stand, reason: Reason, note: impl Into<String>) -> Verdict {
-    Verdict::new(Part::DatabaseReady, stand, reason, note)
+fn report(state: PartState, reason: Reason, note: impl Into<String>) -> PartReport {
+    PartReport::new(Part::DatabaseReady, state, reason, note)
 }
 
 /// Plans the database of an accepted Tenant.
 pub(super) fn plan_database(
     inputs: Inputs<'_>,
-    origin: Result<Origin, Verdict>,
+    origin: Result<Origin, PartReport>,
     steps: &mut Vec<TenantStep>,
 ) -> DatabasePlan {
     match origin {
-        Ok(Origin::Held(Holding::Nothing { offer: Some(offer), replaces })) => plan_new(inputs, offer, replaces, steps),
-        Ok(Origin::Held(Holding::Nothing { offer: None, .. })) => {
-            let stand = Stand::Unseen(ErrorClass::Transient);
-            DatabasePlan::stop(report(stand, Reason::DatabaseUnavailable, "the database offers no cell"))
+        Ok(Origin::Held(Ownership::Nothing { offer: Some(offer), replaces })) => {
+            plan_new(inputs, offer, replaces, steps)
         }
-        Ok(Origin::Held(Holding::Ours { row, drift })) => plan_own(inputs, row, drift, steps),
-        Ok(Origin::Held(Holding::GivenUp(remains))) => plan_set_aside(inputs, remains, steps),
+        Ok(Origin::Held(Ownership::Nothing { offer: None, .. })) => {
+            let state = PartState::Unread(ErrorClass::Transient);
+            DatabasePlan::stop(report(state, Reason::DatabaseUnavailable, "the database offers no cell"))
+        }
+        Ok(Origin::Held(Ownership::Ours { row, drift })) => plan_own(inputs, row, drift, steps),
+        Ok(Origin::Held(Ownership::GivenUp(remains))) => plan_set_aside(inputs, remains, steps),
         Ok(Origin::TakenOver(adoption)) => plan_adoption(inputs, *adoption, steps),
         Err(refusal) => DatabasePlan::stop(refusal),
     }
@@ -76,10 +80,10 @@ fn plan_new(
         schema: name.clone(),
         role: name,
         schema_version: transactional_version(0, resolve_target(installation, &observed.replicas)),
-        ring: first_mark(inputs, 1),
+        keyring: first_mark(inputs, 1),
         replaces,
     };
-    let home = Home::of_provision(inputs, &provision);
+    let home = DataLocation::of_provision(inputs, &provision);
     plan_cell(offer, observed, steps);
     steps.push(TenantStep::Provision(provision));
     steps.extend(lost_incarnation(observed).map(begun_anew));
@@ -87,9 +91,9 @@ fn plan_new(
 }
 
 fn plan_adoption(inputs: Inputs<'_>, adoption: Adoption, steps: &mut Vec<TenantStep>) -> DatabasePlan {
-    let ring = first_mark(inputs, adoption.ring.version);
-    let adoption = Adoption { ring, ..adoption };
-    let home = Home::of_adoption(inputs, &adoption);
+    let keyring = first_mark(inputs, adoption.keyring.version);
+    let adoption = Adoption { keyring, ..adoption };
+    let home = DataLocation::of_adoption(inputs, &adoption);
     plan_cell(CellOffer { cell: adoption.cell, exists: true }, inputs.observed, steps);
     steps.push(TenantStep::Adopt(adoption));
     DatabasePlan::provisioned(home)
@@ -100,15 +104,15 @@ fn plan_own(inputs: Inputs<'_>, row: LedgerRow, drift: Vec<Finding>, steps: &mut
     let Inputs { desired, observed, installation, .. } = inputs;
     if !row.state.in_use() {
         let note = format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
-        return DatabasePlan::stop(report(Stand::Refused(ErrorClass::Conflict), Reason::Lost, note));
+        return DatabasePlan::stop(report(PartState::Refused(ErrorClass::Conflict), Reason::Lost, note));
     }
     plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
-    let RepairPlan { verdict, schema_version } = plan_repair(row.clone(), drift, observed, installation, steps);
-    let home = Home::of_row(inputs, &row, schema_version);
+    let RepairPlan { report, schema_version } = plan_repair(row.clone(), drift, observed, installation, steps);
+    let home = DataLocation::of_row(inputs, &row, schema_version);
     if row.state == RowState::Suspended && !desired.suspend {
         steps.push(TenantStep::ResumeAccess { row });
     }
-    DatabasePlan { verdict, home: Some(home) }
+    DatabasePlan { report, home: Some(home) }
 }
 
 /// Puts what is left of a tenant out of the way that a person gave up.
@@ -118,7 +122,7 @@ fn plan_set_aside(inputs: Inputs<'_>, remains: Remains, steps: &mut Vec<TenantSt
     let name = name.unwrap_or_else(|| tenant_id.database_name(&inputs.installation.home.prefix));
     steps.push(TenantStep::SetAside { tenant_id, name, remains });
     let note = "what is left of the lost data is put out of the way";
-    DatabasePlan::stop(report(Stand::Waits, Reason::LossAccepted, note))
+    DatabasePlan::stop(report(PartState::Waiting, Reason::LossAccepted, note))
 }
 
 /// Says that the tenant that a person gave up begins with nothing.

@@ -1,9 +1,8 @@
 //! Why a Tenant may not use what the database holds for its id, and what its conditions say about that.
 
 use super::{
-    observed::Unseen,
-    unplaced::Unplaced,
-    verdict::{Stand, Verdict, unseen_reason},
+    observed::{ReadError, unplaced::Unplaced},
+    report::{PartReport, PartState, read_error_reason},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -24,7 +23,7 @@ pub enum Refusal {
     /// There is no database to read.
     Unplaced(Unplaced),
     /// The database could not be read.
-    Unknown(Unseen),
+    Unknown(ReadError),
 }
 
 impl Refusal {
@@ -40,12 +39,12 @@ impl Refusal {
     }
 
     /// The state of that part.
-    pub const fn stand(&self) -> Stand {
+    pub const fn state(&self) -> PartState {
         match self {
             Self::Foreign(_) | Self::Retained(_) | Self::Lost(_) | Self::Changed(_) | Self::Unplaced(_) => {
-                Stand::Refused(ErrorClass::Conflict)
+                PartState::Refused(ErrorClass::Conflict)
             }
-            Self::Unknown(unseen) => Stand::Unseen(unseen.class),
+            Self::Unknown(read_error) => PartState::Unread(read_error.class),
         }
     }
 
@@ -57,7 +56,7 @@ impl Refusal {
             Self::Lost(_) => Reason::Lost,
             Self::Changed(_) => Reason::DatabaseChanged,
             Self::Unplaced(unplaced) => unplaced.reason(),
-            Self::Unknown(unseen) => unseen_reason(unseen.class),
+            Self::Unknown(read_error) => read_error_reason(read_error.class),
         }
     }
 
@@ -66,17 +65,17 @@ impl Refusal {
         match self {
             Self::Foreign(note) | Self::Retained(note) | Self::Lost(note) | Self::Changed(note) => note.clone(),
             Self::Unplaced(unplaced) => unplaced.render(),
-            Self::Unknown(unseen) => unseen.note.clone(),
+            Self::Unknown(read_error) => read_error.note.clone(),
         }
     }
 
     /// The report on the part that it concerns.
-    pub fn report(&self) -> Verdict {
+    pub fn report(&self) -> PartReport {
         self.report_on(self.part())
     }
 
     /// The same report on another part.
-    pub fn report_on(&self, part: Part) -> Verdict {
-        Verdict::new(part, self.stand(), self.reason(), self.note())
+    pub fn report_on(&self, part: Part) -> PartReport {
+        PartReport::new(part, self.state(), self.reason(), self.note())
     }
 }

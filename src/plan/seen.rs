@@ -12,7 +12,7 @@ pub enum Seen<T> {
     /// It exists and carries somebody else's mark, or none.
     Foreign(String),
     /// It could not be read. Never a reason to destroy or create anything.
-    Unknown(Unseen),
+    Unknown(ReadError),
 }
 
 impl<T> Seen<T> {
@@ -27,7 +27,7 @@ impl<T> Seen<T> {
 
 /// Why a part could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unseen {
+pub struct ReadError {
     /// Class of the error.
     pub class: ErrorClass,
     /// The error, for people; holds no secret.
@@ -44,5 +44,5 @@ pub enum Presence {
     /// It was asked for, not in a cache: nothing of this name has this UID.
     Gone,
     /// It was taken for gone, and could not be asked for.
-    Unknown(Unseen),
+    Unknown(ReadError),
 }

@@ -3,7 +3,7 @@
 use super::{
     conditions::{Sources, find, project, shorten},
     facts::TenantFacts,
-    keys::{notice_of_ring, project_keys},
+    keys::{notice_of_keyring, project_keys},
 };
 use crate::{
     api::{
@@ -19,11 +19,10 @@ use crate::{
     plan::{
         acks::{Proof, prove_served},
         drift::render_list,
-        ledger::database_id,
-        loss::kept_name,
-        progress::Progress,
+        execution::Execution,
+        report::{PartReport, PartState},
         step::TenantStep,
-        verdict::{Stand, Verdict},
+        tenant::{loss::kept_name, ownership::database_id},
     },
 };
 use jiff::Timestamp;
@@ -37,14 +36,14 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
     }
     let sources = Sources {
         parts: &PARTS,
-        verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        reports: &facts.plan.reports,
+        failed: facts.execution.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
     };
     let (conditions, mut notices) = project(&sources, now);
-    notices.extend(project_deeds(facts.progress));
+    notices.extend(project_deeds(facts.execution));
     let status = TenantStatus {
         observed_generation: Some(facts.generation),
         tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
@@ -57,21 +56,21 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
 }
 
 /// The events that tell what was done in a pass, whatever the status says.
-pub fn project_deeds(progress: &Progress<TenantStep>) -> Vec<Notice> {
-    progress.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
+pub fn project_deeds(execution: &Execution<TenantStep>) -> Vec<Notice> {
+    execution.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
 
 /// An outage of something shared is reported once, on that thing: what was ready stays shown as ready.
 fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
     let was_ready = find(&previous.conditions, Part::Ready).is_some_and(|c| c.status == "True");
-    let outage = |v: &Verdict| matches!(v.stand, Stand::Unseen(ErrorClass::Transient | ErrorClass::Denied));
+    let outage = |v: &PartReport| matches!(v.state, PartState::Unread(ErrorClass::Transient | ErrorClass::Denied));
     was_ready
         && !facts.deleting
         && find(&previous.conditions, Part::Paused).is_none()
         && previous.observed_generation == Some(facts.generation)
         && facts.plan.steps.iter().all(|step| *step == TenantStep::AddFinalizer)
-        && facts.plan.verdicts.iter().any(outage)
-        && facts.plan.verdicts.iter().all(|v| outage(v) || !matches!(v.stand, Stand::Refused(_)))
+        && facts.plan.reports.iter().any(outage)
+        && facts.plan.reports.iter().all(|v| outage(v) || !matches!(v.state, PartState::Refused(_)))
 }
 
 /// The condition that tells of a step's failure.
@@ -86,7 +85,7 @@ fn part_of(step: &TenantStep) -> Part {
         | TenantStep::SetAside { .. }
         | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
         TenantStep::SuspendAccess { .. } => Part::Suspended,
-        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordRing { .. } => {
+        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordKeyring { .. } => {
             Part::SigningKeysReady
         }
         TenantStep::PutEntry { .. } => Part::Published,
@@ -133,13 +132,13 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
             let note = format!("schema '{}' was taken over from {}", adoption.schema, adoption.describe_owner());
             normal(Reason::Adopted, note)
         }
-        TenantStep::ReplaceKeys { ring, change, .. } => notice_of_ring(ring, *change),
+        TenantStep::ReplaceKeys { keyring, change, .. } => notice_of_keyring(keyring, *change),
         TenantStep::AddFinalizer
         | TenantStep::CreateCell { .. }
         | TenantStep::Provision(_)
         | TenantStep::Migrate(_)
         | TenantStep::CreateKeys { .. }
-        | TenantStep::RecordRing { .. }
+        | TenantStep::RecordKeyring { .. }
         | TenantStep::PutEntry { .. }
         | TenantStep::SuspendAccess { .. }
         | TenantStep::ResumeAccess { .. }
@@ -175,8 +174,8 @@ struct TenantData<'a> {
 }
 
 /// The data that a pass made or took over.
-fn provisioned(progress: &Progress<TenantStep>) -> Option<TenantData<'_>> {
-    progress.done.iter().find_map(|(step, _)| match step {
+fn provisioned(execution: &Execution<TenantStep>) -> Option<TenantData<'_>> {
+    execution.done.iter().find_map(|(step, _)| match step {
         TenantStep::Provision(made) => Some(TenantData {
             incarnation: made.incarnation,
             schema: &made.schema,
@@ -194,8 +193,8 @@ fn provisioned(progress: &Progress<TenantStep>) -> Option<TenantData<'_>> {
 }
 
 /// The version that a pass brought the tables to.
-fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
-    let steps = progress.done.iter().filter_map(|(step, _)| match step {
+fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
+    let steps = execution.done.iter().filter_map(|(step, _)| match step {
         TenantStep::Migrate(step) if step.track == Track::Base => Some(step.file.version),
         _ => None,
     });
@@ -205,16 +204,16 @@ fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
-    let data = match provisioned(facts.progress) {
+    let data = match provisioned(facts.execution) {
         Some(made) => made,
         None => {
-            let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
+            let owner = facts.plan.reports.iter().any(|v| v.part == Part::DatabaseReady && v.allows_next_part());
             let row = observed.row().filter(|row| owner && row.state.in_use())?;
             TenantData {
                 incarnation: row.incarnation,
                 schema: &row.schema,
                 role: &row.role,
-                schema_version: migrated(facts.progress).unwrap_or(row.schema_version),
+                schema_version: migrated(facts.execution).unwrap_or(row.schema_version),
             }
         }
     };
@@ -230,7 +229,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
 
 /// The proof of this pass. Its time is kept while the entry stays the same.
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
-    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     let observed = facts.observed?;
     let view = observed.entry.ours().filter(|_| holds)?;
     let entry_version = view.version.to_string();

@@ -13,12 +13,12 @@ use agent_tenancy::{
     },
     plan::{
         drift::{Finding, render_remedies},
-        ledger::{Holding, judge},
         observed::{
             DatabaseView, LedgerRow, ObservedTenant, Presence, Recorded, Replicas, RowState, Seen, render_mark,
         },
         refusal::Refusal,
         step::Provision,
+        tenant::ownership::{Ownership, judge},
     },
 };
 use devkit::PgVersion;
@@ -56,7 +56,7 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
 async fn findings(instance: &Instance, id: &TenantId, uid: &Uid) -> (LedgerRow, Vec<Finding>, DatabaseView) {
     let observed = observe(instance, id, Recorded::default()).await;
     match judge(uid, &observed) {
-        Ok(Holding::Ours { row, drift }) => (row, drift, observed.database),
+        Ok(Ownership::Ours { row, drift }) => (row, drift, observed.database),
         other => panic!("{other:?}"),
     }
 }
@@ -270,26 +270,26 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
         retry_migration: None,
     };
     for wrong in ["", "yes", &Uuid::new_v4().to_string()] {
-        let holding = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
-        assert!(matches!(&holding, Err(Refusal::Lost(note)) if note.contains(&lost.to_string())), "{holding:?}");
+        let ownership = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
+        assert!(matches!(&ownership, Err(Refusal::Lost(note)) if note.contains(&lost.to_string())), "{ownership:?}");
     }
     let name = id.database_name(&instance.prefix);
     for _ in 0..3 {
         match judge(&owner.uid, &observe(instance, id, recorded(&lost.to_string())).await) {
-            Ok(Holding::GivenUp(remains)) => {
+            Ok(Ownership::GivenUp(remains)) => {
                 for _ in 0..2 {
                     let done =
                         instance.database.perform_set_aside(id, &name, &remains, instance.id, &instance.fence).await;
                     done.unwrap();
                 }
             }
-            Ok(Holding::Nothing { offer, replaces }) => {
+            Ok(Ownership::Nothing { offer, replaces }) => {
                 assert!(offer.unwrap().exists);
                 let wanted = Provision { replaces, ..instance.provision(id) };
                 instance.database.perform_provision(&wanted, owner, instance.id, &instance.fence).await.unwrap();
             }
             // The word that gave it up means nothing any more.
-            Ok(Holding::Ours { row, drift }) => {
+            Ok(Ownership::Ours { row, drift }) => {
                 assert_eq!(drift, []);
                 assert_ne!(row.incarnation, *lost);
                 assert_eq!(row.state, RowState::Active);
@@ -352,8 +352,8 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         retry_migration: None,
         ..Recorded::default()
     };
-    let holding = judge(&owner.uid, &observe(&instance, &id, recorded).await);
-    assert!(matches!(holding, Err(Refusal::Foreign(_))), "{holding:?}");
+    let ownership = judge(&owner.uid, &observe(&instance, &id, recorded).await);
+    assert!(matches!(ownership, Err(Refusal::Foreign(_))), "{ownership:?}");
 }
 
 /// However many tenants there are, looking for drift is one round trip, and nothing is written.

@@ -8,16 +8,19 @@ use agent_tenancy::{
         class::ErrorClass,
         entry::{Entry, TenantState},
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         keys::KeyBytes,
         migrations::{Track, tenant_checksums},
     },
     effects::{error::EffectError, world::TenantScope},
     plan::{
-        applied::{Applied, MigrationFailure, render_failure},
         drift::Drift,
-        heir::Heir,
-        observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
+        observed::{
+            CellOffer, DatabaseView, LedgerFacts, LedgerRow, ReadError, RowState,
+            applied::{Applied, MigrationFailure, render_failure},
+            render_mark,
+            takeover_grant::TakeoverGrant,
+        },
         step::{CloseDatabase, Done, Migrate, Provision},
     },
 };
@@ -45,7 +48,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let adopt = scope.adopt.as_ref().filter(|_| !deleting);
     if !state.database.up {
         let note = "the database does not answer".to_owned();
-        return DatabaseView::Unknown(Unseen { class: ErrorClass::Transient, note });
+        return DatabaseView::Unknown(ReadError { class: ErrorClass::Transient, note });
     }
     if let Some((expected, found)) = changed(state) {
         return DatabaseView::Changed { expected, found };
@@ -73,9 +76,9 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     })
 }
 
-fn permitted(database: &Database, row: &LedgerRow) -> Vec<Heir> {
+fn permitted(database: &Database, row: &LedgerRow) -> Vec<TakeoverGrant> {
     let of_row = database.permissions.iter().filter(|(incarnation, _)| *incarnation == row.incarnation);
-    of_row.map(|(_, uid)| Heir { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
+    of_row.map(|(_, uid)| TakeoverGrant { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
 }
 
 fn offer(database: &Database) -> CellOffer {
@@ -130,7 +133,7 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
         role: &wanted.role,
         schema_version: wanted.schema_version,
         own: Applied::default(),
-        ring: &wanted.ring,
+        keyring: &wanted.keyring,
     };
     enter_row(state, owner, &wanted.tenant_id, row);
     Ok(Done::Plain)
@@ -144,7 +147,7 @@ pub struct NewRow<'a> {
     pub role: &'a str,
     pub schema_version: i32,
     pub own: Applied,
-    pub ring: &'a RingMark,
+    pub keyring: &'a KeyringMark,
 }
 
 /// A tenant's row, in use from now on, with the rights and the access that go with it.
@@ -161,7 +164,7 @@ pub fn enter_row(state: &mut State, owner: &ObjectId, id: &TenantId, new: NewRow
         schema_version: new.schema_version,
         schema_checksums: tenant_checksums(new.schema_version),
         own: new.own,
-        ring: new.ring.clone(),
+        keyring: new.keyring.clone(),
         state: RowState::Active,
         state_since: state.now,
     };
@@ -207,7 +210,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
     let held = hold(&mut state.database, &step.row, &[RowState::Active, RowState::Suspended])?;
     let had = match track {
         Track::Base => held.schema_version,
-        Track::Own => held.own.version,
+        Track::Custom => held.own.version,
     };
     if had >= file.version {
         return Ok(Done::Plain);
@@ -235,7 +238,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
     }
     match track {
         Track::Base => (held.schema_version, held.schema_checksums) = (file.version, step.checksums.clone()),
-        Track::Own => held.own = Applied { version: file.version, checksums: step.checksums.clone() },
+        Track::Custom => held.own = Applied { version: file.version, checksums: step.checksums.clone() },
     }
     let incarnation = step.row.incarnation;
     state.database.failures.remove(&incarnation);
@@ -269,10 +272,10 @@ fn enter(state: &mut State, row: &LedgerRow, wanted: RowState) -> Result<(), Eff
     Ok(())
 }
 
-pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &RingMark) -> Result<Done, EffectError> {
+pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &KeyringMark) -> Result<Done, EffectError> {
     let held = hold(&mut state.database, row, &[RowState::Active, RowState::Suspended])?;
-    if held.ring.version < mark.version {
-        held.ring = mark.clone();
+    if held.keyring.version < mark.version {
+        held.keyring = mark.clone();
     }
     state.wrote();
     Ok(Done::Plain)
@@ -354,7 +357,7 @@ fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<D
         schema_version: 0,
         schema_checksums: Vec::new(),
         own: Applied::default(),
-        ring: RingMark { version: 0, digest: String::new() },
+        keyring: KeyringMark { version: 0, digest: String::new() },
         state: RowState::Dropped,
         state_since: state.now,
     };
