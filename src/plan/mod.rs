@@ -2,23 +2,16 @@
 //!
 //! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
 
-mod acceptance;
 pub mod acks;
 pub mod agent_config;
 pub mod cells;
-mod database;
 pub mod drift;
 pub mod dry_run;
-pub mod execution;
-mod inputs;
 pub mod installation;
 pub mod instance;
 pub mod observed;
-mod origin;
 pub mod placement;
-pub mod refusal;
 pub mod report;
-mod seen;
 pub mod step;
 pub mod takeover_request;
 pub mod tenant;

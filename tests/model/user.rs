@@ -262,7 +262,7 @@ impl State {
         let Some(secret) = self.registry.get(&id.entry_name()).cloned() else { return };
         let Some(Entry::Tenant(mut entry)) = secret.entry else { return };
         entry.auth.issuer = "somebody-else".to_owned();
-        entry.database.statement_timeout_seconds += 1;
+        entry.database.limits.statement_timeout_seconds += 1;
         let edited = NewSecret { uid: secret.uid, owner: secret.owner, entry: Some(Entry::Tenant(entry)) };
         self.set_registry(&id.entry_name(), Some(edited));
     }

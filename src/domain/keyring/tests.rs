@@ -32,6 +32,17 @@ fn a_ring_survives_its_secret() {
     let rotated = rotated.promoted(Some("now".to_owned()), &RULES, at(2)).unwrap();
     let rotated = rotated.revoking(&[Kid::parse("k1").unwrap()].into(), new_key("k3"), at(3)).unwrap();
     assert_eq!(read(&rotated.render_secret()).unwrap(), rotated);
+
+    // Operators of other versions read and compare these bytes and this hash.
+    let stored = concat!(
+        r#"{"version":4,"handledRequest":"now","revoked":{"k1":"2030-03-17T17:46:43Z"},"keys":[{"kid":"k2","#,
+        r#""algorithm":"HS256","state":"Current","since":"2030-03-17T17:46:42Z","longestTokenSeconds":3600,"#,
+        r#""key":"azItLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0="}]}"#,
+    );
+    let secret = rotated.render_secret();
+    assert_eq!(secret.keys().collect::<Vec<_>>(), ["current.alg", "current.key", "current.kid", "ring.json"]);
+    assert_eq!(std::str::from_utf8(&secret["ring.json"]).unwrap(), stored);
+    assert_eq!(rotated.mark().digest, "ddc9655bed74b8ce6cad671d2f9805aa");
 }
 
 #[test]

@@ -3,11 +3,11 @@
 pub(crate) mod access;
 pub mod applied;
 pub(crate) mod recorded;
+mod seen;
 pub mod takeover_grant;
 pub mod unplaced;
 
 use super::drift::AccessFacts;
-pub use super::seen::{Presence, ReadError, Seen};
 use crate::domain::{
     ack::Replica,
     entry::{AgentEntry, TenantEntry},
@@ -18,6 +18,7 @@ use crate::domain::{
 };
 use applied::{Applied, MigrationFailure};
 pub use recorded::{Proof, Recorded};
+pub use seen::{Presence, ReadError, Seen};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use takeover_grant::TakeoverGrant;

@@ -1,9 +1,11 @@
 //! Taking over the data of an earlier Tenant, as `spec.database.adopt.previousUid` asks: kept in the ledger's row of the
 //! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken.
 
-use super::schema::{find_changed, is_known, resolve_target};
-use crate::plan::{
+use super::{
     inputs::Inputs,
+    schema::{find_changed, is_known, resolve_target},
+};
+use crate::plan::{
     observed::{Archive, LedgerFacts, LedgerRow, RowState, render_mark},
     report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},

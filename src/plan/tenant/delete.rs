@@ -10,15 +10,15 @@ use super::{
     drain::judge_drain,
     entry::withdrawn_entry,
     ownership::{Ownership, judge},
+    refusal::Refusal,
 };
 use crate::plan::{
     Plan,
     acks::{Acknowledged, judge_acknowledged, replicas_timed_out},
     installation::Installation,
     observed::{EntryView, KeysView, LastReference, LedgerRow, ObservedTenant, Presence, ReadError, RowState, Seen},
-    refusal::Refusal,
     report::{PartReport, PartState},
-    step::{CloseDatabase, TenantStep},
+    step::{CloseDatabase, DatabaseStep, EntryStep, KeysStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, DeletionPolicy, Reason},
@@ -97,7 +97,7 @@ impl Deletion<'_> {
                 Err(Box::new(Plan { steps: Vec::new(), reports, awaits, wake_at }))
             }
             Acknowledged::TimedOut(names) => {
-                Ok(vec![TenantStep::RecordEvent(replicas_timed_out(&names, "the deletion"))])
+                Ok(vec![TenantStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the deletion")))])
             }
         }
     }
@@ -108,7 +108,7 @@ impl Deletion<'_> {
         let Some(entry) = withdrawn_entry(tenant_id, object, observed, view, installation, *now) else {
             return Ok(Vec::new());
         };
-        let step = TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) };
+        let step = TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: view.map(|v| v.version) });
         let reports = vec![working("the replicas are told to stop serving")];
         Err(Box::new(Plan { steps: vec![step], reports, awaits: None, wake_at: Some(self.now) }))
     }
@@ -138,7 +138,9 @@ impl Deletion<'_> {
             Ok(Ownership::GivenUp(_)) => self.close_rest(notices),
             Ok(Ownership::Ours { row, .. }) => match row.state {
                 RowState::Active | RowState::Suspended => Plan {
-                    steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),
+                    steps: std::iter::once(TenantStep::Database(DatabaseStep::RevokeAccess { row }))
+                        .chain(notices)
+                        .collect(),
                     reports: vec![working("access to the data is being revoked")],
                     awaits: None,
                     wake_at: Some(self.now),
@@ -158,7 +160,7 @@ impl Deletion<'_> {
             Refusal::Foreign(_) if row.is_some_and(|row| row.uid == self.object.uid) => stuck(refusal),
             // Kept data of an earlier Tenant, which this one may have begun to take over: nothing may come of that any more.
             Refusal::Retained(_) if observed.finalizer => {
-                let prevent = row.map(|row| TenantStep::PreventAdoption { row: row.clone() });
+                let prevent = row.map(|row| TenantStep::Database(DatabaseStep::PreventAdoption { row: row.clone() }));
                 finish(prevent.into_iter().collect(), notices, observed)
             }
             // Somebody else's data: not ours to touch.
@@ -201,14 +203,14 @@ impl Deletion<'_> {
         incarnation: Incarnation,
         replaces: Option<Incarnation>,
     ) -> TenantStep {
-        TenantStep::CloseDatabase(CloseDatabase {
+        TenantStep::Database(DatabaseStep::Close(CloseDatabase {
             tenant_id: self.tenant_id.clone(),
             policy: self.policy,
             row,
             incarnation,
             replaces,
             archive_seconds: self.installation.home.archive_seconds,
-        })
+        }))
     }
 }
 
@@ -217,20 +219,22 @@ impl Deletion<'_> {
 fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
     let entry = match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
-            Some(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version })
+            Some(TenantStep::Entry(EntryStep::Delete { uid: secret_uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(read_error) => return unseen_part(read_error),
     };
     let keys = match &observed.keys {
         Seen::Ours(KeysView { uid, version, .. }) => {
-            Some(TenantStep::DeleteKeys { uid: uid.clone(), version: *version })
+            Some(TenantStep::Keys(KeysStep::Delete { uid: uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(read_error) => return unseen_part(read_error),
     };
     match (observed.finalizer, &entry) {
-        (true, _) => steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer])),
+        (true, _) => {
+            steps.extend(entry.into_iter().chain(keys).chain([TenantStep::Object(ObjectStep::RemoveFinalizer)]))
+        }
         (false, Some(_)) => steps.extend(keys.into_iter().chain(entry)),
         (false, None) => steps = keys.into_iter().chain(steps).collect(),
     }

@@ -1,21 +1,23 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
 
-use super::location::DataLocation;
+use super::{inputs::Inputs, location::TenantData};
 use crate::plan::{
-    inputs::Inputs,
     installation::Installation,
     observed::{EntryView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
+        entry::{EntryAgent, EntryDatabase, FORMAT, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
+        limits::DatabaseLimits,
+        location::DataLocation,
         resolve::AgentLookup,
+        tokens::TokenRules,
     },
 };
 use jiff::Timestamp;
@@ -37,7 +39,7 @@ fn published_agents(inputs: Inputs<'_>) -> Result<BTreeMap<AgentName, EntryAgent
 /// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
 pub(crate) fn plan_entry(
     inputs: Inputs<'_>,
-    home: &DataLocation,
+    data: &TenantData,
     keyring: &Keyring,
     steps: &mut Vec<TenantStep>,
 ) -> (PartReport, Option<Version>) {
@@ -49,14 +51,14 @@ pub(crate) fn plan_entry(
             return (report(PartState::Waiting, Reason::AgentConfigNotPublished, note), None);
         }
     };
-    let entry = render_entry(inputs, home, keyring, agents);
+    let entry = render_entry(inputs, data, keyring, agents);
     let observed = inputs.observed;
     let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
         Seen::Missing => {
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            steps.push(TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: None }));
             // A tenant that was served had one; replicas ignored that it went.
-            if observed.recorded.served.is_some() && home.row.is_some() {
+            if observed.recorded.served.is_some() && data.row.is_some() {
                 steps.push(repaired("deleted"));
             }
             (written(), None)
@@ -70,7 +72,7 @@ pub(crate) fn plan_entry(
                 Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
                 None => Some("damaged".to_owned()),
             };
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            steps.push(TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }));
             steps.extend(edited.as_deref().map(repaired));
             (written(), None)
         }
@@ -84,7 +86,7 @@ pub(crate) fn plan_entry(
 /// The entry of a Tenant that should exist.
 fn render_entry(
     inputs: Inputs<'_>,
-    home: &DataLocation,
+    data: &TenantData,
     keyring: &Keyring,
     agents: BTreeMap<AgentName, EntryAgent>,
 ) -> TenantEntry {
@@ -94,7 +96,7 @@ fn render_entry(
     TenantEntry {
         format: FORMAT,
         tenant_id: desired.tenant_id.clone(),
-        incarnation: home.incarnation,
+        incarnation: data.incarnation,
         uid: desired.object.uid.clone(),
         namespace: desired.object.namespace.clone(),
         name: desired.object.name.clone(),
@@ -102,15 +104,11 @@ fn render_entry(
         epoch: installation.epoch,
         state,
         state_since,
-        database: home.database.clone(),
+        database: EntryDatabase { location: data.location.clone(), limits: desired.limits },
         agents,
         default_agent: desired.default_agent.clone(),
         mutable: desired.mutable.clone(),
-        auth: EntryAuth {
-            issuer: desired.issuer.clone(),
-            audience: desired.audience.clone(),
-            max_token_seconds: desired.max_token_seconds,
-        },
+        auth: desired.tokens.clone(),
         keys: keyring.published(),
         revoked_kids: keyring.revoked().clone(),
         ring_version: keyring.version(),
@@ -132,8 +130,8 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
         return String::new();
     }
     let place = |d: &EntryDatabase| {
-        let limits = (d.max_concurrent_transactions, d.statement_timeout_seconds, d.storage_limit_bytes);
-        (d.cell, d.schema.clone(), d.role.clone(), limits)
+        let DataLocation { instance: _, cell, schema, role, schema_version: _ } = d.location.clone();
+        (cell, schema, role, d.limits)
     };
     let overrides =
         |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
@@ -153,11 +151,11 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
 
 /// Told once the entry is written again.
 fn repaired(what: &str) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::DriftRepaired,
         note: format!("the registry entry was {what} by hand, and was written again"),
-    })
+    }))
 }
 
 /// The entry that stands, in another state from now on.
@@ -198,19 +196,19 @@ pub(crate) fn withdrawn_entry(
         state: TenantState::Deleting,
         state_since: now,
         database: EntryDatabase {
-            instance: installation.home.name.clone(),
-            cell: row.map_or(CellNumber(1), |r| r.cell),
-            schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
-            role: row.map_or(name, |r| r.role.clone()),
-            schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
-            max_concurrent_transactions: 1,
-            statement_timeout_seconds: 1,
-            storage_limit_bytes: None,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: row.map_or(CellNumber(1), |r| r.cell),
+                schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
+                role: row.map_or(name, |r| r.role.clone()),
+                schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
+            },
+            limits: DatabaseLimits::UNKNOWN,
         },
         agents: BTreeMap::new(),
         default_agent: AgentName::parse("none").ok()?,
         mutable: BTreeSet::new(),
-        auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
+        auth: TokenRules::UNKNOWN,
         keys: keyring.map(Keyring::published).unwrap_or_default(),
         revoked_kids: keyring.map(|r| r.revoked().clone()).unwrap_or_default(),
         ring_version: keyring.map(Keyring::version).unwrap_or_default(),

@@ -6,12 +6,11 @@
 
 mod evolve;
 
-use super::location::DataLocation;
+use super::{inputs::Inputs, location::TenantData};
 use crate::plan::{
-    inputs::Inputs,
     observed::{KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::{KeyChange, TenantStep},
+    step::{DatabaseStep, KeyChange, KeysStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -52,26 +51,28 @@ impl KeysPlan {
 /// What everything about keys is planned from.
 struct Situation<'a> {
     inputs: Inputs<'a>,
-    home: &'a DataLocation,
+    data: &'a TenantData,
     rules: KeyringRules,
 }
 
-/// Plans the keys of a tenant whose home is known.
-pub(crate) fn plan_keys(inputs: Inputs<'_>, home: &DataLocation, steps: &mut Vec<TenantStep>) -> KeysPlan {
+/// Plans the keys of a tenant whose data is known.
+pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<TenantStep>) -> KeysPlan {
     let Inputs { desired, observed, installation, .. } = inputs;
-    let rules =
-        KeyringRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
-    let situation = Situation { inputs, home, rules };
+    let rules = KeyringRules {
+        max_token_seconds: desired.tokens.max_token_seconds,
+        grace_seconds: installation.signer_grace_seconds,
+    };
+    let situation = Situation { inputs, data, rules };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
         Seen::Unknown(read_error) => {
             KeysPlan::stop(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone())
         }
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == home.keyring => {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == data.keyring => {
             situation.evolve(keyring, steps)
         }
         // Written by a pass that ended before it told the ledger.
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == home.keyring.version + 1 => {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == data.keyring.version + 1 => {
             situation.record(keyring, steps);
             KeysPlan::settled(issued(keyring, PartState::InProgress), keyring.clone())
         }
@@ -92,7 +93,7 @@ pub(crate) fn first_mark(inputs: Inputs<'_>, version: i32) -> KeyringMark {
 fn first_keyring(inputs: Inputs<'_>, version: i32) -> Result<Keyring, KeyringError> {
     let Inputs { desired, observed, now, .. } = inputs;
     let request = desired.keys.rotate.clone();
-    Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
+    Keyring::first(version, observed.fresh.key.clone(), desired.tokens.max_token_seconds, request, whole_seconds(now))
 }
 
 /// What the registry entry still holds of the ring of the same data.
@@ -114,36 +115,38 @@ impl Situation<'_> {
     /// Tells the ledger of a ring, if it does not know it yet.
     fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = keyring.mark();
-        if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.keyring) {
-            steps.push(TenantStep::RecordKeyring { row, mark });
+        if let Some(row) = self.data.row.clone().filter(|_| mark != self.data.keyring) {
+            steps.push(TenantStep::Database(DatabaseStep::RecordKeyring { row, mark }));
         }
     }
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
         steps.push(match &self.inputs.observed.keys {
-            Seen::Ours(view) => TenantStep::ReplaceKeys {
+            Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
                 keyring: keyring.clone(),
                 uid: view.uid.clone(),
                 version: view.version,
                 change,
                 acknowledged,
-            },
-            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => TenantStep::CreateKeys { keyring: keyring.clone() },
+            }),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+                TenantStep::Keys(KeysStep::Create { keyring: keyring.clone() })
+            }
         });
         self.record(keyring, steps);
     }
 
     /// The Secret is gone, damaged, edited or an older one: puts it right.
     fn restore(&self, steps: &mut Vec<TenantStep>) -> KeysPlan {
-        let (observed, mark) = (self.inputs.observed, &self.home.keyring);
+        let (observed, mark) = (self.inputs.observed, &self.data.keyring);
         if matches!(observed.entry, Seen::Unknown(_)) {
             // The entry may hold the ring that was lost: no second key before it is read.
             let note = "the signing Secret is not the last one written, and the registry entry that holds its keys can't \
                         be read";
             return KeysPlan::stop(PartState::Unread(ErrorClass::Transient), Reason::Retrying, note.to_owned());
         }
-        let keyring = match (published_keyring(observed, self.home.incarnation), &observed.keys) {
+        let keyring = match (published_keyring(observed, self.data.incarnation), &observed.keys) {
             (Some(published), _) => self.restored(&published),
             (None, Seen::Ours(KeysView { keyring: Err(e), .. })) => {
                 let note = format!("the signing Secret is damaged: {e}; delete it, and new keys are issued");
@@ -172,7 +175,7 @@ impl Situation<'_> {
 
     /// The ring of the entry; the very one that the ledger knows, where nothing of it was lost.
     fn restored(&self, published: &PublishedKeyring<'_>) -> Result<Keyring, KeyringError> {
-        let (mark, now) = (&self.home.keyring, whole_seconds(self.inputs.now));
+        let (mark, now) = (&self.data.keyring, whole_seconds(self.inputs.now));
         let private = |key: &VerificationKey| self.private(key);
         let build = |version| {
             let fallback = self.inputs.observed.fresh.key.clone();

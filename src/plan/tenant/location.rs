@@ -1,86 +1,70 @@
-//! Where a tenant's data is or will be.
+//! A tenant's data as this pass plans it.
 
-use crate::domain::{
-    entry::EntryDatabase,
-    ident::{CellNumber, Incarnation},
-    keyring::KeyringMark,
-};
+use crate::domain::{ident::Incarnation, keyring::KeyringMark, location::DataLocation};
 use crate::plan::{
-    inputs::Inputs,
+    installation::Installation,
     observed::LedgerRow,
     step::{Adoption, Provision},
 };
 
-/// Where the tenant's data is or will be.
-pub(crate) struct DataLocation {
+/// A tenant's data, as it is or will be once the steps are done.
+pub(crate) struct TenantData {
     /// Identity of the data.
     pub incarnation: Incarnation,
     /// Where it is.
-    pub database: EntryDatabase,
+    pub location: DataLocation,
     /// The keyring, as the ledger knows it.
     pub keyring: KeyringMark,
     /// The ledger row; `None` while it is being made.
     pub row: Option<LedgerRow>,
 }
 
-/// A tenant's objects in its database.
-struct Objects<'a> {
-    cell: CellNumber,
-    schema: &'a str,
-    role: &'a str,
-    schema_version: i32,
-}
-
-impl DataLocation {
-    /// Where a new tenant is put.
-    pub(crate) fn of_provision(inputs: Inputs<'_>, provision: &Provision) -> Self {
-        let Provision { cell, schema, role, schema_version, .. } = provision;
-        let objects = Objects { cell: *cell, schema, role, schema_version: *schema_version };
+impl TenantData {
+    /// The data of a tenant that is provisioned.
+    pub(crate) fn of_provision(provision: &Provision, installation: &Installation) -> Self {
         Self {
             incarnation: provision.incarnation,
-            database: objects.describe(inputs),
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: provision.cell,
+                schema: provision.schema.clone(),
+                role: provision.role.clone(),
+                schema_version: provision.schema_version,
+            },
             keyring: provision.keyring.clone(),
             row: None,
         }
     }
 
-    /// Where data is that is taken over.
-    pub(crate) fn of_adoption(inputs: Inputs<'_>, adoption: &Adoption) -> Self {
-        let Adoption { cell, schema, role, target_version, .. } = adoption;
-        let objects = Objects { cell: *cell, schema, role, schema_version: *target_version };
+    /// Data that is taken over.
+    pub(crate) fn of_adoption(adoption: &Adoption, installation: &Installation) -> Self {
         Self {
             incarnation: adoption.incarnation,
-            database: objects.describe(inputs),
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: adoption.cell,
+                schema: adoption.schema.clone(),
+                role: adoption.role.clone(),
+                schema_version: adoption.target_version,
+            },
             keyring: adoption.keyring.clone(),
             row: None,
         }
     }
 
-    /// Where the ledger says it is, with tables that have this version once the steps before are done.
-    pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow, schema_version: i32) -> Self {
-        let objects = Objects { cell: row.cell, schema: &row.schema, role: &row.role, schema_version };
+    /// The data of a ledger row, with tables of this version once the steps before are done.
+    pub(crate) fn of_row(row: &LedgerRow, installation: &Installation, schema_version: i32) -> Self {
         Self {
             incarnation: row.incarnation,
-            database: objects.describe(inputs),
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: row.cell,
+                schema: row.schema.clone(),
+                role: row.role.clone(),
+                schema_version,
+            },
             keyring: row.keyring.clone(),
             row: Some(row.clone()),
-        }
-    }
-}
-
-impl Objects<'_> {
-    /// What the entry says of the database.
-    fn describe(self, inputs: Inputs<'_>) -> EntryDatabase {
-        let Inputs { desired, installation, .. } = inputs;
-        EntryDatabase {
-            instance: installation.home.name.clone(),
-            cell: self.cell,
-            schema: self.schema.to_owned(),
-            role: self.role.to_owned(),
-            schema_version: self.schema_version,
-            max_concurrent_transactions: desired.max_concurrent_transactions,
-            statement_timeout_seconds: desired.statement_timeout_seconds,
-            storage_limit_bytes: desired.storage_limit_bytes,
         }
     }
 }

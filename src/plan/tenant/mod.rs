@@ -7,7 +7,7 @@
 //! | `drain` | How long open transactions of a tenant are waited for once its access is revoked |
 //! | `entry` | The registry entry of a Tenant |
 //! | `keys` | The plan of a tenant's signing keys |
-//! | `location` | Where a tenant's data is or will be |
+//! | `location` | A tenant's data as this pass plans it |
 //! | `loss` | Loss, and giving up what was lost |
 //! | `ownership` | Judging what the database holds for a tenant id |
 //! | `present` | The plan of a Tenant that should exist |
@@ -16,15 +16,20 @@
 //! | `takeover` | Taking over tenants of a cluster that is no more |
 //! | `upkeep` | What is kept in order of a tenant that was provisioned, also where its spec can't be had |
 
+mod acceptance;
 pub(crate) mod adopt;
+mod database;
 pub mod delete;
 pub(crate) mod drain;
 pub(crate) mod entry;
+mod inputs;
 pub(crate) mod keys;
 pub(crate) mod location;
 pub mod loss;
+mod origin;
 pub mod ownership;
 pub mod present;
+pub mod refusal;
 pub mod schema;
 pub(crate) mod suspend;
 pub(crate) mod takeover;

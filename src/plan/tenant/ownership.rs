@@ -2,6 +2,7 @@
 
 use super::{
     loss::{Remains, accepts, hint, judge_remains, lost_incarnation},
+    refusal::Refusal,
     schema::is_known,
 };
 use crate::domain::{
@@ -15,7 +16,6 @@ use crate::plan::{
         CellOffer, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, ReadError, RowState, render_mark,
         unplaced::Unplaced,
     },
-    refusal::Refusal,
 };
 
 /// What the database holds for a tenant that the Tenant with one UID may use.

@@ -1,29 +1,29 @@
 //! The plan of a Tenant that should exist: finalizer, cell, database, keys, entry, proof.
 
 use super::{
+    acceptance::judge_acceptance,
+    database::plan_database,
     entry::plan_entry,
+    inputs::Inputs,
     keys::{issued, plan_keys},
-    location::DataLocation,
+    location::TenantData,
+    origin::{Origin, judge_origin},
     ownership::{Ownership, judge},
+    refusal::Refusal,
     suspend::plan_suspension,
     upkeep::plan_upkeep,
-};
-use crate::plan::{
-    Plan,
-    acceptance::judge_acceptance,
-    acks::judge_served,
-    database::plan_database,
-    inputs::Inputs,
-    installation::Installation,
-    observed::{EntryView, ObservedTenant},
-    origin::{Origin, judge_origin},
-    refusal::Refusal,
-    report::{PartReport, PartState},
-    step::TenantStep,
 };
 use crate::{
     api::{ConditionType as Part, Reason},
     domain::{ident::Version, resolve::DesiredTenant},
+    plan::{
+        Plan,
+        acks::judge_served,
+        installation::Installation,
+        observed::{EntryView, ObservedTenant},
+        report::{PartReport, PartState},
+        step::{ObjectStep, TenantStep},
+    },
 };
 
 /// Plans a Tenant that should exist.
@@ -59,7 +59,7 @@ fn has_effects(observed: &ObservedTenant, held: &Result<Ownership, Refusal>) -> 
 
 /// The finalizer, where it is wanted and not there.
 fn finalizer(observed: &ObservedTenant, wanted: bool) -> Vec<TenantStep> {
-    if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { Vec::new() }
+    if wanted && !observed.finalizer { vec![TenantStep::Object(ObjectStep::AddFinalizer)] } else { Vec::new() }
 }
 
 /// Changes nothing of what the spec asks for, and keeps in order what there is.
@@ -91,7 +91,7 @@ fn plan_accepted(
     let mut steps = Vec::new();
     let database = plan_database(inputs, origin, &mut steps);
     let mut reports = vec![accepted, database.report];
-    let Some(home) = database.home else {
+    let Some(data) = database.data else {
         reports.extend(standing_tail(observed));
         let wake_at = (!steps.is_empty()).then_some(inputs.now);
         let steps = finalizer(observed, has_effects).into_iter().chain(steps).collect();
@@ -99,34 +99,30 @@ fn plan_accepted(
     };
     // Before the first effect outside the object.
     steps.splice(0..0, finalizer(observed, true));
-    let keys = plan_keys(inputs, &home, &mut steps);
+    let keys = plan_keys(inputs, &data, &mut steps);
     reports.push(keys.report);
     let Some(keyring) = keys.keyring else {
         reports.extend([pending(Part::Published), pending(Part::Served)]);
         return Plan { steps, reports, awaits: None, wake_at: None };
     };
-    let (published, version) = plan_entry(inputs, &home, &keyring, &mut steps);
+    let (published, version) = plan_entry(inputs, &data, &keyring, &mut steps);
     if !published.allows_next_part() {
         reports.extend([published, pending(Part::Served)]);
         return Plan { steps, reports, awaits: None, wake_at: keys.wake_at };
     }
     reports.push(published);
-    let (served, awaits) = judge_spec_served(inputs, &home, version);
+    let (served, awaits) = judge_spec_served(inputs, &data, version);
     reports.push(served);
     Plan { steps, reports, awaits: awaits.or(keys.awaits), wake_at: keys.wake_at }
 }
 
 /// `Served` of this generation of the spec: once proved, it holds while keys rotate or a damaged entry is made right
 /// again, which writes an entry anew without changing what the user asked for.
-fn judge_spec_served(
-    inputs: Inputs<'_>,
-    home: &DataLocation,
-    version: Option<Version>,
-) -> (PartReport, Option<Version>) {
+fn judge_spec_served(inputs: Inputs<'_>, data: &TenantData, version: Option<Version>) -> (PartReport, Option<Version>) {
     let Inputs { desired, observed, .. } = inputs;
     let recorded = observed.recorded.served;
     let proved = recorded.map(|proof| proof.version);
-    let (report, awaits) = judge_served(version, Some(home.incarnation), proved, &observed.replicas);
+    let (report, awaits) = judge_served(version, Some(data.incarnation), proved, &observed.replicas);
     match recorded {
         Some(proof) if report.reason == Reason::WaitingForReplicas && proof.generation == Some(desired.generation) => {
             (judge_served(Some(proof.version), None, Some(proof.version), &observed.replicas).0, awaits)

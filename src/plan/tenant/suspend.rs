@@ -7,15 +7,15 @@
 use super::{
     drain::judge_drain,
     entry::enter_state,
+    inputs::Inputs,
     ownership::{Ownership, judge},
 };
 use crate::plan::{
     Plan,
     acks::{Acknowledged, judge_acknowledged, replicas_timed_out},
-    inputs::Inputs,
     observed::{EntryView, LastReference, LedgerRow, RowState},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{DatabaseStep, EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -41,7 +41,7 @@ pub(crate) fn plan_suspension(plan: &mut Plan<TenantStep>, inputs: Inputs<'_>) {
 fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
     let Inputs { desired, observed, installation, now } = inputs;
     let told = "the replicas are told to refuse the tenant";
-    if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
+    if steps.iter().any(|step| matches!(step, TenantStep::Entry(EntryStep::Put { .. }))) {
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     let Some(view @ EntryView { entry: Some(entry), .. }) = observed.entry.ours() else {
@@ -49,7 +49,7 @@ fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Paus
     };
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
-        steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+        steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     match judge(&desired.object.uid, observed) {
@@ -75,9 +75,11 @@ fn revoke(inputs: Inputs<'_>, row: LedgerRow, told: LastReference, steps: &mut V
             let pause = Pause { awaits: Some(told.version), wake_at: Some(deadline) };
             return (waits(Reason::WaitingForReplicas, note), pause);
         }
-        Acknowledged::TimedOut(names) => Some(TenantStep::RecordEvent(replicas_timed_out(&names, "the suspension"))),
+        Acknowledged::TimedOut(names) => {
+            Some(TenantStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the suspension"))))
+        }
     };
-    steps.push(TenantStep::SuspendAccess { row });
+    steps.push(DatabaseStep::SuspendAccess { row }.into());
     steps.extend(named);
     let report = waits(Reason::DrainingTransactions, "access to the data is being revoked");
     (report, Pause { awaits: None, wake_at: Some(now) })

@@ -3,11 +3,13 @@
 //! right to do so allows it for one Tenant (`permission`); what carries the same tenant id, namespace and name goes over,
 //! once nothing has been heard of the predecessor for long enough.
 
-use super::adopt::{Evidence, check_fit, of_row};
-use crate::plan::{
+use super::{
+    adopt::{Evidence, check_fit, of_row},
     inputs::Inputs,
-    observed::{LedgerRow, RowState},
     refusal::Refusal,
+};
+use crate::plan::{
+    observed::{LedgerRow, RowState},
     report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},
     takeover_request::describe_owner,

@@ -12,7 +12,7 @@ use crate::plan::{
     installation::Installation,
     observed::{EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{DatabaseStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -46,7 +46,7 @@ pub(crate) fn plan_repair(
     let (schema_version, blocked) = (tables.version(&row), tables.blocked.take());
     let state = if found.is_empty() && tables.due.is_empty() { PartState::Ready } else { PartState::InProgress };
     if !found.is_empty() {
-        steps.push(TenantStep::RepairDatabase { row, found });
+        steps.push(DatabaseStep::Repair { row, found }.into());
     }
     steps.extend(tables.into_steps());
     let report = match (told, blocked) {
@@ -84,7 +84,7 @@ pub fn plan_rejected(
     let mut plan = Plan::nothing(reports);
     let Some(observed) = observed else { return plan };
     if !observed.finalizer {
-        plan.steps.push(TenantStep::AddFinalizer);
+        plan.steps.push(ObjectStep::AddFinalizer.into());
     }
     let ownership = judge(uid, observed).ok();
     plan.reports

@@ -176,7 +176,7 @@ impl Situation<'_> {
         // Who refuses an entry may have kept an earlier one.
         let refusing = speaking
             .iter()
-            .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.home.incarnation));
+            .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.data.incarnation));
         unacknowledged.extend(refusing.map(|(replica, _)| replica.name.clone()));
         unacknowledged
     }
