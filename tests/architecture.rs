@@ -6,4 +6,5 @@ mod architecture {
     mod programs;
     mod rooms;
     mod source;
+    mod vocabulary;
 }
