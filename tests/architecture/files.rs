@@ -59,6 +59,7 @@ fn no_file_names_a_path_of_one_machine() {
         "CONTRIBUTING.md",
         "rustfmt.toml",
         "clippy.toml",
+        ".gitattributes",
         ".gitignore",
     ];
     let found: Vec<String> = sources(&folders, |_| true).iter().flat_map(machine_faults).collect();
