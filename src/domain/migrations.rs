@@ -31,6 +31,7 @@ pub enum Track {
     /// The program's, in the tenant's schema.
     Base,
     /// The platform team's own, in a schema beside it.
+    #[serde(rename = "own")]
     Custom,
 }
 
@@ -185,6 +186,13 @@ mod tests {
         assert!(!grants.is_empty());
         for grant in grants {
             assert!(all.contains(&format!("CREATE TABLE {} (", grant.table)), "{}", grant.table);
+        }
+    }
+
+    #[test]
+    fn a_track_has_one_name_in_the_ledger() {
+        for track in [Track::Base, Track::Custom] {
+            assert_eq!(serde_json::from_value::<Track>(track.as_str().into()).unwrap(), track);
         }
     }
 
