@@ -181,7 +181,7 @@ pub fn status_algorithm_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Schema of `status.keys.ring`: a list-map by kid, with room for every key of a full ring.
-pub fn key_ring_schema(generator: &mut SchemaGenerator) -> Schema {
+pub fn keyring_schema(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<super::TenantKeyStatus>();
     json_schema!({
         "type": "array",

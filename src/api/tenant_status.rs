@@ -59,7 +59,7 @@ pub struct TenantDatabaseStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantKeysStatus {
-    /// Secret in the Tenant's namespace: `current.kid`, `current.key`, `ring.json`.
+    /// Secret in the Tenant's namespace: `ring.json`, `current.kid`, `current.key`.
     #[schemars(length(max = 253))]
     pub secret_name: String,
     /// Id of the key that signs; absent while its successor is not yet known everywhere after a loss.
@@ -68,7 +68,7 @@ pub struct TenantKeysStatus {
     pub current_kid: Option<String>,
     /// Every key that verifies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::key_ring_schema")]
+    #[schemars(schema_with = "crd::keyring_schema")]
     pub ring: Vec<TenantKeyStatus>,
 }
 

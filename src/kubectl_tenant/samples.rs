@@ -40,7 +40,7 @@ pub fn ready_tenant() -> Tenant {
                 { "kid": "kid-new", "state": "Standby", "algorithm": "HS256", "lastTransitionTime": "1969-12-31T23:57:00Z" }] },
             "served": { "entryVersion": "40", "servedTime": "1969-12-31T23:57:00Z" },
             "conditions": [
-                condition("Ready", "True", "Ready", "everything holds"),
+                condition("Ready", "True", "Ready", "all conditions are met"),
                 condition("Accepted", "True", "Accepted", "the spec is valid"),
                 condition("Served", "True", "Served", "2 of 2 replicas serve it"),
             ]
@@ -72,7 +72,7 @@ pub fn agent() -> AgentConfig {
         "metadata": { "namespace": "shop", "name": "support-bot" },
         "spec": { "provider": { "type": "Echo" }, "model": "echo-1", "parameters": { "maxOutputTokens": 256 } },
         "status": { "observedGeneration": 1, "revision": 3,
-                    "conditions": [condition("Ready", "True", "Ready", "everything holds")] }
+                    "conditions": [condition("Ready", "True", "Ready", "all conditions are met")] }
     });
     serde_json::from_value(value).unwrap()
 }

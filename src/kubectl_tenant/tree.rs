@@ -267,7 +267,7 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
 ├─ conditions
 │  ├─ Accepted  True     Accepted    3m  the spec is valid
 │  ├─ Served    True     Served      3m  2 of 2 replicas serve it
-│  └─ Ready     True     Ready       3m  everything holds
+│  └─ Ready     True     Ready       3m  all conditions are met
 ├─ database: instance main (00000000-0000-0000-0000-000000000001)
 │  ├─ schema at_acme, version 1
 │  ├─ role at_acme

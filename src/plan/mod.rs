@@ -19,16 +19,16 @@ pub mod tenant;
 use crate::domain::ident::Version;
 use report::PartReport;
 
-/// The plan of one pass.
+/// The plan of one reconcile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<S> {
-    /// What to do, in order; the first failure ends the pass.
+    /// What to do, in order; the first failure ends the reconcile.
     pub steps: Vec<S>,
     /// How each part stands, given that the steps succeed.
     pub reports: Vec<PartReport>,
     /// An acknowledgement of this version (or of what the steps write) is awaited.
     pub awaits: Option<Version>,
-    /// Look again at this time even if nothing happens.
+    /// Requeue at this time, even if no event comes.
     pub wake_at: Option<jiff::Timestamp>,
 }
 

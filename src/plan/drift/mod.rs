@@ -31,7 +31,7 @@ pub enum Drift {
         /// The role it belongs to.
         found: String,
     },
-    /// Somebody has rights that the migrations don't name.
+    /// Somebody has privileges that the migrations don't name.
     RightAdded {
         /// On what.
         on: Place,
@@ -40,7 +40,7 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// A right that the migrations name may be granted on.
+    /// A privilege that the migrations name may be granted on.
     GrantOption {
         /// On what.
         on: Place,
@@ -49,7 +49,7 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// The tenant's role or the owner lacks rights.
+    /// The tenant's role or the owner lacks privileges.
     RightLost {
         /// On what.
         on: Place,
@@ -58,7 +58,7 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// What the owner role will make in the schema gives somebody rights.
+    /// What the owner role will make in the schema gives somebody privileges.
     DefaultRight {
         /// Kind of what will be made, as a keyword of ALTER DEFAULT PRIVILEGES.
         on: &'static str,
@@ -107,7 +107,7 @@ pub enum Drift {
     SchemaMark,
 }
 
-/// What has an owner and rights.
+/// What has an owner and privileges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The tenant's schema.
@@ -128,7 +128,7 @@ pub enum Place {
 /// An option of a membership; before 16 there is ADMIN alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberOption {
-    /// Has the role's rights without becoming it.
+    /// Has the role's privileges without becoming it.
     Inherit,
     /// May become the role.
     Set,
@@ -159,12 +159,12 @@ pub enum Attribute {
     ValidUntil,
 }
 
-/// A drift, and whether it is in the operator's power to put it right.
+/// A drift, and whether the operator can repair it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What.
     pub drift: Drift,
-    /// The operator's rights are enough.
+    /// The operator's privileges are enough.
     pub mendable: bool,
 }
 
@@ -215,7 +215,7 @@ fn options(list: &[MemberOption]) -> String {
     list.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// In words that hold before and after it was put right.
+/// In words that are true before and after the repair.
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,7 +230,7 @@ impl fmt::Display for Drift {
                 write!(f, "{} on {on} taken from '{from}'", privileges.join(", "))
             }
             Self::DefaultRight { on, to } => {
-                write!(f, "default rights on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
+                write!(f, "default privileges on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
             }
             Self::MemberLost => f.write_str("the agent API's group taken out of the role"),
             Self::MemberOptions { added, lost, .. } => {

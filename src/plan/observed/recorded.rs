@@ -1,8 +1,8 @@
-//! What earlier passes left in the status of an object.
+//! What earlier reconciles left in the status of an object.
 
 use crate::domain::ident::{DatabaseId, Incarnation, Version};
 
-/// What the object itself tells: facts that earlier passes recorded in status, evidence that something was there once.
+/// What the object itself tells: facts that earlier reconciles recorded in status, evidence that something was there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The database in which the tenant was provisioned.

@@ -104,7 +104,7 @@ fn plan_own(inputs: Inputs<'_>, row: LedgerRow, drift: Vec<Finding>, steps: &mut
     let Inputs { desired, observed, installation, .. } = inputs;
     if !row.state.in_use() {
         let note = format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
-        return DatabasePlan::stop(report(PartState::Refused(ErrorClass::Conflict), Reason::Lost, note));
+        return DatabasePlan::stop(report(PartState::Refused(ErrorClass::Conflict), Reason::DataLost, note));
     }
     plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
     let RepairPlan { report, schema_version } = plan_repair(row.clone(), drift, observed, installation, steps);
