@@ -3,6 +3,8 @@
 
 mod architecture {
     mod files;
+    mod programs;
     mod rooms;
     mod source;
+    mod vocabulary;
 }

@@ -8,6 +8,7 @@
 //! | `deletions`, `suspensions` | taking a tenant out of service |
 //! | `fixtures` | a valid Tenant, and a converged view of its world |
 //! | `invariants` | every combination of what can be observed: no plan does harm |
+//! | `keys` | plans of signing keys |
 //! | `migrations` | plans of migrations |
 //! | `status_readers` | how tools read the conditions |
 //! | `tenants` | plans of Tenants that should exist |
@@ -20,6 +21,7 @@ mod plan_tables {
     mod deletions;
     mod fixtures;
     mod invariants;
+    mod keys;
     mod migrations;
     mod status_readers;
     mod suspensions;

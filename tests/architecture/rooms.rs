@@ -158,7 +158,7 @@ fn each_kind_of_fault_is_caught() {
     caught("src/domain/x.rs", "use super::super::plan::Step;", "must not leave the room");
     caught("src/domain/mod.rs", "use super::plan::Step;", "must not leave the room");
     caught("src/helpers/x.rs", "fn f() {}", "is no room");
-    let fine = "//! Not async, no crate::effects.\nuse crate::{api::{Tenant, names::RING}, domain::ident::Uid};\n\
+    let fine = "//! Not async, no crate::effects.\nuse crate::{api::{Tenant, names::KEYRING}, domain::ident::Uid};\n\
                 const TEXT: &str = \"async crate::effects\";\nmod tests { use super::super::ident; }";
     assert_eq!(of("src/domain/x.rs", fine), Vec::<String>::new());
     assert_eq!(of("src/bin/x.rs", "async fn main() {}"), Vec::<String>::new());

@@ -1,9 +1,6 @@
 //! Tenants whose tables are not the newest, or not what they were: observed → planned, row by row.
 
-use super::{
-    fixtures::{access_of, converged, desired, facts_of, installation, now, untouched, words},
-    tenants::Tweak,
-};
+use super::fixtures::{Tweak, access_of, converged, desired, facts_of, installation, now, untouched, words};
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{

@@ -9,14 +9,13 @@ use agent_tenancy::{
     domain::{
         class::ErrorClass,
         entry::TenantState,
-        ident::{DatabaseId, Incarnation, ObjectId, Uid},
+        ident::{DatabaseId, ObjectId, Uid},
         keyring::KeyringError,
         resolve::AgentLookup,
     },
     plan::{
-        observed::{DatabaseView, EntryView, KeysView, ObservedTenant, RowState, Seen},
+        observed::{DatabaseView, KeysView, ObservedTenant, RowState, Seen},
         report::PartState,
-        step::{KeysStep, TenantStep},
     },
 };
 use uuid::Uuid;
@@ -376,12 +375,4 @@ fn a_tenant_that_should_exist() {
             assert_eq!((found.part, found.state, found.reason), *report, "{name}: {}", found.note);
         }
     }
-}
-
-#[test]
-fn a_lost_key_comes_back_from_the_entry() {
-    let mut observed = converged();
-    observed.keys = Seen::Missing;
-    let [TenantStep::Keys(KeysStep::Create { keyring })] = &present(&observed).steps[..] else { panic!("one step") };
-    assert_eq!(keyring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

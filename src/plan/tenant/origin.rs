@@ -11,6 +11,7 @@ use crate::plan::{report::PartReport, step::Adoption};
 
 /// Where the data of a Tenant comes from.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one per reconcile")]
 pub(super) enum Origin {
     /// What the database holds for it already, or nothing yet.
     Held(Ownership),

@@ -1,4 +1,4 @@
-//! Lines on standard error that say what is being done while it takes long.
+//! Lines on standard error that report what is being done while it takes long.
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},
@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A build may be silent for minutes; nobody should have to wonder whether it hangs.
+/// A build may be silent for minutes; a line now and then shows that it does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
-/// One line about what happens now.
+/// Reports what happens now.
 pub(crate) fn say(line: &str) {
     eprintln!("devkit: {line}");
 }
 
-/// Runs `work`, saying so before, every [`HEARTBEAT`] while it lasts, and after, with the elapsed time.
+/// Runs `work` and reports it before, after, and every [`HEARTBEAT`] in between, with the elapsed time.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let start = Instant::now();
     say(&format!("{what} ..."));
@@ -22,12 +22,12 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     let label = what.to_owned();
     let heartbeat = thread::spawn(move || {
         while wait.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-            say(&format!("{label}: still at it after {} s", start.elapsed().as_secs()));
+            say(&format!("{label}: not finished after {} s", start.elapsed().as_secs()));
         }
     });
     let result = work();
     drop(done);
-    // The thread only sleeps and prints; that it ended is all we need to know.
+    // The thread only sleeps and prints, so its result does not matter.
     let _ = heartbeat.join();
     let end = if result.is_ok() { "done" } else { "failed" };
     say(&format!("{what}: {end} after {:.1} s", start.elapsed().as_secs_f32()));
