@@ -1,6 +1,21 @@
 //! What has to change: `plan(intent, observed, installation, now) -> Plan`. Pure; no I/O, clock or randomness.
 //!
-//! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
+//! `Unknown` never leads to a destructive step; lost data never leads to a re-creation.
+//!
+//! | module | what is there |
+//! | --- | --- |
+//! | `tenant` | the plan of a Tenant |
+//! | `agent_config` | the plan of an AgentConfig |
+//! | `instance` | what a database instance needs: preflight, capacity, logins, rollouts |
+//! | `placement`, `cells` | which instance and cell a tenant goes to |
+//! | `takeover_request` | checks of a request to take over a lost cluster's tenant |
+//! | `drift` | changes that somebody made in the database, and their repair |
+//! | `acks` | which replicas have to acknowledge what |
+//! | `observed` | what a reconcile read |
+//! | `report` | the state of one part of an object |
+//! | `step` | the closed lists of steps |
+//! | `dry_run` | steps in words, for `kubectl tenant plan` |
+//! | `installation` | settings that plans depend on |
 
 pub mod acks;
 pub mod agent_config;

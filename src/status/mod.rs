@@ -1,6 +1,13 @@
-//! What we tell the user: conditions and events, computed from the facts of this reconcile alone.
+//! Conditions and events, computed from the facts of this reconcile alone. The previous status only keeps
+//! `lastTransitionTime`, and prevents repeated events.
 //!
-//! The previous status serves for two things only: to keep `lastTransitionTime`, and to tell an event once.
+//! | file | what is there |
+//! | --- | --- |
+//! | `tenant`, `keys`, `facts` | the status of a Tenant, and what it is computed from |
+//! | `agent` | the status of an AgentConfig |
+//! | `instance` | the status of a DatabaseInstance |
+//! | `paused` | the conditions of a paused object |
+//! | `conditions` | from part reports to conditions |
 
 mod agent;
 mod conditions;

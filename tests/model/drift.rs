@@ -11,8 +11,8 @@ use agent_tenancy::{
     plan::{
         drift::{AccessFacts, Drift, MembershipFacts, SettingFacts, judge_access},
         observed::{LedgerRow, RowState, render_mark},
-        step::Done,
-        tenant::loss::{Remains, kept_name},
+        step::{Done, Remains},
+        tenant::loss::kept_name,
     },
 };
 
@@ -96,7 +96,7 @@ pub fn repair_edits(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
         match drift {
             Drift::MemberLost => drop(database.members.insert(name.clone())),
             Drift::MemberAdded { member, .. } if member == ACCESS => drop(database.members.remove(&name)),
-            Drift::RightLost { .. } => drop(database.grants.insert(name.clone())),
+            Drift::PrivilegeLost { .. } => drop(database.grants.insert(name.clone())),
             _ => {}
         }
     }

@@ -24,7 +24,7 @@ use agent_tenancy::{
         installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Presence, Proof, ReadError, Recorded, Replicas, RowState, Seen, applied::Applied, render_mark,
+            Presence, ReadError, Recorded, Replicas, RowState, Seen, ServedProof, applied::Applied, render_mark,
         },
         step::{CellStep, DatabaseStep, Done, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
         tenant::{
@@ -240,7 +240,7 @@ pub fn converged() -> ObservedTenant {
         _ => None,
     });
     observed.finalizer = true;
-    let proof = Proof { version: SERVED, generation: Some(1) };
+    let proof = ServedProof { version: SERVED, generation: Some(1) };
     observed.recorded = Recorded {
         database_id: Some(database()),
         instance: Some("main".to_owned()),

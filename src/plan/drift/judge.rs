@@ -49,7 +49,7 @@ pub fn judge_access(
             _ => continue,
         };
         for (to, _) in parse_acl(&default.acl, |name| name)? {
-            judge.found(Drift::DefaultRight { on, to: grantee(to) }, inside);
+            judge.found(Drift::DefaultPrivilege { on, to: grantee(to) }, inside);
         }
     }
     judge.memberships(in_service);
@@ -100,7 +100,7 @@ impl Judge<'_> {
             let on = Place::Column { table: object.name.clone(), column: column.name.clone() };
             for (to, privileges) in parse_acl(&column.acl, |name| self.rename(&object.owner, name))? {
                 let privileges = privileges.into_keys().collect();
-                self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, ours);
+                self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, ours);
             }
         }
         for sequence in &table.sequences {
@@ -134,7 +134,7 @@ impl Judge<'_> {
         let tenants = list.remove(self.role).unwrap_or_default();
         for (to, privileges) in list {
             let privileges = privileges.into_keys().collect();
-            self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
         }
         let (role, owner) = (self.role.to_owned(), owner.clone());
         let pick = |privileges: &Privileges, wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&'static str> {
@@ -153,16 +153,16 @@ impl Judge<'_> {
         let role_lost = missing(&mut named.iter().copied(), &tenants);
         let some = |privileges: &Vec<&'static str>| !privileges.is_empty();
         if some(&added) {
-            self.found(Drift::RightAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
         }
         if some(&optional) {
             self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), privileges: optional }, mendable);
         }
         if some(&owner_lost) {
-            self.found(Drift::RightLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
         }
         if some(&role_lost) {
-            self.found(Drift::RightLost { on, from: role, privileges: role_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on, from: role, privileges: role_lost }, mendable);
         }
         Ok(())
     }

@@ -1,7 +1,14 @@
-//! Drift: what somebody changed of a tenant's role, schema and tables, beside its ledger row. The look at one tenant is
-//! judged here; the fleet is searched for tenants that look wrong by one query, which only wakes them.
+//! Drift: changes that somebody made to a tenant's role, schema and tables. This module judges one tenant. One query over
+//! all tenants only enqueues those that may have drifted.
 //!
-//! Relations that somebody added to the schema are not ours, and no drift. Row security and triggers are not looked at.
+//! Relations that somebody added to the schema are no drift. Row security and triggers are not checked.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `mod` | the kinds of drift, in words |
+//! | `judge` | which facts differ from what provisioning creates |
+//! | `privileges` | parsing of access control lists |
+//! | `repair` | the statements that repair a drift |
 
 mod judge;
 mod privileges;
@@ -32,7 +39,7 @@ pub enum Drift {
         found: String,
     },
     /// Somebody has privileges that the migrations don't name.
-    RightAdded {
+    PrivilegeAdded {
         /// On what.
         on: Place,
         /// Who; `None` is PUBLIC.
@@ -50,7 +57,7 @@ pub enum Drift {
         privileges: Vec<&'static str>,
     },
     /// The tenant's role or the owner lacks privileges.
-    RightLost {
+    PrivilegeLost {
         /// On what.
         on: Place,
         /// Who.
@@ -59,7 +66,7 @@ pub enum Drift {
         privileges: Vec<&'static str>,
     },
     /// What the owner role will make in the schema gives somebody privileges.
-    DefaultRight {
+    DefaultPrivilege {
         /// Kind of what will be made, as a keyword of ALTER DEFAULT PRIVILEGES.
         on: &'static str,
         /// Who; `None` is PUBLIC.
@@ -220,16 +227,16 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Owner { of, found } => write!(f, "{of} owned by '{found}'"),
-            Self::RightAdded { on, to, privileges } => {
+            Self::PrivilegeAdded { on, to, privileges } => {
                 write!(f, "{} on {on} given to {}", privileges.join(", "), grantee(to))
             }
             Self::GrantOption { on, to, privileges } => {
                 write!(f, "{} on {on} given to '{to}' with grant option", privileges.join(", "))
             }
-            Self::RightLost { on, from, privileges } => {
+            Self::PrivilegeLost { on, from, privileges } => {
                 write!(f, "{} on {on} taken from '{from}'", privileges.join(", "))
             }
-            Self::DefaultRight { on, to } => {
+            Self::DefaultPrivilege { on, to } => {
                 write!(f, "default privileges on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
             }
             Self::MemberLost => f.write_str("the agent API's group taken out of the role"),

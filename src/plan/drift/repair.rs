@@ -80,7 +80,7 @@ impl Drift {
         };
         Ok(match self {
             Self::Owner { of, .. } => format!("ALTER {} OWNER TO {owner}", object(of, names)?),
-            Self::RightAdded { on, to, privileges } => {
+            Self::PrivilegeAdded { on, to, privileges } => {
                 format!("REVOKE {} FROM {} CASCADE", privileges_on(privileges, on, names)?, grantee(to)?)
             }
             Self::GrantOption { on, to, privileges } => {
@@ -90,10 +90,10 @@ impl Drift {
                     quote_ident(to)?
                 )
             }
-            Self::RightLost { on, from, privileges } => {
+            Self::PrivilegeLost { on, from, privileges } => {
                 format!("GRANT {} TO {}", privileges_on(privileges, on, names)?, quote_ident(from)?)
             }
-            Self::DefaultRight { on, to } => {
+            Self::DefaultPrivilege { on, to } => {
                 let schema = quote_ident(names.schema)?;
                 let to = grantee(to)?;
                 format!(

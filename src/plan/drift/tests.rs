@@ -217,7 +217,7 @@ fn statements_quote_every_name() {
     let odd = "o\"dd; DROP".to_owned();
     let names = Names { schema: &odd, role: &odd, owner: OWNER, access: ACCESS, mark: "it's", modern: true };
     let column = Place::Column { table: odd.clone(), column: odd.clone() };
-    let drift = Drift::RightAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
+    let drift = Drift::PrivilegeAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
     let quoted = "\"o\"\"dd; DROP\"";
     let expected = format!("REVOKE SELECT ({quoted}) ON TABLE {quoted}.{quoted} FROM {quoted} CASCADE");
     assert_eq!(drift.render_repair(&names).unwrap(), [expected]);

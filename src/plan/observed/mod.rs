@@ -1,4 +1,13 @@
-//! What one reconcile saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
+//! What one reconcile read. Every part is missing, ours, somebody else's, or could not be read.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `access` | owners, privileges and memberships of a tenant's role, schema and tables |
+//! | `applied` | the migrations of a tenant that the ledger records |
+//! | `recorded` | facts that earlier reconciles recorded in the status |
+//! | `seen` | how one part was read |
+//! | `takeover_grant` | a recorded permission to take over another cluster's tenant |
+//! | `unplaced` | why a Tenant has no database instance |
 
 pub(crate) mod access;
 pub mod applied;
@@ -7,7 +16,6 @@ mod seen;
 pub mod takeover_grant;
 pub mod unplaced;
 
-use super::drift::AccessFacts;
 use crate::domain::{
     ack::Replica,
     entry::{AgentEntry, TenantEntry},
@@ -16,8 +24,9 @@ use crate::domain::{
     keys::KeyBytes,
     resolve::AgentLookup,
 };
+use access::AccessFacts;
 use applied::{Applied, MigrationFailure};
-pub use recorded::{Proof, Recorded};
+pub use recorded::{Recorded, ServedProof};
 pub use seen::{Presence, ReadError, Seen};
 use serde::Deserialize;
 use std::collections::BTreeMap;

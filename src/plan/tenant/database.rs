@@ -4,7 +4,7 @@ use super::{
     inputs::Inputs,
     keys::first_mark,
     location::{TenantData, provisioned_note},
-    loss::{Remains, lost_incarnation},
+    loss::lost_incarnation,
     origin::Origin,
     ownership::Ownership,
     schema::resolve_target,
@@ -17,7 +17,7 @@ use crate::{
         drift::Finding,
         observed::{CellOffer, LedgerRow, ObservedTenant, RowState},
         report::{PartReport, PartState},
-        step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, TenantStep},
+        step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, Remains, TenantStep},
     },
 };
 
