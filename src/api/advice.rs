@@ -29,18 +29,18 @@ impl Reason {
             | Self::Adopted
             | Self::Available
             | Self::UpToDate
-            | Self::Enough
+            | Self::WithinLimits
             | Self::ArchiveDropped
             | Self::DataDeleted => advice("", ""),
             Self::InvalidSpec => advice(
-                "keeps serving what was accepted before; looks again when the object changes",
+                "keeps serving what was accepted before; retries when the object changes",
                 "correct the field that the message names",
             ),
-            Self::UnreadableSpec => advice(
+            Self::UndecodableSpec => advice(
                 "keeps serving what was accepted before; still deletes the object if asked to",
                 "correct the field that the message names; install the CRDs of this version if they are older",
             ),
-            Self::AgentConfigMissing => advice(
+            Self::AgentConfigNotFound => advice(
                 "goes on as soon as the AgentConfig is there",
                 "create the AgentConfig in the Tenant's namespace, or refer to another one",
             ),
@@ -48,48 +48,48 @@ impl Reason {
                 advice("goes on as soon as the AgentConfig is published", "look at the conditions of the AgentConfig")
             }
             Self::Conflict => advice(
-                "changes nothing of the other owner's; looks again every 5 minutes and when the owner goes",
-                "choose another `spec.tenantId` (for a new Tenant), or take away what the message names; in a cluster that was built anew, name the lost one in `previousClusterIds`, or run `kubectl tenant takeover`",
+                "does not change the other owner's objects; retries every 5 minutes and when the owner is deleted",
+                "choose another `spec.tenantId` (for a new Tenant), or delete what the message names; in a rebuilt cluster, name the lost one in `previousClusterIds`, or run `kubectl tenant takeover`",
             ),
-            Self::CredentialMissing => advice(
-                "looks again by itself",
+            Self::CredentialNotFound => advice(
+                "retries automatically",
                 "create the Secret, or the key in it, that `spec.provider.apiKeySecretRef` names",
             ),
             Self::Pending => {
-                advice("goes on when the earlier part is ready", "look at the first condition that isn't True")
+                advice("goes on when the earlier part is ready", "see the first condition that isn't True")
             }
             Self::Provisioning | Self::Progressing => advice("works on it", "wait"),
             Self::DatabaseUnavailable => advice(
-                "tries once for all Tenants, and lets them go on when it answers; what is served stays served",
+                "probes the database once for all Tenants, and continues with them when it answers; what is served stays served",
                 "look at the database, the network between, and `database.*` in the operator's settings",
             ),
             Self::PermissionDenied => advice(
                 "tries again, at first every second, later every 5 minutes",
                 "as the database's administrator run `config/sql/bootstrap.sql` again; or upgrade the chart, for its roles",
             ),
-            Self::Lost => advice(
-                "makes nothing and deletes nothing",
-                "restore the database from a backup, and everything goes on by itself; or give up what is lost with the annotation of the message: the tenant then begins with nothing",
+            Self::DataLost => advice(
+                "creates nothing and deletes nothing",
+                "restore the database from a backup, and the operator continues; or accept the loss with the annotation of the message: the tenant then starts with no data",
             ),
             Self::DatabaseChanged => advice(
-                "makes nothing in this database, for new Tenants neither",
+                "creates nothing in this database, also not for new Tenants",
                 "point `database.*` in the operator's settings at the right database, or restore it; if it is lost for good, name it in `database.lostDatabaseId`, then annotate each Tenant as its message says",
             ),
-            Self::InstanceUnknown => advice(
-                "makes nothing and deletes nothing; goes on by itself once it is started with settings that name the instance",
+            Self::InstanceNotFound => advice(
+                "creates nothing and deletes nothing; continues once it is started with settings that name the instance",
                 "name the instance again in `database` or `databases` of the operator's settings; for a new Tenant, name one of those that the message lists",
             ),
-            Self::InstanceClosed => advice(
-                "makes nothing",
+            Self::InstanceNotAccepting => advice(
+                "creates nothing",
                 "let an instance take new tenants (`acceptsNewTenants` in the operator's settings), or add one; or name another one in a new Tenant",
             ),
-            Self::Retained => advice(
-                "makes nothing over the kept data",
+            Self::RetainedDataExists => advice(
+                "does not touch the kept data",
                 "take the data over with `spec.database.adopt.previousUid` (the message names the UID), or choose another \
                  `spec.tenantId`",
             ),
             Self::AdoptionRefused => advice(
-                "makes nothing",
+                "creates nothing",
                 "name the UID of a deleted Tenant of this id whose data is kept, or remove `spec.database.adopt`",
             ),
             Self::DataRetained => advice(
@@ -101,12 +101,12 @@ impl Reason {
                 "a new Tenant of this id takes the data over with `spec.database.adopt.previousUid`",
             ),
             Self::Rotating => advice("lets the new key sign as soon as every replica knows it", "wait"),
-            Self::RotationHeld => advice(
+            Self::RotationWaiting => advice(
                 "keeps the old key signing until the replica knows the new one, however long that takes",
                 "look at the replica that the message names; delete its Pod if it hangs",
             ),
             Self::KeysRevoked => {
-                advice("publishes a new key that signs next", "have whoever signs read the Secret again")
+                advice("publishes a new key that signs next", "have every signer read the Secret again")
             }
             Self::RevocationPending => advice(
                 "waits for that replica; all others refuse the key already",
@@ -128,13 +128,13 @@ impl Reason {
             }
             Self::Paused => advice(
                 "doesn't touch the object, also where it should be repaired or deleted",
-                "take the annotation `agent-tenancy.dev/paused` away",
+                "remove the annotation `agent-tenancy.dev/paused`",
             ),
             Self::Retrying => {
                 advice("tries again after 1 s, 2 s, 4 s … up to 5 minutes", "if it lasts, act on what the message says")
             }
             Self::Deleting => {
-                advice("takes everything away, step by step", "wait; `DeletionBlocked` says what holds it up")
+                advice("deletes everything, step by step", "wait; `DeletionBlocked` says what holds it up")
             }
             Self::InUse => advice(
                 "deletes it as soon as nothing refers to it",
@@ -148,40 +148,40 @@ impl Reason {
                 "went on without it",
                 "look at the replica that the message names: it may act on an old state until it ends",
             ),
-            Self::DriftRepaired => advice("made it right", "find out who changes it by hand"),
+            Self::DriftRepaired => advice("repaired it", "find out who changes it by hand"),
             Self::Upgrading => advice("works on it, a few tenants at a time", "wait"),
             Self::UpgradeHalted => advice(
-                "begins with nobody further; whoever has the new tables keeps them",
-                "`kubectl tenant migrations` names the tenants and why; mend that, and ask for each again",
+                "starts no other tenant; tenants that have the new tables keep them",
+                "`kubectl tenant migrations` names the tenants and the causes; fix these, and request a retry for each",
             ),
             Self::NearLimit => advice(
-                "goes on; looks again every five minutes",
-                "raise the limit that the message names, before it is met",
+                "continues; checks again every 5 minutes",
+                "raise the limit that the message names before it is reached",
             ),
             Self::MigrationFailed => advice(
                 "goes on serving the tenant with the tables that it has; halts the upgrade of the fleet when more than \
                  `migrations.maxFailures` fail",
-                "mend the cause, then `kubectl annotate tenant NAME agent-tenancy.dev/retry-migration=…` with any new value; \
+                "fix the cause, then `kubectl annotate tenant NAME agent-tenancy.dev/retry-migration=…` with any new value; \
                  or ship a corrected file, which is tried in its turn",
             ),
             Self::MigrationChanged => advice(
-                "goes on serving the tenant, and applies nothing further to it",
+                "goes on serving the tenant, and applies no other migration to it",
                 "put the file back as it was applied, and make the change in a new file",
             ),
             Self::SchemaNewer => advice(
                 "goes on serving the tenant, and neither migrates nor repairs its tables",
-                "run an operator at least as new as the one that made them; put back your own migrations that are missing",
+                "run an operator at least as new as the one that made them; put back the custom migrations that are missing",
             ),
             Self::DriftNotRepairable => advice(
-                "repaired what its rights are enough for, looks again every 5 minutes",
+                "repaired what its privileges suffice for; retries every 5 minutes",
                 "run the statements of the message as a superuser of the database",
             ),
             Self::LossAccepted => advice(
-                "makes the tenant anew, and keeps a schema that was left under the name that the event tells",
+                "creates the tenant again, and keeps the old schema under the name in the event",
                 "drop the kept schema when nobody needs it; the annotation may stay",
             ),
             Self::EntryChanged => advice(
-                "nothing: without a valid spec it does not know what the entry has to say",
+                "nothing: the entry is derived from a valid spec",
                 "make the spec valid, or put its last valid state back: the entry is written again at once",
             ),
             Self::InternalError => advice("tries again every 5 minutes", "report it, with the operator's log"),
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_needs_somebody_says_what_to_do() {
+    fn every_reason_with_an_action_of_the_operator_has_one_for_a_person() {
         for reason in Reason::ALL {
             let Advice { operator, person } = reason.advice();
             assert_eq!(operator.is_empty(), person.is_empty(), "{reason}");

@@ -71,7 +71,7 @@ closed_words! {
         Ready,
         /// Present while the operator works towards the spec (kstatus).
         Reconciling,
-        /// Present when nothing further happens until a person changes something (kstatus).
+        /// Present when manual intervention is required (kstatus).
         Stalled,
         /// Present while the spec asks to suspend the tenant; True once requests are refused and access is revoked.
         Suspended,
@@ -83,7 +83,7 @@ closed_words! {
         Available,
         /// On a DatabaseInstance: every tenant has had every migration.
         TablesCurrent,
-        /// On a DatabaseInstance: the server's limits are far enough away.
+        /// On a DatabaseInstance: the server is well within its limits.
         Headroom,
     }
 }
@@ -96,36 +96,36 @@ closed_words! {
         /// A field of the spec breaks a rule; the message names the field.
         InvalidSpec,
         /// The object does not decode as its own type; the message names the field.
-        UnreadableSpec,
+        UndecodableSpec,
         /// An AgentConfig that the Tenant refers to does not exist in its namespace or is being deleted.
-        AgentConfigMissing,
+        AgentConfigNotFound,
         /// An AgentConfig that the Tenant refers to is not published yet.
         AgentConfigNotPublished,
         /// Another object owns this tenant id, schema, role, Secret or entry; nothing was changed.
         Conflict,
         /// A Secret that the AgentConfig refers to, or the key in it, does not exist.
-        CredentialMissing,
-        /// The step was not reached in this pass.
+        CredentialNotFound,
+        /// The step was not reached in this reconcile.
         Pending,
         /// Role, schema and tables are in place.
         Provisioned,
-        /// Role, schema and tables are being made.
+        /// Role, schema and tables are being created.
         Provisioning,
         /// The database cannot be reached or asked the operator to come back later.
         DatabaseUnavailable,
         /// The database or the API server refuses what the operator needs: run the bootstrap file as its administrator, install the chart's roles.
         PermissionDenied,
-        /// Something that was there is gone (schema, role or ledger row); nothing is made again until a person says so.
-        Lost,
+        /// A schema, role or ledger row of the tenant is gone; nothing is created until the loss is accepted by annotation.
+        DataLost,
         /// The database is not the one this Tenant was provisioned in; nothing is made in it.
         DatabaseChanged,
         /// The operator's settings don't name the instance that the Tenant's data is in, or that its spec names; nothing is made or deleted.
-        InstanceUnknown,
+        InstanceNotFound,
         /// No instance takes new tenants, or the one that the spec names does not; nothing was made.
-        InstanceClosed,
+        InstanceNotAccepting,
         /// The database still holds an earlier tenant of this id, kept when it was deleted.
-        Retained,
-        /// There is nothing, or nothing fit, to take over from the Tenant that spec.database.adopt.previousUid names; nothing was made.
+        RetainedDataExists,
+        /// The Tenant that spec.database.adopt.previousUid names left no data that can be taken over; nothing was created.
         AdoptionRefused,
         /// The data of an earlier Tenant was taken over, as spec.database.adopt, the operator's previousClusterIds or `kubectl tenant takeover` ask.
         Adopted,
@@ -134,7 +134,7 @@ closed_words! {
         /// A new key is published; it signs as soon as every replica knows it.
         Rotating,
         /// A rotation waits; the message says for which replica, or until the ring has room.
-        RotationHeld,
+        RotationWaiting,
         /// The key that signs was replaced.
         KeysRotated,
         /// Keys were revoked: they verify nothing any more.
@@ -151,7 +151,7 @@ closed_words! {
         NoReplicas,
         /// A replica refuses this entry; the message says which and why.
         Quarantined,
-        /// Everything holds.
+        /// All conditions are met.
         Ready,
         /// The tenant is out of service, as its spec asks: requests are refused, data and keys are kept.
         Suspended,
@@ -159,7 +159,7 @@ closed_words! {
         Paused,
         /// Work goes on.
         Progressing,
-        /// The last attempt failed and is tried again by itself; the message says what failed.
+        /// The last attempt failed and is retried; the message says what failed.
         Retrying,
         /// The object is being deleted.
         Deleting,
@@ -167,39 +167,39 @@ closed_words! {
         InUse,
         /// Transactions of the tenant are still open.
         DrainingTransactions,
-        /// A replica did not acknowledge in time and was passed over.
+        /// A replica did not acknowledge in time; the operator went on without it.
         ReplicaTimedOut,
         /// The tenant's database objects were kept, as the deletion policy asks.
         DataRetained,
         /// The tenant's database objects were put aside under another name, as the deletion policy asks; the message says until when.
         DataArchived,
-        /// The time of an archive was over, and it was dropped.
+        /// An archive expired and was dropped.
         ArchiveDropped,
         /// The tenant's database objects were dropped, as the deletion policy asks.
         DataDeleted,
-        /// Something outside the operator changed what it had made, and it was made right again.
+        /// Something outside the operator changed an object of the operator's, and the operator repaired it.
         DriftRepaired,
-        /// Something outside the operator changed what it had made, and its rights are not enough to make it right: the message says what a superuser of the database has to run. The tenant is served meanwhile.
+        /// Something outside the operator changed an object of the operator's, and the operator lacks the privileges to repair it: the message has the statements for a superuser of the database. The tenant is served meanwhile.
         DriftNotRepairable,
-        /// A migration of the tenant's tables failed; the message says which and why. It is not tried again by itself, and the tenant is served with the tables that it has.
+        /// A migration of the tenant's tables failed; the message says which and why. It is not retried automatically, and the tenant is served with the tables that it has.
         MigrationFailed,
-        /// A migration that was applied to this tenant is not the same file any more; nothing further is applied to it.
+        /// A migration that was applied to this tenant has changed since; no other migration is applied to it.
         MigrationChanged,
-        /// The tenant's tables are newer than this operator, or than your own migrations; nothing of them is changed.
+        /// The tenant's tables are newer than this operator, or than the custom migrations; they are not changed.
         SchemaNewer,
-        /// The database is in use; the message says what is to be known of it.
+        /// The database can be used; the message has warnings.
         Available,
         /// Every tenant has had every migration.
         UpToDate,
-        /// The tenants' tables are being brought to a new version.
+        /// The tenants' tables are being migrated.
         Upgrading,
-        /// The upgrade of the tenants' tables is halted, because a tenant got no further.
+        /// The upgrade of the tenants' tables is halted, because migrations failed.
         UpgradeHalted,
-        /// The server's limits are far enough away.
-        Enough,
-        /// A limit of the database server is near; the message says which, and what to do.
+        /// The server is well within its limits.
+        WithinLimits,
+        /// The database server is close to a limit; the message says which, and what to do.
         NearLimit,
-        /// A person gave up what was lost, by annotation: the tenant begins with nothing.
+        /// The loss of the data was accepted by annotation: the tenant starts with no data.
         LossAccepted,
         /// The registry entry was deleted or edited by hand, and can't be written again before the spec is valid; replicas keep serving what they loaded.
         EntryChanged,

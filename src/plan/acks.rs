@@ -56,8 +56,7 @@ pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas
     Proof::Served
 }
 
-/// Whether every running replica has let go of something that it is told to serve no longer, or that nothing refers to
-/// any more.
+/// Whether every running replica has acknowledged that something is no longer served, or no longer referred to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
     /// Every one has.
@@ -107,7 +106,7 @@ fn unacknowledged(version: Version, replicas: &Replicas, counts: impl Fn(&Replic
     unacknowledged.map(|r| r.name.clone()).collect()
 }
 
-/// The verdict on `Served` for an entry at `version` (`None`: it is being written in this pass), and the version whose
+/// The report on `Served` for an entry at `version` (`None`: it is being written in this reconcile), and the version whose
 /// acknowledgement is awaited. What was proved once (`recorded`) is not asked again.
 pub fn judge_served(
     version: Option<Version>,
@@ -116,7 +115,8 @@ pub fn judge_served(
     replicas: &Replicas,
 ) -> (PartReport, Option<Version>) {
     let report = |state, reason, note: String| PartReport::new(ConditionType::Served, state, reason, note);
-    // What is being written in this pass nobody has: the words are those of the next look, so that it has nothing to say.
+    // An entry that this reconcile writes is acknowledged by no replica yet. The next reconcile reports the same words, so that
+    // the status does not change.
     let proof = match version {
         Some(version) if recorded == Some(version) => Proof::Served,
         Some(version) => prove_served(version, incarnation, replicas),

@@ -109,7 +109,7 @@ fn plan_credential(
         }
         Seen::Missing | Seen::Foreign(_) => {
             let note = format!("Secret '{}' with key '{}' does not exist or is empty", reference.name, reference.key);
-            (report(PartState::Refused(ErrorClass::Waiting), Reason::CredentialMissing, note), None)
+            (report(PartState::Refused(ErrorClass::Waiting), Reason::CredentialNotFound, note), None)
         }
         Seen::Unknown(read_error) => {
             (report(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone()), None)
@@ -194,7 +194,7 @@ fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>) -> Vec<AgentStep>
 
 /// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end. A
 /// replica that does not answer is waited for as long as in the deletion of a Tenant, counted from when the last
-/// reference went away, be that before or after the deletion began; then it is passed over and named.
+/// reference went away, be that before or after the deletion began; then the deletion goes on without it, and an event names it.
 pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation, now: Timestamp) -> Plan<AgentStep> {
     let report = |state, reason, note: String| PartReport::new(Part::DeletionBlocked, state, reason, note);
     match &observed.object {
@@ -224,7 +224,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
             Some(AgentStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the deletion"))))
         }
         Acknowledged::Waiting(names, until) => {
-            let note = format!("waiting for {} to let go of it", names.join(", "));
+            let note = format!("waiting for {} to acknowledge the deletion", names.join(", "));
             let mut plan = Plan::nothing(vec![report(PartState::Waiting, Reason::WaitingForReplicas, note)]);
             (plan.awaits, plan.wake_at) = (Some(observed.last_reference.version), Some(until));
             return plan;
@@ -235,7 +235,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
             let step = AgentStep::Entry(EntryStep::Delete { uid: view.secret_uid.clone(), version: view.version });
             let working =
                 PartReport::new(Part::Ready, PartState::Waiting, Reason::Deleting, "the entry is being removed");
-            // The credential goes in the next pass, when the replicas have let go of the entry.
+            // The credential goes in the next reconcile, when the replicas have acknowledged the deletion of the entry.
             let last = observed.unused_upstreams.is_empty() && !uses_upstream(view);
             let steps = std::iter::once(step).chain(release.filter(|_| last)).chain(named).collect();
             return Plan { steps, reports: vec![working], awaits: None, wake_at: Some(Timestamp::UNIX_EPOCH) };

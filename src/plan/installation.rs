@@ -1,14 +1,14 @@
-//! What every pass needs to know that no object says.
+//! What every reconcile needs to know that no object says.
 
 use crate::domain::{
     custom_migrations::CustomMigrations,
     ident::{Epoch, NamePrefix},
 };
 
-/// What every pass needs to know of the installation and of this leader.
+/// What every reconcile needs to know of the installation and of this leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// The database instance that the tenant of this pass is in; the first of the settings where that is not known.
+    /// The database instance that the tenant of this reconcile is in; the first of the settings where that is not known.
     pub home: InstanceTraits,
     /// The other instances of the settings.
     pub others: Vec<InstanceTraits>,
@@ -20,7 +20,7 @@ pub struct Installation {
     pub epoch: Epoch,
     /// Version of the program's tables that tenants get.
     pub schema_version: i32,
-    /// The platform team's own migrations; `None` where there are none, or they could not be read.
+    /// The custom migrations; `None` where there are none, or they could not be read.
     pub own: Option<CustomMigrations>,
     /// How late those who sign may still use a key that they read before, in seconds.
     pub signer_grace_seconds: i64,

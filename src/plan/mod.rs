@@ -1,6 +1,21 @@
 //! What has to change: `plan(intent, observed, installation, now) -> Plan`. Pure; no I/O, clock or randomness.
 //!
-//! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
+//! `Unknown` never leads to a destructive step; lost data never leads to a re-creation.
+//!
+//! | module | what is there |
+//! | --- | --- |
+//! | `tenant` | the plan of a Tenant |
+//! | `agent_config` | the plan of an AgentConfig |
+//! | `instance` | what a database instance needs: preflight, capacity, logins, rollouts |
+//! | `placement`, `cells` | which instance and cell a tenant goes to |
+//! | `takeover_request` | checks of a request to take over a lost cluster's tenant |
+//! | `drift` | changes that somebody made in the database, and their repair |
+//! | `acks` | which replicas have to acknowledge what |
+//! | `observed` | what a reconcile read |
+//! | `report` | the state of one part of an object |
+//! | `step` | the closed lists of steps |
+//! | `dry_run` | steps in words, for `kubectl tenant plan` |
+//! | `installation` | settings that plans depend on |
 
 pub mod acks;
 pub mod agent_config;
@@ -19,16 +34,16 @@ pub mod tenant;
 use crate::domain::ident::Version;
 use report::PartReport;
 
-/// The plan of one pass.
+/// The plan of one reconcile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<S> {
-    /// What to do, in order; the first failure ends the pass.
+    /// What to do, in order; the first failure ends the reconcile.
     pub steps: Vec<S>,
     /// How each part stands, given that the steps succeed.
     pub reports: Vec<PartReport>,
     /// An acknowledgement of this version (or of what the steps write) is awaited.
     pub awaits: Option<Version>,
-    /// Look again at this time even if nothing happens.
+    /// Requeue at this time, even if no event comes.
     pub wake_at: Option<jiff::Timestamp>,
 }
 

@@ -1,5 +1,5 @@
 //! Letting one Tenant take over what a lost cluster left, because a person says so and not the settings: what is asked, what
-//! may be recorded, and what is answered. When and whether it is taken over decides the pass (`takeover`).
+//! may be recorded, and what is answered. The reconcile decides whether and when the data is taken over (`takeover`).
 
 use super::{
     installation::Installation,
@@ -8,7 +8,7 @@ use super::{
 use crate::domain::ident::{Incarnation, ObjectId, TenantId, Uid};
 use serde::{Deserialize, Serialize};
 
-/// The verb of RBAC on Tenants that whoever allows a takeover has to have. The API server itself knows no such verb.
+/// The RBAC verb on Tenants that allowing a takeover requires. The API server itself does not use it.
 pub const VERB: &str = "takeover";
 
 /// Longest id of a cluster.
@@ -89,7 +89,7 @@ pub fn judge_request(
         RowState::Active | RowState::Suspended | RowState::Deleting => {}
         RowState::Retained => {
             return Err(format!(
-                "the database keeps the data of tenant id '{tenant_id}' for whoever names the deleted Tenant it was of: \
+                "the database keeps the data of the deleted Tenant of tenant id '{tenant_id}': to take it over, \
                  set spec.database.adopt.previousUid to {}",
                 row.uid
             ));

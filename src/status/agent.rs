@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 const PARTS: [Part; 3] = [Part::Accepted, Part::Published, Part::Served];
 
-/// The facts of one pass of an AgentConfig.
+/// The facts of one reconcile of an AgentConfig.
 #[derive(Clone, Copy)]
 pub struct AgentFacts<'a> {
     /// Generation of the spec.
@@ -30,7 +30,7 @@ pub struct AgentFacts<'a> {
     pub deleting: bool,
 }
 
-/// Computes the status of an AgentConfig and the events of this pass.
+/// Computes the status of an AgentConfig and the events of this reconcile.
 pub fn project_agent(
     facts: &AgentFacts<'_>,
     previous: &AgentConfigStatus,

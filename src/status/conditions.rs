@@ -1,4 +1,4 @@
-//! From verdicts to `metav1.Condition`s, as kubectl, kstatus (Flux, Helm) and Argo CD read them: provisioning is
+//! From part reports to `metav1.Condition`s, as kubectl, kstatus (Flux, Helm) and Argo CD read them: provisioning is
 //! `Ready=Unknown` with `Reconciling=True`, a retryable failure `Ready=False`, a terminal one `Ready=False` with
 //! `Stalled=True`.
 
@@ -22,7 +22,7 @@ pub(super) struct Wanted {
     pub status: Status,
     pub reason: Reason,
     pub message: String,
-    /// A person has to act.
+    /// Manual intervention is required.
     pub terminal: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
     (wanted.into_iter().map(|w| condition(w, sources.previous, sources.generation, now)).collect(), notices)
 }
 
-/// One condition for each part: of its failed step, of its verdict, or as it was.
+/// One condition for each part: of its failed step, of its report, or as it was.
 fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
     let mut parts: Vec<Wanted> = Vec::new();
     let mut passed_failure = false;
@@ -73,7 +73,7 @@ fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
                 passed_failure = true;
                 failed_part(part, failure)
             }
-            (_, Some(report)) if !(passed_failure && counts_on_steps(report)) => Wanted::of_verdict(report),
+            (_, Some(report)) if !(passed_failure && counts_on_steps(report)) => Wanted::of_report(report),
             (_, Some(_)) => unreached(part),
             (_, None) => match find(sources.previous, part) {
                 Some(kept) => keep(part, kept),
@@ -89,7 +89,7 @@ fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
 fn project_blocked(sources: &Sources<'_>) -> Option<Wanted> {
     let blocked = match sources.failed {
         Some((ConditionType::DeletionBlocked, failure)) => failed_part(ConditionType::DeletionBlocked, failure),
-        _ => Wanted::of_verdict(sources.reports.iter().find(|v| v.part == ConditionType::DeletionBlocked)?),
+        _ => Wanted::of_report(sources.reports.iter().find(|v| v.part == ConditionType::DeletionBlocked)?),
     };
     Some(Wanted { status: Status::True, ..blocked })
 }
@@ -108,14 +108,14 @@ fn project_kstatus(ready: &Wanted) -> Option<Wanted> {
     Some(Wanted { type_, status: Status::True, reason, message, terminal })
 }
 
-/// Whether a verdict holds only if the steps before it went well.
+/// Whether a report is true only if the steps before it succeed.
 fn counts_on_steps(report: &PartReport) -> bool {
     let after_the_steps = matches!(report.part, ConditionType::Served | ConditionType::Suspended);
     report.state == PartState::InProgress || (report.state == PartState::Waiting && after_the_steps)
 }
 
 impl Wanted {
-    pub(super) fn of_verdict(report: &PartReport) -> Self {
+    pub(super) fn of_report(report: &PartReport) -> Self {
         let (status, terminal) = match report.state {
             PartState::Ready | PartState::InProgress => (Status::True, false),
             PartState::Waiting => (Status::Unknown, false),
@@ -131,7 +131,7 @@ impl Wanted {
     }
 }
 
-/// Whether nothing further happens until a person changes something.
+/// Whether manual intervention is required.
 fn is_terminal(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Invalid | ErrorClass::Conflict => true,
@@ -193,7 +193,7 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
     match unhappy(Status::False).or_else(|| unhappy(Status::Unknown)) {
         None => match parts.iter().find(|p| p.type_ == ConditionType::Suspended) {
             Some(suspended) => ready(Status::True, Reason::Suspended, suspended.message.clone(), false),
-            None => ready(Status::True, Reason::Ready, "everything holds".to_owned(), false),
+            None => ready(Status::True, Reason::Ready, "all conditions are met".to_owned(), false),
         },
         Some(first) => {
             let terminal = parts.iter().any(|p| p.terminal);

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The facts of one pass of a Tenant.
+/// The facts of one reconcile of a Tenant.
 #[derive(Clone, Copy)]
 pub struct TenantFacts<'a> {
     /// Generation of the spec.

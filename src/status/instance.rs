@@ -131,14 +131,14 @@ fn project_tables(fleet: &FleetView) -> Wanted {
     let left = format!("{behind} tenants have not had every migration");
     let (status, reason, message) = match fleet.stage {
         Stage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
-        Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the first ones are under way")),
+        Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the canaries are being migrated")),
         Stage::Ownership => {
-            (Status::False, Reason::Upgrading, format!("{left}; the first ones are done, and are watched"))
+            (Status::False, Reason::Upgrading, format!("{left}; the canaries are done and being observed"))
         }
         Stage::Rolling => (Status::False, Reason::Upgrading, left),
         Stage::Halted => {
             let message = format!(
-                "{left}, and {blocked} of these get no further: nobody further begins until that is mended; `kubectl tenant \
+                "{left}, and {blocked} of these can't be migrated: no other tenant starts until that is fixed; `kubectl tenant \
                  migrations` names them"
             );
             (Status::False, Reason::UpgradeHalted, message)
@@ -150,7 +150,7 @@ fn project_tables(fleet: &FleetView) -> Wanted {
 fn project_headroom(pressure: &[Pressure]) -> Wanted {
     let told = pressure.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let (status, reason, message) = match pressure.is_empty() {
-        true => (Status::True, Reason::Enough, "the server's limits are far away".to_owned()),
+        true => (Status::True, Reason::WithinLimits, "the server is well within its limits".to_owned()),
         false => (Status::False, Reason::NearLimit, told),
     };
     Wanted { type_: Part::Headroom, status, reason, message, terminal: false }
@@ -185,7 +185,10 @@ mod tests {
     fn an_instance_says_how_it_stands_once() {
         let now = Timestamp::UNIX_EPOCH;
         let (status, _) = project_instance(&view(), &DatabaseInstanceStatus::default(), now);
-        assert_eq!(words(&status), ["Available=True/Available", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]);
+        assert_eq!(
+            words(&status),
+            ["Available=True/Available", "TablesCurrent=True/UpToDate", "Headroom=True/WithinLimits"]
+        );
         assert_eq!(status.server_version.as_deref(), Some("18.6"));
         let later = now + jiff::SignedDuration::from_secs(60);
         assert_eq!(project_instance(&view(), &status, later), (status.clone(), Vec::new()), "nothing new");
@@ -206,7 +209,7 @@ mod tests {
         let (out, told) = project_instance(&out, &status, later);
         assert_eq!(
             words(&out),
-            ["Available=False/DatabaseUnavailable", "TablesCurrent=True/UpToDate", "Headroom=True/Enough"]
+            ["Available=False/DatabaseUnavailable", "TablesCurrent=True/UpToDate", "Headroom=True/WithinLimits"]
         );
         assert_eq!((&out.migrations, &out.database_id, told.len()), (&status.migrations, &status.database_id, 1));
     }

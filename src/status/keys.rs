@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// The ring after this pass: the one that was written, else the one that was seen and is right.
+/// The ring after this reconcile: the one that was written, else the one that was seen and is right.
 pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
     let written = facts.execution.done.iter().rev().find_map(|(step, _)| keyring_of(step));
     let failed = facts.execution.failed.as_ref().and_then(|(step, _)| keyring_of(step));
     let seen = facts.observed.and_then(ObservedTenant::readable_keyring);
-    // A ring that could not be put right is not told.
+    // A keyring whose repair failed is not reported.
     let keyring = written.or(seen.filter(|_| failed.is_none()))?;
     Some(TenantKeysStatus {
         secret_name: facts.key_secret.to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn notice_of_keyring(keyring: &Keyring, change: KeyChange) -> Option<
             (NoticeKind::Warning, Reason::KeysRevoked, format!("revoked: {}", kids.join(", ")))
         }
         KeyChange::Repair => {
-            let note = "the signing Secret was not the last one written and was made right from the registry";
+            let note = "the signing Secret differed from the last one written and was repaired from the registry entry";
             (NoticeKind::Warning, Reason::DriftRepaired, note.to_owned())
         }
     };

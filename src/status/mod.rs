@@ -1,6 +1,13 @@
-//! What we tell the user: conditions and events, computed from the facts of this pass alone.
+//! Conditions and events, computed from the facts of this reconcile alone. The previous status only keeps
+//! `lastTransitionTime`, and prevents repeated events.
 //!
-//! The previous status serves for two things only: to keep `lastTransitionTime`, and to tell an event once.
+//! | file | what is there |
+//! | --- | --- |
+//! | `tenant`, `keys`, `facts` | the status of a Tenant, and what it is computed from |
+//! | `agent` | the status of an AgentConfig |
+//! | `instance` | the status of a DatabaseInstance |
+//! | `paused` | the conditions of a paused object |
+//! | `conditions` | from part reports to conditions |
 
 mod agent;
 mod conditions;
@@ -24,19 +31,19 @@ use crate::{
     plan::report::{PartReport, PartState},
 };
 
-/// The verdicts of a pass whose object was refused before anything was looked at. Parts without a verdict keep what
-/// the last pass said of them: the last good state stays in place.
+/// The reports of a reconcile whose object was refused before anything was read. Parts without a report keep what
+/// the last reconcile said of them: the last good state stays in place.
 pub fn project_rejection(violations: &[Violation]) -> Vec<PartReport> {
     let note = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     vec![PartReport::new(ConditionType::Accepted, PartState::Refused(ErrorClass::Invalid), Reason::InvalidSpec, note)]
 }
 
-/// The verdicts of a pass whose object does not decode.
+/// The reports of a reconcile whose object does not decode.
 pub fn project_unreadable(error: &str) -> Vec<PartReport> {
     vec![PartReport::new(
         ConditionType::Accepted,
         PartState::Refused(ErrorClass::Invalid),
-        Reason::UnreadableSpec,
+        Reason::UndecodableSpec,
         error,
     )]
 }

@@ -18,7 +18,7 @@ pub fn project_paused(
     let note = format!("annotation {}: the operator does not touch this object", names::PAUSED_ANNOTATION);
     let paused = |part| Wanted {
         status: ConditionStatus::True,
-        ..Wanted::of_verdict(&PartReport::new(part, PartState::Ready, Reason::Paused, note.clone()))
+        ..Wanted::of_report(&PartReport::new(part, PartState::Ready, Reason::Paused, note.clone()))
     };
     let mut wanted = vec![paused(ConditionType::Paused)];
     if deleting {

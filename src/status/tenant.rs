@@ -28,7 +28,7 @@ use jiff::Timestamp;
 
 const PARTS: [Part; 5] = [Part::Accepted, Part::DatabaseReady, Part::SigningKeysReady, Part::Published, Part::Served];
 
-/// Computes the status of a Tenant and the events of this pass.
+/// Computes the status of a Tenant and the events of this reconcile.
 pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> (TenantStatus, Vec<Notice>) {
     if stays_as_it_was(facts, previous) {
         return (previous.clone(), Vec::new());
@@ -54,7 +54,7 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
     (status, notices)
 }
 
-/// The events that tell what was done in a pass, whatever the status says.
+/// The events that tell what was done in a reconcile, whatever the status says.
 pub fn project_deeds(execution: &Execution<TenantStep>) -> Vec<Notice> {
     execution.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
@@ -177,7 +177,7 @@ struct ProvisionedData<'a> {
     schema_version: i32,
 }
 
-/// The data that a pass made or took over.
+/// The data that a reconcile made or took over.
 fn provisioned(execution: &Execution<TenantStep>) -> Option<ProvisionedData<'_>> {
     execution.done.iter().find_map(|(step, _)| match step {
         TenantStep::Database(DatabaseStep::Provision(made)) => Some(ProvisionedData {
@@ -196,7 +196,7 @@ fn provisioned(execution: &Execution<TenantStep>) -> Option<ProvisionedData<'_>>
     })
 }
 
-/// The version that a pass brought the tables to.
+/// The version that a reconcile brought the tables to.
 fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
     let steps = execution.done.iter().filter_map(|(step, _)| match step {
         TenantStep::Database(DatabaseStep::Migrate(step)) if step.track == Track::Base => Some(step.file.version),
@@ -231,7 +231,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     })
 }
 
-/// The proof of this pass. Its time is kept while the entry stays the same.
+/// The proof of this reconcile. Its time is kept while the entry stays the same.
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
     let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     let observed = facts.observed?;

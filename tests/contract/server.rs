@@ -176,7 +176,7 @@ async fn kubectl_shows_columns_short_names_category_and_selections() {
         })
     };
     let status = json!({ "status": {
-        "observedGeneration": 1, "tenantId": "acme", "conditions": [condition("False", "Lost", "the schema is gone")]
+        "observedGeneration": 1, "tenantId": "acme", "conditions": [condition("False", "DataLost", "the schema is gone")]
     }});
     let params = PatchParams::default();
     server.api("Tenant").patch_status("acme", &params, &Patch::Merge(&status)).await.unwrap();
@@ -185,7 +185,7 @@ async fn kubectl_shows_columns_short_names_category_and_selections() {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<_> = table.lines().map(words).collect();
     assert_eq!(lines[0], ["NAME", "READY", "REASON", "SCHEMA-VERSION", "TENANT-ID", "AGE"]);
-    assert_eq!(lines[1][..4], ["acme", "False", "Lost", "acme"]);
+    assert_eq!(lines[1][..4], ["acme", "False", "DataLost", "acme"]);
     let wide = server.kubectl(&["get", "tenants.agent-tenancy.dev", "-o", "wide"]).await;
     assert!(wide.starts_with("NAME") && wide.contains("SCHEMA") && wide.contains("the schema is gone"), "{wide}");
     let table = server.kubectl(&["get", "agc"]).await;

@@ -114,7 +114,7 @@ const KINDS: &[(&str, &str, By)] = &[
     (
         "SET ROLE $own; ALTER DEFAULT PRIVILEGES IN SCHEMA $s GRANT SELECT ON TABLES TO PUBLIC; \
          ALTER DEFAULT PRIVILEGES IN SCHEMA $s GRANT USAGE ON SEQUENCES TO $evil",
-        "default rights on new sequences given to '$EVIL'; default rights on new tables given to PUBLIC",
+        "default privileges on new sequences given to '$EVIL'; default privileges on new tables given to PUBLIC",
         By::Operator,
     ),
     ("SET ROLE $own; REVOKE $s FROM $acc", "the agent API's group taken out of the role", By::Operator),

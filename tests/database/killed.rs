@@ -196,7 +196,7 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
         Change::Revoke => database.perform_revoke_access(subject.row(), fence).await,
         Change::Repair => {
             let on = Place::Table("messages".to_owned());
-            let lost = Drift::RightLost { on, from: subject.row().role.clone(), privileges: vec!["SELECT"] };
+            let lost = Drift::PrivilegeLost { on, from: subject.row().role.clone(), privileges: vec!["SELECT"] };
             database.perform_repair(subject.row(), &[lost], instance.id, fence).await
         }
         Change::Migrate => database.perform_migrate(&next(subject.row()), instance.id, fence).await,

@@ -270,7 +270,7 @@ async fn repair(version: PgVersion) {
         .await;
     let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(!is_intact(&facts) && !is_member(&facts) && facts.schema_mark.as_deref() == Some(""));
-    let right = Drift::RightLost {
+    let right = Drift::PrivilegeLost {
         on: Place::Table("conversations".to_owned()),
         from: role.clone(),
         privileges: vec!["INSERT"],

@@ -17,8 +17,8 @@ use agent_tenancy::{
     effects::postgres::{PgError, PgErrorKind, ReadPurpose},
     plan::{
         observed::LedgerRow,
-        step::{AdoptionSource, Migrate},
-        tenant::loss::{Remains, kept_own_name},
+        step::{AdoptionSource, Migrate, Remains},
+        tenant::loss::kept_own_name,
     },
 };
 use devkit::PgVersion;

@@ -14,8 +14,8 @@ use agent_tenancy::{
         drift::{Drift, judge_access},
         instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
+        step::Remains,
         step::{Adoption, CloseDatabase, DatabaseStep, Migrate, Provision},
-        tenant::loss::Remains,
     },
     settings::database::{InstanceSettings, SslMode},
 };

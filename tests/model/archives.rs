@@ -198,7 +198,7 @@ pub fn kept_uids(state: &State, id: &TenantId) -> Vec<Uid> {
 /// Why a Tenant whose id nobody else has got none.
 pub fn check_refusal(state: &State, key: &Key, desired: &DesiredTenant, reason: &str) {
     if reason != "AdoptionRefused" {
-        assert_eq!(reason, "AgentConfigMissing", "{key:?}: nobody else has the id");
+        assert_eq!(reason, "AgentConfigNotFound", "{key:?}: nobody else has the id");
         return;
     }
     let wanted = desired.adopt.as_ref().expect("it asks for data");

@@ -95,7 +95,7 @@ fn a_new_tenant_costs_two_status_writes_one_event_and_three_writes_more() {
 }
 
 #[test]
-fn a_passed_over_replica_is_named_once() {
+fn a_replica_that_timed_out_is_named_once() {
     let mut operator = Operator::first(base(), false);
     let all = all();
     let slow = all.iter().find(|s| s.name.contains("don't end")).unwrap();
@@ -107,7 +107,7 @@ fn a_passed_over_replica_is_named_once() {
 }
 
 #[test]
-fn a_replica_that_does_not_let_go_of_an_agent_is_named_for_each_thing_taken() {
+fn a_replica_that_does_not_acknowledge_is_named_for_each_deletion_of_an_agent() {
     let mut operator = Operator::first(base(), false);
     settle(&mut operator);
     let all = all();

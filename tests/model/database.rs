@@ -1,6 +1,6 @@
 //! The model's Postgres: each step is one transaction that checks fence, row and marks.
 
-use super::drift::{access_facts, mend};
+use super::drift::{access_facts, repair_edits};
 use super::state::{CELL_SIZE, CLUSTER, Database, State, transient};
 use agent_tenancy::{
     api::{DeletionPolicy, Reason},
@@ -150,7 +150,7 @@ pub struct NewRow<'a> {
     pub keyring: &'a KeyringMark,
 }
 
-/// A tenant's row, in use from now on, with the rights and the access that go with it.
+/// A tenant's row, in use from now on, with its privileges and access.
 pub fn enter_row(state: &mut State, owner: &ObjectId, id: &TenantId, new: NewRow<'_>) {
     let row = LedgerRow {
         incarnation: new.incarnation,
@@ -195,7 +195,7 @@ pub fn repair(state: &mut State, row: &LedgerRow, found: &[Drift]) -> Result<Don
     if !whole || !marked(&state.database, row) {
         return Err(conflict("role or schema is gone or carries another mark"));
     }
-    mend(&mut state.database, row, found);
+    repair_edits(&mut state.database, row, found);
     state.wrote();
     Ok(Done::Plain)
 }
@@ -322,7 +322,7 @@ pub fn close(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Res
         state.database.roles.remove(&row.role);
         state.database.schemas.remove(&row.schema);
         state.database.grants.remove(&row.role);
-        state.database.meddled.remove(&row.role);
+        state.database.edited.remove(&row.role);
         if !state.droppable.contains(&row.uid) {
             state.violation(format!("the data of {} was dropped though it was to be kept", wanted.tenant_id));
         }

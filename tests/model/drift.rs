@@ -11,8 +11,8 @@ use agent_tenancy::{
     plan::{
         drift::{AccessFacts, Drift, MembershipFacts, SettingFacts, judge_access},
         observed::{LedgerRow, RowState, render_mark},
-        step::Done,
-        tenant::loss::{Remains, kept_name},
+        step::{Done, Remains},
+        tenant::loss::kept_name,
     },
 };
 
@@ -83,35 +83,35 @@ pub fn access_facts(database: &Database, name: &str, version: i32) -> AccessFact
     if !database.grants.contains(name) {
         facts.schema.acl.as_mut().unwrap().pop();
     }
-    for meddling in database.meddled.get(name).into_iter().flatten() {
-        meddling.apply(&mut facts);
+    for edit in database.edited.get(name).into_iter().flatten() {
+        edit.apply(&mut facts);
     }
     facts
 }
 
 /// Undoes what was found, and nothing else.
-pub fn mend(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
+pub fn repair_edits(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
     let name = row.role.clone();
     for drift in found {
         match drift {
             Drift::MemberLost => drop(database.members.insert(name.clone())),
             Drift::MemberAdded { member, .. } if member == ACCESS => drop(database.members.remove(&name)),
-            Drift::RightLost { .. } => drop(database.grants.insert(name.clone())),
+            Drift::PrivilegeLost { .. } => drop(database.grants.insert(name.clone())),
             _ => {}
         }
     }
     let in_service = row.state == RowState::Active;
-    let undone = |meddling: &ManualEdit| {
+    let undone = |edit: &ManualEdit| {
         let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, &name, &grants(row.schema_version));
-        meddling.apply(&mut facts);
+        edit.apply(&mut facts);
         let made = judge_access(&facts, &name, in_service, &grants(row.schema_version)).unwrap();
         made.iter().filter(|f| !matches!(f.drift, Drift::MemberAdded { ref member, .. } if member == ACCESS)).all(|f| {
             assert!(f.mendable || !found.contains(&f.drift), "nobody asked for the impossible: {:?}", f.drift);
             found.contains(&f.drift)
         })
     };
-    if let Some(meddled) = database.meddled.get_mut(&name) {
-        meddled.retain(|meddling| !undone(meddling));
+    if let Some(edited) = database.edited.get_mut(&name) {
+        edited.retain(|edit| !undone(edit));
     }
 }
 
@@ -146,15 +146,15 @@ pub fn set_aside(state: &mut State, tenant: &TenantId, name: &str, remains: &Rem
     database.roles.remove(name);
     database.members.remove(name);
     database.grants.remove(name);
-    database.meddled.remove(name);
+    database.edited.remove(name);
     state.wrote();
     Ok(Done::Plain)
 }
 
 impl State {
-    pub fn meddle(&mut self, name: &str, meddling: ManualEdit) {
+    pub fn edit_by_hand(&mut self, name: &str, edit: ManualEdit) {
         if self.database.roles.contains_key(name) {
-            self.database.meddled.entry(name.to_owned()).or_default().insert(meddling);
+            self.database.edited.entry(name.to_owned()).or_default().insert(edit);
         }
     }
 
@@ -167,7 +167,7 @@ impl State {
                 self.database.roles.remove(&name);
                 self.database.members.remove(&name);
                 self.database.grants.remove(&name);
-                self.database.meddled.remove(&name);
+                self.database.edited.remove(&name);
             }
             _ => drop(self.database.rows.remove(id)),
         }
@@ -184,8 +184,8 @@ impl State {
 
     /// What only people can undo.
     pub fn take_superuser_away(&mut self) {
-        for meddled in self.database.meddled.values_mut() {
-            meddled.remove(&ManualEdit::Superuser);
+        for edited in self.database.edited.values_mut() {
+            edited.remove(&ManualEdit::Superuser);
         }
     }
 }

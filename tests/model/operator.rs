@@ -33,7 +33,7 @@ pub enum Mode {
     ReplyLost,
     /// It does not happen, and an error is returned.
     Refused,
-    /// All other objects have a pass just before it.
+    /// All other objects have a reconcile just before it.
     Interrupted,
     /// Another operator takes over just before it, works until it rests, and this one goes on.
     Superseded,
@@ -68,7 +68,7 @@ pub struct Faults {
     pub at: Option<(usize, Mode)>,
     /// It went wrong.
     pub fired: bool,
-    /// The part that the next pass sees as it was this many effects ago.
+    /// The part that the next reconcile sees as it was this many effects ago.
     pub stale: Option<(Part, usize)>,
     /// The process ends before this effect.
     pub ends_at: Option<usize>,
@@ -154,13 +154,13 @@ impl Operator {
         }
     }
 
-    /// The state as it was, if an old view of this part is shown in this pass.
+    /// The state as it was, if an old view of this part is shown in this reconcile.
     pub fn view(&self, part: Part) -> Option<Arc<State>> {
         let faults = self.faults.lock().unwrap();
         faults.view.as_ref().filter(|(p, _)| *p == part).map(|(_, state)| Arc::clone(state))
     }
 
-    /// Begins a pass: fixes the old view that it will have, if it is to have one.
+    /// Begins a reconcile: fixes the old view that it will have, if it is to have one.
     fn begin(&self, key: &Key) {
         let mut faults = self.faults.lock().unwrap();
         let past = self.shared.past.lock().unwrap();
@@ -284,7 +284,7 @@ impl Operator {
         run_agent_pass(self, agent, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
-    /// One pass of every other object, while one is in the middle of its own.
+    /// One reconcile of every other object, while one is in the middle of its own.
     fn pass_others(&self) {
         let busy = self.faults.lock().unwrap().busy.clone();
         let (tenants, agents) = super::run::keys(&self.state());

@@ -60,7 +60,7 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
     let row = state.database.rows.get(&desired.tenant_id);
     let Some(row) = row.filter(|r| r.uid == scope.object.uid) else {
         // The id is somebody else's, or a reference is missing; in any case nothing was made.
-        let why = ["Conflict", "Retained", "AdoptionRefused", "AgentConfigMissing"];
+        let why = ["Conflict", "RetainedDataExists", "AdoptionRefused", "AgentConfigNotFound"];
         assert!(accepted.0 == "False" && why.contains(&accepted.1), "{key:?}: {:#?}", tenant.status);
         let free = row.is_none_or(|r| r.state == RowState::Dropped);
         let rivals = state.tenants.values().filter(|t| tenant_id(t).as_ref() == Some(&desired.tenant_id)).count();
@@ -82,7 +82,7 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
     let configs: Vec<Option<&AgentConfig>> = configs.collect();
     if configs.iter().any(|c| c.is_none_or(|c| c.metadata.deletion_timestamp.is_some())) {
         // Missing or leaving; one that runs already keeps a leaving one.
-        let why = ["Ready", "Suspended", "AgentConfigMissing", "AgentConfigNotPublished"];
+        let why = ["Ready", "Suspended", "AgentConfigNotFound", "AgentConfigNotPublished"];
         assert!(why.contains(&ready.1), "{key:?}: {accepted:?} {ready:?}");
         return;
     }
@@ -106,7 +106,7 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     assert_eq!(state.database.schemas.get(&row.schema), Some(&mark));
     assert_eq!(state.database.roles.get(&row.role), Some(&mark));
     assert!(state.database.grants.contains(&row.role));
-    assert!(state.database.meddled.get(&row.role).is_none_or(|all| all.is_empty()), "{:?}", state.database.meddled);
+    assert!(state.database.edited.get(&row.role).is_none_or(|all| all.is_empty()), "{:?}", state.database.edited);
     let entry = state.tenant_entry(&desired.tenant_id).expect("a Ready tenant has an entry");
     assert_eq!((&entry.uid, entry.incarnation), (&desired.object.uid, row.incarnation));
     assert_eq!(entry.state, if desired.suspend { TenantState::Suspended } else { TenantState::Active });
@@ -164,7 +164,7 @@ fn check_agent(state: &State, key: &Key, agent: &AgentConfig) {
     };
     let credential = desired.credential.as_ref().map(|r| state.credentials.get(&(key.0.clone(), r.name.clone())));
     if credential == Some(None) {
-        assert_eq!(status_of(conditions, "Accepted"), ("False", "CredentialMissing"), "{key:?}");
+        assert_eq!(status_of(conditions, "Accepted"), ("False", "CredentialNotFound"), "{key:?}");
         return;
     }
     assert_eq!(status_of(conditions, "Ready"), ("True", "Ready"), "{key:?}: {conditions:#?}");

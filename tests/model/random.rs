@@ -227,7 +227,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
             state.ask_migration(&key, &value);
         }
         28 => state.rolling = !state.rolling,
-        15..=22 => state.meddle(&role, ManualEdit::ALL[usize::from(what) - 15]),
+        15..=22 => state.edit_by_hand(&role, ManualEdit::ALL[usize::from(what) - 15]),
         _ => {
             state.registry.remove("cell-main-1");
         }

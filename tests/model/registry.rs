@@ -62,12 +62,12 @@ pub fn delete(state: &mut State, name: &str, uid: Option<&Uid>, version: Version
         if entry.state != TenantState::Deleting {
             state.violation(format!("{name} was deleted while it was served"));
         } else if state.unacknowledged(found.version) && !waited && !state.stale {
-            state.violation(format!("{name} was deleted before every replica let go of the tenant"));
+            state.violation(format!("{name} was deleted before every replica acknowledged the tenant's deletion"));
         }
     } else if let (Some(last), Some(Entry::Agent(_) | Entry::Upstream(_))) = (state.dropped.get(name), &found.entry) {
         let waited = state.now.duration_since(last.since).as_secs() >= super::state::ACK_TIMEOUT;
         if state.unacknowledged(last.version) && !waited && !state.stale {
-            state.violation(format!("{name} was deleted before every replica let go of it"));
+            state.violation(format!("{name} was deleted before every replica acknowledged it"));
         }
     } else if found.entry.is_none() && name.starts_with("tenant-") {
         state.violation(format!("{name} was deleted damaged: replicas serve its last good state for ever"));

@@ -23,7 +23,7 @@ pub fn keys(state: &State) -> (Vec<Key>, Vec<Key>) {
     (state.tenants.keys().cloned().collect(), state.agents.keys().cloned().collect())
 }
 
-/// One pass of every object; what came of each.
+/// One reconcile of every object; what came of each.
 pub fn round(operator: &Operator) -> Vec<ReconcileOutcome> {
     let (tenants, agents) = keys(&operator.state());
     let mut outcomes: Vec<ReconcileOutcome> = agents.iter().map(|key| operator.pass_agent(key)).collect();

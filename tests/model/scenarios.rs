@@ -1,4 +1,4 @@
-//! What happens in the crash matrix: one story each, told with full stops where the world comes to rest.
+//! The scenarios of the crash matrix. Each settles the world where it has to converge in between.
 
 use super::{
     operator::Operator,
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 pub struct Scenario {
     pub name: &'static str,
-    /// Where the story starts.
+    /// The state at the start.
     pub start: fn() -> State,
     pub play: fn(&mut Operator),
     /// It ends in one way only, whenever something goes wrong.
@@ -261,10 +261,10 @@ fn rivals(op: &mut Operator) {
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    let mut all = stories();
+    let mut all = scenarios();
     all.extend(scenarios_agents::all());
     all.extend(scenarios_suspend::all());
-    all.extend(super::scenarios_archives::stories());
+    all.extend(super::scenarios_archives::scenarios());
     all.extend(
         [stage::<0>(), stage::<1>(), stage::<2>(), stage::<3>(), stage::<4>(), stage::<5>()].into_iter().flatten(),
     );
@@ -272,7 +272,7 @@ pub fn all() -> Vec<Scenario> {
     all
 }
 
-fn stories() -> Vec<Scenario> {
+fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { start: base, ..Scenario::new("create", |op| created(op, Delete)) },
         Scenario::new("update", |op| {
@@ -307,7 +307,7 @@ fn stories() -> Vec<Scenario> {
         Scenario::new("a replica holds a rotation", scenarios_keys::held_rotation),
         Scenario::new("keys edited, lost and put back by hand", scenarios_keys::keys_by_hand),
         Scenario::new("edited by hand", hand_edits),
-        Scenario::new("role, schema and tables changed by hand", scenarios_drift::meddled),
+        Scenario::new("role, schema and tables changed by hand", scenarios_drift::edited),
         Scenario::new("tables brought to a new version", scenarios_migrations::upgraded),
         Scenario::new("a migration fails, and is asked for again", scenarios_migrations::failed),
         Scenario::new("migrations changed, and tables too new", scenarios_migrations::changed_and_newer),

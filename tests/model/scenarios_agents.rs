@@ -22,7 +22,7 @@ fn agents_in_use(op: &mut Operator) {
     settle(op);
 }
 
-/// Deleted, with its credential, while a replica is silent; one is let go of only long after.
+/// Deleted, with its credential, while a replica does not answer; the deletion goes on after the timeout.
 fn agents_nobody_lets_go_of(op: &mut Operator) {
     created(op, Delete);
     op.state().replicas[0].stuck = true;
@@ -36,7 +36,7 @@ fn agents_nobody_lets_go_of(op: &mut Operator) {
     op.state().apply_tenant(&alpha(), tenant_spec(&["z"], Delete));
     settle(op);
     let state = op.state();
-    assert_eq!(state.agents.len(), 1, "the silent one is passed over");
+    assert_eq!(state.agents.len(), 1, "the deletion does not wait for the silent replica");
     assert!(!state.registry.keys().any(|name| name.starts_with("upstream-")));
     drop(state);
     op.state().replicas[0].stuck = false;

@@ -1,4 +1,4 @@
-//! Stories of data that is put aside and taken over.
+//! Scenarios of data that is put aside and taken over.
 
 use super::{
     archives::kept_uids,
@@ -135,7 +135,7 @@ fn rebuilt_by_permission(op: &mut Operator, before: impl Fn(&mut Operator)) {
     created(op, Retain);
     let data = incarnation(op);
     before(op);
-    // What was kept when its Tenant went is for whoever names that Tenant.
+    // Kept data of a deleted Tenant goes to a Tenant that names its UID.
     let kept = op.state().database.rows[&id("alpha")].state == RowState::Retained;
     op.state().rebuild_cluster(STRANGER);
     created(op, Retain);
@@ -168,7 +168,7 @@ fn asked_for_too_late(op: &mut Operator) {
     settle(op);
 }
 
-/// A Tenant is deleted after so many effects of taking data over; whoever has it then, it is kept.
+/// A Tenant is deleted after so many effects of taking data over; the data is kept in every case.
 fn gone_after<const EFFECTS: usize>(op: &mut Operator, policy: DeletionPolicy) -> (Vec<Uid>, Incarnation) {
     let (previous, data) = left(op, policy);
     op.state().apply_tenant(&alpha(), adopting(&previous, Retain));
@@ -199,7 +199,7 @@ const fn stage<const EFFECTS: usize>() -> [Scenario; 2] {
     [Scenario { one_end: false, ..kept }, Scenario { one_end: false, ..aside }]
 }
 
-pub fn stories() -> Vec<Scenario> {
+pub fn scenarios() -> Vec<Scenario> {
     let mut all = vec![
         Scenario::new("archived, then taken over", |op| taken_over(op, Archive)),
         Scenario::new("retained, then taken over", |op| taken_over(op, Retain)),

@@ -1,4 +1,4 @@
-//! Stories of drift and loss for the crash matrix.
+//! Scenarios of drift and loss for the crash matrix.
 
 use super::{
     drift::ManualEdit,
@@ -21,13 +21,13 @@ fn ready(op: &Operator) -> (String, String) {
 }
 
 /// Each change is undone at the next look; what only a superuser can undo is said until he has.
-pub fn meddled(op: &mut Operator) {
+pub fn edited(op: &mut Operator) {
     created(op, Delete);
-    for meddling in ManualEdit::ALL {
-        op.state().meddle("at_alpha", meddling);
+    for edit in ManualEdit::ALL {
+        op.state().edit_by_hand("at_alpha", edit);
         settle(op);
-        let beyond = meddling == ManualEdit::Superuser;
-        assert_eq!(op.state().database.meddled["at_alpha"].is_empty(), !beyond, "{meddling:?}");
+        let beyond = edit == ManualEdit::Superuser;
+        assert_eq!(op.state().database.edited["at_alpha"].is_empty(), !beyond, "{edit:?}");
     }
     assert_eq!(ready(op), ("False".to_owned(), "DriftNotRepairable".to_owned()));
     // The rest of the tenant is looked after meanwhile.
@@ -48,7 +48,11 @@ pub fn given_up(op: &mut Operator) {
         let before = op.state().database.rows[&id("alpha")].incarnation;
         op.state().lose(&id("alpha"), what);
         settle(op);
-        assert_eq!(ready(op), ("False".to_owned(), "Lost".to_owned()), "{what}: also with the word for the last loss");
+        assert_eq!(
+            ready(op),
+            ("False".to_owned(), "DataLost".to_owned()),
+            "{what}: also with the word for the last loss"
+        );
         op.state().accept_loss(&alpha());
         settle(op);
         assert_eq!(ready(op), ("True".to_owned(), "Ready".to_owned()));

@@ -1,4 +1,4 @@
-//! Stories of signing keys.
+//! Scenarios of signing keys.
 
 use super::{
     operator::Operator,
@@ -56,7 +56,7 @@ pub fn held_rotation(op: &mut Operator) {
         assert_eq!(state.kids, before, "nobody signs with a key that a replica does not know");
         let status = state.tenants[&alpha()].status.clone().unwrap();
         let keys = find(&status.conditions, ConditionType::SigningKeysReady).unwrap();
-        assert_eq!((keys.status.as_str(), keys.reason.as_str()), ("True", "RotationHeld"), "{keys:?}");
+        assert_eq!((keys.status.as_str(), keys.reason.as_str()), ("True", "RotationWaiting"), "{keys:?}");
         assert_eq!(find(&status.conditions, ConditionType::Ready).unwrap().status, "True");
     }
     op.state().replicas[0].stuck = false;

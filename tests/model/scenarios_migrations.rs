@@ -1,4 +1,4 @@
-//! Stories of migrations for the crash matrix.
+//! Scenarios of migrations for the crash matrix.
 
 use super::{
     operator::Operator,
@@ -116,7 +116,7 @@ pub fn failed(op: &mut Operator) {
     assert_eq!(versions(op), (TENANT_VERSION, 2));
 }
 
-/// Files that are not what they were, tables from the future, and both put right.
+/// Files that are not what they were, tables from the future, and both corrected.
 pub fn changed_and_newer(op: &mut Operator) {
     op.state().own = own_files(1, 0);
     created(op, Delete);

@@ -96,7 +96,7 @@ pub struct Database {
     pub members: BTreeSet<String>,
     pub grants: BTreeSet<String>,
     /// What people changed, by role.
-    pub meddled: BTreeMap<String, BTreeSet<ManualEdit>>,
+    pub edited: BTreeMap<String, BTreeSet<ManualEdit>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
     /// Whose data may go to which Tenant, because a person said so.
@@ -130,7 +130,7 @@ impl Database {
             schemas: BTreeMap::new(),
             members: BTreeSet::new(),
             grants: BTreeSet::new(),
-            meddled: BTreeMap::new(),
+            edited: BTreeMap::new(),
             open: BTreeMap::new(),
             permissions: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -144,7 +144,7 @@ pub struct State {
     pub now: Timestamp,
     pub version: u64,
     pub ids: u128,
-    /// Epoch of whoever holds the Lease.
+    /// Epoch of the Lease's holder.
     pub leader: i32,
     pub tenants: BTreeMap<Key, Tenant>,
     pub agents: BTreeMap<Key, AgentConfig>,
@@ -159,7 +159,7 @@ pub struct State {
     pub replicas: Vec<FakeReplica>,
     /// Version that the settings give tenants.
     pub schema_version: i32,
-    /// The platform team's own migrations.
+    /// The custom migrations.
     pub own: Option<CustomMigrations>,
     /// Upgrades of the fleet go on: everybody has a turn.
     pub rolling: bool,
@@ -279,7 +279,7 @@ impl State {
         self.registry.values().any(|s| Self::references(s.entry.as_ref()).contains(name))
     }
 
-    /// Puts or removes a registry Secret and remembers what was let go of.
+    /// Puts or removes a registry Secret and remembers which references were removed.
     pub fn set_registry(&mut self, name: &str, secret: Option<NewSecret>) -> Version {
         let version = self.bump();
         let before = Self::references(self.registry.get(name).and_then(|s| s.entry.as_ref()));

@@ -139,7 +139,7 @@ async fn archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_it
     installation.delete("acme").await?;
     installation.wait_gone("acme").await?;
     installation.tenant("acme", "Delete").await?;
-    installation.wait_condition("acme", "Accepted", "False", "Retained").await?;
+    installation.wait_condition("acme", "Accepted", "False", "RetainedDataExists").await?;
     let message = installation.message("acme", "Accepted").await?;
     println!("{message}");
     assert!(message.contains(&format!("spec.database.adopt.previousUid to {uid}")), "{message}");
@@ -160,7 +160,7 @@ async fn a_deletion_finishes_in_whatever_state_it_begins(version: PgVersion) -> 
     let _operator = installation.operator("one").await?;
     // Without its AgentConfig nothing was created, and nothing is left.
     installation.tenant("early", "Archive").await?;
-    installation.wait_condition("early", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.wait_condition("early", "Accepted", "False", "AgentConfigNotFound").await?;
     installation.delete("early").await?;
     installation.wait_gone("early").await?;
     assert_eq!(installation.schemas().await?, Vec::<String>::new());
@@ -186,7 +186,7 @@ async fn a_deletion_finishes_in_whatever_state_it_begins(version: PgVersion) -> 
     installation.agents.patch("support", &PatchParams::default(), &nothing).await?;
     installation.annotate("broken", "agent-tenancy.dev/rotate-keys", "").await?;
     installation.wait_condition("broken", "Accepted", "False", "InvalidSpec").await?;
-    installation.wait_condition("kept", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.wait_condition("kept", "Accepted", "False", "AgentConfigNotFound").await?;
 
     // Their namespace is deleted: everything in it is being deleted, and nothing can be created in it.
     let namespaces: Api<Namespace> = Api::all(installation.env.client().await?);

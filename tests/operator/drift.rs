@@ -128,14 +128,14 @@ async fn lost_data_is_only_recreated_after_manual_confirmation(version: PgVersio
     let lost = incarnation().await?;
     let role = installation.schema("acme");
     installation.execute(&format!("DROP SCHEMA {role} CASCADE")).await?;
-    installation.wait_condition("acme", "DatabaseReady", "False", "Lost").await?;
-    installation.wait_condition("acme", "Stalled", "True", "Lost").await?;
+    installation.wait_condition("acme", "DatabaseReady", "False", "DataLost").await?;
+    installation.wait_condition("acme", "Stalled", "True", "DataLost").await?;
     let message = installation.message("acme", "DatabaseReady").await?;
     assert!(message.contains(&format!("{}={lost}", names::ACCEPT_LOSS_ANNOTATION)), "{message}");
 
     installation.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, "yes").await?;
     settle(&installation).await?;
-    assert_eq!(installation.condition("acme", "DatabaseReady").await?, ("False".to_owned(), "Lost".to_owned()));
+    assert_eq!(installation.condition("acme", "DatabaseReady").await?, ("False".to_owned(), "DataLost".to_owned()));
     assert_eq!(installation.schemas().await?, Vec::<String>::new(), "another value creates nothing");
 
     installation.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, lost.as_str()).await?;
@@ -150,7 +150,7 @@ async fn lost_data_is_only_recreated_after_manual_confirmation(version: PgVersio
     installation.execute(&format!("INSERT INTO {role}.conversations VALUES (gen_random_uuid(), 'me')")).await?;
     // Without its row the drift query does not find the tenant; its own reconcile does.
     installation.annotate("acme", "agent-tenancy.dev/touch", "1").await?;
-    installation.wait_condition("acme", "DatabaseReady", "False", "Lost").await?;
+    installation.wait_condition("acme", "DatabaseReady", "False", "DataLost").await?;
     installation.annotate("acme", names::ACCEPT_LOSS_ANNOTATION, second.as_str()).await?;
     installation.wait_ready("acme").await?;
     let note = wait_note(&installation, "acme", "LossAccepted", &["is kept as".to_owned(), second]).await?;
@@ -243,7 +243,7 @@ async fn drift_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<
     beside.execute(&format!("GRANT SELECT ON {role}.messages TO PUBLIC; DROP SCHEMA {lost} CASCADE")).await?;
     wait_note(&installation, "there", "DriftRepaired", &["SELECT on table messages given to PUBLIC".to_owned()])
         .await?;
-    installation.wait_condition("gone", "DatabaseReady", "False", "Lost").await?;
+    installation.wait_condition("gone", "DatabaseReady", "False", "DataLost").await?;
     installation.wait_ready("there").await?;
     let open = format!("SELECT has_table_privilege('public', '{role}.messages', 'SELECT')::text");
     assert_eq!(beside.column(open).await?, ["false"]);

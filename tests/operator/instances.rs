@@ -177,24 +177,24 @@ async fn an_instance_that_is_removed_from_the_settings_and_added_again_loses_no_
         assert_eq!(installation.wait_placed(name).await?, "second", "the other instance accepts no new tenants");
     }
     installation.tenant_with("closed", json!({ "database": { "instance": "main" } })).await?;
-    installation.wait_condition("closed", "DatabaseReady", "False", "InstanceClosed").await?;
+    installation.wait_condition("closed", "DatabaseReady", "False", "InstanceNotAccepting").await?;
 
     operator.process.kill_9().await?;
     installation.set_instances(&[]);
     let operator = installation.operator("one").await?;
-    installation.wait_condition("acme", "DatabaseReady", "False", "InstanceUnknown").await?;
-    installation.wait_condition("acme", "Stalled", "True", "InstanceUnknown").await?;
+    installation.wait_condition("acme", "DatabaseReady", "False", "InstanceNotFound").await?;
+    installation.wait_condition("acme", "Stalled", "True", "InstanceNotFound").await?;
     let why = installation.message("acme", "DatabaseReady").await?;
     assert!(why.contains("instance 'second'") && why.contains("main") && !why.contains("127.0.0.1"), "{why}");
     assert_eq!(chat(&installation, &url, "acme").await?, 200, "it is served as before");
     installation
         .tenant_with("early", json!({ "database": { "instance": "second", "deletionPolicy": "Delete" } }))
         .await?;
-    installation.wait_condition("early", "DatabaseReady", "False", "InstanceUnknown").await?;
+    installation.wait_condition("early", "DatabaseReady", "False", "InstanceNotFound").await?;
     installation.tenant("anywhere", "Delete").await?;
-    installation.wait_condition("anywhere", "DatabaseReady", "False", "InstanceClosed").await?;
+    installation.wait_condition("anywhere", "DatabaseReady", "False", "InstanceNotAccepting").await?;
     installation.delete("globex").await?;
-    installation.wait_condition("globex", "DeletionBlocked", "True", "InstanceUnknown").await?;
+    installation.wait_condition("globex", "DeletionBlocked", "True", "InstanceNotFound").await?;
     assert_eq!(second.ledger(IN_USE).await?, ["acme", "globex"], "nothing was deleted");
     assert_eq!(installation.ledger("active").await?, Vec::<String>::new(), "nothing was created");
 
@@ -236,7 +236,7 @@ async fn kept_data_is_found_in_every_instance(version: PgVersion) -> anyhow::Res
 
     // No Tenant starts empty only because another instance has no data of its id.
     installation.tenant_with("kept", json!({ "database": {} })).await?;
-    installation.wait_condition("kept", "Accepted", "False", "Retained").await?;
+    installation.wait_condition("kept", "Accepted", "False", "RetainedDataExists").await?;
     installation.delete("kept").await?;
     installation.wait_gone("kept").await?;
     installation.tenant_with("kept", json!({ "database": { "instance": "main" } })).await?;

@@ -91,7 +91,7 @@ async fn the_remains_of_vanished_objects_are_deleted_and_their_data_is_kept() ->
     installation.wait_retained(&["entry", "ledger", "seen"]).await?;
     // The same name again: only a user can decide about the retained data.
     installation.tenant("seen", "Delete").await?;
-    installation.wait_condition("seen", "Accepted", "False", "Retained").await?;
+    installation.wait_condition("seen", "Accepted", "False", "RetainedDataExists").await?;
     installation.delete("seen").await?;
 
     // The AgentConfig of a live tenant vanishes: its entry stays until its last tenant is deleted.
@@ -99,7 +99,7 @@ async fn the_remains_of_vanished_objects_are_deleted_and_their_data_is_kept() ->
     let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     installation.agents.delete("support", &DeleteParams::default()).await?;
     installation.agents.patch("support", &PatchParams::default(), &nothing).await?;
-    installation.wait_condition("lives", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.wait_condition("lives", "Accepted", "False", "AgentConfigNotFound").await?;
     assert_eq!(installation.entries("agent").await?, [format!("agent-{uid}")]);
     installation.delete("lives").await?;
     eventually(LONG, "the entry of the AgentConfig is gone", || async {

@@ -256,7 +256,7 @@ async fn break_objects(installation: &Installation) -> anyhow::Result<()> {
         eventually(LONG, "the condition of the broken object says so", || async {
             let object = api.get("broken").await?;
             let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            anyhow::ensure!(conditions.iter().any(|c| c["reason"] == "UnreadableSpec"), "{conditions:?}");
+            anyhow::ensure!(conditions.iter().any(|c| c["reason"] == "UndecodableSpec"), "{conditions:?}");
             Ok(())
         })
         .await?;

@@ -12,7 +12,7 @@ async fn a_missing_agent_config_and_a_conflicting_tenant_id_are_reported_and_can
     let _replica = installation.replica().await?;
     let _operator = installation.operator("one").await?;
     installation.tenant("acme", "Delete").await?;
-    installation.wait_condition("acme", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.wait_condition("acme", "Accepted", "False", "AgentConfigNotFound").await?;
     assert_eq!(installation.schemas().await?, Vec::<String>::new(), "nothing is created before the spec is accepted");
     installation.agent("support", "You help.").await?;
     installation.wait_ready("acme").await?;

@@ -112,13 +112,13 @@ async fn an_undecodable_object_is_reported_in_its_status_and_blocks_no_other_obj
     let born = unreadable("born", spec)?;
     raw.tenants.create(&PostParams::default(), &born).await?;
     for (name, field) in [("acme", "spec.agents:"), ("born", "spec.agents[0].name:")] {
-        let message = Raw::reason(&raw.tenants, name, "Accepted", "UnreadableSpec").await?;
+        let message = Raw::reason(&raw.tenants, name, "Accepted", "UndecodableSpec").await?;
         println!("{name}: {message}");
         assert!(message.starts_with(field), "the message names the field: {message}");
-        Raw::reason(&raw.tenants, name, "Ready", "UnreadableSpec").await?;
-        Raw::reason(&raw.tenants, name, "Stalled", "UnreadableSpec").await?;
+        Raw::reason(&raw.tenants, name, "Ready", "UndecodableSpec").await?;
+        Raw::reason(&raw.tenants, name, "Stalled", "UndecodableSpec").await?;
         eventually(LONG, &format!("an event about {name}"), || async {
-            let events = installation.events(name, "UnreadableSpec").await?;
+            let events = installation.events(name, "UndecodableSpec").await?;
             let warned = events.iter().any(|event| event.type_.as_deref() == Some("Warning"));
             anyhow::ensure!(warned, "{} events", events.len());
             Ok(())
@@ -144,7 +144,7 @@ async fn an_undecodable_object_is_reported_in_its_status_and_blocks_no_other_obj
 
     // An AgentConfig becomes undecodable: its tenants keep the last revision.
     Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": "many" } })).await?;
-    Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
+    Raw::reason(&raw.agents, "support", "Ready", "UndecodableSpec").await?;
     installation.wait_ready("kept").await?;
     Raw::patch(&raw.agents, "support", json!({ "parameters": { "maxOutputTokens": 256 } })).await?;
     Raw::reason(&raw.agents, "support", "Ready", "Ready").await?;
@@ -162,7 +162,7 @@ async fn an_undecodable_object_is_reported_in_its_status_and_blocks_no_other_obj
     Raw::patch(&raw.tenants, "born", json!({ "agents": true, "auth": 5 })).await?;
     let never = unreadable("never", json!({ "agents": 1 }))?;
     raw.tenants.create(&PostParams::default(), &never).await?;
-    Raw::reason(&raw.tenants, "never", "Accepted", "UnreadableSpec").await?;
+    Raw::reason(&raw.tenants, "never", "Accepted", "UndecodableSpec").await?;
     for name in ["acme", "kept", "born", "never"] {
         raw.tenants.delete(name, &DeleteParams::default()).await?;
         Raw::gone(&raw.tenants, name).await?;
@@ -175,7 +175,7 @@ async fn an_undecodable_object_is_reported_in_its_status_and_blocks_no_other_obj
     installation.wait_ready("later").await?;
 
     Raw::patch(&raw.agents, "support", json!({ "model": 5 })).await?;
-    Raw::reason(&raw.agents, "support", "Ready", "UnreadableSpec").await?;
+    Raw::reason(&raw.agents, "support", "Ready", "UndecodableSpec").await?;
     installation.delete("later").await?;
     raw.agents.delete("support", &DeleteParams::default()).await?;
     Raw::gone(&raw.agents, "support").await?;

@@ -14,7 +14,7 @@ use crate::{
     plan::{
         Plan,
         installation::Installation,
-        observed::{ObservedTenant, Proof, Recorded},
+        observed::{ObservedTenant, Recorded, ServedProof},
         report::PartReport,
         step::{Execution, ObjectStep, TenantStep},
         tenant::{
@@ -264,7 +264,7 @@ fn resolve_recorded(status: &TenantStatus) -> Recorded {
     }
 }
 
-fn resolve_proof(served: &TenantServedStatus) -> Option<Proof> {
+fn resolve_proof(served: &TenantServedStatus) -> Option<ServedProof> {
     let version = Version::parse(&served.entry_version)?;
-    Some(Proof { version, generation: served.generation })
+    Some(ServedProof { version, generation: served.generation })
 }

@@ -9,9 +9,9 @@ use crate::plan::observed::access::{AccessFacts, MODERN, MembershipFacts, Object
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What every owner has by itself. MAINTAIN (17) is left out: an upgraded database need not have it.
-const TABLE_RIGHTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
-const SCHEMA_RIGHTS: [&str; 2] = ["USAGE", "CREATE"];
-const SEQUENCE_RIGHTS: [&str; 3] = ["SELECT", "UPDATE", "USAGE"];
+const TABLE_PRIVILEGES: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
+const SCHEMA_PRIVILEGES: [&str; 2] = ["USAGE", "CREATE"];
+const SEQUENCE_PRIVILEGES: [&str; 3] = ["SELECT", "UPDATE", "USAGE"];
 
 /// A table that the migrations make and that is not there: with it went data.
 pub fn find_lost_table<'a>(facts: &AccessFacts, grants: &'a [Grant]) -> Option<&'a str> {
@@ -19,7 +19,7 @@ pub fn find_lost_table<'a>(facts: &AccessFacts, grants: &'a [Grant]) -> Option<&
     grants.iter().map(|grant| grant.table.as_str()).find(|table| !there.contains(table))
 }
 
-/// Everything that differs, in the order in which it is put right. `role` is the tenant's; `in_service` says that the
+/// Everything that differs, in the order in which it is repaired. `role` is the tenant's; `in_service` says that the
 /// access group has to be its member; `grants` are those of the version that its tables have.
 ///
 /// # Errors
@@ -33,7 +33,7 @@ pub fn judge_access(
     let mut judge = Judge { facts, role, found: Vec::new() };
     let inside = judge.owner(Place::Schema, &facts.schema, true);
     let usage = BTreeSet::from(["USAGE"]);
-    judge.privileges(Place::Schema, &facts.schema, &SCHEMA_RIGHTS, &usage, inside)?;
+    judge.privileges(Place::Schema, &facts.schema, &SCHEMA_PRIVILEGES, &usage, inside)?;
     // A table of a later version is not there yet: one of its name is somebody else's.
     for table in facts.tables.iter().filter(|t| grants.iter().any(|g| g.table == t.object.name)) {
         let named = grants.iter().filter(|g| g.table == table.object.name);
@@ -49,7 +49,7 @@ pub fn judge_access(
             _ => continue,
         };
         for (to, _) in parse_acl(&default.acl, |name| name)? {
-            judge.found(Drift::DefaultRight { on, to: grantee(to) }, inside);
+            judge.found(Drift::DefaultPrivilege { on, to: grantee(to) }, inside);
         }
     }
     judge.memberships(in_service);
@@ -76,7 +76,7 @@ impl Judge<'_> {
         self.facts.server_version >= MODERN
     }
 
-    /// Whether rights on the object can be put right: it is the owner role's, or can be made so again.
+    /// Whether privileges on the object can be repaired: the owner role owns it, or can become its owner again.
     fn owner(&mut self, of: Place, object: &ObjectFacts, inside: bool) -> bool {
         if object.owner == self.facts.owner {
             return inside;
@@ -95,24 +95,24 @@ impl Judge<'_> {
         let object = &table.object;
         let place = Place::Table(object.name.clone());
         let ours = self.owner(place.clone(), object, inside);
-        self.privileges(place, object, &TABLE_RIGHTS, named, ours)?;
+        self.privileges(place, object, &TABLE_PRIVILEGES, named, ours)?;
         for column in &table.columns {
             let on = Place::Column { table: object.name.clone(), column: column.name.clone() };
             for (to, privileges) in parse_acl(&column.acl, |name| self.rename(&object.owner, name))? {
                 let privileges = privileges.into_keys().collect();
-                self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, ours);
+                self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, ours);
             }
         }
         for sequence in &table.sequences {
             let place = Place::Sequence(sequence.name.clone());
             // Its owner is the table's, always.
             let sequence = ObjectFacts { owner: self.facts.owner.clone(), ..sequence.clone() };
-            self.privileges(place, &sequence, &SEQUENCE_RIGHTS, &BTreeSet::new(), ours)?;
+            self.privileges(place, &sequence, &SEQUENCE_PRIVILEGES, &BTreeSet::new(), ours)?;
         }
         Ok(())
     }
 
-    /// With the owner, an object's rights change hands: as they will be once it is ours again.
+    /// With the owner, an object's privileges change hands: as they will be once it is ours again.
     fn rename(&self, owner: &str, name: String) -> String {
         if name == owner { self.facts.owner.clone() } else { name }
     }
@@ -134,31 +134,35 @@ impl Judge<'_> {
         let tenants = list.remove(self.role).unwrap_or_default();
         for (to, privileges) in list {
             let privileges = privileges.into_keys().collect();
-            self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
         }
         let (role, owner) = (self.role.to_owned(), owner.clone());
         let pick = |privileges: &Privileges, wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&'static str> {
-            privileges.iter().filter(|(right, option)| wanted(right, **option)).map(|(right, _)| *right).collect()
+            privileges
+                .iter()
+                .filter(|(privilege, option)| wanted(privilege, **option))
+                .map(|(privilege, _)| *privilege)
+                .collect()
         };
-        let added = pick(&tenants, &|right, _| !named.contains(right));
-        let optional = pick(&tenants, &|right, option| option && named.contains(right));
+        let added = pick(&tenants, &|privilege, _| !named.contains(privilege));
+        let optional = pick(&tenants, &|privilege, option| option && named.contains(privilege));
         let missing = |wanted: &mut dyn Iterator<Item = &'static str>, has: &Privileges| -> Vec<&'static str> {
-            wanted.filter(|right| !has.contains_key(right)).collect()
+            wanted.filter(|privilege| !has.contains_key(privilege)).collect()
         };
         let owner_lost = missing(&mut own.iter().copied(), &owners);
         let role_lost = missing(&mut named.iter().copied(), &tenants);
         let some = |privileges: &Vec<&'static str>| !privileges.is_empty();
         if some(&added) {
-            self.found(Drift::RightAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
         }
         if some(&optional) {
             self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), privileges: optional }, mendable);
         }
         if some(&owner_lost) {
-            self.found(Drift::RightLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
         }
         if some(&role_lost) {
-            self.found(Drift::RightLost { on, from: role, privileges: role_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on, from: role, privileges: role_lost }, mendable);
         }
         Ok(())
     }

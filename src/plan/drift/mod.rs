@@ -1,7 +1,14 @@
-//! Drift: what somebody changed of a tenant's role, schema and tables, beside its ledger row. The look at one tenant is
-//! judged here; the fleet is searched for tenants that look wrong by one query, which only wakes them.
+//! Drift: changes that somebody made to a tenant's role, schema and tables. This module judges one tenant. One query over
+//! all tenants only enqueues those that may have drifted.
 //!
-//! Relations that somebody added to the schema are not ours, and no drift. Row security and triggers are not looked at.
+//! Relations that somebody added to the schema are no drift. Row security and triggers are not checked.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `mod` | the kinds of drift, in words |
+//! | `judge` | which facts differ from what provisioning creates |
+//! | `privileges` | parsing of access control lists |
+//! | `repair` | the statements that repair a drift |
 
 mod judge;
 mod privileges;
@@ -31,8 +38,8 @@ pub enum Drift {
         /// The role it belongs to.
         found: String,
     },
-    /// Somebody has rights that the migrations don't name.
-    RightAdded {
+    /// Somebody has privileges that the migrations don't name.
+    PrivilegeAdded {
         /// On what.
         on: Place,
         /// Who; `None` is PUBLIC.
@@ -40,7 +47,7 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// A right that the migrations name may be granted on.
+    /// A privilege that the migrations name may be granted on.
     GrantOption {
         /// On what.
         on: Place,
@@ -49,8 +56,8 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// The tenant's role or the owner lacks rights.
-    RightLost {
+    /// The tenant's role or the owner lacks privileges.
+    PrivilegeLost {
         /// On what.
         on: Place,
         /// Who.
@@ -58,8 +65,8 @@ pub enum Drift {
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
     },
-    /// What the owner role will make in the schema gives somebody rights.
-    DefaultRight {
+    /// What the owner role will make in the schema gives somebody privileges.
+    DefaultPrivilege {
         /// Kind of what will be made, as a keyword of ALTER DEFAULT PRIVILEGES.
         on: &'static str,
         /// Who; `None` is PUBLIC.
@@ -107,7 +114,7 @@ pub enum Drift {
     SchemaMark,
 }
 
-/// What has an owner and rights.
+/// What has an owner and privileges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The tenant's schema.
@@ -128,7 +135,7 @@ pub enum Place {
 /// An option of a membership; before 16 there is ADMIN alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberOption {
-    /// Has the role's rights without becoming it.
+    /// Has the role's privileges without becoming it.
     Inherit,
     /// May become the role.
     Set,
@@ -159,12 +166,12 @@ pub enum Attribute {
     ValidUntil,
 }
 
-/// A drift, and whether it is in the operator's power to put it right.
+/// A drift, and whether the operator can repair it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What.
     pub drift: Drift,
-    /// The operator's rights are enough.
+    /// The operator's privileges are enough.
     pub mendable: bool,
 }
 
@@ -215,22 +222,22 @@ fn options(list: &[MemberOption]) -> String {
     list.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// In words that hold before and after it was put right.
+/// In words that are true before and after the repair.
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Owner { of, found } => write!(f, "{of} owned by '{found}'"),
-            Self::RightAdded { on, to, privileges } => {
+            Self::PrivilegeAdded { on, to, privileges } => {
                 write!(f, "{} on {on} given to {}", privileges.join(", "), grantee(to))
             }
             Self::GrantOption { on, to, privileges } => {
                 write!(f, "{} on {on} given to '{to}' with grant option", privileges.join(", "))
             }
-            Self::RightLost { on, from, privileges } => {
+            Self::PrivilegeLost { on, from, privileges } => {
                 write!(f, "{} on {on} taken from '{from}'", privileges.join(", "))
             }
-            Self::DefaultRight { on, to } => {
-                write!(f, "default rights on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
+            Self::DefaultPrivilege { on, to } => {
+                write!(f, "default privileges on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
             }
             Self::MemberLost => f.write_str("the agent API's group taken out of the role"),
             Self::MemberOptions { added, lost, .. } => {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// Letter and keyword of every right on schemas, tables, columns and sequences.
-const RIGHTS: [(char, &str); 12] = [
+/// Letter and keyword of every privilege on schemas, tables, columns and sequences.
+const PRIVILEGES: [(char, &str); 12] = [
     ('r', "SELECT"),
     ('a', "INSERT"),
     ('w', "UPDATE"),
@@ -24,7 +24,7 @@ const RIGHTS: [(char, &str); 12] = [
 #[error("'{0}' is not an item of an access control list")]
 pub struct PrivilegesError(pub String);
 
-/// What one grantee has: right by right, whether it may be granted on.
+/// What one grantee has: each privilege, and whether it has the grant option.
 pub(super) type Privileges = BTreeMap<&'static str, bool>;
 
 /// Reads a list: what each grantee has, by name; PUBLIC is the empty name. `rename` says under which name a role counts.
@@ -42,7 +42,7 @@ pub(super) fn parse_acl(
         while let Some(letter) = letters.next() {
             let option = letters.next_if_eq(&'*').is_some();
             // One that a later Postgres knows is nothing that we could take away by name.
-            if let Some((_, keyword)) = RIGHTS.iter().find(|(l, _)| *l == letter) {
+            if let Some((_, keyword)) = PRIVILEGES.iter().find(|(l, _)| *l == letter) {
                 *privileges.entry(keyword).or_default() |= option;
             }
         }

@@ -1,5 +1,5 @@
-//! The statements that put a drift right: what the operator runs, and what a person is told to run where the operator's
-//! rights are not enough. One list, so that both are the same.
+//! The statements that repair a drift: the operator runs them, or a condition names them where the operator's privileges
+//! don't suffice.
 
 use super::{Attribute, Drift, MemberOption, Place, render_list};
 use crate::domain::sql::{QuoteError, quote_ident, quote_literal};
@@ -26,7 +26,7 @@ pub struct Names<'a> {
 /// Most statements that one message holds.
 const TOLD: usize = 4;
 
-/// What is to be put right by a person, and how, for a condition.
+/// What an administrator has to repair, and how, for a condition.
 pub fn render_remedies(found: &[Drift], row: &LedgerRow, view: &DatabaseView) -> String {
     let what = render_list(found.iter());
     let DatabaseView::Facts(LedgerFacts { access: Some(access), database_id, .. }) = view else { return what };
@@ -46,7 +46,7 @@ pub fn render_remedies(found: &[Drift], row: &LedgerRow, view: &DatabaseView) ->
     if rest > 0 {
         told.push_str(&format!("; and {rest} more, told when these are done"));
     }
-    format!("{what}: the operator's rights are not enough to repair it; as a superuser, run: {told};")
+    format!("{what}: the operator lacks the privileges to repair it; as a superuser, run: {told};")
 }
 
 impl Drift {
@@ -80,20 +80,20 @@ impl Drift {
         };
         Ok(match self {
             Self::Owner { of, .. } => format!("ALTER {} OWNER TO {owner}", object(of, names)?),
-            Self::RightAdded { on, to, privileges } => {
-                format!("REVOKE {} FROM {} CASCADE", rights_on(privileges, on, names)?, grantee(to)?)
+            Self::PrivilegeAdded { on, to, privileges } => {
+                format!("REVOKE {} FROM {} CASCADE", privileges_on(privileges, on, names)?, grantee(to)?)
             }
             Self::GrantOption { on, to, privileges } => {
                 format!(
                     "REVOKE GRANT OPTION FOR {} FROM {} CASCADE",
-                    rights_on(privileges, on, names)?,
+                    privileges_on(privileges, on, names)?,
                     quote_ident(to)?
                 )
             }
-            Self::RightLost { on, from, privileges } => {
-                format!("GRANT {} TO {}", rights_on(privileges, on, names)?, quote_ident(from)?)
+            Self::PrivilegeLost { on, from, privileges } => {
+                format!("GRANT {} TO {}", privileges_on(privileges, on, names)?, quote_ident(from)?)
             }
-            Self::DefaultRight { on, to } => {
+            Self::DefaultPrivilege { on, to } => {
                 let schema = quote_ident(names.schema)?;
                 let to = grantee(to)?;
                 format!(
@@ -152,12 +152,12 @@ fn object(place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
 }
 
 /// `SELECT, INSERT ON TABLE "at_acme"."messages"`.
-fn rights_on(privileges: &[&'static str], place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
+fn privileges_on(privileges: &[&'static str], place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
     let column = match place {
         Place::Column { column, .. } => format!(" ({})", quote_ident(column)?),
         Place::Schema | Place::Table(_) | Place::Sequence(_) => String::new(),
     };
-    let list: Vec<String> = privileges.iter().map(|right| format!("{right}{column}")).collect();
+    let list: Vec<String> = privileges.iter().map(|privilege| format!("{privilege}{column}")).collect();
     Ok(format!("{} ON {}", list.join(", "), object(place, names)?))
 }
 

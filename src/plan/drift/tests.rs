@@ -41,7 +41,7 @@ fn what_provisioning_leaves_is_no_drift() {
         assert_eq!(told(&intact(version)), Vec::<String>::new());
         assert_eq!(find_lost_table(&intact(version), &grants()), None);
         let mut facts = intact(version);
-        // A right of a Postgres to come, and MAINTAIN, which an upgraded owner has or has not.
+        // A privilege of a Postgres to come, and MAINTAIN, which an upgraded owner has or has not.
         facts.tables[0].object.acl.as_mut().unwrap()[0] = format!("{OWNER}=arwdDxtmZ/{OWNER}");
         assert_eq!(told(&facts), Vec::<String>::new());
     }
@@ -56,7 +56,7 @@ type Case = (&'static str, fn(&mut AccessFacts), &'static [&'static str]);
 fn each_change_is_told_and_judged_by_who_can_undo_it() {
     let cases: &[Case] = &[
         (
-            "rights of PUBLIC and of others",
+            "privileges of PUBLIC and of others",
             |f| {
                 give(&mut f.schema, "=U/at_own_1");
                 give(&mut table(f, "usage").object, "\"odd \"\"one\"\"\"=r*w/at_own_1");
@@ -69,12 +69,12 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
             &["INSERT, SELECT on table usage taken from 'at_acme-1'"],
         ),
         (
-            "the owner's own rights",
+            "the owner's own privileges",
             |f| f.schema.acl.as_mut().unwrap()[0] = "at_own_1=U/at_own_1".to_owned(),
             &["CREATE on the schema taken from 'at_own_1'"],
         ),
         (
-            "a table that others own goes with its rights",
+            "a table that others own goes with its privileges",
             |f| {
                 let table = table(f, "usage");
                 table.object.owner = "evil".to_owned();
@@ -97,7 +97,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
                 "! the schema owned by 'postgres'",
                 "! USAGE on the schema taken from 'at_acme-1'",
                 "! SELECT on table usage given to PUBLIC",
-                "! default rights on new tables given to PUBLIC",
+                "! default privileges on new tables given to PUBLIC",
             ],
         ),
         (
@@ -217,7 +217,7 @@ fn statements_quote_every_name() {
     let odd = "o\"dd; DROP".to_owned();
     let names = Names { schema: &odd, role: &odd, owner: OWNER, access: ACCESS, mark: "it's", modern: true };
     let column = Place::Column { table: odd.clone(), column: odd.clone() };
-    let drift = Drift::RightAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
+    let drift = Drift::PrivilegeAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
     let quoted = "\"o\"\"dd; DROP\"";
     let expected = format!("REVOKE SELECT ({quoted}) ON TABLE {quoted}.{quoted} FROM {quoted} CASCADE");
     assert_eq!(drift.render_repair(&names).unwrap(), [expected]);

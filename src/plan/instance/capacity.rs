@@ -17,7 +17,7 @@ pub struct HeadroomFacts {
     pub connections: u64,
     /// Locks that all transactions together can hold: `max_locks_per_transaction` for each connection and prepared transaction.
     pub lock_slots: u64,
-    /// Tables in this database. Whoever looks at all of them in one transaction, as pg_dump does, locks each.
+    /// Tables in this database. A transaction that reads all of them, as pg_dump's does, locks each.
     pub tables: u64,
 }
 

@@ -3,7 +3,7 @@
 //! The next password is kept beside the cell's entry before the database knows it (`Prepare`); the database lets the idle
 //! login in with it (`Set`) before the entry says so (`Switch`); replicas try a new login before they acknowledge it; and
 //! the login before it is locked (`Lock`) once every replica acknowledged the entry and no session uses it any more. Each
-//! step is seen in the entry or in the database, so a look after any crash finds the next one.
+//! step is seen in the entry or in the database, so that the next one is found after any crash.
 
 use crate::domain::{
     ident::{CellNumber, Incarnation, LoginId, Version},
@@ -206,7 +206,7 @@ pub fn plan_login(cell: &CellView, rules: Rules, replicas: &Replicas, now: Times
         return LoginPlan::Step(rotation.prepare(None));
     }
     if let Some(plan) = rotation.plan_end(rules, replicas, now) {
-        // Whoever asks need not wait for sessions of the login before.
+        // A requested rotation does not wait for sessions of the previous login.
         let only_sessions = matches!(plan, LoginPlan::Wait(LoginWait::Sessions(_)));
         let goes_on = only_sessions && rotation.asked.rotation.is_some();
         return if goes_on { LoginPlan::Step(rotation.prepare(None)) } else { plan };

@@ -1,5 +1,5 @@
 //! Whether a database is fit for tenants, and what has to be done to its control schema. Every finding says what is
-//! wrong and what mends it.
+//! wrong and how to fix it.
 
 use crate::domain::{
     cells::base_role,
@@ -23,7 +23,7 @@ pub struct InstanceFacts {
     pub base: Option<RoleFacts>,
     /// The login may become base.
     pub may_set_base: bool,
-    /// The login has base's rights without becoming base.
+    /// The login has base's privileges without becoming base.
     pub inherits_base: bool,
     /// Base may grant CREATE on the database.
     pub base_grants_create: bool,
@@ -35,7 +35,7 @@ pub struct InstanceFacts {
     pub public_temp: bool,
     /// PUBLIC may create schemas.
     pub public_create: bool,
-    /// PUBLIC has some right on schema `public`.
+    /// PUBLIC has some privilege on schema `public`.
     pub public_schema: bool,
     /// PUBLIC may make large objects.
     pub public_large_objects: bool,
@@ -83,9 +83,9 @@ pub enum InstancePlan {
         /// Said at start and in a condition.
         warnings: Vec<String>,
     },
-    /// Leave it alone until somebody mends it.
+    /// It can't be used until it is fixed.
     Unfit {
-        /// What is wrong, and what mends it.
+        /// What is wrong, and how to fix it.
         findings: Vec<String>,
     },
     /// It is another database than the one tenants live in: make nothing.
@@ -124,7 +124,7 @@ pub fn plan_instance(facts: &InstanceFacts, prefix: &NamePrefix, expected: Optio
     InstancePlan::Fit { database_id: control.database_id, warnings: find_warnings(facts) }
 }
 
-/// What is wrong, in the order in which it is mended.
+/// What is wrong, in the order in which it is fixed.
 fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Vec<String> {
     let base = base_role(prefix);
     let mut findings = Findings::default();
@@ -135,7 +135,7 @@ fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Vec<String> {
     findings.0
 }
 
-/// What mends most of it.
+/// Fixes most faults.
 const BOOTSTRAP: &str = "run the bootstrap file as the database's owner or a superuser";
 
 #[derive(Default)]
@@ -183,7 +183,7 @@ impl Findings {
         self.unless(
             !facts.inherits_base || facts.login.superuser,
             format!(
-                "login {login} has the rights of {base} without becoming it; ALTER ROLE \"{login}\" NOINHERIT, \
+                "login {login} inherits the privileges of {base}; ALTER ROLE \"{login}\" NOINHERIT, \
                  then REVOKE \"{base}\" FROM \"{login}\" and {BOOTSTRAP}"
             ),
         );
@@ -213,7 +213,8 @@ impl Findings {
         }
         self.unless(
             !facts.public_schema,
-            "every role has rights on schema public; REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner".to_owned(),
+            "every role has privileges on schema public; REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner"
+                .to_owned(),
         );
     }
 
@@ -253,7 +254,7 @@ fn find_warnings(facts: &InstanceFacts) -> Vec<String> {
                 .to_owned(),
         );
     }
-    // Only a superuser can mend it, which managed services don't hand out; dropping a tenant copes with it.
+    // Only a superuser can fix it, and managed services provide none. Dropping a tenant removes its large objects.
     if facts.public_large_objects {
         warnings.push(
             "every role may make large objects, which no storage limit counts; run the bootstrap file as a superuser"

@@ -84,7 +84,7 @@ pub enum Stage {
     Ownership,
     /// Everybody else is under way.
     Rolling,
-    /// Too many failed, or a canary did: nobody further begins until a person has mended that.
+    /// Too many tenants failed, or a canary did: no other tenant starts until that is fixed.
     Halted,
 }
 

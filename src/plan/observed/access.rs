@@ -29,7 +29,7 @@ pub struct AccessFacts {
     pub schema: ObjectFacts,
     /// Those of the tables that the migrations make which are there.
     pub tables: Vec<TableFacts>,
-    /// Rights on what the owner role will make in the schema.
+    /// Privileges on what the owner role will make in the schema.
     pub defaults: Vec<DefaultFacts>,
 }
 
@@ -84,7 +84,7 @@ pub struct MembershipFacts {
     pub set: bool,
 }
 
-/// Owner and rights of a schema or sequence.
+/// Owner and privileges of a schema or sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ObjectFacts {
     /// Its name.
@@ -97,19 +97,19 @@ pub struct ObjectFacts {
     pub acl: Option<Vec<String>>,
 }
 
-/// Owner and rights of a table.
+/// Owner and privileges of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TableFacts {
     /// The table.
     #[serde(flatten)]
     pub object: ObjectFacts,
-    /// Those of its columns that have rights of their own.
+    /// Those of its columns that have privileges of their own.
     pub columns: Vec<ColumnFacts>,
     /// The sequences of its columns.
     pub sequences: Vec<ObjectFacts>,
 }
 
-/// A column with rights of its own.
+/// A column with privileges of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ColumnFacts {
     /// Its name.
@@ -118,7 +118,7 @@ pub struct ColumnFacts {
     pub acl: Vec<String>,
 }
 
-/// Rights on what will be made.
+/// Privileges on what will be made.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DefaultFacts {
     /// `pg_default_acl.defaclobjtype`.

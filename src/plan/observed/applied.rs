@@ -31,10 +31,10 @@ pub struct MigrationFailure {
 pub fn render_failure(track: Track, file: &str, message: &str) -> String {
     let whose = match track {
         Track::Base => "migration",
-        Track::Custom => "your own migration",
+        Track::Custom => "custom migration",
     };
     format!(
-        "{whose} {file} failed: {message}; it is not tried again by itself, and the tenant is served with the tables that it \
-         has; when the cause is mended, annotate the Tenant with {RETRY_MIGRATION_ANNOTATION}=<any new value>"
+        "{whose} {file} failed: {message}; it is not retried, and the tenant is served with the tables that it \
+         has; when the cause is fixed, annotate the Tenant with {RETRY_MIGRATION_ANNOTATION}=<any new value>"
     )
 }

@@ -1,4 +1,13 @@
-//! What one pass saw of the world. Every part says whether it is missing, ours, somebody else's or could not be read.
+//! What one reconcile read. Every part is missing, ours, somebody else's, or could not be read.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `access` | owners, privileges and memberships of a tenant's role, schema and tables |
+//! | `applied` | the migrations of a tenant that the ledger records |
+//! | `recorded` | facts that earlier reconciles recorded in the status |
+//! | `seen` | how one part was read |
+//! | `takeover_grant` | a recorded permission to take over another cluster's tenant |
+//! | `unplaced` | why a Tenant has no database instance |
 
 pub(crate) mod access;
 pub mod applied;
@@ -7,7 +16,6 @@ mod seen;
 pub mod takeover_grant;
 pub mod unplaced;
 
-use super::drift::AccessFacts;
 use crate::domain::{
     ack::Replica,
     entry::{AgentEntry, TenantEntry},
@@ -16,15 +24,16 @@ use crate::domain::{
     keys::KeyBytes,
     resolve::AgentLookup,
 };
+use access::AccessFacts;
 use applied::{Applied, MigrationFailure};
-pub use recorded::{Proof, Recorded};
+pub use recorded::{Recorded, ServedProof};
 pub use seen::{Presence, ReadError, Seen};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use takeover_grant::TakeoverGrant;
 use unplaced::Unplaced;
 
-/// What one pass of a Tenant saw.
+/// What one reconcile of a Tenant saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedTenant {
     /// Whether there is an object at all.
@@ -33,7 +42,7 @@ pub struct ObservedTenant {
     pub finalizer: bool,
     /// The older Tenant that claims the same tenant id, if there is one.
     pub rival: Option<ObjectId>,
-    /// What earlier passes left in the object's status.
+    /// What earlier reconciles left in the object's status.
     pub recorded: Recorded,
     /// The instance that was looked at, or will be; `None` where it is not known.
     pub instance: Option<String>,
@@ -51,7 +60,7 @@ pub struct ObservedTenant {
     pub replicas: Replicas,
     /// It is this tenant's turn in an upgrade of the fleet.
     pub admitted: bool,
-    /// Material for new things: random, made for this pass, unused if nothing new is needed.
+    /// Material for new things: random, made for this reconcile, unused if nothing new is needed.
     pub fresh: Fresh,
 }
 
@@ -72,7 +81,7 @@ impl ObservedTenant {
     }
 }
 
-/// The database of a tenant, as one pass saw it.
+/// The database of a tenant, as one reconcile saw it.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "there is one per pass, and nearly always it holds facts")]
 pub enum DatabaseView {
@@ -118,7 +127,7 @@ pub struct LedgerFacts {
     pub schema_mark: Option<String>,
     /// The migration that failed for the tenant, if it was not made up for.
     pub failure: Option<MigrationFailure>,
-    /// Owners, rights and memberships of a tenant in use whose role and schema exist.
+    /// Owners, privileges and memberships of a tenant in use whose role and schema exist.
     pub access: Option<AccessFacts>,
     /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
     /// suspended, else 0.
@@ -296,7 +305,7 @@ pub struct Replicas {
     pub none_wanted: bool,
 }
 
-/// Random material for one pass, made by `effects::entropy`.
+/// Random material for one reconcile, made by `effects::entropy`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fresh {
     /// For a new tenant.
@@ -307,7 +316,7 @@ pub struct Fresh {
     pub password: KeyBytes,
 }
 
-/// What one pass of an AgentConfig saw.
+/// What one reconcile of an AgentConfig saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedAgent {
     /// Whether there is an object at all.

@@ -1,8 +1,8 @@
-//! What earlier passes left in the status of an object.
+//! What earlier reconciles left in the status of an object.
 
 use crate::domain::ident::{DatabaseId, Incarnation, Version};
 
-/// What the object itself tells: facts that earlier passes recorded in status, evidence that something was there once.
+/// What the object itself tells: facts that earlier reconciles recorded in status, evidence that something was there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The database in which the tenant was provisioned.
@@ -12,7 +12,7 @@ pub struct Recorded {
     /// The incarnation it had.
     pub incarnation: Option<Incarnation>,
     /// The entry whose serving was proved.
-    pub served: Option<Proof>,
+    pub served: Option<ServedProof>,
     /// What a person gives up for lost, by annotation: an incarnation or the id of a database.
     pub accepted_loss: Option<String>,
     /// Asks by annotation to try a migration again that failed; each new value is one request.
@@ -21,7 +21,7 @@ pub struct Recorded {
 
 /// What a proof of serving was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub struct ServedProof {
     /// Version of the entry.
     pub version: Version,
     /// Generation of the spec that it was made from.

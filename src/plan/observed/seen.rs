@@ -34,7 +34,7 @@ pub struct ReadError {
     pub note: String,
 }
 
-/// Whether the object of a pass is there.
+/// Whether the object of a reconcile is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It is in the cache. The API server is not asked.

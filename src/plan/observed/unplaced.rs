@@ -34,8 +34,8 @@ impl Unplaced {
     /// Why, from the closed list.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Unknown { .. } => Reason::InstanceUnknown,
-            Self::Closed(_) => Reason::InstanceClosed,
+            Self::Unknown { .. } => Reason::InstanceNotFound,
+            Self::Closed(_) => Reason::InstanceNotAccepting,
             Self::Taken { .. } => Reason::Conflict,
             Self::Unasked { .. } => Reason::DatabaseUnavailable,
         }

@@ -94,7 +94,7 @@ fn where_it_was_meant_to_go_it_goes_as_long_as_it_can() {
 }
 
 #[test]
-fn whoever_names_an_instance_waits_for_that_one_and_for_none_of_which_nothing_is_known() {
+fn a_tenant_that_names_an_instance_waits_only_for_that_one() {
     for (what, candidates, found) in [
         ("named", vec![open("a", 0), open("b", 9)], ask(&[0], 1)),
         ("the other one is out", vec![out("a", None), open("b", 9)], Search::At(1)),

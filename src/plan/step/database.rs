@@ -8,7 +8,7 @@ use crate::{
         keys::KeyBytes,
         migrations::{Migration, Track},
     },
-    plan::{drift::Drift, observed::LedgerRow, tenant::loss::Remains},
+    plan::{drift::Drift, observed::LedgerRow},
 };
 
 /// A change of a tenant's data and its ledger row.
@@ -216,4 +216,17 @@ pub struct CloseDatabase {
     pub replaces: Option<Incarnation>,
     /// Seconds for which an archive is kept.
     pub archive_seconds: i64,
+}
+
+/// What is left of a tenant that was given up, all of it with its mark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remains {
+    /// Identity of the data that is given up.
+    pub incarnation: Incarnation,
+    /// Its row, if the ledger still has it.
+    pub row: Option<LedgerRow>,
+    /// A schema is there.
+    pub schema: bool,
+    /// A role is there.
+    pub role: bool,
 }

@@ -8,7 +8,7 @@
 
 mod database;
 
-pub use database::{Adoption, AdoptionSource, CloseDatabase, DatabaseStep, Migrate, Provision};
+pub use database::{Adoption, AdoptionSource, CloseDatabase, DatabaseStep, Migrate, Provision, Remains};
 
 use crate::{
     api::{AgentConfigStatus, Notice, Reason, TenantStatus},

@@ -72,7 +72,7 @@ fn find_missing_agents(inputs: Inputs<'_>) -> Option<PartReport> {
         missing.join("', '"),
         desired.object.namespace
     );
-    refuse(ErrorClass::Waiting, Reason::AgentConfigMissing, note)
+    refuse(ErrorClass::Waiting, Reason::AgentConfigNotFound, note)
 }
 
 /// Whether the registry lets this tenant run an AgentConfig.

@@ -4,7 +4,7 @@ use super::{
     inputs::Inputs,
     keys::first_mark,
     location::{TenantData, provisioned_note},
-    loss::{Remains, lost_incarnation},
+    loss::lost_incarnation,
     origin::Origin,
     ownership::Ownership,
     schema::resolve_target,
@@ -17,7 +17,7 @@ use crate::{
         drift::Finding,
         observed::{CellOffer, LedgerRow, ObservedTenant, RowState},
         report::{PartReport, PartState},
-        step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, TenantStep},
+        step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, Remains, TenantStep},
     },
 };
 
@@ -104,7 +104,7 @@ fn plan_own(inputs: Inputs<'_>, row: LedgerRow, drift: Vec<Finding>, steps: &mut
     let Inputs { desired, observed, installation, .. } = inputs;
     if !row.state.in_use() {
         let note = format!("the ledger says '{}' of this very Tenant, which is not being deleted", row.state.as_str());
-        return DatabasePlan::stop(report(PartState::Refused(ErrorClass::Conflict), Reason::Lost, note));
+        return DatabasePlan::stop(report(PartState::Refused(ErrorClass::Conflict), Reason::DataLost, note));
     }
     plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
     let RepairPlan { report, schema_version } = plan_repair(row.clone(), drift, observed, installation, steps);

@@ -131,7 +131,7 @@ impl Deletion<'_> {
             // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
             Ok(Ownership::Nothing { .. }) if !observed.finalizer => finish(Vec::new(), notices, observed),
             // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an
-            // earlier pass that arrives late checks the row it looked at, and finds the id closed.
+            // earlier reconcile that arrives late checks the row it looked at, and finds the id closed.
             Ok(Ownership::Nothing { replaces, .. }) => {
                 finish(vec![self.close_without_row(replaces)], notices, observed)
             }

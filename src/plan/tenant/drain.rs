@@ -6,8 +6,8 @@ use crate::plan::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-/// What is waited for, in words, and when to look again; `None` if nothing is open any more, or has had its time. Polls:
-/// nobody tells us when a transaction ends.
+/// What is waited for, in words, and when to requeue; `None` if no transaction is open any more, or the time is over. This
+/// polls, because Postgres does not notify us when a transaction ends.
 pub(crate) fn judge_drain(
     row: &LedgerRow,
     observed: &ObservedTenant,

@@ -1,8 +1,8 @@
 //! The plan of a tenant's signing keys: which ring is the true one, and how it moves on.
 //!
 //! A ring is written in one order: Secret, ledger, entry. So a Secret one version ahead of the ledger is our own
-//! half-done step and is finished; anything else that the ledger's mark does not know was edited or restored, and is put
-//! right from the entry. One change of a ring per pass; the next pass sees what came of it.
+//! half-done step and is finished; anything else that the ledger's mark does not know was edited or restored, and is
+//! repaired from the entry. One change of a ring per pass; the next reconcile sees what came of it.
 
 mod evolve;
 
@@ -33,7 +33,7 @@ pub(crate) struct KeysPlan {
     pub keyring: Option<Keyring>,
     /// An acknowledgement of this entry version is awaited.
     pub awaits: Option<Version>,
-    /// Look again at this time.
+    /// Requeue at this time.
     pub wake_at: Option<Timestamp>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<T
         Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == data.keyring => {
             situation.evolve(keyring, steps)
         }
-        // Written by a pass that ended before it told the ledger.
+        // Written by a reconcile that ended before it told the ledger.
         Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == data.keyring.version + 1 => {
             situation.record(keyring, steps);
             KeysPlan::settled(issued(keyring, PartState::InProgress), keyring.clone())
@@ -80,7 +80,7 @@ pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<T
     }
 }
 
-/// The mark of the ring that a new tenant gets in this pass, or one that takes over another's data: its first ring has
+/// The mark of the ring that a new tenant gets in this reconcile, or one that takes over another's data: its first ring has
 /// the version that follows.
 pub(crate) fn first_mark(inputs: Inputs<'_>, version: i32) -> KeyringMark {
     match inputs.observed.readable_keyring() {

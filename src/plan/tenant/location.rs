@@ -1,4 +1,4 @@
-//! A tenant's data as this pass plans it.
+//! A tenant's data as this reconcile plans it.
 
 use crate::domain::{ident::Incarnation, keyring::KeyringMark, location::DataLocation};
 use crate::plan::{

@@ -1,22 +1,12 @@
 //! Loss, and giving up what was lost: only a person's word, that names exactly what is lost, lets a tenant begin anew.
 //! Nothing that is left is destroyed for it; a schema that is still there is put out of the way under another name.
 
-use crate::plan::observed::{LedgerFacts, LedgerRow, ObservedTenant, render_mark};
+use crate::plan::{
+    observed::{LedgerFacts, LedgerRow, ObservedTenant, render_mark},
+    step::Remains,
+};
 use crate::{api::names::ACCEPT_LOSS_ANNOTATION, domain::ident::Incarnation};
 use std::fmt::Display;
-
-/// What is left of a tenant that was given up, all of it with its mark.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Remains {
-    /// Identity of the data that is given up.
-    pub incarnation: Incarnation,
-    /// Its row, if the ledger still has it.
-    pub row: Option<LedgerRow>,
-    /// A schema is there.
-    pub schema: bool,
-    /// A role is there.
-    pub role: bool,
-}
 
 /// Whether a person gave up exactly this.
 pub(crate) fn accepts(observed: &ObservedTenant, lost: &impl Display) -> bool {

@@ -2,19 +2,18 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `adopt` | Taking over the data of an earlier Tenant, as `spec.database.adopt.previousUid` asks |
-//! | `delete` | The plan of a Tenant that should be gone |
-//! | `drain` | How long open transactions of a tenant are waited for once its access is revoked |
-//! | `entry` | The registry entry of a Tenant |
-//! | `keys` | The plan of a tenant's signing keys |
-//! | `location` | A tenant's data as this pass plans it |
-//! | `loss` | Loss, and giving up what was lost |
-//! | `ownership` | Judging what the database holds for a tenant id |
-//! | `present` | The plan of a Tenant that should exist |
-//! | `schema` | What a tenant's tables still need |
-//! | `suspend` | Taking a tenant out of service and bringing it back, with nothing lost |
-//! | `takeover` | Taking over tenants of a cluster that is no more |
-//! | `upkeep` | What is kept in order of a tenant that was provisioned, also where its spec can't be had |
+//! | `present` | the plan of a Tenant that should exist |
+//! | `delete` | the plan of a Tenant that is being deleted |
+//! | `suspend`, `drain` | suspending a tenant, and waiting for its open transactions |
+//! | `upkeep` | repairs and migrations of a provisioned tenant, also without a valid spec |
+//! | `inputs` | what the plan of a Tenant that should exist is made from |
+//! | `ownership`, `refusal` | what the database has that the Tenant may use, or why it may not |
+//! | `origin`, `adopt`, `takeover` | where its data comes from: its own, an earlier Tenant's, a lost cluster's |
+//! | `acceptance` | whether the Tenant is accepted |
+//! | `database`, `location`, `schema` | the plan of its database: provisioning, location, migrations |
+//! | `loss` | lost data, and accepting the loss |
+//! | `keys` | the plan of its signing keys |
+//! | `entry` | its registry entry |
 
 mod acceptance;
 pub(crate) mod adopt;

@@ -1,7 +1,7 @@
 //! Judging what the database holds for a tenant id: nothing, ours, somebody else's, or less than there was.
 
 use super::{
-    loss::{Remains, accepts, hint, judge_remains, lost_incarnation},
+    loss::{accepts, hint, judge_remains, lost_incarnation},
     refusal::Refusal,
     schema::is_known,
 };
@@ -16,6 +16,7 @@ use crate::plan::{
         CellOffer, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, ReadError, RowState, render_mark,
         unplaced::Unplaced,
     },
+    step::Remains,
 };
 
 /// What the database holds for a tenant that the Tenant with one UID may use.

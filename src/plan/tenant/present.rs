@@ -116,8 +116,8 @@ fn plan_accepted(
     Plan { steps, reports, awaits: awaits.or(keys.awaits), wake_at: keys.wake_at }
 }
 
-/// `Served` of this generation of the spec: once proved, it holds while keys rotate or a damaged entry is made right
-/// again, which writes an entry anew without changing what the user asked for.
+/// `Served` of this generation of the spec: once proved, it holds while keys rotate or a damaged entry is repaired,
+/// which writes the entry without changing what the user asked for.
 fn judge_spec_served(inputs: Inputs<'_>, data: &TenantData, version: Option<Version>) -> (PartReport, Option<Version>) {
     let Inputs { desired, observed, .. } = inputs;
     let recorded = observed.recorded.served;
@@ -131,7 +131,7 @@ fn judge_spec_served(inputs: Inputs<'_>, data: &TenantData, version: Option<Vers
     }
 }
 
-/// What a pass that must not change anything can still say about the later parts.
+/// What a reconcile that must not change anything can still say about the later parts.
 fn standing_tail(observed: &ObservedTenant) -> [PartReport; 3] {
     let keys = observed
         .readable_keyring()

@@ -52,8 +52,8 @@ impl Refusal {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Foreign(_) => Reason::Conflict,
-            Self::Retained(_) => Reason::Retained,
-            Self::Lost(_) => Reason::Lost,
+            Self::Retained(_) => Reason::RetainedDataExists,
+            Self::Lost(_) => Reason::DataLost,
             Self::Changed(_) => Reason::DatabaseChanged,
             Self::Unplaced(unplaced) => unplaced.reason(),
             Self::Unknown(read_error) => read_error_reason(read_error.class),

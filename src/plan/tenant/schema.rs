@@ -1,7 +1,7 @@
 //! What a tenant's tables still need: the files of its version and the next ones, as the ledger says which it has had.
 //!
 //! A tenant that is served waits for its turn (`observed.admitted`, decided by `plan::rollout`); one that was never served,
-//! and one for which a person asked, go at once. What keeps one tenant from going on is that tenant's trouble alone: it is
+//! and one for which a person asked, go at once. A tenant that can't be migrated does not block others: it is
 //! served with the tables that it has.
 
 use crate::plan::{
@@ -123,7 +123,7 @@ fn render_newer(had: &Had<'_>, newest: i32) -> String {
              operator, and nothing of them is changed until then"
         ),
         Track::Custom => format!(
-            "{version} of your own migrations were applied to this tenant, and there are {newest} now: put back the files \
+            "{version} custom migrations were applied to this tenant, and there are {newest} now: put back the files \
              that are missing"
         ),
     }
@@ -139,7 +139,7 @@ pub(crate) fn find_changed(track: Track, files: &[Migration], checksums: &[Strin
              version of the operator that applied it, or a later one"
         ),
         Track::Custom => format!(
-            "your own migration {name} was changed after it was applied to this tenant as number {version}: put the file \
+            "custom migration {name} was changed after it was applied to this tenant as number {version}: put the file \
              back as it was, and make the change in a new file"
         ),
     })

@@ -23,7 +23,7 @@ use crate::{
 };
 use jiff::Timestamp;
 
-/// What one pass has to wait for.
+/// What one reconcile has to wait for.
 #[derive(Default)]
 struct Pause {
     awaits: Option<Version>,

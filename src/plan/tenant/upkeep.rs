@@ -27,8 +27,8 @@ pub(crate) struct RepairPlan {
     pub schema_version: i32,
 }
 
-/// Puts right what the operator's rights are enough for, brings the tables on where it is their turn, and says what a
-/// person has to do about the rest. The tenant is served meanwhile.
+/// Repairs what the operator's privileges suffice for, migrates the tables where it is their turn, and reports what an
+/// administrator has to do about the rest. The tenant is served meanwhile.
 pub(crate) fn plan_repair(
     row: LedgerRow,
     drift: Vec<Finding>,
@@ -113,7 +113,7 @@ fn judge_unspecified_entry(observed: &ObservedTenant) -> Option<PartReport> {
         Seen::Ours(_) | Seen::Foreign(_) | Seen::Unknown(_) => return None,
     };
     let note = format!(
-        "the registry entry {what}; it can't be made right before the spec is valid, from which it follows; replicas keep \
+        "the registry entry {what}; it can't be written again before the spec is valid; replicas keep \
          serving the last good one that they loaded"
     );
     Some(PartReport::new(Part::Published, PartState::Refused(ErrorClass::Invalid), Reason::EntryChanged, note))

@@ -13,7 +13,8 @@ use crate::{
     },
     plan::{
         observed::RowState,
-        tenant::loss::{Remains, kept_name, kept_own_name},
+        step::Remains,
+        tenant::loss::{kept_name, kept_own_name},
     },
 };
 

@@ -240,7 +240,7 @@ fn a_login_that_a_replica_can_not_use_keeps_the_one_before() {
         ack.quarantined = tenants.iter().map(|n| (Incarnation(Uuid::from_u128(*n)), "why".to_owned())).collect();
     };
     refuse(&mut all, &[7]);
-    assert_eq!(plan_login(&cell, RULES, &all, now()), LoginPlan::Step(lock(false, &[])), "one tenant's own trouble");
+    assert_eq!(plan_login(&cell, RULES, &all, now()), LoginPlan::Step(lock(false, &[])), "only one tenant fails");
     refuse(&mut all, &[7, 8]);
     let held = LoginPlan::Wait(LoginWait::Refusing(vec!["r1".into()]));
     assert_eq!(plan_login(&cell, RULES, &all, now()), held);

@@ -95,7 +95,7 @@ impl Situation<'_> {
         let urgent = keyring.current_is_revoked();
         if !urgent && keyring.current().is_some() && keyring.in_state(KeyState::Previous).count() >= MAX_PREVIOUS {
             let note = format!("the ring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
-            return self.rest(keyring, self.told(Reason::RotationHeld, note));
+            return self.rest(keyring, self.told(Reason::RotationWaiting, note));
         }
         let request =
             self.inputs.desired.keys.rotate.clone().or_else(|| keyring.handled_request().map(ToOwned::to_owned));
@@ -113,7 +113,7 @@ impl Situation<'_> {
         let since = keyring.standby().map_or(self.inputs.now, |k| k.verifying.since);
         let held_from = since.saturating_add(HELD).unwrap_or(self.inputs.now);
         let report = if held_from <= self.inputs.now {
-            self.told(Reason::RotationHeld, format!("the new key waits for {}", unacknowledged.join(", ")))
+            self.told(Reason::RotationWaiting, format!("the new key waits for {}", unacknowledged.join(", ")))
         } else {
             self.report(keyring, PartState::Ready)
         };

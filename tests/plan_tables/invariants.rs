@@ -1,6 +1,6 @@
 //! Every combination of what can be seen: no plan does what it must not.
 
-use super::stage::{
+use super::fixtures::{
     absent, all_done, archive, converged, facts, object, out_of_service, present_adopting, project, read_error, row,
     set_member, untouched, word,
 };
@@ -175,7 +175,7 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
             refuse(facts.row.as_ref().is_some_and(used), "data in use is taken");
         }
         assert_eq!(plan.reports.len(), 5, "each part is judged once");
-        // The status of such a pass says something of every part, of this generation.
+        // The status of such a reconcile says something of every part, of this generation.
         let status = project(Some(world), &plan, &all_done(&plan), &TenantStatus::default(), false);
         assert!(status.conditions.len() >= 6 && status.conditions.iter().all(|c| c.observed_generation == Some(1)));
         assert!(!format!("{status:?}").contains("CANARY"));

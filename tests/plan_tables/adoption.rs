@@ -1,8 +1,7 @@
 //! Tenants that are to take over an earlier one's data: observed → planned, row by row.
 
-use super::{
-    stage::{archive, facts, facts_of, present_adopting, project, read_error, row, untouched, words},
-    tenants::{Tweak, stranger},
+use super::fixtures::{
+    Tweak, archive, facts, facts_of, present_adopting, project, read_error, row, stranger, untouched, words,
 };
 use agent_tenancy::{
     api::{ConditionType as Part, Reason, TenantStatus},
@@ -56,7 +55,7 @@ fn a_tenant_that_is_to_take_data_over() {
                 facts_of(o).row.as_mut().unwrap().uid.0 = "uid-third".to_owned()
             },
             "",
-            (Part::Accepted, CONFLICT, Reason::Retained),
+            (Part::Accepted, CONFLICT, Reason::RetainedDataExists),
         ),
         (
             "archived by another",
@@ -122,23 +121,23 @@ fn a_tenant_that_is_to_take_data_over() {
                 o.agents.clear()
             },
             "",
-            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigNotFound),
         ),
         (
             // An older state of the database came back.
             "had data before",
             |o| {
                 archived(o);
-                o.recorded = super::stage::converged().recorded;
+                o.recorded = super::fixtures::converged().recorded;
                 o.finalizer = true
             },
             "",
-            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+            (Part::DatabaseReady, CONFLICT, Reason::DataLost),
         ),
         (
             "has data",
             |o| {
-                *o = super::stage::converged();
+                *o = super::fixtures::converged();
                 facts_of(o).archives.push(archive(PREVIOUS))
             },
             "",
@@ -153,7 +152,12 @@ fn a_tenant_that_is_to_take_data_over() {
         let report = plan.reports.iter().find(|v| v.part == part).unwrap();
         assert_eq!((report.state, report.reason), (state, reason), "{name}: {report:?}");
         let named = report.note.contains("spec.database.adopt.previousUid");
-        assert_eq!(named, matches!(reason, Reason::AdoptionRefused | Reason::Retained), "{name}: {}", report.note);
+        assert_eq!(
+            named,
+            matches!(reason, Reason::AdoptionRefused | Reason::RetainedDataExists),
+            "{name}: {}",
+            report.note
+        );
     }
 }
 
@@ -192,7 +196,8 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
                 assert_eq!(adoption.cell.0, 3);
             }
         }
-        let status = project(Some(&observed), &plan, &super::stage::all_done(&plan), &TenantStatus::default(), false);
+        let status =
+            project(Some(&observed), &plan, &super::fixtures::all_done(&plan), &TenantStatus::default(), false);
         assert_eq!(status.database.unwrap().incarnation, adoption.incarnation.to_string());
     }
 }
@@ -220,7 +225,7 @@ fn archives_of_other_namespaces_are_not_named() {
 fn a_refused_adoption_is_stalled() {
     let observed = untouched();
     let plan = present_adopting(&observed, Some(PREVIOUS));
-    let status = project(Some(&observed), &plan, &super::stage::all_done(&plan), &TenantStatus::default(), false);
+    let status = project(Some(&observed), &plan, &super::fixtures::all_done(&plan), &TenantStatus::default(), false);
     let reason = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
     assert_eq!(reason(Part::Ready), Some(("False", "AdoptionRefused")));
     assert_eq!(reason(Part::Stalled), Some(("True", "AdoptionRefused")));

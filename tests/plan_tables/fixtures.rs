@@ -8,6 +8,7 @@ use agent_tenancy::{
     domain::{
         ack::{Acknowledgement, Replica},
         class::ErrorClass,
+        entry::TenantEntry,
         ident::{
             AgentName, CellNumber, DatabaseId, Epoch, Incarnation, NamePrefix, ObjectId, ProcessId, TenantId, Uid,
             Version,
@@ -23,7 +24,7 @@ use agent_tenancy::{
         installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Presence, Proof, ReadError, Recorded, Replicas, RowState, Seen, applied::Applied, render_mark,
+            Presence, ReadError, Recorded, Replicas, RowState, Seen, ServedProof, applied::Applied, render_mark,
         },
         step::{CellStep, DatabaseStep, Done, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
         tenant::{
@@ -161,7 +162,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
 
 const ACCESS: &str = "at_acc_1";
 
-/// Owners, rights and memberships without drift: a suspended tenant has no member.
+/// Owners, privileges and memberships without drift: a suspended tenant has no member.
 fn access(row: &LedgerRow) -> AccessFacts {
     let grants = tenant_grants(row.schema_version).unwrap();
     let mut access = AccessFacts::intact(180_000, "at_own_1", ACCESS, &row.role, &grants);
@@ -239,7 +240,7 @@ pub fn converged() -> ObservedTenant {
         _ => None,
     });
     observed.finalizer = true;
-    let proof = Proof { version: SERVED, generation: Some(1) };
+    let proof = ServedProof { version: SERVED, generation: Some(1) };
     observed.recorded = Recorded {
         database_id: Some(database()),
         instance: Some("main".to_owned()),
@@ -346,7 +347,7 @@ pub fn all_done(plan: &Plan<TenantStep>) -> Execution<TenantStep> {
     Execution { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
 }
 
-/// The status after a pass.
+/// The status after a reconcile.
 pub fn project(
     observed: Option<&ObservedTenant>,
     plan: &Plan<TenantStep>,
@@ -366,4 +367,23 @@ pub fn project(
         deleting,
     };
     project_tenant(&facts, previous, now()).0
+}
+
+/// How a row of a table differs from its start.
+pub type Tweak = fn(&mut ObservedTenant);
+
+pub fn stranger(state: RowState) -> LedgerRow {
+    LedgerRow { uid: Uid("uid-other".to_owned()), incarnation: Incarnation(Uuid::from_u128(7)), ..row(state) }
+}
+
+pub fn damage_entry(o: &mut ObservedTenant) {
+    if let Seen::Ours(view) = &mut o.entry {
+        view.entry = None;
+    }
+}
+
+pub fn edit_entry(o: &mut ObservedTenant, edit: impl FnOnce(&mut TenantEntry)) {
+    if let Seen::Ours(EntryView { entry: Some(entry), .. }) = &mut o.entry {
+        edit(entry);
+    }
 }

@@ -1,6 +1,6 @@
 //! AgentConfigs: observed → planned.
 
-use super::stage::{installation, now, object_word, read_error, replica};
+use super::fixtures::{installation, now, object_word, read_error, replica};
 use agent_tenancy::{
     api::{
         AgentConfigSpec, AgentContext, AgentParameters, AgentProvider, AgentTimeouts, ProviderType, Reason,
@@ -218,7 +218,7 @@ fn an_agent_that_should_be_gone() {
             },
             "",
         ),
-        ("let go of", converged, |_| (), "DeleteEntry"),
+        ("acknowledged", converged, |_| (), "DeleteEntry"),
         ("entry unreadable", converged, |o| o.entry = Seen::Unknown(read_error()), ""),
         ("entry gone", converged, |o| o.entry = Seen::Missing, "DeleteUpstream RemoveFinalizer"),
         ("taken for gone, but alive", converged, |o| (o.object, o.finalizer) = (Presence::Alive, false), ""),

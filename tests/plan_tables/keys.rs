@@ -1,6 +1,6 @@
 //! The plan of a tenant's signing keys.
 
-use super::stage::{converged, present};
+use super::fixtures::{converged, present};
 use agent_tenancy::plan::{
     observed::Seen,
     step::{KeysStep, TenantStep},

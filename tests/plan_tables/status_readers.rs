@@ -1,6 +1,6 @@
 //! How those who read the conditions understand them: kstatus (Flux, Helm), `kubectl wait`, Argo CD.
 
-use super::stage::{absent, all_done, converged, facts, present, project, read_error, row, untouched};
+use super::fixtures::{absent, all_done, converged, facts, present, project, read_error, row, untouched};
 use agent_tenancy::{
     api::{Condition, DeletionPolicy, TenantStatus},
     domain::{class::ErrorClass, ident::Uid, resolve::Violation},
@@ -119,7 +119,7 @@ fn deleting() -> TenantStatus {
 }
 
 #[test]
-fn every_reader_reaches_the_right_verdict() {
+fn every_reader_reads_the_right_state() {
     let rows = [
         ("nobody looked yet", 1, false, untouched_status(), ("InProgress", false, "Progressing")),
         ("provisioning", 1, false, provisioning(), ("InProgress", false, "Progressing")),

@@ -1,8 +1,7 @@
 //! Tenants whose id the ledger gives to a cluster that this one was built in place of: observed → planned, row by row.
 
-use super::{
-    stage::{facts, facts_of, installation, object, present, row, tenant_id, untouched, words},
-    tenants::{Tweak, stranger},
+use super::fixtures::{
+    Tweak, facts, facts_of, installation, object, present, row, stranger, tenant_id, untouched, words,
 };
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
@@ -126,7 +125,7 @@ fn what_a_former_cluster_left() {
             "not what the status names",
             |o| {
                 left(o);
-                o.recorded = super::stage::converged().recorded;
+                o.recorded = super::fixtures::converged().recorded;
                 o.finalizer = true;
             },
             "",
@@ -236,7 +235,7 @@ fn what_a_person_allowed() {
             "not what the status names",
             |o| {
                 allowed(o);
-                o.recorded = super::stage::converged().recorded;
+                o.recorded = super::fixtures::converged().recorded;
                 o.finalizer = true;
             },
             "",

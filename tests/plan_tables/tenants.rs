@@ -1,47 +1,29 @@
 //! Tenants: observed → planned, row by row.
 
-use super::stage::{
-    access_of, converged, facts, facts_of, incarnation, object, present, read_error, replica, row, set_member,
-    untouched, words,
+use super::fixtures::{
+    Tweak, access_of, converged, damage_entry, edit_entry, facts, facts_of, incarnation, object, present, read_error,
+    replica, row, set_member, stranger, untouched, words,
 };
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
         entry::TenantState,
-        ident::{DatabaseId, Incarnation, ObjectId, Uid},
+        ident::{DatabaseId, ObjectId, Uid},
         keyring::KeyringError,
         resolve::AgentLookup,
     },
     plan::{
-        observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+        observed::{DatabaseView, KeysView, ObservedTenant, RowState, Seen},
         report::PartState,
     },
 };
 use uuid::Uuid;
 
-pub type Tweak = fn(&mut ObservedTenant);
-
-pub fn stranger(state: RowState) -> LedgerRow {
-    LedgerRow { uid: Uid("uid-other".to_owned()), incarnation: Incarnation(Uuid::from_u128(7)), ..row(state) }
-}
-
-pub fn damage_entry(o: &mut ObservedTenant) {
-    if let Seen::Ours(view) = &mut o.entry {
-        view.entry = None;
-    }
-}
-
-pub fn edit_entry(o: &mut ObservedTenant, edit: impl FnOnce(&mut agent_tenancy::domain::entry::TenantEntry)) {
-    if let Seen::Ours(EntryView { entry: Some(entry), .. }) = &mut o.entry {
-        edit(entry);
-    }
-}
-
 const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
 const UNSEEN: PartState = PartState::Unread(ErrorClass::Transient);
 
-/// Name, what is different, the steps that are planned, and one verdict.
+/// Name, what is different, the steps that are planned, and one report.
 type Row = (&'static str, Tweak, &'static str, (Part, PartState, Reason));
 
 #[test]
@@ -93,7 +75,7 @@ fn a_tenant_that_should_exist() {
             "another's data kept",
             |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Retained)), true)),
             "",
-            (Part::Accepted, CONFLICT, Reason::Retained),
+            (Part::Accepted, CONFLICT, Reason::RetainedDataExists),
         ),
         (
             "another's tombstone",
@@ -136,13 +118,13 @@ fn a_tenant_that_should_exist() {
             "AgentConfig missing",
             |o| o.agents.clear(),
             "",
-            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigNotFound),
         ),
         (
             "AgentConfig leaving",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Leaving(Uid("uid-x".into()))),
             "",
-            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigNotFound),
         ),
         (
             "AgentConfig not published",
@@ -193,7 +175,7 @@ fn a_tenant_that_should_exist() {
                 o.agents.clear()
             },
             "AddFinalizer",
-            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigNotFound),
         ),
         (
             "membership lost",
@@ -217,7 +199,7 @@ fn a_tenant_that_should_exist() {
             "row lost",
             |o| o.database = DatabaseView::Facts(facts(None, true)),
             "",
-            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+            (Part::DatabaseReady, CONFLICT, Reason::DataLost),
         ),
         (
             "row lost, status too",
@@ -226,10 +208,10 @@ fn a_tenant_that_should_exist() {
                 o.recorded = Default::default()
             },
             "",
-            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+            (Part::DatabaseReady, CONFLICT, Reason::DataLost),
         ),
-        ("schema lost", |o| facts_of(o).schema_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::Lost)),
-        ("role lost", |o| facts_of(o).role_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::Lost)),
+        ("schema lost", |o| facts_of(o).schema_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::DataLost)),
+        ("role lost", |o| facts_of(o).role_mark = None, "", (Part::DatabaseReady, CONFLICT, Reason::DataLost)),
         (
             "another mark",
             |o| facts_of(o).role_mark = Some("mine".into()),
@@ -246,13 +228,13 @@ fn a_tenant_that_should_exist() {
             "an older database came back",
             |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), false)),
             "",
-            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+            (Part::DatabaseReady, CONFLICT, Reason::DataLost),
         ),
         (
             "own tombstone",
             |o| o.database = DatabaseView::Facts(facts(Some(row(RowState::Dropped)), false)),
             "",
-            (Part::DatabaseReady, CONFLICT, Reason::Lost),
+            (Part::DatabaseReady, CONFLICT, Reason::DataLost),
         ),
         (
             "entry deleted",
@@ -343,7 +325,7 @@ fn a_tenant_that_should_exist() {
             (Part::Accepted, PartState::Ready, Reason::Accepted),
         ),
         (
-            "AgentConfig made anew",
+            "AgentConfig recreated",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Published(Uid("uid-y".into()))),
             "PutEntry",
             (Part::Published, PartState::InProgress, Reason::Published),

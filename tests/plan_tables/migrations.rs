@@ -1,9 +1,6 @@
 //! Tenants whose tables are not the newest, or not what they were: observed → planned, row by row.
 
-use super::{
-    stage::{access_of, converged, desired, facts_of, installation, now, untouched, words},
-    tenants::Tweak,
-};
+use super::fixtures::{Tweak, access_of, converged, desired, facts_of, installation, now, untouched, words};
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{
@@ -103,7 +100,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
             Reason::Provisioned,
         ),
         (
-            "rights are put right first",
+            "privileges are repaired first",
             installation(),
             |o| {
                 turn(o);
@@ -138,7 +135,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
             Reason::MigrationFailed,
         ),
         (
-            "asked for again, whoever's turn it is",
+            "a requested retry does not wait for its turn",
             installation(),
             |o| {
                 failed(o);
@@ -179,7 +176,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
             Reason::Provisioned,
         ),
         (
-            "from the future: not even rights are touched",
+            "newer than the operator: not even privileges are changed",
             installation(),
             |o| {
                 facts_of(o).row.as_mut().unwrap().schema_version = TENANT_VERSION + 1;
@@ -227,11 +224,11 @@ fn what_keeps_a_tenant_back_is_told_with_the_way_out() {
                 },
                 &own(1),
             ),
-            vec!["your own migration 0001_own.sql was changed", "in a new file"],
+            vec!["custom migration 0001_own.sql was changed", "in a new file"],
         ),
         (
             told(|o| facts_of(o).row.as_mut().unwrap().own.version = 3, &own(1)),
-            vec!["3 of your own migrations were applied", "there are 1 now"],
+            vec!["3 custom migrations were applied", "there are 1 now"],
         ),
     ];
     for (note, words) in all {
@@ -246,7 +243,7 @@ fn nobody_gets_tables_that_a_running_replica_does_not_know() {
     let target = |versions: &[Option<i32>]| {
         let mut replicas = Replicas::default();
         for version in versions {
-            let mut replica = super::stage::replica("r", 100);
+            let mut replica = super::fixtures::replica("r", 100);
             replica.acknowledged.as_mut().unwrap().schema_version = *version;
             replicas.all.push(replica);
         }

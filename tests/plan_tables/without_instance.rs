@@ -1,6 +1,6 @@
 //! Tenants without a database instance: observed → planned, row by row.
 
-use super::stage::{all_done, converged, out_of_service, present, project, untouched, words};
+use super::fixtures::{all_done, converged, out_of_service, present, project, untouched, words};
 use agent_tenancy::{
     api::{ConditionType as Part, Reason, TenantStatus},
     domain::class::ErrorClass,
@@ -19,21 +19,26 @@ fn unknown(recorded: bool) -> Unplaced {
     Unplaced::Unknown { name: "gone".into(), recorded, known: vec!["main".into(), "other".into()] }
 }
 
-/// Name, what there is otherwise, why it has no instance, and one verdict.
+/// Name, what there is otherwise, why it has no instance, and one report.
 type Row = (&'static str, fn() -> ObservedTenant, Unplaced, (Part, PartState, Reason));
 
 #[test]
 fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
     const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
     let rows: [Row; 6] = [
-        ("names an unknown one", untouched, unknown(false), (Part::DatabaseReady, CONFLICT, Reason::InstanceUnknown)),
-        ("was in it", converged, unknown(true), (Part::DatabaseReady, CONFLICT, Reason::InstanceUnknown)),
-        ("none is open", untouched, Unplaced::Closed(None), (Part::DatabaseReady, CONFLICT, Reason::InstanceClosed)),
+        ("names an unknown one", untouched, unknown(false), (Part::DatabaseReady, CONFLICT, Reason::InstanceNotFound)),
+        ("was in it", converged, unknown(true), (Part::DatabaseReady, CONFLICT, Reason::InstanceNotFound)),
+        (
+            "none is open",
+            untouched,
+            Unplaced::Closed(None),
+            (Part::DatabaseReady, CONFLICT, Reason::InstanceNotAccepting),
+        ),
         (
             "the named one is closed",
             untouched,
             Unplaced::Closed(Some("main".into())),
-            (Part::DatabaseReady, CONFLICT, Reason::InstanceClosed),
+            (Part::DatabaseReady, CONFLICT, Reason::InstanceNotAccepting),
         ),
         (
             "another one holds its id",
@@ -60,7 +65,7 @@ fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
 }
 
 #[test]
-fn whoever_was_ready_in_an_instance_that_is_gone_is_stalled_and_its_record_stays() {
+fn a_ready_tenant_whose_instance_is_gone_is_stalled_and_keeps_its_status() {
     let status = |observed: &ObservedTenant, previous: &TenantStatus| {
         let plan = present(observed);
         project(Some(observed), &plan, &all_done(&plan), previous, false)
@@ -70,8 +75,8 @@ fn whoever_was_ready_in_an_instance_that_is_gone_is_stalled_and_its_record_stays
     unplaced(&mut observed, unknown(true));
     let status = status(&observed, &ready);
     let told = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
-    assert_eq!(told(Part::Ready), Some(("False", "InstanceUnknown")));
-    assert_eq!(told(Part::Stalled), Some(("True", "InstanceUnknown")));
+    assert_eq!(told(Part::Ready), Some(("False", "InstanceNotFound")));
+    assert_eq!(told(Part::Stalled), Some(("True", "InstanceNotFound")));
     assert_eq!((&status.database, &status.served), (&ready.database, &ready.served));
     // Out of service it can be taken all the same.
     assert_eq!(words(&out_of_service(&observed)), "PutEntry");

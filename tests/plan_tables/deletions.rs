@@ -1,9 +1,11 @@
 //! Tenants that go: observed → planned, row by row.
 
 use super::{
-    places::unplaced,
-    stage::{absent, converged, facts, facts_of, incarnation, object, read_error, replica, untouched, words},
-    tenants::{Tweak, damage_entry, edit_entry, stranger},
+    fixtures::{
+        Tweak, absent, converged, damage_entry, edit_entry, facts, facts_of, incarnation, object, read_error, replica,
+        stranger, untouched, words,
+    },
+    without_instance::unplaced,
 };
 use agent_tenancy::{
     agent_api::registry::{Document, book::Book},
@@ -25,7 +27,7 @@ use uuid::Uuid;
 /// Everything of the tenant, as its entry says `deleting` and every replica knows.
 fn withdrawn() -> ObservedTenant {
     let mut observed = converged();
-    edit_entry(&mut observed, |e| (e.state, e.state_since) = (TenantState::Deleting, super::stage::now()));
+    edit_entry(&mut observed, |e| (e.state, e.state_since) = (TenantState::Deleting, super::fixtures::now()));
     observed
 }
 
@@ -98,7 +100,7 @@ fn a_tenant_that_should_be_gone() {
             "",
         ),
         (
-            "open transactions, a passed over replica",
+            "open transactions, a replica that timed out",
             withdrawn,
             |o| {
                 in_state(o, RowState::Deleting);
@@ -220,7 +222,7 @@ fn a_tenant_that_should_be_gone() {
         ),
         ("vanished, nothing left", untouched, |o| o.object = Presence::Gone, ""),
         (
-            "vanished, and made anew by somebody else",
+            "vanished, and recreated by somebody else",
             converged,
             |o| {
                 vanish(o);
@@ -304,7 +306,7 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
         };
         book.apply(&document(&active, 1));
         book.apply(&document(&deleting, 2));
-        let loaded = book.snapshot().tenants.get(&super::stage::tenant_id()).map(|t| t.state);
+        let loaded = book.snapshot().tenants.get(&super::fixtures::tenant_id()).map(|t| t.state);
         assert_eq!(loaded, Some(TenantState::Deleting), "{left}: {:?}", book.quarantined());
         assert!(book.quarantined().is_empty() && book.acknowledgeable() == Version(2), "{left}");
         book.delete(&deleting.name(), Version(3));

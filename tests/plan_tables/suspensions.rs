@@ -2,11 +2,10 @@
 
 use super::{
     deletions::in_state,
-    stage::{
-        all_done, converged, facts_of, now, out_of_service, present, project, read_error, replica, set_member,
-        untouched, words,
+    fixtures::{
+        Tweak, all_done, converged, edit_entry, facts_of, now, out_of_service, present, project, read_error, replica,
+        set_member, untouched, words,
     },
-    tenants::{Tweak, edit_entry},
 };
 use agent_tenancy::{
     api::{Reason, TenantStatus},
