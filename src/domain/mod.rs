@@ -3,6 +3,7 @@
 //! Raw specs stop at [`resolve`]: beyond it there are only types that can't be wrong. No I/O, clock or randomness here.
 
 pub mod ack;
+pub mod admin_api;
 pub mod base_url;
 pub mod behaviour;
 pub mod cells;

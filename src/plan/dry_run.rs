@@ -7,97 +7,12 @@ use super::{
     tenant::loss::kept_name,
 };
 use crate::{
-    api::{Condition, DeletionPolicy},
+    api::DeletionPolicy,
     domain::{custom_migrations::own_name, migrations::Track},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-/// Audience of the tokens that open the operator's door, for plans and takeovers: of no use anywhere else.
-pub const AUDIENCE: &str = "agent-tenancy.dev/plan";
-
-/// Carries the token where the API server passes the request on: of its own `Authorization` nothing gets through.
-pub const TOKEN_HEADER: &str = "x-agent-tenancy-token";
 
 /// What stands in place of a secret.
 pub const REDACTED: &str = "<redacted>";
-
-/// What one pass of a Tenant would do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRun {
-    /// Namespace of the Tenant.
-    pub namespace: String,
-    /// Name of the Tenant.
-    pub name: String,
-    /// What is assumed to happen to it.
-    pub event: Event,
-    /// What would be done, in order.
-    pub steps: Vec<DryRunStep>,
-    /// What would be awaited after that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub then: Option<String>,
-    /// Why a step could not even be prepared; those after it are not shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The conditions that the Tenant would show then.
-    pub conditions: Vec<Condition>,
-}
-
-/// What is assumed to happen to a Tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
-    /// It is created.
-    Created,
-    /// It is applied over the one that is there.
-    Updated,
-    /// Nothing: it stays as it is.
-    None,
-    /// It is deleted.
-    Deleted,
-}
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRunStep {
-    /// What it does, in a sentence.
-    pub sentence: String,
-    /// Its requests of the API server.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<DryRunRequest>,
-    /// The text that is sent to the database: one message, one transaction.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sql: Vec<String>,
-}
-
-/// A request of the API server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRunRequest {
-    /// Its verb, as in RBAC.
-    pub verb: String,
-    /// The resource, as in RBAC.
-    pub resource: String,
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-    /// What it says; secrets are left out.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub content: Value,
-}
-
-/// Why there is no plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Refusal {
-    /// A sentence for people.
-    pub error: String,
-    /// This operator does not lead: another one has to be asked, and this is its identity in the Lease.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leader: Option<String>,
-}
 
 /// A step in a sentence.
 pub fn render_sentence(step: &TenantStep) -> String {

@@ -13,6 +13,7 @@ use crate::controller::{
 use crate::{
     api::{Tenant, TenantSpec},
     domain::{
+        admin_api::{DryRun, Event},
         ident::{ObjectId, Uid},
         resolve::resolve_tenant,
     },
@@ -20,7 +21,6 @@ use crate::{
         error::EffectError,
         kubernetes::{cache::Key, objects::Watched},
     },
-    plan::dry_run::{DryRun, Event},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};

@@ -6,6 +6,7 @@ use crate::effects::{entropy::draw_login_id, error::EffectError, postgres::CellL
 use crate::{
     api::{TenantStatus, names},
     domain::{
+        admin_api::{DryRunRequest, DryRunStep},
         class::ErrorClass,
         entry::{Entry, cell_entry_name},
         ident::{CellNumber, LoginId, ObjectId, Uid, Version},
@@ -14,7 +15,7 @@ use crate::{
         logins::LoginSlot,
     },
     plan::{
-        dry_run::{DryRunRequest, DryRunStep, REDACTED, render_sentence},
+        dry_run::{REDACTED, render_sentence},
         observed::{Fresh, KeysView, ObservedTenant, Seen},
         step::{Done, TenantStep},
     },
