@@ -1,6 +1,5 @@
 //! The command line: one file for each verb that is more than a few lines.
 
-mod bench;
 mod demo;
 mod run;
 
@@ -35,8 +34,6 @@ enum Verb {
     },
     /// Show the main job: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
     Demo,
-    /// Measure the release build: counted and timed runs, a table and target/bench/report.json.
-    Bench(bench::Arguments),
     /// Find, fetch or build everything, then print paths and versions.
     Tools,
     /// Only find, fetch or build everything.
@@ -74,7 +71,6 @@ pub(crate) async fn main() -> anyhow::Result<ExitCode> {
         Verb::Run { what, command } => run::run(Options { audit: true, ..what.into() }, &command).await,
         Verb::Up { what } => up(what.into()).await,
         Verb::Demo => demo::run(Options::default()).await,
-        Verb::Bench(arguments) => bench::run(&arguments).await,
         Verb::Tools => tokio::task::spawn_blocking(|| all_tools(true)).await?,
         Verb::Build => tokio::task::spawn_blocking(|| all_tools(false)).await?,
     }
