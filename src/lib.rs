@@ -15,7 +15,7 @@
 //! | [`effects`] | reads and changes the world: Postgres, Kubernetes, registry, entropy | the modules above but `status` |
 //! | [`controller`] | when to reconcile, how often to retry, which process leads | all above |
 //! | [`agent_api`] | the shared server: chat, settings, registry follower, acknowledgement | `api`, `domain`, `clock`, `settings`, `telemetry` |
-//! | [`kubectl_tenant`] | the kubectl plugin | `api`, `domain`, `plan`, `settings`, `clock` |
+//! | [`kubectl_tenant`] | the kubectl plugin | `api`, `domain`, `clock` |
 //!
 //! Each folder's `mod.rs` opens with a table of its files.
 //!
@@ -58,7 +58,7 @@ pub mod domain;
 pub mod effects;
 #[cfg(feature = "kubectl-tenant")]
 pub mod kubectl_tenant;
-#[cfg(any(feature = "operator", feature = "kubectl-tenant"))]
+#[cfg(feature = "operator")]
 pub mod plan;
 #[cfg(feature = "server")]
 pub mod settings;

@@ -18,6 +18,7 @@
 //! | `tls` | explanations of refused certificates |
 
 pub mod ack;
+pub mod admin_api;
 pub mod base_url;
 pub mod behaviour;
 pub mod cells;

@@ -1,4 +1,4 @@
-//! The result of a dry run, which `kubectl tenant plan` shows: the steps that reconciling a Tenant would perform.
+//! The sentences of a dry run, which `kubectl tenant plan` shows: one for each step that reconciling a Tenant would perform.
 
 use super::{
     drift::render_list,
@@ -6,97 +6,12 @@ use super::{
     tenant::loss::kept_name,
 };
 use crate::{
-    api::{Condition, DeletionPolicy},
+    api::DeletionPolicy,
     domain::{custom_migrations::own_name, migrations::Track},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-/// Audience of the tokens that the admin API accepts, for plans and takeovers.
-pub const AUDIENCE: &str = "agent-tenancy.dev/plan";
-
-/// Header for the token if the API server proxies the request: it removes the `Authorization` header.
-pub const TOKEN_HEADER: &str = "x-agent-tenancy-token";
 
 /// Placeholder of a secret.
 pub const REDACTED: &str = "<redacted>";
-
-/// What reconciling a Tenant would do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRun {
-    /// Namespace of the Tenant.
-    pub namespace: String,
-    /// Name of the Tenant.
-    pub name: String,
-    /// The assumed change of the Tenant.
-    pub event: Event,
-    /// The steps, in order.
-    pub steps: Vec<DryRunStep>,
-    /// What the operator would wait for after the steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub then: Option<String>,
-    /// Why a step could not be rendered. Later steps are not shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The conditions of the Tenant after the steps.
-    pub conditions: Vec<Condition>,
-}
-
-/// The assumed change of a Tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
-    /// It is created.
-    Created,
-    /// It is applied over the existing one.
-    Updated,
-    /// It does not change.
-    None,
-    /// It is deleted.
-    Deleted,
-}
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRunStep {
-    /// What the step does, in a sentence.
-    pub sentence: String,
-    /// The requests to the API server.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<DryRunRequest>,
-    /// The SQL that is sent to the database. Each text is one message and one transaction.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sql: Vec<String>,
-}
-
-/// A request to the API server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRunRequest {
-    /// The RBAC verb.
-    pub verb: String,
-    /// The RBAC resource.
-    pub resource: String,
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-    /// The content, without secrets.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub content: Value,
-}
-
-/// Why the admin API refuses a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Refusal {
-    /// The reason, as a sentence.
-    pub error: String,
-    /// Identity of the leader in the Lease, if this operator does not lead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leader: Option<String>,
-}
 
 /// Describes a step in a sentence.
 pub fn render_sentence(step: &TenantStep) -> String {

@@ -5,40 +5,13 @@ use super::{
     installation::Installation,
     observed::{LedgerFacts, LedgerRow, RowState},
 };
-use crate::domain::ident::{Incarnation, ObjectId, TenantId, Uid};
-use serde::{Deserialize, Serialize};
-
-/// The RBAC verb on Tenants that allowing a takeover requires. The API server itself does not use it.
-pub const VERB: &str = "takeover";
+use crate::domain::{
+    admin_api::TakeoverAnswer,
+    ident::{Incarnation, ObjectId, TenantId, Uid},
+};
 
 /// Longest id of a cluster.
 const MAX_CLUSTER_ID: usize = 253;
-
-/// What is asked of the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TakeoverRequest {
-    /// Namespace of the Tenant.
-    pub namespace: String,
-    /// Name of the Tenant.
-    pub name: String,
-    /// Id of the cluster whose data it takes.
-    pub from: String,
-}
-
-/// What the operator answers to one that it grants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TakeoverAnswer {
-    /// The tenant id.
-    pub tenant_id: String,
-    /// Identity of the data.
-    pub incarnation: Incarnation,
-    /// The Tenant has it already.
-    pub done: bool,
-    /// How long nothing more may be heard of the other cluster before the data goes over, in seconds.
-    pub wait_seconds: u64,
-}
 
 /// What is recorded: this owner's data may go to that Tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::controller::{
 use crate::{
     api::{Tenant, TenantSpec, TenantStatus},
     domain::{
+        admin_api::{DryRun, DryRunStep, Event},
         ident::{ObjectId, Uid, Version},
         resolve::resolve_tenant,
     },
@@ -21,10 +22,7 @@ use crate::{
         kubernetes::{cache::Key, objects::Watched},
         world::{TenantScope, dry_run::Masks, live::LiveWorld},
     },
-    plan::{
-        dry_run::{DryRun, DryRunStep, Event},
-        step::{Done, EntryStep, Execution, ObjectStep, TenantStep},
-    },
+    plan::step::{Done, EntryStep, Execution, ObjectStep, TenantStep},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};

@@ -5,7 +5,10 @@ use crate::controller::{context::Context, metrics::OperatorMetrics};
 use crate::{
     api::Tenant,
     clock::Clock,
-    domain::class::ErrorClass,
+    domain::{
+        admin_api::{Refusal, TOKEN_HEADER},
+        class::ErrorClass,
+    },
     effects::{
         error::EffectError,
         kubernetes::{
@@ -14,7 +17,6 @@ use crate::{
             review::{AuthenticatedUser, Reviews},
         },
     },
-    plan::dry_run::{Refusal, TOKEN_HEADER},
 };
 use axum::{
     body::{Body, Bytes, to_bytes},

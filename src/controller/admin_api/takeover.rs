@@ -12,14 +12,17 @@ use crate::controller::{
     reconcile::tenant::resolve_scope,
 };
 use crate::{
-    domain::class::ErrorClass,
+    domain::{
+        admin_api::{TAKEOVER_VERB, TakeoverRequest},
+        class::ErrorClass,
+    },
     effects::{
         error::EffectError,
         kubernetes::{cache::Key, review::AuthenticatedUser},
     },
     plan::{
         observed::{DatabaseView, unplaced::Unplaced},
-        takeover_request::{Applicant, TakeoverRequest, VERB, judge_request},
+        takeover_request::{Applicant, judge_request},
     },
 };
 use axum::{
@@ -61,7 +64,7 @@ impl AdminApi {
         key: &Key,
         from: &str,
     ) -> Result<String, Refused> {
-        self.check_right(caller, VERB, key).await?;
+        self.check_right(caller, TAKEOVER_VERB, key).await?;
         let invalid = |why: String| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why);
         let missing = || Refused::new(StatusCode::NOT_FOUND, format!("there is no Tenant {key} that is looked after"));
         let watched = context.world.tenants.cache.get(key).ok_or_else(missing)?;

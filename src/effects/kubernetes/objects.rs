@@ -169,11 +169,11 @@ impl<K: Owned> Objects<K> {
         Done::Plain
     }
 
-    /// Does one step.
+    /// Performs one step.
     ///
     /// # Errors
-    /// As any request; `Transient` when the object moved on since it was seen.
-    pub async fn perform<S: Serialize>(&self, id: &ObjectId, step: &ObjectStep<S>) -> Result<Done, EffectError> {
+    /// As any request; `Transient` when the object changed since it was read.
+    pub(crate) async fn perform<S: Serialize>(&self, id: &ObjectId, step: &ObjectStep<S>) -> Result<Done, EffectError> {
         match step {
             ObjectStep::AddFinalizer => self.perform_add_finalizer(id).await,
             ObjectStep::RemoveFinalizer => self.perform_remove_finalizer(id).await,
@@ -182,10 +182,10 @@ impl<K: Owned> Objects<K> {
         }
     }
 
-    /// Puts our finalizer on the object. Done already counts as done.
+    /// Adds the finalizer. Does nothing if it is set already.
     ///
     /// # Errors
-    /// As any request; `Transient` when the object moved on since it was seen, or is gone: nothing may be made for it.
+    /// As any request; `Transient` when the object changed since it was read, or is deleted: nothing may be created for it.
     async fn perform_add_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
         let add = |finalizers: &mut Vec<String>| {
             if !finalizers.iter().any(|f| f == K::FINALIZER) {
@@ -200,7 +200,7 @@ impl<K: Owned> Objects<K> {
     /// Removes the finalizer. An object that is deleted counts as done.
     ///
     /// # Errors
-    /// As any request; `Transient` when the object moved on since it was seen.
+    /// As any request; `Transient` when the object changed since it was read.
     async fn perform_remove_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
         let done = self.set_finalizers(id, |finalizers| finalizers.retain(|f| f != K::FINALIZER)).await?;
         Ok(done.unwrap_or(Done::Plain))

@@ -5,6 +5,7 @@ use crate::effects::{error::EffectError, postgres::CellLogin};
 use crate::{
     api::{TenantStatus, names},
     domain::{
+        admin_api::{DryRunRequest, DryRunStep},
         class::ErrorClass,
         entry::{Entry, TenantEntry, cell_entry_name},
         ident::{CellNumber, LoginId, ObjectId, Uid, Version},
@@ -13,7 +14,7 @@ use crate::{
         logins::LoginSlot,
     },
     plan::{
-        dry_run::{DryRunRequest, DryRunStep, REDACTED, render_sentence},
+        dry_run::{REDACTED, render_sentence},
         observed::{Fresh, KeysView, ObservedTenant, Seen},
         step::{Adoption, CellStep, DatabaseStep, EntryStep, KeysStep, ObjectStep, Provision, TenantStep},
     },

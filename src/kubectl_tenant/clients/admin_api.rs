@@ -2,14 +2,13 @@
 //! to a URL.
 
 use crate::{
-    domain::class::ErrorClass,
+    domain::{
+        admin_api::{AUDIENCE, DryRun, Refusal, TOKEN_HEADER, TakeoverAnswer, TakeoverRequest},
+        class::ErrorClass,
+    },
     kubectl_tenant::{
         cluster::Cluster,
         error::{PluginError, innermost},
-    },
-    plan::{
-        dry_run::{AUDIENCE, DryRun, Refusal, TOKEN_HEADER},
-        takeover_request::{TakeoverAnswer, TakeoverRequest},
     },
 };
 use http::{Method, Request};

@@ -3,7 +3,7 @@
 use super::plan_text::render_plan;
 use crate::{
     api::{ConditionType, names},
-    domain::class::ErrorClass,
+    domain::{admin_api::DryRun, class::ErrorClass},
     kubectl_tenant::{
         clients::admin_api::{AdminApiArgs, AdminApiClient},
         cluster::Cluster,
@@ -11,7 +11,6 @@ use crate::{
         observe::observe_existing,
         report::document::find,
     },
-    plan::dry_run::DryRun,
 };
 use kube::ResourceExt;
 use serde::Deserialize as _;

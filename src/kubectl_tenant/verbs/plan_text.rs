@@ -1,6 +1,6 @@
 //! A plan as text: numbered steps with the requests and the SQL of each, then the conditions of the Tenant.
 
-use crate::plan::dry_run::{DryRun, DryRunRequest, Event};
+use crate::domain::admin_api::{DryRun, DryRunRequest, Event};
 use std::fmt::Write as _;
 
 pub(crate) fn render_plan(dry_run: &DryRun) -> String {
@@ -66,7 +66,7 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Condition, plan::dry_run::DryRunStep};
+    use crate::{api::Condition, domain::admin_api::DryRunStep};
     use serde_json::json;
 
     #[test]

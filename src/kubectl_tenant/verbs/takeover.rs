@@ -3,7 +3,10 @@
 
 use crate::{
     api::{Condition, ConditionType, Tenant, names},
-    domain::class::ErrorClass,
+    domain::{
+        admin_api::{TakeoverAnswer, TakeoverRequest},
+        class::ErrorClass,
+    },
     kubectl_tenant::{
         clients::admin_api::{AdminApiArgs, AdminApiClient},
         cluster::Cluster,
@@ -16,7 +19,6 @@ use crate::{
             watch::{WatchTarget, explain, watch},
         },
     },
-    plan::takeover_request::{TakeoverAnswer, TakeoverRequest},
 };
 use kube::ResourceExt;
 use std::time::Duration;
