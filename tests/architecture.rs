@@ -3,6 +3,7 @@
 
 mod architecture {
     mod files;
+    mod line_endings;
     mod rooms;
     mod source;
 }

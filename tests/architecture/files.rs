@@ -60,6 +60,7 @@ fn no_file_names_a_path_of_one_machine() {
         "rustfmt.toml",
         "clippy.toml",
         ".gitignore",
+        ".gitattributes",
     ];
     let found: Vec<String> = sources(&folders, |_| true).iter().flat_map(machine_faults).collect();
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
