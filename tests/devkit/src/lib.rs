@@ -35,8 +35,8 @@
 //! | `demo` | what `devkit demo` shows |
 //! | `bench` | what `devkit bench` measures |
 //! | `proxy` | [`Proxy`]: the API server as a program sees it on a bad day; [`Chaos`]: bad days by seed |
-//! | `tools` | finding, fetching and building the programs |
-//! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | kubectl and helm; small helpers |
+//! | [`tools`] | finding, fetching and building the programs: a crate of its own |
+//! | `commands`, `names`, `ports`, `wait` | kubectl and helm; small helpers |
 
 mod audit;
 pub mod bench;
@@ -48,27 +48,24 @@ mod env_file;
 mod environment;
 mod names;
 mod pgbouncer;
-mod places;
 mod ports;
 mod postgres;
 mod process;
-mod progress;
 mod proxy;
 mod release;
 mod supervisor;
-pub mod tools;
 mod wait;
 
 pub use audit::Request;
 pub use commands::Output;
 pub use control_plane::ApiServer;
+pub use devkit_tools::{self as tools, PgVersion, Places};
 pub use env_file::{EnvFile, PostgresEntry};
 pub use environment::{Environment, Options};
 pub use names::{test_namespace, unique};
 pub use pgbouncer::PgBouncer;
-pub use places::Places;
 pub use ports::{check_port, free_port};
-pub use postgres::{PgVersion, Postgres, TestDatabase};
+pub use postgres::{Postgres, TestDatabase};
 pub use process::{Process, Spec};
 pub use proxy::{Asked, Chaos, Fault, Proxy, WatchFault};
 pub use release::{Component, Program, Release};

@@ -1,4 +1,4 @@
-//! `devkit`: brings up a local environment for a command, or until Ctrl-C; finds and builds the programs.
+//! `devkit`: brings up a local environment for a command, or until Ctrl-C.
 
 mod cli;
 

@@ -44,7 +44,7 @@ impl Programs {
         let place = |name: &str| {
             let path = this.with_file_name(name);
             anyhow::ensure!(
-                crate::places::is_program(&path),
+                crate::tools::is_program(&path),
                 "there is no {}; build everything at once: cargo build --release --workspace --bins",
                 path.display()
             );
