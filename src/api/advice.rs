@@ -144,7 +144,7 @@ impl Reason {
                 "waits at most `ackTimeoutSeconds` for them",
                 "if it lasts, look for who holds them in `pg_stat_activity`",
             ),
-            Self::ReplicaPassedOver => advice(
+            Self::ReplicaTimedOut => advice(
                 "went on without it",
                 "look at the replica that the message names: it may act on an old state until it ends",
             ),

@@ -168,7 +168,7 @@ closed_words! {
         /// Transactions of the tenant are still open.
         DrainingTransactions,
         /// A replica did not acknowledge in time and was passed over.
-        ReplicaPassedOver,
+        ReplicaTimedOut,
         /// The tenant's database objects were kept, as the deletion policy asks.
         DataRetained,
         /// The tenant's database objects were put aside under another name, as the deletion policy asks; the message says until when.

@@ -112,7 +112,7 @@ pub struct MigrationsStatus {
     /// How many migrations of the platform team's own tenants get.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub own_version: i32,
-    /// Where the upgrade is: `Done`, `Canaries`, `Holding`, `Rolling` or `Halted`.
+    /// Where the upgrade is: `Done`, `Canaries`, `Ownership`, `Rolling` or `Halted`.
     #[schemars(schema_with = "crd::stage_schema")]
     pub stage: String,
     /// Tenants that have not had every file.

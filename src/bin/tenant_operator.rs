@@ -1,7 +1,7 @@
 //! `tenant-operator`: reconciles Tenants and AgentConfigs.
 
 use agent_tenancy::{
-    controller::{identity::Identity, run::run},
+    controller::{leadership::identity::Identity, run::run},
     effects::kubernetes::client::connect,
     settings::{self, operator::OperatorSettings},
     telemetry::{self, metrics::Metrics},

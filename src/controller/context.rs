@@ -1,10 +1,10 @@
 //! What everything that looks at objects shares.
 
-use super::{scheduler::Scheduler, telemetry::OperatorMetrics};
+use super::{metrics::OperatorMetrics, queue::scheduler::Scheduler};
 use crate::{
     clock::Clock,
-    domain::{ident::Epoch, own_migrations::OwnMigrations},
-    effects::{error::EffectError, kubernetes::fence::Fence, live::LiveWorld},
+    domain::{custom_migrations::CustomMigrations, ident::Epoch},
+    effects::{error::EffectError, kubernetes::fence::LeaseFence, world::live::LiveWorld},
     plan::installation::Installation,
     status::FleetView,
 };
@@ -22,11 +22,11 @@ pub struct Context {
     /// Time.
     pub clock: Clock,
     /// Leadership.
-    pub fence: Fence,
+    pub fence: LeaseFence,
     /// The installation; what changes of it is filled in by [`Context::installation_now`].
     pub installation: Installation,
     /// The platform team's own migrations; `None` where there are none, or they were not read yet.
-    pub own: watch::Sender<Option<OwnMigrations>>,
+    pub own: watch::Sender<Option<CustomMigrations>>,
     /// How far the tenants' tables are, by database.
     pub fleet: watch::Sender<BTreeMap<String, FleetView>>,
     /// Namespaces that are looked after; empty: all.

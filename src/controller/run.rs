@@ -1,41 +1,38 @@
 //! Putting the operator together and running it: wait for leadership, look at everything, work until told to stop.
 
 use super::{
+    admin_api::{plan, server::AdminApi, takeover},
     context::Context,
-    databases::look_after,
-    door::Door,
-    identity::Identity,
-    instance::Supervisor,
-    instance_report,
-    leader::Elector,
-    leftovers, own_files, plan_door,
-    retry::backoff,
-    rollout::{self, RolloutSettings},
-    scheduler::Scheduler,
-    takeover_door,
-    telemetry::OperatorMetrics,
-    watches,
-    worker::work,
+    database::{
+        report,
+        rollout::{self, RolloutSettings},
+        supervisor::Supervisor,
+        tasks::look_after,
+    },
+    leadership::{election::Elector, identity::Identity},
+    metrics::OperatorMetrics,
+    queue::{retry::backoff, scheduler::Scheduler},
+    reconcile::{orphans, worker::work},
+    watch::{custom_migrations, watches},
 };
 use crate::{
     clock::Clock,
     domain::ident::Epoch,
     effects::{
-        gate::Gate,
-        instances::Instances,
+        database::{breaker::CircuitBreaker, instances::Instances},
         kubernetes::{
             cache::Cache,
-            fence::Fence,
+            fence::LeaseFence,
             instances::InstanceObjects,
             lease::LeaderLease,
-            replicas::{Board, Source},
+            replicas::{ReplicaTracker, Source},
         },
-        live::{LiveWorld, Parts},
         postgres::Database,
+        world::live::{LiveWorld, Parts},
     },
     plan::{
         installation::{Installation, InstanceTraits, Predecessors},
-        rollout::RolloutRules,
+        instance::rollout::RolloutRules,
     },
     settings::{
         database::InstanceSettings,
@@ -119,9 +116,9 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let clock = Clock::system();
-    let fence = Fence::new(clock.clone());
+    let fence = LeaseFence::new(clock.clone());
     let stage = Stage::default();
-    let instances = Instances::new(settings.instances().map(|one| Gate::new(Database::new(one.clone()))));
+    let instances = Instances::new(settings.instances().map(|one| CircuitBreaker::new(Database::new(one.clone()))));
     let own = OperatorMetrics::new(&metrics);
     let listener = listen("httpAddress", settings.http_address).await?;
     let (collector, context_slot) = collector(&own, &instances, &fence);
@@ -132,13 +129,13 @@ pub async fn run(
     let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
     let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
     let audiences = settings.plan.audiences.clone().into();
-    let door = Door::new(Arc::clone(&context_slot), &client, audiences, lease.clone(), clock.clone());
+    let admin_api = AdminApi::new(Arc::clone(&context_slot), &client, audiences, lease.clone(), clock.clone());
     let plans = match settings.plan.http_address {
         Some(address) => {
             let listener = listen("plan.httpAddress", address).await?;
             Some(tokio::spawn(serve(
                 listener,
-                plan_door::routes(&own).merge(takeover_door::routes(&own)).with_state(door),
+                plan::routes(&own).merge(takeover::routes(&own)).with_state(admin_api),
                 std::future::pending(),
             )))
         }
@@ -218,21 +215,21 @@ type ContextSlot = Arc<OnceLock<Arc<Context>>>;
 fn collector(
     own: &OperatorMetrics,
     instances: &Instances,
-    fence: &Fence,
+    fence: &LeaseFence,
 ) -> (impl Fn() + Send + Sync + 'static, ContextSlot) {
     let slot = ContextSlot::default();
     let (own, instances, fence, seen) = (own.clone(), instances.clone(), fence.clone(), Arc::clone(&slot));
     let collect = move || {
         own.leader.set(i64::from(fence.is_leader()));
         own.epoch.set(i64::from(fence.epoch()));
-        for gate in instances.gates() {
-            own.tell_database(gate.name(), gate.is_open(), gate.database.round_trips());
+        for breaker in instances.breakers() {
+            own.tell_database(breaker.name(), breaker.is_open(), breaker.database.round_trips());
         }
         if let Some(context) = seen.get() {
             own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
             own.count("tenant", context.world.tenants.cache.len());
             own.count("agentconfig", context.world.agents.cache.len());
-            let ready = context.world.board.observe().all.iter().filter(|r| r.ready).count();
+            let ready = context.world.replica_tracker.observe().all.iter().filter(|r| r.ready).count();
             own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
         }
     };
@@ -280,8 +277,8 @@ async fn lead(
     settings: &OperatorSettings,
     client: Client,
     own_namespace: &str,
-    (clock, fence, instances, own): (Clock, Fence, Instances, OperatorMetrics),
-    epochs: super::leader::EpochRequest,
+    (clock, fence, instances, own): (Clock, LeaseFence, Instances, OperatorMetrics),
+    epochs: super::leadership::election::EpochRequest,
     stage: &Stage,
     slot: &ContextSlot,
 ) -> (Workers, watch::Receiver<bool>) {
@@ -299,16 +296,22 @@ async fn lead(
         ReplicaSource::Pods => Source::Pods(pods.clone(), settings.agent_api.pod_selector.clone()),
         ReplicaSource::Leases => Source::Leases,
     };
-    let (news, news_receiver) = tokio::sync::mpsc::unbounded_channel();
+    let (changes, news_receiver) = tokio::sync::mpsc::unbounded_channel();
     let world = LiveWorld::new(Parts {
         client: client.clone(),
         fence: fence.clone(),
         instance: std::env::var("POD_NAME").ok(),
         registry_namespace: settings.registry_namespace.clone(),
-        board: Board::new(source, api_namespace.to_owned(), clock.clone(), grace, settings.agent_api.none_wanted),
+        replica_tracker: ReplicaTracker::new(
+            source,
+            api_namespace.to_owned(),
+            clock.clone(),
+            grace,
+            settings.agent_api.none_wanted,
+        ),
         instances: instances.clone(),
         cluster_id: cluster_id.clone(),
-        news,
+        changes,
     });
     let (fenced, fenced_receiver) = watch::channel(false);
     let seed = u64::from(std::process::id()) << 32 | u64::from(clock.now().subsec_nanosecond().unsigned_abs());
@@ -344,17 +347,17 @@ async fn lead(
     let mut synced = watches::start(&context, &client, settings, api_namespace, Some(pods), news_receiver);
     let config_map = settings.migrations.config_map.as_str();
     if !config_map.is_empty() {
-        synced.push(own_files::follow(&context, &client, own_namespace, config_map, settings.watch_seconds));
+        synced.push(custom_migrations::follow(&context, &client, own_namespace, config_map, settings.watch_seconds));
     }
     for mut watch in synced {
         // A watch task ends only with the process.
         drop(watch.wait_for(|synced| *synced).await);
     }
     context.note_synced();
-    tokio::spawn(leftovers::collect(Arc::clone(&context), resync));
-    for gate in instances.gates() {
+    tokio::spawn(orphans::collect(Arc::clone(&context), resync));
+    for breaker in instances.breakers() {
         let supervisor = Supervisor {
-            gate: gate.clone(),
+            breaker: breaker.clone(),
             instances: instances.clone(),
             registry: context.world.registry.clone(),
             tenants: context.world.tenants.cache.clone(),
@@ -376,10 +379,10 @@ async fn lead(
     };
     tokio::spawn(rollout::watch(Arc::clone(&context), upgrade));
     let objects = InstanceObjects::new(client, own_namespace, fence);
-    for gate in instances.gates() {
-        tokio::spawn(instance_report::report(Arc::clone(&context), gate.clone(), objects.clone()));
+    for breaker in instances.breakers() {
+        tokio::spawn(report::report(Arc::clone(&context), breaker.clone(), objects.clone()));
     }
-    tokio::spawn(instance_report::forget_others(Arc::clone(&context), objects));
+    tokio::spawn(report::forget_others(Arc::clone(&context), objects));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =
         (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();

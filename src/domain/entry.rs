@@ -4,7 +4,7 @@
 use super::{
     decimal::Decimal,
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, TenantId, Uid},
-    keyring::PublishedRing,
+    keyring::PublishedKeyring,
     keys::{KeyBytes, Kid, VerificationKey},
     logins::LoginMark,
 };
@@ -214,8 +214,8 @@ pub struct TenantEntry {
 
 impl TenantEntry {
     /// What it holds of the tenant's keyring.
-    pub fn ring(&self) -> PublishedRing<'_> {
-        PublishedRing {
+    pub fn keyring(&self) -> PublishedKeyring<'_> {
+        PublishedKeyring {
             version: self.ring_version,
             request: self.ring_request.as_deref(),
             revoked: &self.revoked_kids,

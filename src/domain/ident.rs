@@ -186,7 +186,7 @@ impl Incarnation {
         digits.get(32 - count..).unwrap_or_default().to_owned()
     }
 
-    /// Name of the schema or role of this data's own tables (`own_migrations`) while it is archived; `schema` is the name of
+    /// Name of the schema or role of this data's own tables (`custom_migrations`) while it is archived; `schema` is the name of
     /// its schema in use: `<schema>_x<10 hexadecimal digits>`, at most 63 bytes too.
     pub fn archived_own_name(self, schema: &str) -> String {
         format!("{schema}_x{}", self.digits(10))

@@ -1,6 +1,6 @@
 //! A tenant's keyring: its rules, how it moves on, and how it lies in its Secret.
 //!
-//! The Secret's layout is API: `current.kid`, `current.key` and `current.alg` for those who sign, `ring.json` for the
+//! The Secret's layout is API: `current.kid`, `current.key` and `current.alg` for those who sign, `keyring.json` for the
 //! operator. Each change makes a ring with the next version; the ledger repeats version and digest, so that of a Secret
 //! and an entry that contradict each other the right one is known.
 
@@ -98,7 +98,7 @@ pub enum KeyringError {
 
 /// What the ledger repeats of a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct RingMark {
+pub struct KeyringMark {
     /// Its version.
     pub version: i32,
     /// Hash of all of it but private keys.
@@ -157,7 +157,7 @@ impl Keyring {
     /// When that is no ring.
     pub fn restored(
         version: i32,
-        published: &PublishedRing<'_>,
+        published: &PublishedKeyring<'_>,
         private: impl Fn(&VerificationKey) -> Option<KeyBytes>,
         (fallback, grace_seconds): (NewKey, i64),
         now: Timestamp,
@@ -230,9 +230,9 @@ impl Keyring {
     }
 
     /// What the ledger repeats of it.
-    pub fn mark(&self) -> RingMark {
+    pub fn mark(&self) -> KeyringMark {
         let keys = self.published();
-        PublishedRing {
+        PublishedKeyring {
             version: self.version,
             request: self.handled_request.as_deref(),
             revoked: &self.revoked,
@@ -256,7 +256,12 @@ impl Keyring {
     ///
     /// # Errors
     /// Without a standby, or with too many previous keys.
-    pub fn promoted(&self, request: Option<String>, rules: &RingRules, now: Timestamp) -> Result<Self, KeyringError> {
+    pub fn promoted(
+        &self,
+        request: Option<String>,
+        rules: &KeyringRules,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
         if self.standby().is_none() {
             return Err(KeyringError::Inconsistent);
         }
@@ -296,7 +301,7 @@ impl Keyring {
 
     /// The next version without what is over by now and with the longest token that may have been signed; `None` if
     /// that changes nothing.
-    pub fn tidied(&self, rules: &RingRules, now: Timestamp) -> Option<Self> {
+    pub fn tidied(&self, rules: &KeyringRules, now: Timestamp) -> Option<Self> {
         let over = |k: &SigningKey| k.verifying.verifies_until.is_some_and(|until| until <= now);
         let mut keys: Vec<SigningKey> = self.keys.iter().filter(|k| !over(k)).cloned().collect();
         for key in keys.iter_mut().filter(|k| k.verifying.state == KeyState::Current) {
@@ -322,7 +327,7 @@ impl Keyring {
 
 /// What tokens and signers may do, as far as it bounds the life of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingRules {
+pub struct KeyringRules {
     /// Longest `exp - iat` of a token, in seconds.
     pub max_token_seconds: i32,
     /// How late a signer may still sign with a key that it read before, in seconds.
@@ -341,7 +346,7 @@ fn retire(key: &mut SigningKey, now: Timestamp, grace_seconds: i64) {
 
 /// What the registry entry holds of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PublishedRing<'a> {
+pub struct PublishedKeyring<'a> {
     /// The ring's version.
     pub version: i32,
     /// The last rotation request that was fulfilled.
@@ -352,12 +357,12 @@ pub struct PublishedRing<'a> {
     pub keys: &'a [VerificationKey],
 }
 
-impl PublishedRing<'_> {
+impl PublishedKeyring<'_> {
     /// What the ledger repeats of this ring. Key bytes are part of the hash: they are random and at least 256 bits long,
     /// so the hash tells nothing about them.
-    pub fn mark(&self) -> RingMark {
+    pub fn mark(&self) -> KeyringMark {
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
-        RingMark { version: self.version, digest: super::behaviour::short_hash(&[b"ring\0", &bytes]) }
+        KeyringMark { version: self.version, digest: super::behaviour::short_hash(&[b"ring\0", &bytes]) }
     }
 }
 

@@ -1,5 +1,5 @@
 //! SQL files by version, with checksums and grants: those that are part of the program, the control schema's and the
-//! tenants', and the platform team's own for every tenant (`own_migrations`).
+//! tenants', and the platform team's own for every tenant (`custom_migrations`).
 //!
 //! A tenant migration declares what the tenant's role may do in comment lines, `-- grant: SELECT, INSERT ON usage`,
 //! so that the same declaration serves for granting and for noticing drift. One with the line `-- no-transaction` holds one
@@ -31,7 +31,7 @@ pub enum Track {
     /// The program's, in the tenant's schema.
     Base,
     /// The platform team's own, in a schema beside it.
-    Own,
+    Custom,
 }
 
 impl Track {
@@ -39,7 +39,7 @@ impl Track {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
-            Self::Own => "own",
+            Self::Custom => "own",
         }
     }
 }

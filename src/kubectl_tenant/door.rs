@@ -4,8 +4,8 @@ use super::{cluster::Cluster, error::PluginError};
 use crate::{
     domain::class::ErrorClass,
     plan::{
-        permission::{TakeoverAnswer, TakeoverRequest},
-        rehearsal::{AUDIENCE, Refusal, Rehearsal, TOKEN_HEADER},
+        dry_run::{AUDIENCE, DryRun, Refusal, TOKEN_HEADER},
+        takeover_request::{TakeoverAnswer, TakeoverRequest},
     },
 };
 use http::{Method, Request};
@@ -102,7 +102,7 @@ impl Door {
     ///
     /// # Errors
     /// When the operator can't be asked or refuses.
-    pub async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<Rehearsal, PluginError> {
+    pub async fn observe_plan(&self, path: &str, tenant: Option<&Value>) -> Result<DryRun, PluginError> {
         self.request("plan", path, tenant.map(Value::to_string)).await
     }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{ConditionType, names},
     domain::class::ErrorClass,
-    plan::rehearsal::Rehearsal,
+    plan::dry_run::DryRun,
 };
 use kube::ResourceExt;
 use serde::Deserialize as _;
@@ -78,9 +78,9 @@ pub async fn plan(cluster: &Cluster, args: &PlanArgs) -> Result<(String, Option<
     let door = Door::open(cluster, &args.door).await?;
     let (mut shown, mut stalled) = (String::new(), None);
     for (path, tenant) in asked {
-        let rehearsal = door.observe_plan(&path, tenant.as_ref()).await?;
-        shown.push_str(&render(&rehearsal, args.output)?);
-        stalled = stalled.or(resolve_stalled(&rehearsal));
+        let dry_run = door.observe_plan(&path, tenant.as_ref()).await?;
+        shown.push_str(&render(&dry_run, args.output)?);
+        stalled = stalled.or(resolve_stalled(&dry_run));
     }
     Ok((shown, stalled))
 }
@@ -128,23 +128,23 @@ fn resolve_tenants(text: &str, namespace: Option<&str>) -> Result<(Vec<Value>, V
     Ok((tenants, skipped))
 }
 
-fn render(rehearsal: &Rehearsal, format: PlanFormat) -> Result<String, PluginError> {
+fn render(dry_run: &DryRun, format: PlanFormat) -> Result<String, PluginError> {
     let unwritable = |e: String| PluginError::new(ErrorClass::Bug, format!("the plan can't be written: {e}"));
     match format {
-        PlanFormat::Text => Ok(render_plan(rehearsal)),
+        PlanFormat::Text => Ok(render_plan(dry_run)),
         PlanFormat::Json => {
-            serde_json::to_string_pretty(rehearsal).map(|text| text + "\n").map_err(|e| unwritable(e.to_string()))
+            serde_json::to_string_pretty(dry_run).map(|text| text + "\n").map_err(|e| unwritable(e.to_string()))
         }
         PlanFormat::Yaml => {
-            serde_yaml::to_string(rehearsal).map(|text| format!("---\n{text}")).map_err(|e| unwritable(e.to_string()))
+            serde_yaml::to_string(dry_run).map(|text| format!("---\n{text}")).map_err(|e| unwritable(e.to_string()))
         }
     }
 }
 
 /// The error of a plan after which nothing would happen until somebody acts.
-fn resolve_stalled(rehearsal: &Rehearsal) -> Option<PluginError> {
-    let stalled = find(&rehearsal.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
-    let Rehearsal { namespace, name, .. } = rehearsal;
+fn resolve_stalled(dry_run: &DryRun) -> Option<PluginError> {
+    let stalled = find(&dry_run.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
+    let DryRun { namespace, name, .. } = dry_run;
     let text = format!("Tenant {namespace}/{name} would be stuck: {}: {}", stalled.reason, stalled.message);
     Some(PluginError::new(ErrorClass::Invalid, text))
 }

@@ -1,11 +1,11 @@
 //! A plan for people: numbered steps with the requests and the SQL of each, then what the Tenant would say of itself.
 
-use crate::plan::rehearsal::{Event, Rehearsal, RehearsedRequest};
+use crate::plan::dry_run::{DryRun, DryRunRequest, Event};
 use std::fmt::Write as _;
 
 /// The plan as text.
-pub fn render_plan(rehearsal: &Rehearsal) -> String {
-    let Rehearsal { namespace, name, event, steps, then, error, conditions } = rehearsal;
+pub fn render_plan(dry_run: &DryRun) -> String {
+    let DryRun { namespace, name, event, steps, then, error, conditions } = dry_run;
     let what = match event {
         Event::Created => "if it is created",
         Event::Updated => "if this is applied",
@@ -43,8 +43,8 @@ pub fn render_plan(rehearsal: &Rehearsal) -> String {
     out
 }
 
-fn render_request(request: &RehearsedRequest, out: &mut String) {
-    let RehearsedRequest { verb, resource, namespace, name, content } = request;
+fn render_request(request: &DryRunRequest, out: &mut String) {
+    let DryRunRequest { verb, resource, namespace, name, content } = request;
     put(out, format_args!("   {verb} {resource} {namespace}/{name}\n"));
     // The status is mostly its conditions, which follow; an event was told in the sentence.
     if !matches!(resource.as_str(), "tenants/status" | "events") && !content.is_null() {
@@ -67,19 +67,19 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Condition, plan::rehearsal::RehearsedStep};
+    use crate::{api::Condition, plan::dry_run::DryRunStep};
     use serde_json::json;
 
     #[test]
     fn a_plan_reads_from_top_to_bottom() {
-        let request = |verb: &str, resource: &str, content| RehearsedRequest {
+        let request = |verb: &str, resource: &str, content| DryRunRequest {
             verb: verb.into(),
             resource: resource.into(),
             namespace: "shop".into(),
             name: "acme".into(),
             content,
         };
-        let step = |sentence: &str, requests, sql: &[&str]| RehearsedStep {
+        let step = |sentence: &str, requests, sql: &[&str]| DryRunStep {
             sentence: sentence.into(),
             requests,
             sql: sql.iter().map(|text| (*text).to_owned()).collect(),
@@ -89,7 +89,7 @@ mod tests {
             "lastTransitionTime": "2030-01-01T00:00:00Z",
         }))
         .unwrap();
-        let rehearsal = Rehearsal {
+        let dry_run = DryRun {
             namespace: "shop".into(),
             name: "acme".into(),
             event: Event::Created,
@@ -124,6 +124,6 @@ Conditions then:
    Ready  Unknown  Provisioning: being made
 
 ";
-        assert_eq!(render_plan(&rehearsal), expected);
+        assert_eq!(render_plan(&dry_run), expected);
     }
 }

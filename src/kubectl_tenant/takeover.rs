@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{Condition, ConditionType, Tenant, names},
     domain::class::ErrorClass,
-    plan::permission::{TakeoverAnswer, TakeoverRequest},
+    plan::takeover_request::{TakeoverAnswer, TakeoverRequest},
 };
 use kube::ResourceExt;
 use std::time::Duration;

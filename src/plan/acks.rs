@@ -2,7 +2,7 @@
 
 use super::{
     observed::{LastReference, Replicas},
-    verdict::{Stand, Verdict},
+    report::{PartReport, PartState},
 };
 use crate::{
     api::{ConditionType, Notice, NoticeKind, Reason},
@@ -59,47 +59,52 @@ pub fn prove_served(version: Version, incarnation: Option<Incarnation>, replicas
 /// Whether every running replica has let go of something that it is told to serve no longer, or that nothing refers to
 /// any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LetGo {
+pub enum Acknowledged {
     /// Every one has.
     Everywhere,
     /// These have not yet; they are waited for until this time.
     Waiting(Vec<String>, Timestamp),
     /// These have not in time, and are not waited for any more.
-    PassedOver(Vec<String>),
+    TimedOut(Vec<String>),
 }
 
 /// Judges whether what was last referred to, or served, at `last` may be taken away.
-pub fn judge_let_go(last: LastReference, replicas: &Replicas, timeout_seconds: i64, now: Timestamp) -> LetGo {
-    let unaware = still_unaware(last.version, replicas);
+pub fn judge_acknowledged(
+    last: LastReference,
+    replicas: &Replicas,
+    timeout_seconds: i64,
+    now: Timestamp,
+) -> Acknowledged {
+    let unacknowledged = unacknowledged_replicas(last.version, replicas);
     let until = last.since.saturating_add(SignedDuration::from_secs(timeout_seconds)).unwrap_or(now);
-    match (unaware.is_empty(), now >= until) {
-        (true, _) => LetGo::Everywhere,
-        (false, false) => LetGo::Waiting(unaware, until),
-        (false, true) => LetGo::PassedOver(unaware),
+    match (unacknowledged.is_empty(), now >= until) {
+        (true, _) => Acknowledged::Everywhere,
+        (false, false) => Acknowledged::Waiting(unacknowledged, until),
+        (false, true) => Acknowledged::TimedOut(unacknowledged),
     }
 }
 
 /// The event that names replicas which did not acknowledge something in time.
-pub fn passed_over(names: &[String], what: &str) -> Notice {
+pub fn replicas_timed_out(names: &[String], what: &str) -> Notice {
     let note = format!("{} did not acknowledge {what} in time", names.join(", "));
-    Notice { kind: NoticeKind::Warning, reason: Reason::ReplicaPassedOver, note }
+    Notice { kind: NoticeKind::Warning, reason: Reason::ReplicaTimedOut, note }
 }
 
 /// The running replicas, Ready or not, that may still act on what was there before `version`.
-pub fn still_unaware(version: Version, replicas: &Replicas) -> Vec<String> {
-    unaware(version, replicas, |_| true)
+pub fn unacknowledged_replicas(version: Version, replicas: &Replicas) -> Vec<String> {
+    unacknowledged(version, replicas, |_| true)
 }
 
 /// The replicas that speak to us and take or may take requests, and have not applied `version`: for them a key that it
 /// brings is unknown. A replica that never spoke takes no requests before it has applied everything.
-pub fn unaware_speakers(version: Version, replicas: &Replicas) -> Vec<String> {
-    unaware(version, replicas, |r| r.acknowledged.is_some())
+pub fn unacknowledged_speakers(version: Version, replicas: &Replicas) -> Vec<String> {
+    unacknowledged(version, replicas, |r| r.acknowledged.is_some())
 }
 
 /// The running replicas that count and have not applied `version`.
-fn unaware(version: Version, replicas: &Replicas, counts: impl Fn(&Replica) -> bool) -> Vec<String> {
-    let unaware = replicas.all.iter().filter(|r| r.running && counts(r) && !r.has_applied(version));
-    unaware.map(|r| r.name.clone()).collect()
+fn unacknowledged(version: Version, replicas: &Replicas, counts: impl Fn(&Replica) -> bool) -> Vec<String> {
+    let unacknowledged = replicas.all.iter().filter(|r| r.running && counts(r) && !r.has_applied(version));
+    unacknowledged.map(|r| r.name.clone()).collect()
 }
 
 /// The verdict on `Served` for an entry at `version` (`None`: it is being written in this pass), and the version whose
@@ -109,8 +114,8 @@ pub fn judge_served(
     incarnation: Option<Incarnation>,
     recorded: Option<Version>,
     replicas: &Replicas,
-) -> (Verdict, Option<Version>) {
-    let verdict = |stand, reason, note: String| Verdict::new(ConditionType::Served, stand, reason, note);
+) -> (PartReport, Option<Version>) {
+    let report = |state, reason, note: String| PartReport::new(ConditionType::Served, state, reason, note);
     // What is being written in this pass nobody has: the words are those of the next look, so that it has nothing to say.
     let proof = match version {
         Some(version) if recorded == Some(version) => Proof::Served,
@@ -120,17 +125,21 @@ pub fn judge_served(
     match proof {
         Proof::Served => {
             let version = version.unwrap_or_default();
-            (verdict(Stand::Holds, Reason::Served, format!("every ready replica serves entry version {version}")), None)
+            (
+                report(PartState::Ready, Reason::Served, format!("every ready replica serves entry version {version}")),
+                None,
+            )
         }
-        Proof::Waiting(names) => {
-            (verdict(Stand::Waits, Reason::WaitingForReplicas, format!("waiting for {}", names.join(", "))), version)
-        }
+        Proof::Waiting(names) => (
+            report(PartState::Waiting, Reason::WaitingForReplicas, format!("waiting for {}", names.join(", "))),
+            version,
+        ),
         Proof::NoReplicas => {
-            (verdict(Stand::Waits, Reason::NoReplicas, "no ready replica of the agent API".to_owned()), version)
+            (report(PartState::Waiting, Reason::NoReplicas, "no ready replica of the agent API".to_owned()), version)
         }
         Proof::Quarantined { replica, why } => {
             let note = format!("replica {replica} refuses the entry: {why}");
-            (verdict(Stand::Refused(ErrorClass::Transient), Reason::Quarantined, note), version)
+            (report(PartState::Refused(ErrorClass::Transient), Reason::Quarantined, note), version)
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What every pass needs to know that no object says.
 
 use crate::domain::{
+    custom_migrations::CustomMigrations,
     ident::{Epoch, NamePrefix},
-    own_migrations::OwnMigrations,
 };
 
 /// What every pass needs to know of the installation and of this leader.
@@ -21,7 +21,7 @@ pub struct Installation {
     /// Version of the program's tables that tenants get.
     pub schema_version: i32,
     /// The platform team's own migrations; `None` where there are none, or they could not be read.
-    pub own: Option<OwnMigrations>,
+    pub own: Option<CustomMigrations>,
     /// How late those who sign may still use a key that they read before, in seconds.
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.

@@ -3,41 +3,22 @@
 //! `Unknown` never leads to a destructive step; something that was there and is gone never to a re-creation.
 
 pub mod acks;
-mod adopt;
-pub mod agent;
-pub mod applied;
+pub mod agent_config;
 pub mod cells;
-pub mod delete;
-mod drain;
 pub mod drift;
-mod entry;
-pub mod headroom;
-pub mod heir;
-mod home;
+pub mod dry_run;
+pub mod execution;
 pub mod installation;
 pub mod instance;
-mod keys;
-pub mod ledger;
-pub mod logins;
-pub mod loss;
 pub mod observed;
-pub mod permission;
-pub mod place;
-pub mod progress;
-mod recorded;
-pub mod rehearsal;
-pub mod rollout;
-pub mod schema;
+pub mod placement;
+pub mod report;
 pub mod step;
-mod suspend;
-mod takeover;
+pub mod takeover_request;
 pub mod tenant;
-pub mod unplaced;
-pub mod upkeep;
-pub mod verdict;
 
 use crate::domain::ident::Version;
-use verdict::Verdict;
+use report::PartReport;
 
 /// The plan of one pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +26,7 @@ pub struct Plan<S> {
     /// What to do, in order; the first failure ends the pass.
     pub steps: Vec<S>,
     /// How each part stands, given that the steps succeed.
-    pub verdicts: Vec<Verdict>,
+    pub reports: Vec<PartReport>,
     /// An acknowledgement of this version (or of what the steps write) is awaited.
     pub awaits: Option<Version>,
     /// Look again at this time even if nothing happens.
@@ -54,7 +35,7 @@ pub struct Plan<S> {
 
 impl<S> Plan<S> {
     /// A plan that does nothing, for these reasons.
-    pub fn nothing(verdicts: Vec<Verdict>) -> Self {
-        Self { steps: Vec::new(), verdicts, awaits: None, wake_at: None }
+    pub fn nothing(reports: Vec<PartReport>) -> Self {
+        Self { steps: Vec::new(), reports, awaits: None, wake_at: None }
     }
 }

@@ -2,15 +2,15 @@
 
 use super::{
     drift::Drift,
-    loss::Remains,
     observed::{LedgerRow, Seen},
+    tenant::loss::Remains,
 };
 use crate::{
     api::{AgentConfigStatus, DeletionPolicy, Notice, TenantStatus},
     domain::{
         entry::{AgentEntry, Behaviour, TenantEntry, UpstreamEntry},
         ident::{CellNumber, Incarnation, TenantId, Uid, Version},
-        keyring::{Keyring, RingMark},
+        keyring::{Keyring, KeyringMark},
         keys::KeyBytes,
         migrations::{Migration, Track},
     },
@@ -66,14 +66,14 @@ pub enum TenantStep {
     /// Creates the signing Secret. One that exists is left alone: the step fails, and the next pass reads it.
     CreateKeys {
         /// Its content.
-        ring: Keyring,
+        keyring: Keyring,
     },
     /// Replaces the content of the signing Secret that was seen, at its version only. Where a key starts to sign that
     /// every replica must know (`acknowledged`), looks at the replicas once more, not in a cache, and fails while one
     /// does not.
     ReplaceKeys {
         /// The new content.
-        ring: Keyring,
+        keyring: Keyring,
         /// UID of the Secret.
         uid: Uid,
         /// Version of the Secret.
@@ -85,11 +85,11 @@ pub enum TenantStep {
     },
     /// Tells the ledger which ring is the last one. Fails unless the row is still this one and in use, and never goes
     /// back to an earlier ring.
-    RecordRing {
+    RecordKeyring {
         /// The row of the tenant.
         row: LedgerRow,
         /// The ring.
-        mark: RingMark,
+        mark: KeyringMark,
     },
     /// Writes the registry entry, at the seen version only. Under the lock of references: fails while the entry of an
     /// AgentConfig to which an active one refers is not there.
@@ -175,7 +175,7 @@ pub struct Provision {
     /// Version of the tables that it gets.
     pub schema_version: i32,
     /// Its first keyring.
-    pub ring: RingMark,
+    pub keyring: KeyringMark,
     /// A tombstone with this incarnation is replaced; `None` if there must be no row.
     pub replaces: Option<Incarnation>,
 }
@@ -217,7 +217,7 @@ pub struct Adoption {
     /// Version that they get in the same transaction.
     pub target_version: i32,
     /// The keyring that is about to be made.
-    pub ring: RingMark,
+    pub keyring: KeyringMark,
     /// Where it is now.
     pub source: AdoptionSource,
 }

@@ -6,10 +6,10 @@ use crate::{
     domain::entry::AgentRevision,
     plan::{
         Plan,
+        execution::Execution,
         observed::{ObservedAgent, Seen},
-        progress::Progress,
+        report::PartState,
         step::AgentStep,
-        verdict::Stand,
     },
 };
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ pub struct AgentFacts<'a> {
     /// What was planned.
     pub plan: &'a Plan<AgentStep>,
     /// How far it got.
-    pub progress: &'a Progress<AgentStep>,
+    pub execution: &'a Execution<AgentStep>,
     /// The object is being deleted.
     pub deleting: bool,
 }
@@ -39,8 +39,8 @@ pub fn project_agent(
 ) -> (AgentConfigStatus, Vec<Notice>) {
     let sources = Sources {
         parts: &PARTS,
-        verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step, facts.deleting), failure)),
+        reports: &facts.plan.reports,
+        failed: facts.execution.failed.as_ref().map(|(step, failure)| (part_of(step, facts.deleting), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
@@ -73,7 +73,7 @@ fn part_of(step: &AgentStep, deleting: bool) -> Part {
 }
 
 fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
-    let written = facts.progress.done.iter().find_map(|(step, _)| match step {
+    let written = facts.execution.done.iter().find_map(|(step, _)| match step {
         AgentStep::PutEntry { entry, .. } => Some(&entry.current),
         _ => None,
     });
@@ -85,7 +85,7 @@ fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
 }
 
 fn served(facts: &AgentFacts<'_>) -> Option<String> {
-    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     match &facts.observed?.entry {
         Seen::Ours(view) if holds => Some(view.version.to_string()),
         Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,

@@ -6,8 +6,8 @@ use crate::{
     api::{Condition, ConditionStatus as Status, ConditionType, Notice, NoticeKind, Reason},
     domain::{class::ErrorClass, time::whole_seconds},
     plan::{
-        progress::Failure,
-        verdict::{Stand, Verdict},
+        execution::Failure,
+        report::{PartReport, PartState},
     },
 };
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ pub(super) struct Sources<'a> {
     /// The parts of this kind of object, in order.
     pub parts: &'a [ConditionType],
     /// How they stand.
-    pub verdicts: &'a [Verdict],
+    pub reports: &'a [PartReport],
     /// The part whose step failed, and why.
     pub failed: Option<(ConditionType, &'a Failure)>,
     /// The conditions that are there.
@@ -54,15 +54,15 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
     let failed_at = |part| sources.failed.is_some_and(|(failed, _)| failed == part);
     // Told only while it applies.
     let suspended = ConditionType::Suspended;
-    let applies = failed_at(suspended) || sources.verdicts.iter().any(|v| v.part == suspended);
+    let applies = failed_at(suspended) || sources.reports.iter().any(|v| v.part == suspended);
     for &part in sources.parts.iter().chain(applies.then_some(&suspended)) {
-        let verdict = sources.verdicts.iter().find(|v| v.part == part);
-        let wanted = match (sources.failed, verdict) {
+        let report = sources.reports.iter().find(|v| v.part == part);
+        let wanted = match (sources.failed, report) {
             (Some((failed, failure)), _) if failed == part => {
                 passed_failure = true;
                 failed_part(part, failure)
             }
-            (_, Some(verdict)) if !(passed_failure && counts_on_steps(verdict)) => Wanted::of_verdict(verdict),
+            (_, Some(report)) if !(passed_failure && counts_on_steps(report)) => Wanted::of_verdict(report),
             (_, Some(_)) => unreached(part),
             (_, None) => match find(sources.previous, part) {
                 Some(kept) => keep(part, kept),
@@ -72,7 +72,7 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
         parts.push(wanted);
     }
     // `True` is the bad news here.
-    let blocked = sources.verdicts.iter().find(|v| v.part == ConditionType::DeletionBlocked);
+    let blocked = sources.reports.iter().find(|v| v.part == ConditionType::DeletionBlocked);
     let blocked = blocked.map(|v| Wanted { status: Status::True, ..Wanted::of_verdict(v) });
     let blocked = match sources.failed {
         Some((ConditionType::DeletionBlocked, failure)) => {
@@ -105,20 +105,20 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
 }
 
 /// Whether a verdict holds only if the steps before it went well.
-fn counts_on_steps(verdict: &Verdict) -> bool {
-    let after_the_steps = matches!(verdict.part, ConditionType::Served | ConditionType::Suspended);
-    verdict.stand == Stand::Doing || (verdict.stand == Stand::Waits && after_the_steps)
+fn counts_on_steps(report: &PartReport) -> bool {
+    let after_the_steps = matches!(report.part, ConditionType::Served | ConditionType::Suspended);
+    report.state == PartState::InProgress || (report.state == PartState::Waiting && after_the_steps)
 }
 
 impl Wanted {
-    pub(super) fn of_verdict(verdict: &Verdict) -> Self {
-        let (status, terminal) = match verdict.stand {
-            Stand::Holds | Stand::Doing => (Status::True, false),
-            Stand::Waits => (Status::Unknown, false),
-            Stand::Refused(class) => (Status::False, is_terminal(class)),
-            Stand::Unseen(_) => (Status::Unknown, false),
+    pub(super) fn of_verdict(report: &PartReport) -> Self {
+        let (status, terminal) = match report.state {
+            PartState::Ready | PartState::InProgress => (Status::True, false),
+            PartState::Waiting => (Status::Unknown, false),
+            PartState::Refused(class) => (Status::False, is_terminal(class)),
+            PartState::Unread(_) => (Status::Unknown, false),
         };
-        Self { type_: verdict.part, status, reason: verdict.reason, message: verdict.note.clone(), terminal }
+        Self { type_: report.part, status, reason: report.reason, message: report.note.clone(), terminal }
     }
 
     /// Whether a condition is of its type.
@@ -171,7 +171,7 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
         terminal,
     };
     if sources.deleting {
-        let note = sources.verdicts.iter().find(|v| v.part == ConditionType::Ready).map(|v| v.note.clone());
+        let note = sources.reports.iter().find(|v| v.part == ConditionType::Ready).map(|v| v.note.clone());
         let message =
             blocked.map(|b| b.message.clone()).or(note).unwrap_or_else(|| "the object is being deleted".to_owned());
         return ready(Status::Unknown, Reason::Deleting, message, false);
@@ -185,8 +185,9 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
         Some(first) => {
             let terminal = parts.iter().any(|p| p.terminal);
             // What could not be read is a failure that is retried; the rest of Unknown is work under way.
-            let unseen = sources.verdicts.iter().any(|v| v.part == first.type_ && matches!(v.stand, Stand::Unseen(_)));
-            let status = if first.status == Status::False || unseen { Status::False } else { Status::Unknown };
+            let read_error =
+                sources.reports.iter().any(|v| v.part == first.type_ && matches!(v.state, PartState::Unread(_)));
+            let status = if first.status == Status::False || read_error { Status::False } else { Status::Unknown };
             ready(status, first.reason, format!("{}: {}", first.type_, first.message), terminal)
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::ident::TenantId,
-    plan::{Plan, installation::Installation, observed::ObservedTenant, progress::Progress, step::TenantStep},
+    plan::{Plan, execution::Execution, installation::Installation, observed::ObservedTenant, step::TenantStep},
 };
 
 /// The facts of one pass of a Tenant.
@@ -21,7 +21,7 @@ pub struct TenantFacts<'a> {
     /// What was planned.
     pub plan: &'a Plan<TenantStep>,
     /// How far it got.
-    pub progress: &'a Progress<TenantStep>,
+    pub execution: &'a Execution<TenantStep>,
     /// The object is being deleted.
     pub deleting: bool,
 }

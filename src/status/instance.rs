@@ -7,7 +7,10 @@ use crate::{
         Reason,
     },
     domain::{class::ErrorClass, ident::DatabaseId},
-    plan::{headroom::Pressure, observed::Unseen, rollout::Stage},
+    plan::{
+        instance::{capacity::Pressure, rollout::Stage},
+        observed::ReadError,
+    },
 };
 use jiff::Timestamp;
 
@@ -20,7 +23,7 @@ pub enum InstanceState {
     /// Usable; with what is to be said of it all the same.
     Open(DatabaseId, Vec<String>),
     /// Not usable now.
-    Closed(Unseen),
+    Closed(ReadError),
     /// Another database answered.
     Changed(String),
 }
@@ -108,15 +111,15 @@ fn project_available(state: &InstanceState) -> Wanted {
             (Status::True, Reason::Available, "the database is in use".to_owned())
         }
         InstanceState::Open(_, warnings) => (Status::True, Reason::Available, warnings.join("; ")),
-        InstanceState::Closed(unseen) => {
-            let reason = match unseen.class {
+        InstanceState::Closed(read_error) => {
+            let reason = match read_error.class {
                 ErrorClass::Denied => Reason::PermissionDenied,
                 ErrorClass::Bug => Reason::InternalError,
                 ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
                     Reason::DatabaseUnavailable
                 }
             };
-            (Status::False, reason, unseen.note.clone())
+            (Status::False, reason, read_error.note.clone())
         }
         InstanceState::Changed(note) => (Status::False, Reason::DatabaseChanged, note.clone()),
     };
@@ -129,7 +132,7 @@ fn project_tables(fleet: &FleetView) -> Wanted {
     let (status, reason, message) = match fleet.stage {
         Stage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
         Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the first ones are under way")),
-        Stage::Holding => {
+        Stage::Ownership => {
             (Status::False, Reason::Upgrading, format!("{left}; the first ones are done, and are watched"))
         }
         Stage::Rolling => (Status::False, Reason::Upgrading, left),
@@ -161,7 +164,7 @@ fn render_version(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::headroom::ConnectionBudget;
+    use crate::plan::instance::capacity::ConnectionBudget;
     use uuid::Uuid;
 
     fn view() -> InstanceView {
@@ -192,9 +195,9 @@ mod tests {
         assert_eq!(project_instance(&begun, &status, later), (status.clone(), Vec::new()), "nothing new");
 
         // An outage: what was seen stays said.
-        let unseen = Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
+        let read_error = ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
         let out = InstanceView {
-            state: InstanceState::Closed(unseen),
+            state: InstanceState::Closed(read_error),
             server_version: None,
             fleet: None,
             pressure: None,

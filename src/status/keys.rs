@@ -15,30 +15,30 @@ use crate::{
 
 /// The ring after this pass: the one that was written, else the one that was seen and is right.
 pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
-    let written = facts.progress.done.iter().rev().find_map(|(step, _)| ring_of(step));
-    let failed = facts.progress.failed.as_ref().and_then(|(step, _)| ring_of(step));
+    let written = facts.execution.done.iter().rev().find_map(|(step, _)| keyring_of(step));
+    let failed = facts.execution.failed.as_ref().and_then(|(step, _)| keyring_of(step));
     let seen = facts.observed.and_then(|o| match &o.keys {
-        Seen::Ours(view) => view.ring.as_ref().ok(),
+        Seen::Ours(view) => view.keyring.as_ref().ok(),
         Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
     });
     // A ring that could not be put right is not told.
-    let ring = written.or(seen.filter(|_| failed.is_none()))?;
+    let keyring = written.or(seen.filter(|_| failed.is_none()))?;
     Some(TenantKeysStatus {
         secret_name: facts.key_secret.to_owned(),
-        current_kid: ring.current().map(|key| key.verifying.kid.to_string()),
-        ring: ring.keys().iter().map(|key| project_key(ring, key)).collect(),
+        current_kid: keyring.current().map(|key| key.verifying.kid.to_string()),
+        ring: keyring.keys().iter().map(|key| project_key(keyring, key)).collect(),
     })
 }
 
-fn ring_of(step: &TenantStep) -> Option<&Keyring> {
+fn keyring_of(step: &TenantStep) -> Option<&Keyring> {
     match step {
-        TenantStep::CreateKeys { ring } | TenantStep::ReplaceKeys { ring, .. } => Some(ring),
+        TenantStep::CreateKeys { keyring } | TenantStep::ReplaceKeys { keyring, .. } => Some(keyring),
         _ => None,
     }
 }
 
-fn project_key(ring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
-    let revoked = ring.revoked().get(&key.verifying.kid);
+fn project_key(keyring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
+    let revoked = keyring.revoked().get(&key.verifying.kid);
     let state = match (revoked, key.verifying.state) {
         (Some(_), _) => KeyStatusState::Revoked,
         (None, KeyState::Standby) => KeyStatusState::Standby,
@@ -55,15 +55,15 @@ fn project_key(ring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
 }
 
 /// What a person wants to hear of a change of the ring.
-pub(super) fn notice_of_ring(ring: &Keyring, change: KeyChange) -> Option<Notice> {
+pub(super) fn notice_of_keyring(keyring: &Keyring, change: KeyChange) -> Option<Notice> {
     let kid = |key: Option<&SigningKey>| key.map(|k| k.verifying.kid.to_string()).unwrap_or_default();
     let (kind, reason, note) = match change {
         KeyChange::Standby | KeyChange::Tidying => return None,
         KeyChange::Promotion => {
-            (NoticeKind::Normal, Reason::KeysRotated, format!("key '{}' signs from now on", kid(ring.current())))
+            (NoticeKind::Normal, Reason::KeysRotated, format!("key '{}' signs from now on", kid(keyring.current())))
         }
         KeyChange::Revocation => {
-            let kids: Vec<String> = ring.revoked().keys().map(ToString::to_string).collect();
+            let kids: Vec<String> = keyring.revoked().keys().map(ToString::to_string).collect();
             (NoticeKind::Warning, Reason::KeysRevoked, format!("revoked: {}", kids.join(", ")))
         }
         KeyChange::Repair => {

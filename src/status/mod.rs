@@ -21,17 +21,22 @@ use crate::domain::resolve::Violation;
 use crate::{
     api::{ConditionType, Reason},
     domain::class::ErrorClass,
-    plan::verdict::{Stand, Verdict},
+    plan::report::{PartReport, PartState},
 };
 
 /// The verdicts of a pass whose object was refused before anything was looked at. Parts without a verdict keep what
 /// the last pass said of them: the last good state stays in place.
-pub fn project_rejection(violations: &[Violation]) -> Vec<Verdict> {
+pub fn project_rejection(violations: &[Violation]) -> Vec<PartReport> {
     let note = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    vec![Verdict::new(ConditionType::Accepted, Stand::Refused(ErrorClass::Invalid), Reason::InvalidSpec, note)]
+    vec![PartReport::new(ConditionType::Accepted, PartState::Refused(ErrorClass::Invalid), Reason::InvalidSpec, note)]
 }
 
 /// The verdicts of a pass whose object does not decode.
-pub fn project_unreadable(error: &str) -> Vec<Verdict> {
-    vec![Verdict::new(ConditionType::Accepted, Stand::Refused(ErrorClass::Invalid), Reason::UnreadableSpec, error)]
+pub fn project_unreadable(error: &str) -> Vec<PartReport> {
+    vec![PartReport::new(
+        ConditionType::Accepted,
+        PartState::Refused(ErrorClass::Invalid),
+        Reason::UnreadableSpec,
+        error,
+    )]
 }

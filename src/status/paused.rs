@@ -3,7 +3,7 @@
 use super::conditions::{Wanted, condition, notices};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, Notice, Reason, names},
-    plan::verdict::{Stand, Verdict},
+    plan::report::{PartReport, PartState},
 };
 use jiff::Timestamp;
 
@@ -18,7 +18,7 @@ pub fn project_paused(
     let note = format!("annotation {}: the operator does not touch this object", names::PAUSED_ANNOTATION);
     let paused = |part| Wanted {
         status: ConditionStatus::True,
-        ..Wanted::of_verdict(&Verdict::new(part, Stand::Holds, Reason::Paused, note.clone()))
+        ..Wanted::of_verdict(&PartReport::new(part, PartState::Ready, Reason::Paused, note.clone()))
     };
     let mut wanted = vec![paused(ConditionType::Paused)];
     if deleting {

@@ -3,7 +3,7 @@
 use super::{
     conditions::{Sources, find, project, shorten},
     facts::TenantFacts,
-    keys::{notice_of_ring, project_keys},
+    keys::{notice_of_keyring, project_keys},
 };
 use crate::{
     api::{
@@ -19,12 +19,11 @@ use crate::{
     plan::{
         acks::{Proof, prove_served},
         drift::render_list,
-        ledger::database_id,
-        loss::kept_name,
+        execution::Execution,
         observed::{DatabaseView, Seen},
-        progress::Progress,
+        report::{PartReport, PartState},
         step::TenantStep,
-        verdict::{Stand, Verdict},
+        tenant::{loss::kept_name, ownership::database_id},
     },
 };
 use jiff::Timestamp;
@@ -38,14 +37,14 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
     }
     let sources = Sources {
         parts: &PARTS,
-        verdicts: &facts.plan.verdicts,
-        failed: facts.progress.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
+        reports: &facts.plan.reports,
+        failed: facts.execution.failed.as_ref().map(|(step, failure)| (part_of(step), failure)),
         previous: &previous.conditions,
         generation: facts.generation,
         deleting: facts.deleting,
     };
     let (conditions, mut notices) = project(&sources, now);
-    notices.extend(project_deeds(facts.progress));
+    notices.extend(project_deeds(facts.execution));
     let status = TenantStatus {
         observed_generation: Some(facts.generation),
         tenant_id: facts.tenant_id.map(ToString::to_string).or_else(|| previous.tenant_id.clone()),
@@ -58,21 +57,21 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
 }
 
 /// The events that tell what was done in a pass, whatever the status says.
-pub fn project_deeds(progress: &Progress<TenantStep>) -> Vec<Notice> {
-    progress.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
+pub fn project_deeds(execution: &Execution<TenantStep>) -> Vec<Notice> {
+    execution.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
 
 /// An outage of something shared is reported once, on that thing: what was ready stays shown as ready.
 fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
     let was_ready = find(&previous.conditions, Part::Ready).is_some_and(|c| c.status == "True");
-    let outage = |v: &Verdict| matches!(v.stand, Stand::Unseen(ErrorClass::Transient | ErrorClass::Denied));
+    let outage = |v: &PartReport| matches!(v.state, PartState::Unread(ErrorClass::Transient | ErrorClass::Denied));
     was_ready
         && !facts.deleting
         && find(&previous.conditions, Part::Paused).is_none()
         && previous.observed_generation == Some(facts.generation)
         && facts.plan.steps.iter().all(|step| *step == TenantStep::AddFinalizer)
-        && facts.plan.verdicts.iter().any(outage)
-        && facts.plan.verdicts.iter().all(|v| outage(v) || !matches!(v.stand, Stand::Refused(_)))
+        && facts.plan.reports.iter().any(outage)
+        && facts.plan.reports.iter().all(|v| outage(v) || !matches!(v.state, PartState::Refused(_)))
 }
 
 /// The condition that tells of a step's failure.
@@ -87,7 +86,7 @@ fn part_of(step: &TenantStep) -> Part {
         | TenantStep::SetAside { .. }
         | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
         TenantStep::SuspendAccess { .. } => Part::Suspended,
-        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordRing { .. } => {
+        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordKeyring { .. } => {
             Part::SigningKeysReady
         }
         TenantStep::PutEntry { .. } => Part::Published,
@@ -134,13 +133,13 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
             let note = format!("schema '{}' was taken over from {}", adoption.schema, adoption.describe_owner());
             normal(Reason::Adopted, note)
         }
-        TenantStep::ReplaceKeys { ring, change, .. } => notice_of_ring(ring, *change),
+        TenantStep::ReplaceKeys { keyring, change, .. } => notice_of_keyring(keyring, *change),
         TenantStep::AddFinalizer
         | TenantStep::CreateCell { .. }
         | TenantStep::Provision(_)
         | TenantStep::Migrate(_)
         | TenantStep::CreateKeys { .. }
-        | TenantStep::RecordRing { .. }
+        | TenantStep::RecordKeyring { .. }
         | TenantStep::PutEntry { .. }
         | TenantStep::SuspendAccess { .. }
         | TenantStep::ResumeAccess { .. }
@@ -168,8 +167,8 @@ fn render_span(seconds: i64) -> String {
 }
 
 /// Incarnation, schema and role that a pass made or took over, and the version of its tables.
-fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
-    progress.done.iter().find_map(|(step, _)| match step {
+fn provisioned(execution: &Execution<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
+    execution.done.iter().find_map(|(step, _)| match step {
         TenantStep::Provision(made) => {
             Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
         }
@@ -181,8 +180,8 @@ fn provisioned(progress: &Progress<TenantStep>) -> Option<(Incarnation, String, 
 }
 
 /// The version that a pass brought the tables to.
-fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
-    let steps = progress.done.iter().filter_map(|(step, _)| match step {
+fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
+    let steps = execution.done.iter().filter_map(|(step, _)| match step {
         TenantStep::Migrate(step) if step.track == Track::Base => Some(step.file.version),
         _ => None,
     });
@@ -192,12 +191,12 @@ fn migrated(progress: &Progress<TenantStep>) -> Option<i32> {
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
-    let (incarnation, schema, role, schema_version) = match (provisioned(facts.progress), &observed.database) {
+    let (incarnation, schema, role, schema_version) = match (provisioned(facts.execution), &observed.database) {
         (Some(made), _) => made,
         (None, DatabaseView::Facts(seen)) => {
-            let owner = facts.plan.verdicts.iter().any(|v| v.part == Part::DatabaseReady && v.lets_pass());
+            let owner = facts.plan.reports.iter().any(|v| v.part == Part::DatabaseReady && v.allows_next_part());
             let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
-            let version = migrated(facts.progress).unwrap_or(row.schema_version);
+            let version = migrated(facts.execution).unwrap_or(row.schema_version);
             (row.incarnation, row.schema.clone(), row.role.clone(), version)
         }
         (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_)) => return None,
@@ -214,7 +213,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
 
 /// The proof of this pass. Its time is kept while the entry stays the same.
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
-    let holds = facts.plan.verdicts.iter().any(|v| v.part == Part::Served && v.stand == Stand::Holds);
+    let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     let observed = facts.observed?;
     let view = match &observed.entry {
         Seen::Ours(view) if holds => view,

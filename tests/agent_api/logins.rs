@@ -13,7 +13,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         logins::{LoginRequests, LoginSlot, NextLogin},
     },
-    plan::logins::LoginFacts,
+    plan::instance::logins::LoginFacts,
 };
 use axum::{Json, Router, extract::State, routing::post};
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -9,10 +9,10 @@ use agent_tenancy::{
     domain::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         migrations::TENANT_VERSION,
     },
-    effects::postgres::{Fence, Look, PgErrorKind},
+    effects::postgres::{EpochFence, Look, PgErrorKind},
     plan::{
         observed::{LedgerRow, RowState, render_mark},
         step::{Adoption, AdoptionSource, Provision},
@@ -54,7 +54,7 @@ pub fn adoption(id: &TenantId, row: &LedgerRow, source: AdoptionSource) -> Adopt
         role: row.role.clone(),
         schema_version: row.schema_version,
         target_version: TENANT_VERSION,
-        ring: RingMark { version: row.ring.version + 1, digest: "taken".to_owned() },
+        keyring: KeyringMark { version: row.keyring.version + 1, digest: "taken".to_owned() },
         source,
     }
 }
@@ -157,7 +157,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
         assert_eq!((&facts.schema_mark, &facts.role_mark), (&mark, &mark));
         let now = facts.row.unwrap();
         assert_eq!((now.incarnation, now.uid, now.state), (row.incarnation, third.uid.clone(), RowState::Active));
-        assert_eq!((now.ring.version, now.schema.as_str()), (2, row.schema.as_str()));
+        assert_eq!((now.keyring.version, now.schema.as_str()), (2, row.schema.as_str()));
     }
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(messages(&instance, &row.schema).await, 2, "the old conversation is there");
@@ -318,7 +318,7 @@ async fn old_leaders_and_killed_backends(version: PgVersion) {
     for refused in refusals {
         assert_eq!(refused.unwrap_err().kind, PgErrorKind::Fenced);
     }
-    let new = Fence { epoch: Epoch(5), ..old.clone() };
+    let new = EpochFence { epoch: Epoch(5), ..old.clone() };
     assert!(database.perform_drop_archive(&due[0], instance.id, &new).await.unwrap());
     assert_eq!(instance.row(&other).await.state, RowState::Active);
 }

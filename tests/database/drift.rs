@@ -13,11 +13,11 @@ use agent_tenancy::{
     },
     plan::{
         drift::{Finding, render_remedies},
-        ledger::{Holding, judge},
         observed::{
             DatabaseView, LedgerRow, ObservedTenant, Presence, Recorded, Replicas, RowState, Seen, render_mark,
         },
         step::Provision,
+        tenant::ownership::{Ownership, judge},
     },
 };
 use devkit::PgVersion;
@@ -55,7 +55,7 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
 async fn findings(instance: &Instance, id: &TenantId, uid: &Uid) -> (LedgerRow, Vec<Finding>, DatabaseView) {
     let observed = observe(instance, id, Recorded::default()).await;
     match judge(uid, &observed) {
-        Holding::Ours { row, drift } => (row, drift, observed.database),
+        Ownership::Ours { row, drift } => (row, drift, observed.database),
         other => panic!("{other:?}"),
     }
 }
@@ -234,7 +234,7 @@ async fn relations_of_others_are_no_drift(version: PgVersion) {
     // A table of ours that is gone took data with it: that is a loss, and no drift.
     instance.as_admin(&format!("DROP VIEW \"{s}\".report; DROP TABLE \"{s}\".messages")).await;
     let observed = observe(&instance, &id, Recorded::default()).await;
-    let Holding::Lost(note) = judge(&owner.uid, &observed) else { panic!("not lost") };
+    let Ownership::Lost(note) = judge(&owner.uid, &observed) else { panic!("not lost") };
     assert!(note.contains("table 'messages'"), "{note}");
     assert_eq!(fleet(&instance).await, ["acme"]);
 }
@@ -269,26 +269,26 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
         retry_migration: None,
     };
     for wrong in ["", "yes", &Uuid::new_v4().to_string()] {
-        let holding = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
-        assert!(matches!(&holding, Holding::Lost(note) if note.contains(&lost.to_string())), "{holding:?}");
+        let ownership = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
+        assert!(matches!(&ownership, Ownership::Lost(note) if note.contains(&lost.to_string())), "{ownership:?}");
     }
     let name = id.database_name(&instance.prefix);
     for _ in 0..3 {
         match judge(&owner.uid, &observe(instance, id, recorded(&lost.to_string())).await) {
-            Holding::GivenUp(remains) => {
+            Ownership::GivenUp(remains) => {
                 for _ in 0..2 {
                     let done =
                         instance.database.perform_set_aside(id, &name, &remains, instance.id, &instance.fence).await;
                     done.unwrap();
                 }
             }
-            Holding::Nothing { offer, replaces } => {
+            Ownership::Nothing { offer, replaces } => {
                 assert!(offer.unwrap().exists);
                 let wanted = Provision { replaces, ..instance.provision(id) };
                 instance.database.perform_provision(&wanted, owner, instance.id, &instance.fence).await.unwrap();
             }
             // The word that gave it up means nothing any more.
-            Holding::Ours { row, drift } => {
+            Ownership::Ours { row, drift } => {
                 assert_eq!(drift, []);
                 assert_ne!(row.incarnation, *lost);
                 assert_eq!(row.state, RowState::Active);
@@ -351,8 +351,8 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         retry_migration: None,
         ..Recorded::default()
     };
-    let holding = judge(&owner.uid, &observe(&instance, &id, recorded).await);
-    assert!(matches!(holding, Holding::Foreign(_)), "{holding:?}");
+    let ownership = judge(&owner.uid, &observe(&instance, &id, recorded).await);
+    assert!(matches!(ownership, Ownership::Foreign(_)), "{ownership:?}");
 }
 
 /// However many tenants there are, looking for drift is one round trip, and nothing is written.

@@ -17,7 +17,7 @@ use agent_tenancy::{
         ident::{Epoch, ObjectId, TenantId},
         migrations::TENANT_VERSION,
     },
-    effects::postgres::{Fence, Look, PgError, PgErrorKind},
+    effects::postgres::{EpochFence, Look, PgError, PgErrorKind},
     plan::{
         drift::{Drift, Place},
         observed::{LedgerRow, RowState},
@@ -196,7 +196,7 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
         Change::Revoke => database.perform_revoke_access(subject.row(), fence).await,
         Change::Repair => {
             let on = Place::Table("messages".to_owned());
-            let lost = Drift::RightLost { on, from: subject.row().role.clone(), rights: vec!["SELECT"] };
+            let lost = Drift::RightLost { on, from: subject.row().role.clone(), privileges: vec!["SELECT"] };
             database.perform_repair(subject.row(), &[lost], instance.id, fence).await
         }
         Change::Migrate => database.perform_migrate(&next(subject.row()), instance.id, fence).await,
@@ -264,7 +264,7 @@ async fn at_every_statement(version: PgVersion) {
     let instance = in_use(version).await;
     let mut admin = instance.admin().await;
     run(&mut admin, KILLER).await;
-    let lost = Fence { cluster_id: "lost".to_owned(), epoch: Epoch(1) };
+    let lost = EpochFence { cluster_id: "lost".to_owned(), epoch: Epoch(1) };
     instance.database.perform_raise_epoch(&lost.cluster_id, lost.epoch).await.unwrap();
     run(&mut admin, "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '1 h' WHERE cluster_id = 'lost'")
         .await;

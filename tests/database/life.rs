@@ -6,7 +6,7 @@ use agent_tenancy::{
     domain::{
         class::ErrorClass,
         ident::{Incarnation, ObjectId, TenantId},
-        keyring::RingMark,
+        keyring::KeyringMark,
     },
     effects::postgres::Look,
     plan::{
@@ -26,7 +26,7 @@ on_both!(
     owners,
     recreate,
     repair,
-    ring,
+    keyring,
     round_trips,
     suspend_and_resume
 );
@@ -108,8 +108,8 @@ async fn suspend_and_resume(version: PgVersion) {
     let suspended = instance.row(&id).await;
     database.perform_repair(&suspended, &[Drift::SchemaMark], instance.id, &instance.fence).await.unwrap();
     assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()), "a repair is no way back");
-    let mark = RingMark { version: 2, digest: "second".to_owned() };
-    database.perform_record_ring(&suspended, &mark, &instance.fence).await.unwrap();
+    let mark = KeyringMark { version: 2, digest: "second".to_owned() };
+    database.perform_record_keyring(&suspended, &mark, &instance.fence).await.unwrap();
 
     for _ in 0..2 {
         database.perform_resume_access(&suspended, &instance.fence).await.unwrap();
@@ -131,18 +131,18 @@ async fn suspend_and_resume(version: PgVersion) {
 }
 
 /// The ledger follows the keyring, and never goes back to an earlier one.
-async fn ring(version: PgVersion) {
+async fn keyring(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, _, row) = instance.tenant("acme").await;
-    assert_eq!(row.ring, RingMark { version: 1, digest: "first".to_owned() });
-    let mark = |version, digest: &str| RingMark { version, digest: digest.to_owned() };
+    assert_eq!(row.keyring, KeyringMark { version: 1, digest: "first".to_owned() });
+    let mark = |version, digest: &str| KeyringMark { version, digest: digest.to_owned() };
     for (late, last) in [(mark(2, "second"), 2), (mark(4, "fourth"), 4), (mark(3, "late"), 4), (mark(4, "again"), 4)] {
-        instance.database.perform_record_ring(&row, &late, &instance.fence).await.unwrap();
-        assert_eq!(instance.row(&id).await.ring.version, last);
+        instance.database.perform_record_keyring(&row, &late, &instance.fence).await.unwrap();
+        assert_eq!(instance.row(&id).await.keyring.version, last);
     }
-    assert_eq!(instance.row(&id).await.ring.digest, "fourth");
+    assert_eq!(instance.row(&id).await.keyring.digest, "fourth");
     instance.database.perform_revoke_access(&row, &instance.fence).await.unwrap();
-    let refused = instance.database.perform_record_ring(&row, &mark(5, "x"), &instance.fence).await.unwrap_err();
+    let refused = instance.database.perform_record_keyring(&row, &mark(5, "x"), &instance.fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
 }
 
@@ -270,8 +270,11 @@ async fn repair(version: PgVersion) {
         .await;
     let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
     assert!(!is_intact(&facts) && !is_member(&facts) && facts.schema_mark.as_deref() == Some(""));
-    let right =
-        Drift::RightLost { on: Place::Table("conversations".to_owned()), from: role.clone(), rights: vec!["INSERT"] };
+    let right = Drift::RightLost {
+        on: Place::Table("conversations".to_owned()),
+        from: role.clone(),
+        privileges: vec!["INSERT"],
+    };
     let found = [Drift::SchemaMark, right, Drift::MemberLost];
     for _ in 0..2 {
         database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap();

@@ -14,8 +14,8 @@ use agent_tenancy::{
         logins::{LoginRequests, LoginSlot, NextLogin},
         migrations::CONTROL,
     },
-    effects::postgres::{CellLogin, Fence, PgErrorKind},
-    plan::logins::{LoginFacts, RoleFacts},
+    effects::postgres::{CellLogin, EpochFence, PgErrorKind},
+    plan::instance::logins::{LoginFacts, LoginRoleFacts},
 };
 use devkit::PgVersion;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -63,8 +63,8 @@ async fn facts(instance: &Instance) -> LoginFacts {
     instance.database.observe_logins().await.unwrap().into_iter().find(|facts| facts.cell == CELL).unwrap()
 }
 
-fn role(can_login: bool, sessions: u64) -> Option<RoleFacts> {
-    Some(RoleFacts { can_login, sessions })
+fn role(can_login: bool, sessions: u64) -> Option<LoginRoleFacts> {
+    Some(LoginRoleFacts { can_login, sessions })
 }
 
 /// Waits until the server has noticed who left.
@@ -334,6 +334,6 @@ async fn ended_half_way(version: PgVersion) {
     assert!(can_login(&facts(&instance).await));
     database.perform_lock_login(CELL, old, known, false, fence).await.unwrap();
     assert!(!can_login(&facts(&instance).await));
-    let newer = Fence { epoch: Epoch(9), ..fence.clone() };
+    let newer = EpochFence { epoch: Epoch(9), ..fence.clone() };
     assert_eq!(database.perform_end_sessions(CELL, old, &newer).await.unwrap_err().kind, PgErrorKind::Fenced);
 }

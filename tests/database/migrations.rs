@@ -11,10 +11,10 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::{Migration, TENANT, TENANT_VERSION, Track, tenant_checksums},
     },
-    effects::postgres::{Fence, Look, PgErrorKind},
+    effects::postgres::{EpochFence, Look, PgErrorKind},
     plan::{
+        instance::rollout::FleetFacts,
         observed::LedgerRow,
-        rollout::FleetFacts,
         step::{Migrate, Provision},
     },
 };
@@ -248,7 +248,7 @@ async fn nobody_else_migrates(version: PgVersion) {
     let late = instance.database.perform_migrate(&next(&row), instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(late.kind, PgErrorKind::Fenced);
     assert_eq!(instance.row(&id).await.schema_version, 1);
-    let now = Fence { epoch: Epoch(2), ..instance.fence.clone() };
+    let now = EpochFence { epoch: Epoch(2), ..instance.fence.clone() };
     instance.database.perform_migrate(&next(&row), instance.id, &now).await.unwrap();
     assert_eq!(instance.row(&id).await.schema_version, 2);
 }

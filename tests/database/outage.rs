@@ -4,7 +4,7 @@ use super::setup::{CLUSTER, OPERATOR_PASSWORD, bare_on, in_use_on, object, tenan
 use agent_tenancy::{
     domain::{class::ErrorClass, migrations::render_bootstrap},
     effects::postgres::{Look, PgErrorKind},
-    plan::instance::{InstancePlan, plan_instance},
+    plan::instance::preflight::{InstancePlan, plan_instance},
 };
 use devkit::{PgVersion, Postgres};
 

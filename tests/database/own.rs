@@ -9,16 +9,16 @@ use super::{
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
+        custom_migrations::own_name,
         ident::TenantId,
         keys::KeyBytes,
         migrations::{Migration, Track},
-        own_migrations::own_name,
     },
     effects::postgres::{Look, PgError, PgErrorKind},
     plan::{
-        loss::{Remains, kept_own_name},
         observed::LedgerRow,
         step::{AdoptionSource, Migrate},
+        tenant::loss::{Remains, kept_own_name},
     },
 };
 use devkit::PgVersion;
@@ -40,7 +40,7 @@ fn own(row: &LedgerRow, sql: &str) -> Migrate {
     let file = Migration { version, name: format!("{version:04}_test.sql").into(), sql: sql.to_owned().into() };
     let checksums = row.own.checksums.iter().cloned().chain([file.checksum()]).collect();
     let (request, password) = (String::new(), KeyBytes::new(PASSWORD.into()));
-    Migrate { row: row.clone(), track: Track::Own, file, checksums, request, password }
+    Migrate { row: row.clone(), track: Track::Custom, file, checksums, request, password }
 }
 
 pub async fn apply(instance: &Instance, id: &TenantId, sql: &str) -> Result<(), PgError> {
@@ -110,7 +110,7 @@ async fn a_file_that_fails(version: PgVersion) {
         assert!(error.note.contains(&told), "{sql}: {error}");
         assert!(!error.note.contains("a secret"), "{error}");
         let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
-        assert_eq!(facts.failure.unwrap().track, Track::Own);
+        assert_eq!(facts.failure.unwrap().track, Track::Custom);
         assert_eq!(facts.row.unwrap().own.version, 0);
         assert!(!may_log_in(&instance, &row).await);
     }

@@ -9,8 +9,8 @@ use agent_tenancy::{
     },
     effects::postgres::PgErrorKind,
     plan::{
-        applied::Applied,
-        instance::{InstancePlan, plan_instance},
+        instance::preflight::{InstancePlan, plan_instance},
+        observed::applied::Applied,
     },
 };
 use devkit::PgVersion;

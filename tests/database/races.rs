@@ -10,7 +10,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::CONTROL,
     },
-    effects::postgres::{CellLogin, Fence, Look, PgErrorKind},
+    effects::postgres::{CellLogin, EpochFence, Look, PgErrorKind},
     plan::{drift::Drift, observed::RowState, step::CloseDatabase},
 };
 use devkit::PgVersion;
@@ -53,12 +53,12 @@ async fn sixteen_at_once(version: PgVersion) {
     let ids: Vec<_> = (0..64).map(|n| tenant_id(&format!("t{n}"))).collect();
     let start = std::time::Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(16));
+    let breaker = std::sync::Arc::new(tokio::sync::Semaphore::new(16));
     for id in &ids {
-        let (database, wanted, gate) = (instance.database.clone(), instance.provision(id), gate.clone());
+        let (database, wanted, breaker) = (instance.database.clone(), instance.provision(id), breaker.clone());
         let (owner, database_id, fence) = (object(id.as_str()), instance.id, instance.fence.clone());
         tasks.spawn(async move {
-            let _permit = gate.acquire().await.unwrap();
+            let _permit = breaker.acquire().await.unwrap();
             database.perform_provision(&wanted, &owner, database_id, &fence).await
         });
     }
@@ -219,7 +219,7 @@ async fn old_leader(version: PgVersion) {
                 &row,
                 &[Drift::RoleMark, Drift::SchemaMark],
                 id,
-                &Fence { cluster_id: "another".into(), epoch: Epoch(5) },
+                &EpochFence { cluster_id: "another".into(), epoch: Epoch(5) },
             )
             .await,
     ];
@@ -229,7 +229,7 @@ async fn old_leader(version: PgVersion) {
     }
     assert_eq!(instance.row(&tenant_id("acme")).await.state, RowState::Active);
     assert_eq!(instance.as_access(1, "SELECT 1").await, Ok(()), "the old password still holds");
-    let new = Fence { epoch: Epoch(5), ..old.clone() };
+    let new = EpochFence { epoch: Epoch(5), ..old.clone() };
     database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, &new).await.unwrap();
 }
 

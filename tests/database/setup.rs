@@ -4,15 +4,15 @@ use agent_tenancy::{
     domain::{
         cells::CellRoles,
         ident::{CellNumber, DatabaseId, Epoch, Incarnation, LoginId, NamePrefix, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         keys::KeyBytes,
         logins::LoginSlot,
         migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
     },
-    effects::postgres::{CellLogin, Database, Fence, Look},
+    effects::postgres::{CellLogin, Database, EpochFence, Look},
     plan::{
         drift::judge_access,
-        instance::{InstancePlan, plan_instance},
+        instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
         step::Provision,
     },
@@ -48,7 +48,7 @@ pub struct Instance {
     pub prefix: NamePrefix,
     pub database: Database,
     pub id: DatabaseId,
-    pub fence: Fence,
+    pub fence: EpochFence,
     _folder: tempfile::TempDir,
 }
 
@@ -79,7 +79,7 @@ pub async fn bare_on(server: &Postgres) -> Instance {
     }))
     .unwrap();
     assert_eq!(settings.violations(), Vec::<String>::new());
-    let fence = Fence { cluster_id: CLUSTER.into(), epoch: Epoch(1) };
+    let fence = EpochFence { cluster_id: CLUSTER.into(), epoch: Epoch(1) };
     let database = Database::new(settings);
     Instance { test, prefix, database, id: DatabaseId(Uuid::nil()), fence, _folder: folder }
 }
@@ -149,7 +149,7 @@ impl Instance {
             schema: name.clone(),
             role: name,
             schema_version: TENANT_VERSION,
-            ring: RingMark { version: 1, digest: "first".to_owned() },
+            keyring: KeyringMark { version: 1, digest: "first".to_owned() },
             replaces: None,
         }
     }

@@ -10,12 +10,11 @@ use agent_tenancy::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, TenantId},
     },
-    effects::postgres::{Fence, Look},
+    effects::postgres::{EpochFence, Look},
     plan::{
-        heir::Heir,
-        observed::{LedgerRow, RowState},
-        permission::Permission,
+        observed::{LedgerRow, RowState, takeover_grant::TakeoverGrant},
         step::AdoptionSource,
+        takeover_request::Permission,
     },
 };
 use devkit::PgVersion;
@@ -41,7 +40,7 @@ fn from(cluster_id: &str) -> AdoptionSource {
 async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, old) = (&instance.database, &instance.fence);
-    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    let new = EpochFence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
     assert_eq!(database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap(), Epoch(1));
     for (name, state) in [("acme", RowState::Active), ("globex", RowState::Suspended), ("initech", RowState::Deleting)]
     {
@@ -62,16 +61,16 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
         let left = facts.row.unwrap();
         assert_eq!((left.state, left.uid == owner.uid), (state, true));
 
-        let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+        let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
         let wanted = adoption(&id, &left, from(&old.cluster_id));
         // A lost reply, and the same again.
         for _ in 0..2 {
-            database.perform_adopt(&wanted, &heir, instance.id, &new).await.unwrap();
+            database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap();
             let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
             assert!(is_intact(&facts));
             let now = facts.row.unwrap();
-            assert_eq!((now.incarnation, now.uid, now.state), (left.incarnation, heir.uid.clone(), RowState::Active));
-            assert_eq!((now.cluster_id.as_str(), now.ring.version), (NEW, left.ring.version + 1));
+            assert_eq!((now.incarnation, now.uid, now.state), (left.incarnation, grant.uid.clone(), RowState::Active));
+            assert_eq!((now.cluster_id.as_str(), now.keyring.version), (NEW, left.keyring.version + 1));
         }
         write_a_message(&instance, &id).await.unwrap();
         assert_eq!(messages(&instance, &left.schema).await, 2);
@@ -89,28 +88,28 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
 async fn refused_while_it_lives(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, old) = (&instance.database, &instance.fence);
-    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    let new = EpochFence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
     database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap();
     let (id, owner, row) = instance.tenant("acme").await;
-    let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+    let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
     let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
     instance.as_admin(silence).await;
     database.perform_beat(old).await.unwrap();
     let wanted = adoption(&id, &row, from(&old.cluster_id));
-    let refused = database.perform_adopt(&wanted, &heir, instance.id, &new).await.unwrap_err();
+    let refused = database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
     // Nor by one that lives elsewhere, nor what is another cluster's, nor with an older epoch.
     instance.as_admin(silence).await;
     for thief in
-        [ObjectId { name: "other".into(), ..heir.clone() }, ObjectId { namespace: "other".into(), ..heir.clone() }]
+        [ObjectId { name: "other".into(), ..grant.clone() }, ObjectId { namespace: "other".into(), ..grant.clone() }]
     {
         assert!(database.perform_adopt(&wanted, &thief, instance.id, &new).await.is_err());
     }
     let wrong = adoption(&id, &row, from("third"));
-    assert!(database.perform_adopt(&wrong, &heir, instance.id, &new).await.is_err());
-    let late = Fence { epoch: Epoch(0), ..new.clone() };
-    assert!(database.perform_adopt(&wanted, &heir, instance.id, &late).await.is_err());
-    assert!(database.perform_beat(&Fence { epoch: Epoch(0), ..old.clone() }).await.is_err());
+    assert!(database.perform_adopt(&wrong, &grant, instance.id, &new).await.is_err());
+    let late = EpochFence { epoch: Epoch(0), ..new.clone() };
+    assert!(database.perform_adopt(&wanted, &grant, instance.id, &late).await.is_err());
+    assert!(database.perform_beat(&EpochFence { epoch: Epoch(0), ..old.clone() }).await.is_err());
     assert_eq!(instance.row(&id).await.uid, owner.uid);
     assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.takeovers").await, 0);
 }
@@ -118,81 +117,81 @@ async fn refused_while_it_lives(version: PgVersion) {
 async fn allowed_to_one_tenant(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, old) = (&instance.database, &instance.fence);
-    let new = Fence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
+    let new = EpochFence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
     database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap();
     let (id, owner, row) = instance.tenant("acme").await;
     let (other_id, _, other_row) = instance.tenant("globex").await;
     write_a_message(&instance, &id).await.unwrap();
-    let heir = ObjectId { uid: object("heir").uid, ..owner.clone() };
+    let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
     let source =
         AdoptionSource::Predecessor { cluster_id: old.cluster_id.clone(), silence_seconds: 600, by_permission: true };
     let wanted = adoption(&id, &row, source.clone());
-    let take = async |heir: &ObjectId| database.perform_adopt(&wanted, heir, instance.id, &new).await;
+    let take = async |grant: &ObjectId| database.perform_adopt(&wanted, grant, instance.id, &new).await;
     let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
     instance.as_admin(silence).await;
     let none = "SELECT count(*) FROM agent_tenancy.takeover_permissions";
 
     // Without a permission it isn't, and all of it is undone.
-    let refused = take(&heir).await.unwrap_err();
+    let refused = take(&grant).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
     assert_eq!(instance.row(&id).await.uid, owner.uid);
 
     // It can't be given for what the ledger doesn't say, nor by an older leader.
     let given = permission(&id, &row);
     let wrong = [
-        (Permission { previous: heir.uid.clone(), ..given.clone() }, heir.clone(), new.clone()),
-        (Permission { from_cluster_id: "third".into(), ..given.clone() }, heir.clone(), new.clone()),
-        (Permission { tenant_id: other_id.clone(), ..given.clone() }, heir.clone(), new.clone()),
-        (given.clone(), ObjectId { name: "other".into(), ..heir.clone() }, new.clone()),
-        (given.clone(), ObjectId { namespace: "other".into(), ..heir.clone() }, new.clone()),
-        (given.clone(), heir.clone(), Fence { epoch: Epoch(0), ..new.clone() }),
-        (given.clone(), heir.clone(), old.clone()),
+        (Permission { previous: grant.uid.clone(), ..given.clone() }, grant.clone(), new.clone()),
+        (Permission { from_cluster_id: "third".into(), ..given.clone() }, grant.clone(), new.clone()),
+        (Permission { tenant_id: other_id.clone(), ..given.clone() }, grant.clone(), new.clone()),
+        (given.clone(), ObjectId { name: "other".into(), ..grant.clone() }, new.clone()),
+        (given.clone(), ObjectId { namespace: "other".into(), ..grant.clone() }, new.clone()),
+        (given.clone(), grant.clone(), EpochFence { epoch: Epoch(0), ..new.clone() }),
+        (given.clone(), grant.clone(), old.clone()),
     ];
-    for (given, heir, fence) in wrong {
-        let refused = database.perform_allow_takeover(&given, &heir, "somebody", &fence).await;
-        assert!(refused.is_err(), "{given:?} {heir:?} {fence:?}");
+    for (given, grant, fence) in wrong {
+        let refused = database.perform_allow_takeover(&given, &grant, "somebody", &fence).await;
+        assert!(refused.is_err(), "{given:?} {grant:?} {fence:?}");
     }
     assert_eq!(instance.count(none).await, 0);
 
     // Twice, as after a lost reply: the last one counts. The look tells of it in the same round trip.
     let trips = database.round_trips();
     for name in ["somebody", "o'hara"] {
-        database.perform_allow_takeover(&given, &heir, name, &new).await.unwrap();
+        database.perform_allow_takeover(&given, &grant, name, &new).await.unwrap();
     }
     let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
     assert_eq!(database.round_trips() - trips, 3);
-    assert_eq!(facts.permitted, [Heir { cluster_id: NEW.to_owned(), uid: heir.uid.clone() }]);
+    assert_eq!(facts.permitted, [TakeoverGrant { cluster_id: NEW.to_owned(), uid: grant.uid.clone() }]);
     assert_eq!(database.observe_tenant(&other_id, Look::Serving).await.unwrap().permitted, []);
 
     // It is for that one Tenant, and no other rule is softer for it.
     let stranger = ObjectId { uid: object("stranger").uid, ..owner.clone() };
     assert!(take(&stranger).await.is_err(), "another life of the Tenant");
-    let other_heir = ObjectId { name: "globex".into(), ..heir.clone() };
+    let other_heir = ObjectId { name: "globex".into(), ..grant.clone() };
     let other = adoption(&other_id, &other_row, source);
     assert!(database.perform_adopt(&other, &other_heir, instance.id, &new).await.is_err(), "another Tenant");
     database.perform_beat(old).await.unwrap();
-    assert!(take(&heir).await.is_err(), "heard of just now");
+    assert!(take(&grant).await.is_err(), "heard of just now");
     instance.as_admin(silence).await;
-    let late = Fence { epoch: Epoch(0), ..new.clone() };
-    assert!(database.perform_adopt(&wanted, &heir, instance.id, &late).await.is_err(), "an older leader");
+    let late = EpochFence { epoch: Epoch(0), ..new.clone() };
+    assert!(database.perform_adopt(&wanted, &grant, instance.id, &late).await.is_err(), "an older leader");
     assert_eq!((instance.row(&id).await.uid, instance.count(none).await), (owner.uid.clone(), 1));
 
     for _ in 0..2 {
-        take(&heir).await.unwrap();
+        take(&grant).await.unwrap();
         let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
         assert!(is_intact(&facts) && facts.permitted.is_empty());
-        assert_eq!(facts.row.map(|now| (now.incarnation, now.uid)), Some((row.incarnation, heir.uid.clone())));
+        assert_eq!(facts.row.map(|now| (now.incarnation, now.uid)), Some((row.incarnation, grant.uid.clone())));
     }
     assert_eq!(messages(&instance, &row.schema).await, 1);
     assert_eq!(instance.count(none).await, 0, "it is used up");
     assert!(
-        database.perform_allow_takeover(&given, &heir, "somebody", &new).await.is_err(),
+        database.perform_allow_takeover(&given, &grant, "somebody", &new).await.is_err(),
         "nothing is left to allow"
     );
     let told = format!(
         "SELECT count(*) FROM agent_tenancy.takeovers WHERE allowed_by = 'o''hara' AND allowed_at < taken_at \
          AND to_uid = '{}' AND tenant_id = 'acme'",
-        heir.uid
+        grant.uid
     );
     let all = "SELECT count(*) FROM agent_tenancy.takeovers";
     assert_eq!((instance.count(&told).await, instance.count(all).await), (1, 1));

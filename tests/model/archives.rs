@@ -53,7 +53,7 @@ pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
         role: name,
         schema_version: row.schema_version,
         schema_checksums: row.schema_checksums.clone(),
-        ring_version: row.ring.version,
+        ring_version: row.keyring.version,
         role_mark: None,
         schema_mark: None,
     };
@@ -137,7 +137,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
         wanted.incarnation,
         place,
         (wanted.target_version, own.unwrap_or_default()),
-        &wanted.ring,
+        &wanted.keyring,
     );
     Ok(Done::Plain)
 }

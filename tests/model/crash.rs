@@ -102,7 +102,7 @@ fn a_passed_over_replica_is_named_once() {
     (slow.play)(&mut operator);
     settle(&mut operator);
     let state = operator.state();
-    let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaPassedOver).count();
+    let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaTimedOut).count();
     assert_eq!(named, 2, "once for each of the two tenants");
 }
 
@@ -114,6 +114,6 @@ fn a_replica_that_does_not_let_go_of_an_agent_is_named_for_each_thing_taken() {
     let slow = all.iter().find(|s| s.name.contains("a replica is silent")).unwrap();
     (slow.play)(&mut operator);
     let state = operator.state();
-    let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaPassedOver).count();
+    let named = state.events.iter().filter(|(_, n)| n.reason == Reason::ReplicaTimedOut).count();
     assert_eq!(named, 3, "for the two entries and the credential");
 }

@@ -8,16 +8,19 @@ use agent_tenancy::{
         class::ErrorClass,
         entry::{Entry, TenantState},
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         keys::KeyBytes,
         migrations::{Track, tenant_checksums},
     },
     effects::{error::EffectError, world::TenantScope},
     plan::{
-        applied::{Applied, MigrationFailure, render_failure},
         drift::Drift,
-        heir::Heir,
-        observed::{CellOffer, DatabaseView, LedgerFacts, LedgerRow, RowState, Unseen, render_mark},
+        observed::{
+            CellOffer, DatabaseView, LedgerFacts, LedgerRow, ReadError, RowState,
+            applied::{Applied, MigrationFailure, render_failure},
+            render_mark,
+            takeover_grant::TakeoverGrant,
+        },
         step::{CloseDatabase, Done, Migrate, Provision},
     },
 };
@@ -45,7 +48,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let adopt = scope.adopt.as_ref().filter(|_| !deleting);
     if !state.database.up {
         let note = "the database does not answer".to_owned();
-        return DatabaseView::Unknown(Unseen { class: ErrorClass::Transient, note });
+        return DatabaseView::Unknown(ReadError { class: ErrorClass::Transient, note });
     }
     if let Some((expected, found)) = changed(state) {
         return DatabaseView::Changed { expected, found };
@@ -73,9 +76,9 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     })
 }
 
-fn permitted(database: &Database, row: &LedgerRow) -> Vec<Heir> {
+fn permitted(database: &Database, row: &LedgerRow) -> Vec<TakeoverGrant> {
     let of_row = database.permissions.iter().filter(|(incarnation, _)| *incarnation == row.incarnation);
-    of_row.map(|(_, uid)| Heir { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
+    of_row.map(|(_, uid)| TakeoverGrant { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
 }
 
 fn offer(database: &Database) -> CellOffer {
@@ -125,7 +128,7 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
     database.schemas.insert(wanted.schema.clone(), mark);
     let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
     let had = (wanted.schema_version, Applied::default());
-    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, had, &wanted.ring);
+    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, had, &wanted.keyring);
     Ok(Done::Plain)
 }
 
@@ -137,7 +140,7 @@ pub fn enter_row(
     incarnation: Incarnation,
     (cell, schema, role): (CellNumber, &str, &str),
     (schema_version, own): (i32, Applied),
-    ring: &RingMark,
+    keyring: &KeyringMark,
 ) {
     let row = LedgerRow {
         incarnation,
@@ -151,7 +154,7 @@ pub fn enter_row(
         schema_version,
         schema_checksums: tenant_checksums(schema_version),
         own,
-        ring: ring.clone(),
+        keyring: keyring.clone(),
         state: RowState::Active,
         state_since: state.now,
     };
@@ -197,7 +200,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
     let held = hold(&mut state.database, &step.row, &[RowState::Active, RowState::Suspended])?;
     let had = match track {
         Track::Base => held.schema_version,
-        Track::Own => held.own.version,
+        Track::Custom => held.own.version,
     };
     if had >= file.version {
         return Ok(Done::Plain);
@@ -225,7 +228,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
     }
     match track {
         Track::Base => (held.schema_version, held.schema_checksums) = (file.version, step.checksums.clone()),
-        Track::Own => held.own = Applied { version: file.version, checksums: step.checksums.clone() },
+        Track::Custom => held.own = Applied { version: file.version, checksums: step.checksums.clone() },
     }
     let incarnation = step.row.incarnation;
     state.database.failures.remove(&incarnation);
@@ -259,10 +262,10 @@ fn enter(state: &mut State, row: &LedgerRow, wanted: RowState) -> Result<(), Eff
     Ok(())
 }
 
-pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &RingMark) -> Result<Done, EffectError> {
+pub fn record_ring(state: &mut State, row: &LedgerRow, mark: &KeyringMark) -> Result<Done, EffectError> {
     let held = hold(&mut state.database, row, &[RowState::Active, RowState::Suspended])?;
-    if held.ring.version < mark.version {
-        held.ring = mark.clone();
+    if held.keyring.version < mark.version {
+        held.keyring = mark.clone();
     }
     state.wrote();
     Ok(Done::Plain)
@@ -344,7 +347,7 @@ fn bury(state: &mut State, wanted: &CloseDatabase, owner: &ObjectId) -> Result<D
         schema_version: 0,
         schema_checksums: Vec::new(),
         own: Applied::default(),
-        ring: RingMark { version: 0, digest: String::new() },
+        keyring: KeyringMark { version: 0, digest: String::new() },
         state: RowState::Dropped,
         state_since: state.now,
     };

@@ -10,9 +10,9 @@ use agent_tenancy::{
     effects::error::EffectError,
     plan::{
         drift::{AccessFacts, Drift, MembershipFacts, SettingFacts, judge_access},
-        loss::{Remains, kept_name},
         observed::{LedgerRow, RowState, render_mark},
         step::Done,
+        tenant::loss::{Remains, kept_name},
     },
 };
 
@@ -21,7 +21,7 @@ const ACCESS: &str = "at_acc";
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meddling {
+pub enum ManualEdit {
     Public,
     SchemaOwner,
     TableOwner,
@@ -32,7 +32,7 @@ pub enum Meddling {
     Superuser,
 }
 
-impl Meddling {
+impl ManualEdit {
     pub const ALL: [Self; 8] = [
         Self::Public,
         Self::SchemaOwner,
@@ -101,7 +101,7 @@ pub fn mend(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
         }
     }
     let in_service = row.state == RowState::Active;
-    let undone = |meddling: &Meddling| {
+    let undone = |meddling: &ManualEdit| {
         let mut facts = AccessFacts::intact(180_000, OWNER, ACCESS, &name, &grants(row.schema_version));
         meddling.apply(&mut facts);
         let made = judge_access(&facts, &name, in_service, &grants(row.schema_version)).unwrap();
@@ -152,7 +152,7 @@ pub fn set_aside(state: &mut State, tenant: &TenantId, name: &str, remains: &Rem
 }
 
 impl State {
-    pub fn meddle(&mut self, name: &str, meddling: Meddling) {
+    pub fn meddle(&mut self, name: &str, meddling: ManualEdit) {
         if self.database.roles.contains_key(name) {
             self.database.meddled.entry(name.to_owned()).or_default().insert(meddling);
         }
@@ -185,7 +185,7 @@ impl State {
     /// What only people can undo.
     pub fn take_superuser_away(&mut self) {
         for meddled in self.database.meddled.values_mut() {
-            meddled.remove(&Meddling::Superuser);
+            meddled.remove(&ManualEdit::Superuser);
         }
     }
 }

@@ -4,10 +4,10 @@
 use super::state::{CLUSTER, FORMER, Key, State, transient};
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
-    controller::{
-        agent_pass::run_agent_pass,
-        pass::{Form, Outcome},
-        tenant_pass::run_tenant_pass,
+    controller::reconcile::{
+        agent_config::run_agent_pass,
+        outcome::{Form, ReconcileOutcome},
+        tenant::run_tenant_pass,
     },
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
@@ -48,7 +48,7 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Object,
-    Claims,
+    TenantIdClaims,
     Agents,
     Entry,
     Replicas,
@@ -56,7 +56,8 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 6] = [Self::Object, Self::Claims, Self::Agents, Self::Entry, Self::Replicas, Self::Database];
+    pub const ALL: [Self; 6] =
+        [Self::Object, Self::TenantIdClaims, Self::Agents, Self::Entry, Self::Replicas, Self::Database];
 }
 
 #[derive(Default)]
@@ -253,32 +254,32 @@ impl Operator {
         })
     }
 
-    pub fn pass_tenant(&self, key: &Key) -> Outcome {
+    pub fn pass_tenant(&self, key: &Key) -> ReconcileOutcome {
         self.begin(key);
         let now = self.state().tenants.get(key).cloned();
         let old = self.view(Part::Object).and_then(|s| s.tenants.get(key).cloned());
-        let Some(tenant) = old.or(now) else { return Outcome { gone: true, ..Outcome::default() } };
+        let Some(tenant) = old.or(now) else { return ReconcileOutcome { gone: true, ..ReconcileOutcome::default() } };
         let outcome = self.run_tenant(&tenant, Form::Whole);
         self.end();
         outcome
     }
 
-    pub fn run_tenant(&self, tenant: &Tenant, form: Form<'_>) -> Outcome {
+    pub fn run_tenant(&self, tenant: &Tenant, form: Form<'_>) -> ReconcileOutcome {
         let installation = self.installation();
         run_tenant_pass(self, tenant, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
-    pub fn pass_agent(&self, key: &Key) -> Outcome {
+    pub fn pass_agent(&self, key: &Key) -> ReconcileOutcome {
         self.begin(key);
         let now = self.state().agents.get(key).cloned();
         let old = self.view(Part::Object).and_then(|s| s.agents.get(key).cloned());
-        let Some(agent) = old.or(now) else { return Outcome { gone: true, ..Outcome::default() } };
+        let Some(agent) = old.or(now) else { return ReconcileOutcome { gone: true, ..ReconcileOutcome::default() } };
         let outcome = self.run_agent(&agent, Form::Whole);
         self.end();
         outcome
     }
 
-    pub fn run_agent(&self, agent: &AgentConfig, form: Form<'_>) -> Outcome {
+    pub fn run_agent(&self, agent: &AgentConfig, form: Form<'_>) -> ReconcileOutcome {
         let installation = self.installation();
         run_agent_pass(self, agent, form, &installation, || self.state().now).now_or_never().unwrap()
     }

@@ -7,9 +7,9 @@ use super::{
 };
 use agent_tenancy::{
     api::{AgentConfig, Condition, Tenant},
-    controller::{
-        agent_pass::resolve_scope as agent_scope,
-        tenant_pass::{resolve_scope, tenant_id},
+    controller::reconcile::{
+        agent_config::resolve_scope as agent_scope,
+        tenant::{resolve_scope, tenant_id},
     },
     domain::{
         entry::{Entry, TenantState, agent_entry_name, behaviour_hash, credential_hash},
@@ -130,17 +130,17 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let status = tenant.status.as_ref().unwrap();
     let secret = &state.secrets[&(desired.object.namespace.clone(), format!("{}-signing-keys", desired.object.name))];
     assert_eq!(secret.owner.as_ref(), Some(&desired.object.uid));
-    let ring = super::secrets::parse(secret).expect("the Secret holds a ring");
+    let keyring = super::secrets::parse(secret).expect("the Secret holds a ring");
     assert_eq!(
-        (ring.mark(), entry.ring().mark()),
-        (row.ring.clone(), row.ring.clone()),
+        (keyring.mark(), entry.keyring().mark()),
+        (row.keyring.clone(), row.keyring.clone()),
         "Secret, entry and ledger agree"
     );
-    let current = ring.current().expect("a key signs");
-    assert!(ring.standby().is_none(), "no rotation is left half-done");
+    let current = keyring.current().expect("a key signs");
+    assert!(keyring.standby().is_none(), "no rotation is left half-done");
     assert_eq!(current.verifying.algorithm, desired.keys.algorithm);
-    assert!(desired.keys.rotate.is_none() || ring.handled_request() == desired.keys.rotate.as_deref());
-    assert!(ring.keys().iter().all(|k| !desired.keys.revoke.contains(&k.verifying.kid)), "revoked means gone");
+    assert!(desired.keys.rotate.is_none() || keyring.handled_request() == desired.keys.rotate.as_deref());
+    assert!(keyring.keys().iter().all(|k| !desired.keys.revoke.contains(&k.verifying.kid)), "revoked means gone");
     assert_eq!(status.keys.as_ref().unwrap().current_kid.as_deref(), Some(current.verifying.kid.as_str()));
     let version = state.registry[&desired.tenant_id.entry_name()].version.to_string();
     assert_eq!(status.served.as_ref().unwrap().entry_version, version);

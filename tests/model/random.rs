@@ -3,7 +3,7 @@
 
 use super::{
     archives::kept_uids,
-    drift::Meddling,
+    drift::ManualEdit,
     operator::{Mode, Operator, Part},
     oracle::assert_converged,
     run::{assert_rest, round, settle},
@@ -81,7 +81,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         4 => (0usize..8, proptest::sample::select(Mode::ALL.to_vec()))
             .prop_map(|(after, mode)| Action::Fault { after, mode }),
         2 => (
-            proptest::sample::select(vec![Part::Object, Part::Claims, Part::Agents, Part::Entry, Part::Replicas, Part::Database]),
+            proptest::sample::select(vec![Part::Object, Part::TenantIdClaims, Part::Agents, Part::Entry, Part::Replicas, Part::Database]),
             0usize..6
         )
             .prop_map(|(part, age)| Action::Stale { part, age }),
@@ -219,7 +219,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
             state.own = own_files(usize::try_from(next).unwrap(), 0);
         }
         26 => {
-            let (track, version) = if slot.is_multiple_of(2) { (Track::Base, 2) } else { (Track::Own, 1) };
+            let (track, version) = if slot.is_multiple_of(2) { (Track::Base, 2) } else { (Track::Custom, 1) };
             state.database.unfit.insert((role, track, version));
         }
         27 => {
@@ -227,7 +227,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
             state.ask_migration(&key, &value);
         }
         28 => state.rolling = !state.rolling,
-        15..=22 => state.meddle(&role, Meddling::ALL[usize::from(what) - 15]),
+        15..=22 => state.meddle(&role, ManualEdit::ALL[usize::from(what) - 15]),
         _ => {
             state.registry.remove("cell-main-1");
         }

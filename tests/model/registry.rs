@@ -61,12 +61,12 @@ pub fn delete(state: &mut State, name: &str, uid: Option<&Uid>, version: Version
         let waited = state.now.duration_since(entry.state_since).as_secs() >= super::state::ACK_TIMEOUT;
         if entry.state != TenantState::Deleting {
             state.violation(format!("{name} was deleted while it was served"));
-        } else if state.unaware(found.version) && !waited && !state.stale {
+        } else if state.unacknowledged(found.version) && !waited && !state.stale {
             state.violation(format!("{name} was deleted before every replica let go of the tenant"));
         }
     } else if let (Some(last), Some(Entry::Agent(_) | Entry::Upstream(_))) = (state.dropped.get(name), &found.entry) {
         let waited = state.now.duration_since(last.since).as_secs() >= super::state::ACK_TIMEOUT;
-        if state.unaware(last.version) && !waited && !state.stale {
+        if state.unacknowledged(last.version) && !waited && !state.stale {
             state.violation(format!("{name} was deleted before every replica let go of it"));
         }
     } else if found.entry.is_none() && name.starts_with("tenant-") {

@@ -6,9 +6,9 @@ use super::{
 };
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
-    controller::{
-        leftovers::{resolve_vanished_agent, resolve_vanished_tenant},
-        pass::{Form, Outcome},
+    controller::reconcile::{
+        orphans::{resolve_vanished_agent, resolve_vanished_tenant},
+        outcome::{Form, ReconcileOutcome},
     },
     domain::{
         entry::Entry,
@@ -24,9 +24,9 @@ pub fn keys(state: &State) -> (Vec<Key>, Vec<Key>) {
 }
 
 /// One pass of every object; what came of each.
-pub fn round(operator: &Operator) -> Vec<Outcome> {
+pub fn round(operator: &Operator) -> Vec<ReconcileOutcome> {
     let (tenants, agents) = keys(&operator.state());
-    let mut outcomes: Vec<Outcome> = agents.iter().map(|key| operator.pass_agent(key)).collect();
+    let mut outcomes: Vec<ReconcileOutcome> = agents.iter().map(|key| operator.pass_agent(key)).collect();
     outcomes.extend(tenants.iter().map(|key| operator.pass_tenant(key)));
     let vanished = vanished_tenants(&operator.state());
     outcomes.extend(vanished.iter().map(|tenant| operator.run_tenant(tenant, Form::Vanished)));

@@ -1,7 +1,7 @@
 //! Stories of drift and loss for the crash matrix.
 
 use super::{
-    drift::Meddling,
+    drift::ManualEdit,
     operator::Operator,
     run::settle,
     scenarios::{alpha, created, id},
@@ -23,10 +23,10 @@ fn ready(op: &Operator) -> (String, String) {
 /// Each change is undone at the next look; what only a superuser can undo is said until he has.
 pub fn meddled(op: &mut Operator) {
     created(op, Delete);
-    for meddling in Meddling::ALL {
+    for meddling in ManualEdit::ALL {
         op.state().meddle("at_alpha", meddling);
         settle(op);
-        let beyond = meddling == Meddling::Superuser;
+        let beyond = meddling == ManualEdit::Superuser;
         assert_eq!(op.state().database.meddled["at_alpha"].is_empty(), !beyond, "{meddling:?}");
     }
     assert_eq!(ready(op), ("False".to_owned(), "DriftNotRepairable".to_owned()));

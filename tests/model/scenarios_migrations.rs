@@ -10,8 +10,8 @@ use super::{
 use agent_tenancy::{
     api::DeletionPolicy::{Delete, Retain},
     domain::{
+        custom_migrations::CustomMigrations,
         migrations::{TENANT_VERSION, Track},
-        own_migrations::OwnMigrations,
     },
 };
 
@@ -37,12 +37,12 @@ fn versions(op: &Operator) -> (i32, i32) {
 }
 
 /// So many files of the platform team's own; the last one says something else with each `edition`.
-pub fn own_files(count: usize, edition: u8) -> Option<OwnMigrations> {
+pub fn own_files(count: usize, edition: u8) -> Option<CustomMigrations> {
     let file = |n: usize| {
         let last = if n == count { edition } else { 0 };
         (format!("{n:04}_own.sql"), format!("CREATE TABLE own_{n} (edition int DEFAULT {last});"))
     };
-    Some(OwnMigrations::parse(&(1..=count).map(file).collect()).unwrap())
+    Some(CustomMigrations::parse(&(1..=count).map(file).collect()).unwrap())
 }
 
 fn old(op: &mut Operator) {
@@ -104,7 +104,7 @@ pub fn failed(op: &mut Operator) {
     {
         let mut state = op.state();
         state.own = own_files(2, 0);
-        unfit(&mut state, Track::Own, 2);
+        unfit(&mut state, Track::Custom, 2);
     }
     settle(op);
     is(op, "False", "MigrationFailed");

@@ -19,27 +19,28 @@ pub fn parse(secret: &KeySecret) -> Option<Keyring> {
     Keyring::parse_secret(|key| secret.data.get(key).map(Vec::as_slice)).ok()
 }
 
-pub fn create(state: &mut State, scope: &TenantScope, ring: &Keyring) -> Result<Done, EffectError> {
+pub fn create(state: &mut State, scope: &TenantScope, keyring: &Keyring) -> Result<Done, EffectError> {
     let name = key_of(scope);
     if state.secrets.contains_key(&name) {
         return Err(transient("the Secret exists"));
     }
-    note_current(state, scope, ring);
+    note_current(state, scope, keyring);
     let (uid, version) = (state.uid("secret"), state.bump());
-    let data = ring.render_secret();
+    let data = keyring.render_secret();
     state.secrets.insert(name, KeySecret { uid, version, owner: Some(scope.object.uid.clone()), data });
     state.wrote();
     Ok(Done::Plain)
 }
 
 /// The key that signed until now must still be in the ring, or must have been revoked.
-fn note_current(state: &mut State, scope: &TenantScope, ring: &Keyring) {
+fn note_current(state: &mut State, scope: &TenantScope, keyring: &Keyring) {
     let known = state.kids.get(&scope.object.uid).cloned();
-    let kept = |kid: &Kid| ring.keys().iter().any(|k| k.verifying.kid == *kid) || ring.revoked().contains_key(kid);
+    let kept =
+        |kid: &Kid| keyring.keys().iter().any(|k| k.verifying.kid == *kid) || keyring.revoked().contains_key(kid);
     if let Some(known) = known.filter(|kid| !kept(kid) && !state.stale) {
         state.violation(format!("the key '{known}' of {} is gone from its ring", scope.object));
     }
-    if let Some(current) = ring.current() {
+    if let Some(current) = keyring.current() {
         state.kids.insert(scope.object.uid.clone(), current.verifying.kid.clone());
     }
 }
@@ -47,22 +48,22 @@ fn note_current(state: &mut State, scope: &TenantScope, ring: &Keyring) {
 pub fn replace(
     state: &mut State,
     scope: &TenantScope,
-    ring: &Keyring,
+    keyring: &Keyring,
     (uid, version): (&Uid, Version),
 ) -> Result<Done, EffectError> {
     let name = key_of(scope);
     let Some(found) = state.secrets.get(&name).filter(|s| s.uid == *uid && s.version == version).cloned() else {
         return Err(transient("the Secret changed"));
     };
-    let last = state.database.rows.values().find(|r| r.uid == scope.object.uid).map(|r| r.ring.clone());
+    let last = state.database.rows.values().find(|r| r.uid == scope.object.uid).map(|r| r.keyring.clone());
     // What people did to the Secret has no claim to be kept.
-    if let Some(before) = parse(&found).filter(|ring| Some(ring.mark()) == last) {
-        check_step(state, scope, &before, ring);
+    if let Some(before) = parse(&found).filter(|keyring| Some(keyring.mark()) == last) {
+        check_step(state, scope, &before, keyring);
     }
-    note_current(state, scope, ring);
+    note_current(state, scope, keyring);
     let version = state.bump();
     if let Some(secret) = state.secrets.get_mut(&name) {
-        (secret.version, secret.data) = (version, ring.render_secret());
+        (secret.version, secret.data) = (version, keyring.render_secret());
     }
     state.wrote();
     Ok(Done::Plain)

@@ -1,21 +1,23 @@
 //! The model's world: what the API server, the registry, the database and the replicas hold.
 
-use super::drift::Meddling;
+use super::drift::ManualEdit;
 use agent_tenancy::{
     api::{AgentConfig, Notice, Tenant},
     domain::{
         ack::{Acknowledgement, Replica},
         class::ErrorClass,
+        custom_migrations::CustomMigrations,
         entry::{Entry, TenantEntry},
         ident::{DatabaseId, Incarnation, ObjectId, ProcessId, TenantId, Uid, Version},
         keys::{KeyBytes, Kid},
         migrations::{TENANT_VERSION, Track},
-        own_migrations::OwnMigrations,
     },
     effects::error::EffectError,
     plan::{
-        applied::{Applied, MigrationFailure},
-        observed::{Archive, LastReference, LedgerRow, Replicas},
+        observed::{
+            Archive, LastReference, LedgerRow, Replicas,
+            applied::{Applied, MigrationFailure},
+        },
         step::{Adoption, Provision},
     },
 };
@@ -86,7 +88,7 @@ pub struct Database {
     pub members: BTreeSet<String>,
     pub grants: BTreeSet<String>,
     /// What people changed, by role.
-    pub meddled: BTreeMap<String, BTreeSet<Meddling>>,
+    pub meddled: BTreeMap<String, BTreeSet<ManualEdit>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
     /// Whose data may go to which Tenant, because a person said so.
@@ -150,7 +152,7 @@ pub struct State {
     /// Version that the settings give tenants.
     pub schema_version: i32,
     /// The platform team's own migrations.
-    pub own: Option<OwnMigrations>,
+    pub own: Option<CustomMigrations>,
     /// Upgrades of the fleet go on: everybody has a turn.
     pub rolling: bool,
     pub database: Database,
@@ -319,7 +321,7 @@ impl State {
     }
 
     /// Running replicas that may still act on what was there before `version`.
-    pub fn unaware(&self, version: Version) -> bool {
+    pub fn unacknowledged(&self, version: Version) -> bool {
         self.replicas.iter().any(|r| r.running && r.applied.is_none_or(|a| a < version))
     }
 

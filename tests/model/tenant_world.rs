@@ -8,7 +8,7 @@ use super::{
 };
 use agent_tenancy::{
     api::names,
-    controller::tenant_pass::{resolve_claimant, tenant_id},
+    controller::reconcile::tenant::{resolve_claimant, tenant_id},
     domain::{
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
         ident::{CellNumber, Incarnation, ObjectId, Uid},
@@ -21,8 +21,8 @@ use agent_tenancy::{
         world::{TenantScope, World},
     },
     plan::{
-        acks::unaware_speakers,
-        observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Presence, Seen, Unseen},
+        acks::unacknowledged_speakers,
+        observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Presence, ReadError, Seen},
         step::{Done, TenantStep},
     },
 };
@@ -37,7 +37,7 @@ impl World<TenantScope> for Operator {
         let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);
         let view = match &scope.tenant_id {
             Some(id) => database::observe(part(Part::Database), id, scope),
-            None => DatabaseView::Unknown(Unseen {
+            None => DatabaseView::Unknown(ReadError {
                 class: agent_tenancy::domain::class::ErrorClass::Invalid,
                 note: "no valid id".to_owned(),
             }),
@@ -49,7 +49,7 @@ impl World<TenantScope> for Operator {
         ObservedTenant {
             object: presence(scope.vanished, now.live_tenant(&scope.object.uid).is_some()),
             finalizer: scope.finalizers.iter().any(|f| f == names::TENANT_FINALIZER),
-            rival: rival(part(Part::Claims), scope),
+            rival: rival(part(Part::TenantIdClaims), scope),
             recorded: scope.recorded.clone(),
             instance: Some(INSTANCE.to_owned()),
             database: view,
@@ -103,15 +103,16 @@ impl World<TenantScope> for Operator {
             TenantStep::SetAside { tenant_id, name, remains } => {
                 self.database_effect(|s| drift::set_aside(s, tenant_id, name, remains))
             }
-            TenantStep::CreateKeys { ring } => self.effect(|s| secrets::create(s, scope, ring)),
-            TenantStep::ReplaceKeys { ring, uid, version, acknowledged, .. } => self.effect(|s| {
-                let missing = acknowledged.map(|entry| unaware_speakers(entry, &s.replicas())).unwrap_or_default();
+            TenantStep::CreateKeys { keyring } => self.effect(|s| secrets::create(s, scope, keyring)),
+            TenantStep::ReplaceKeys { keyring, uid, version, acknowledged, .. } => self.effect(|s| {
+                let missing =
+                    acknowledged.map(|entry| unacknowledged_speakers(entry, &s.replicas())).unwrap_or_default();
                 if !missing.is_empty() {
                     return Err(transient(format!("{missing:?} do not know the new key")));
                 }
-                secrets::replace(s, scope, ring, (uid, *version))
+                secrets::replace(s, scope, keyring, (uid, *version))
             }),
-            TenantStep::RecordRing { row, mark } => self.database_effect(|s| database::record_ring(s, row, mark)),
+            TenantStep::RecordKeyring { row, mark } => self.database_effect(|s| database::record_ring(s, row, mark)),
             TenantStep::PutEntry { entry, replace } => {
                 self.effect(|s| registry::put(s, Entry::Tenant(entry.clone()), Some(object.uid.clone()), *replace))
             }
@@ -260,7 +261,7 @@ fn observe_keys(state: &State, scope: &TenantScope) -> Seen<KeysView> {
         Some(secret) => Seen::Ours(KeysView {
             uid: secret.uid.clone(),
             version: secret.version,
-            ring: Keyring::parse_secret(|key| secret.data.get(key).map(Vec::as_slice)),
+            keyring: Keyring::parse_secret(|key| secret.data.get(key).map(Vec::as_slice)),
         }),
     }
 }

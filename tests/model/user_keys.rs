@@ -98,8 +98,9 @@ impl State {
         let kids = self.kids.clone();
         for (uid, kid) in kids {
             let in_secret = self.secrets.values().filter(|s| s.owner.as_ref() == Some(&uid));
-            let in_secret =
-                in_secret.filter_map(secrets::parse).any(|ring| ring.keys().iter().any(|k| k.verifying.kid == kid));
+            let in_secret = in_secret
+                .filter_map(secrets::parse)
+                .any(|keyring| keyring.keys().iter().any(|k| k.verifying.kid == kid));
             let in_entry = self.registry.values().any(|s| match &s.entry {
                 Some(Entry::Tenant(e)) => e.uid == uid && e.keys.iter().any(|k| k.kid == kid),
                 _ => false,

@@ -83,7 +83,7 @@ async fn a_pod_that_never_answers_holds_a_deletion_up_for_a_while_and_is_named(
     assert_eq!(fleet.ledger("active").await?, ["acme", "globex", "initech"]);
     fleet.wait_gone("acme").await?;
     assert_eq!(fleet.ledger("dropped").await?, ["acme"]);
-    let told = passed_over(&fleet, "acme").await?;
+    let told = replicas_timed_out(&fleet, "acme").await?;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains(&b.name_any()) && !told[0].contains(&a.name_any()), "{told:?}");
 
@@ -98,7 +98,7 @@ async fn a_pod_that_never_answers_holds_a_deletion_up_for_a_while_and_is_named(
     node.remove(b).await?;
     fleet.delete("globex").await?;
     fleet.wait_gone("globex").await?;
-    assert_eq!(passed_over(&fleet, "globex").await?, Vec::<String>::new());
+    assert_eq!(replicas_timed_out(&fleet, "globex").await?, Vec::<String>::new());
     eventually(LONG, "the Lease went with its Pod", || async {
         anyhow::ensure!(leases.get_opt(&lease).await?.is_none());
         Ok(())
@@ -108,7 +108,7 @@ async fn a_pod_that_never_answers_holds_a_deletion_up_for_a_while_and_is_named(
 }
 
 /// Notes of the events which say that a deletion went on without a replica.
-async fn passed_over(fleet: &Fleet, tenant: &str) -> anyhow::Result<Vec<String>> {
+async fn replicas_timed_out(fleet: &Fleet, tenant: &str) -> anyhow::Result<Vec<String>> {
     let events: Api<Event> = Api::namespaced(fleet.env.client().await?, fleet.tenants.namespace().unwrap_or_default());
     let all = events.list(&ListParams::default()).await?.items;
     let about = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(tenant);

@@ -1,7 +1,7 @@
 //! Tenants that are to take over an earlier one's data: observed → planned, row by row.
 
 use super::{
-    stage::{archive, facts, facts_of, present_adopting, project, row, unseen, untouched, words},
+    stage::{archive, facts, facts_of, present_adopting, project, read_error, row, untouched, words},
     tenants::{Tweak, stranger},
 };
 use agent_tenancy::{
@@ -9,13 +9,13 @@ use agent_tenancy::{
     domain::{class::ErrorClass, entry::TenantState},
     plan::{
         observed::{DatabaseView, ObservedTenant, RowState, Seen, render_mark},
+        report::PartState,
         step::{AdoptionSource, TenantStep},
-        verdict::Stand,
     },
     status::find,
 };
 
-const CONFLICT: Stand = Stand::Refused(ErrorClass::Conflict);
+const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
 const TAKES: &str = "AddFinalizer Adopt CreateKeys PutEntry";
 const PREVIOUS: &str = "uid-other";
 
@@ -35,10 +35,10 @@ fn archived(o: &mut ObservedTenant) {
 
 #[test]
 fn a_tenant_that_is_to_take_data_over() {
-    type Row = (&'static str, Tweak, &'static str, (Part, Stand, Reason));
+    type Row = (&'static str, Tweak, &'static str, (Part, PartState, Reason));
     let rows: [Row; 15] = [
-        ("retained", retained, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
-        ("archived", archived, TAKES, (Part::DatabaseReady, Stand::Doing, Reason::Provisioned)),
+        ("retained", retained, TAKES, (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned)),
+        ("archived", archived, TAKES, (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned)),
         (
             "archived, cell not published",
             |o| {
@@ -46,7 +46,7 @@ fn a_tenant_that_is_to_take_data_over() {
                 o.cell_entry = false
             },
             "AddFinalizer CreateCell Adopt CreateKeys PutEntry",
-            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned),
         ),
         ("nothing there", |_| (), "", (Part::Accepted, CONFLICT, Reason::AdoptionRefused)),
         (
@@ -110,10 +110,10 @@ fn a_tenant_that_is_to_take_data_over() {
             "entry unreadable",
             |o| {
                 archived(o);
-                o.entry = Seen::Unknown(unseen())
+                o.entry = Seen::Unknown(read_error())
             },
             "",
-            (Part::Accepted, Stand::Unseen(ErrorClass::Transient), Reason::Retrying),
+            (Part::Accepted, PartState::Unread(ErrorClass::Transient), Reason::Retrying),
         ),
         (
             "AgentConfig missing",
@@ -122,7 +122,7 @@ fn a_tenant_that_is_to_take_data_over() {
                 o.agents.clear()
             },
             "",
-            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
         ),
         (
             // An older state of the database came back.
@@ -142,18 +142,18 @@ fn a_tenant_that_is_to_take_data_over() {
                 facts_of(o).archives.push(archive(PREVIOUS))
             },
             "",
-            (Part::Served, Stand::Holds, Reason::Served),
+            (Part::Served, PartState::Ready, Reason::Served),
         ),
     ];
-    for (name, tweak, steps, (part, stand, reason)) in rows {
+    for (name, tweak, steps, (part, state, reason)) in rows {
         let mut observed = untouched();
         tweak(&mut observed);
         let plan = present_adopting(&observed, Some(PREVIOUS));
-        assert_eq!(words(&plan), steps, "{name}: {:?}", plan.verdicts);
-        let verdict = plan.verdicts.iter().find(|v| v.part == part).unwrap();
-        assert_eq!((verdict.stand, verdict.reason), (stand, reason), "{name}: {verdict:?}");
-        let named = verdict.note.contains("spec.database.adopt.previousUid");
-        assert_eq!(named, matches!(reason, Reason::AdoptionRefused | Reason::Retained), "{name}: {}", verdict.note);
+        assert_eq!(words(&plan), steps, "{name}: {:?}", plan.reports);
+        let report = plan.reports.iter().find(|v| v.part == part).unwrap();
+        assert_eq!((report.state, report.reason), (state, reason), "{name}: {report:?}");
+        let named = report.note.contains("spec.database.adopt.previousUid");
+        assert_eq!(named, matches!(reason, Reason::AdoptionRefused | Reason::Retained), "{name}: {}", report.note);
     }
 }
 
@@ -163,7 +163,7 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         let mut observed = untouched();
         tweak(&mut observed);
         let plan = present_adopting(&observed, Some(PREVIOUS));
-        let [_, TenantStep::Adopt(adoption), TenantStep::CreateKeys { ring }, TenantStep::PutEntry { entry, .. }] =
+        let [_, TenantStep::Adopt(adoption), TenantStep::CreateKeys { keyring }, TenantStep::PutEntry { entry, .. }] =
             &plan.steps[..]
         else {
             panic!("{:?}", plan.steps)
@@ -171,7 +171,11 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         assert_eq!(adoption.incarnation, archive(PREVIOUS).incarnation);
         assert_eq!((entry.incarnation, entry.state), (adoption.incarnation, TenantState::Active));
         assert_eq!((&adoption.schema, &entry.database.schema), (&"at_alpha".to_owned(), &"at_alpha".to_owned()));
-        assert_eq!((ring.version(), ring.mark()), (version, adoption.ring.clone()), "it follows the last ring");
+        assert_eq!(
+            (keyring.version(), keyring.mark()),
+            (version, adoption.keyring.clone()),
+            "it follows the last ring"
+        );
         match &adoption.source {
             AdoptionSource::Retained { since } => assert_eq!(*since, row(RowState::Retained).state_since),
             AdoptionSource::Predecessor { .. } => panic!("it belongs to this cluster"),
@@ -195,7 +199,7 @@ fn archives_of_other_namespaces_are_not_named() {
     facts.archives[0].namespace = "b".to_owned();
     let note = |o: &ObservedTenant| {
         let plan = present_adopting(o, Some("uid-unknown"));
-        plan.verdicts[0].note.clone()
+        plan.reports[0].note.clone()
     };
     let text = note(&observed);
     assert!(text.contains("uid-third") && !text.contains(PREVIOUS), "{text}");

@@ -1,6 +1,6 @@
 //! AgentConfigs: observed → planned.
 
-use super::stage::{installation, now, replica, unseen};
+use super::stage::{installation, now, read_error, replica};
 use agent_tenancy::{
     api::{
         AgentConfigSpec, AgentContext, AgentParameters, AgentProvider, AgentTimeouts, ProviderType, Reason,
@@ -14,7 +14,7 @@ use agent_tenancy::{
     },
     plan::{
         Plan,
-        agent::{plan_agent, plan_agent_deletion},
+        agent_config::{plan_agent, plan_agent_deletion},
         observed::{AgentEntryView, Credential, LastReference, ObservedAgent, Presence, Replicas, RevisionView, Seen},
         step::AgentStep,
     },
@@ -107,7 +107,7 @@ fn an_agent_that_should_exist() {
     let rows: &[Row] = &[
         ("new", untouched, |_| (), "AddFinalizer PutUpstream CreateRevision PutEntry"),
         ("no credential", untouched, |o| o.credential = Seen::Missing, ""),
-        ("revisions unreadable", untouched, |o| o.revisions = Seen::Unknown(unseen()), ""),
+        ("revisions unreadable", untouched, |o| o.revisions = Seen::Unknown(read_error()), ""),
         ("at rest, its own credential in use", converged, |_| (), ""),
         ("finalizer taken off", converged, |o| o.finalizer = false, "AddFinalizer"),
         (
@@ -130,7 +130,7 @@ fn an_agent_that_should_exist() {
             "CreateRevision PutEntry DeleteRevision",
         ),
         ("entry deleted by hand", converged, |o| o.entry = Seen::Missing, "PutEntry"),
-        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
+        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(read_error()), ""),
         (
             "another's credential left over",
             converged,
@@ -162,8 +162,8 @@ fn an_agent_that_should_exist() {
         let mut observed = start();
         tweak(&mut observed);
         let plan = plan_agent(&desired("m1"), &observed, &installation(), now());
-        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.verdicts);
-        assert_eq!(plan.verdicts.len(), 3, "{name}: each part is judged once");
+        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.reports);
+        assert_eq!(plan.reports.len(), 3, "{name}: each part is judged once");
         assert!(!format!("{:?}", plan.steps).contains("CANARY"), "{name}");
     }
 }
@@ -211,10 +211,10 @@ fn an_agent_that_should_be_gone() {
             "",
         ),
         ("let go of", converged, |_| (), "DeleteEntry"),
-        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
+        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(read_error()), ""),
         ("entry gone", converged, |o| o.entry = Seen::Missing, "DeleteUpstream RemoveFinalizer"),
         ("taken for gone, but alive", converged, |o| (o.object, o.finalizer) = (Presence::Alive, false), ""),
-        ("taken for gone, not to be asked for", converged, |o| o.object = Presence::Unknown(unseen()), ""),
+        ("taken for gone, not to be asked for", converged, |o| o.object = Presence::Unknown(read_error()), ""),
         ("vanished", converged, |o| (o.object, o.finalizer) = (Presence::Gone, false), "DeleteEntry"),
         (
             "vanished, in use",
@@ -242,5 +242,5 @@ fn an_agent_that_should_be_gone() {
     }
     let mut observed = converged();
     observed.users.push("a/alpha".into());
-    assert_eq!(plan_agent_deletion(&observed, &installation(), now()).verdicts[0].reason, Reason::InUse);
+    assert_eq!(plan_agent_deletion(&observed, &installation(), now()).reports[0].reason, Reason::InUse);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     places::unplaced,
-    stage::{absent, converged, facts, facts_of, incarnation, object, replica, unseen, untouched, words},
+    stage::{absent, converged, facts, facts_of, incarnation, object, read_error, replica, untouched, words},
     tenants::{Tweak, damage_entry, edit_entry, stranger},
 };
 use agent_tenancy::{
@@ -14,9 +14,8 @@ use agent_tenancy::{
         keyring::KeyringError,
     },
     plan::{
-        observed::{DatabaseView, ObservedTenant, Presence, Recorded, RowState, Seen},
+        observed::{DatabaseView, ObservedTenant, Presence, Recorded, RowState, Seen, unplaced::Unplaced},
         step::TenantStep,
-        unplaced::Unplaced,
     },
 };
 use jiff::SignedDuration;
@@ -49,10 +48,10 @@ fn a_tenant_that_should_be_gone() {
     const END: &str = "CloseDatabase DeleteEntry DeleteKeys RemoveFinalizer";
     let rows: &[Row] = &[
         ("served", converged, |_| (), "PutEntry"),
-        ("served, no database", converged, |o| o.database = DatabaseView::Unknown(unseen()), "PutEntry"),
+        ("served, no database", converged, |o| o.database = DatabaseView::Unknown(read_error()), "PutEntry"),
         ("served, entry damaged", converged, damage_entry, "PutEntry"),
         ("served, entry deleted by hand", converged, |o| o.entry = Seen::Missing, "PutEntry"),
-        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(unseen()), ""),
+        ("entry unreadable", converged, |o| o.entry = Seen::Unknown(read_error()), ""),
         ("a replica behind", withdrawn, |o| o.replicas.all.push(replica("r3", 3)), ""),
         (
             "a replica behind for long",
@@ -74,7 +73,7 @@ fn a_tenant_that_should_be_gone() {
             "RevokeAccess",
         ),
         ("known everywhere", withdrawn, |_| (), "RevokeAccess"),
-        ("no database", withdrawn, |o| o.database = DatabaseView::Unknown(unseen()), ""),
+        ("no database", withdrawn, |o| o.database = DatabaseView::Unknown(read_error()), ""),
         (
             "another database",
             withdrawn,
@@ -144,7 +143,7 @@ fn a_tenant_that_should_be_gone() {
             withdrawn,
             |o| {
                 in_state(o, RowState::Retained);
-                o.keys = Seen::Unknown(unseen())
+                o.keys = Seen::Unknown(read_error())
             },
             "",
         ),
@@ -154,7 +153,7 @@ fn a_tenant_that_should_be_gone() {
             |o| {
                 in_state(o, RowState::Retained);
                 if let Seen::Ours(k) = &mut o.keys {
-                    k.ring = Err(KeyringError::Mismatch)
+                    k.keyring = Err(KeyringError::Mismatch)
                 }
             },
             "DeleteEntry DeleteKeys RemoveFinalizer",
@@ -246,7 +245,7 @@ fn a_tenant_that_should_be_gone() {
         let mut observed = start();
         tweak(&mut observed);
         let plan = absent(&observed, DeletionPolicy::Delete);
-        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.verdicts);
+        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.reports);
         let kept =
             |step: &TenantStep| matches!(step, TenantStep::CloseDatabase(c) if c.policy == DeletionPolicy::Retain);
         let policy_counts = observed.finalizer;
@@ -273,7 +272,7 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
     let nothing: Tweak = |o| {
         damage_entry(o);
         o.keys = Seen::Missing;
-        o.database = DatabaseView::Unknown(unseen());
+        o.database = DatabaseView::Unknown(read_error());
         o.recorded.incarnation = None;
     };
     let rows: [(&str, Tweak); 4] = [

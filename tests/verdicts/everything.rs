@@ -1,8 +1,8 @@
 //! Every combination of what can be seen: no plan does what it must not.
 
 use super::stage::{
-    absent, all_done, archive, converged, facts, object, out_of_service, present_adopting, project, row, set_member,
-    unseen, untouched, word,
+    absent, all_done, archive, converged, facts, object, out_of_service, present_adopting, project, read_error, row,
+    set_member, untouched, word,
 };
 use agent_tenancy::{
     api::{DeletionPolicy, TenantStatus},
@@ -13,10 +13,9 @@ use agent_tenancy::{
     },
     plan::{
         Plan,
-        observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Presence, RowState, Seen},
+        observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Presence, RowState, Seen, unplaced::Unplaced},
+        report::PartState,
         step::TenantStep,
-        unplaced::Unplaced,
-        verdict::Stand,
     },
 };
 use uuid::Uuid;
@@ -27,7 +26,7 @@ fn databases() -> Vec<DatabaseView> {
         LedgerRow { uid: Uid("uid-other".to_owned()), incarnation, ..row(state) }
     };
     let mut all = vec![
-        DatabaseView::Unknown(unseen()),
+        DatabaseView::Unknown(read_error()),
         DatabaseView::Changed { expected: DatabaseId(Uuid::nil()), found: None },
         DatabaseView::Unplaced(Unplaced::Closed(None)),
         DatabaseView::Facts(facts(None, false)),
@@ -53,14 +52,14 @@ fn databases() -> Vec<DatabaseView> {
 fn worlds() -> Vec<ObservedTenant> {
     let whole = converged();
     let Seen::Ours(mut damaged_keys) = whole.keys.clone() else { unreachable!() };
-    damaged_keys.ring = Err(KeyringError::Mismatch);
+    damaged_keys.keyring = Err(KeyringError::Mismatch);
     let foreign = "not ours".to_owned();
     let keys = [
         whole.keys.clone(),
         Seen::Ours(damaged_keys),
         Seen::Missing,
         Seen::Foreign(foreign.clone()),
-        Seen::Unknown(unseen()),
+        Seen::Unknown(read_error()),
     ];
     let Seen::Ours(view) = whole.entry.clone() else { unreachable!() };
     let mut damaged = view.clone();
@@ -76,7 +75,7 @@ fn worlds() -> Vec<ObservedTenant> {
         Seen::Ours(suspended),
         Seen::Missing,
         Seen::Foreign(foreign),
-        Seen::Unknown(unseen()),
+        Seen::Unknown(read_error()),
     ];
     let mut all = Vec::new();
     for database in databases() {
@@ -169,7 +168,7 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
             let used = |r: &LedgerRow| r.state.in_use() || r.state == RowState::Deleting;
             refuse(facts.row.as_ref().is_some_and(used), "data in use is taken");
         }
-        assert_eq!(plan.verdicts.len(), 5, "each part is judged once");
+        assert_eq!(plan.reports.len(), 5, "each part is judged once");
         // The status of such a pass says something of every part, of this generation.
         let status = project(Some(world), &plan, &all_done(&plan), &TenantStatus::default(), false);
         assert!(status.conditions.len() >= 6 && status.conditions.iter().all(|c| c.observed_generation == Some(1)));
@@ -194,7 +193,7 @@ fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
             let active = matches!(step, TenantStep::PutEntry { entry, .. } if entry.state != TenantState::Suspended);
             refuse(active, "the replicas are told to serve it");
         }
-        assert_eq!(plan.verdicts.len(), 6, "each part is judged once");
+        assert_eq!(plan.reports.len(), 6, "each part is judged once");
     }
 }
 
@@ -202,11 +201,11 @@ fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
 #[test]
 fn no_view_of_the_world_takes_anything_from_what_may_live() {
     for mut world in worlds() {
-        for object in [Presence::Alive, Presence::Unknown(unseen())] {
+        for object in [Presence::Alive, Presence::Unknown(read_error())] {
             world.object = object;
             let plan = absent(&world, DeletionPolicy::Delete);
             assert_eq!(plan.steps, [], "{world:#?}");
-            let retried = plan.verdicts.iter().any(|v| matches!(v.stand, Stand::Unseen(_)));
+            let retried = plan.reports.iter().any(|v| matches!(v.state, PartState::Unread(_)));
             assert_eq!(retried, world.object != Presence::Alive);
         }
     }

@@ -7,24 +7,22 @@ use super::{
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{
+        custom_migrations::CustomMigrations,
         migrations::{TENANT, TENANT_VERSION, Track, tenant_checksums, tenant_grants},
-        own_migrations::OwnMigrations,
     },
     plan::{
         Plan,
-        applied::MigrationFailure,
         drift::AccessFacts,
         installation::Installation,
-        observed::{ObservedTenant, Replicas},
-        schema::resolve_target,
+        observed::{ObservedTenant, Replicas, applied::MigrationFailure},
         step::TenantStep,
-        tenant::plan_tenant,
+        tenant::{present::plan_tenant, schema::resolve_target},
     },
 };
 
 fn own(count: usize) -> Installation {
     let files = (1..=count).map(|n| (format!("{n:04}_own.sql"), format!("SELECT {n};"))).collect();
-    Installation { own: Some(OwnMigrations::parse(&files).unwrap()), ..installation() }
+    Installation { own: Some(CustomMigrations::parse(&files).unwrap()), ..installation() }
 }
 
 /// The tables of this version, as they were made.
@@ -58,8 +56,8 @@ fn failed(o: &mut ObservedTenant) {
     });
 }
 
-fn verdict(plan: &Plan<TenantStep>) -> (Reason, String) {
-    let database = plan.verdicts.iter().find(|v| v.part == Part::DatabaseReady).unwrap();
+fn report(plan: &Plan<TenantStep>) -> (Reason, String) {
+    let database = plan.reports.iter().find(|v| v.part == Part::DatabaseReady).unwrap();
     (database.reason, database.note.clone())
 }
 
@@ -197,7 +195,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
         tweak(&mut observed);
         let plan = plan_tenant(&desired(), &observed, &installation, now());
         assert_eq!(words(&plan), steps, "{name}");
-        assert_eq!(verdict(&plan).0, reason, "{name}: {:?}", verdict(&plan));
+        assert_eq!(report(&plan).0, reason, "{name}: {:?}", report(&plan));
     }
 }
 
@@ -206,7 +204,7 @@ fn what_keeps_a_tenant_back_is_told_with_the_way_out() {
     let told = |tweak: Tweak, installation: &Installation| {
         let mut observed = converged();
         tweak(&mut observed);
-        verdict(&plan_tenant(&desired(), &observed, installation, now())).1
+        report(&plan_tenant(&desired(), &observed, installation, now())).1
     };
     let all = [
         (

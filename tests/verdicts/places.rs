@@ -5,9 +5,8 @@ use agent_tenancy::{
     api::{ConditionType as Part, Reason, TenantStatus},
     domain::class::ErrorClass,
     plan::{
-        observed::{DatabaseView, ObservedTenant},
-        unplaced::Unplaced,
-        verdict::Stand,
+        observed::{DatabaseView, ObservedTenant, unplaced::Unplaced},
+        report::PartState,
     },
     status::find,
 };
@@ -21,11 +20,11 @@ fn unknown(recorded: bool) -> Unplaced {
 }
 
 /// Name, what there is otherwise, why it has no instance, and one verdict.
-type Row = (&'static str, fn() -> ObservedTenant, Unplaced, (Part, Stand, Reason));
+type Row = (&'static str, fn() -> ObservedTenant, Unplaced, (Part, PartState, Reason));
 
 #[test]
 fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
-    const CONFLICT: Stand = Stand::Refused(ErrorClass::Conflict);
+    const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
     let rows: [Row; 6] = [
         ("names an unknown one", untouched, unknown(false), (Part::DatabaseReady, CONFLICT, Reason::InstanceUnknown)),
         ("was in it", converged, unknown(true), (Part::DatabaseReady, CONFLICT, Reason::InstanceUnknown)),
@@ -46,17 +45,17 @@ fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
             "one that may hold it is out",
             untouched,
             Unplaced::Unasked { name: "other".into(), held: false },
-            (Part::DatabaseReady, Stand::Unseen(ErrorClass::Transient), Reason::DatabaseUnavailable),
+            (Part::DatabaseReady, PartState::Unread(ErrorClass::Transient), Reason::DatabaseUnavailable),
         ),
     ];
-    for (what, world, why, (part, stand, reason)) in rows {
+    for (what, world, why, (part, state, reason)) in rows {
         let mut observed = world();
         unplaced(&mut observed, why.clone());
         let plan = present(&observed);
         assert_eq!(words(&plan), "", "{what}");
-        let verdict = plan.verdicts.iter().find(|verdict| verdict.part == part).unwrap();
-        assert_eq!((verdict.stand, verdict.reason), (stand, reason), "{what}");
-        assert_eq!(verdict.note, why.render(), "{what}");
+        let report = plan.reports.iter().find(|report| report.part == part).unwrap();
+        assert_eq!((report.state, report.reason), (state, reason), "{what}");
+        assert_eq!(report.note, why.render(), "{what}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! How those who read the conditions understand them: kstatus (Flux, Helm), `kubectl wait`, Argo CD.
 
-use super::stage::{absent, all_done, converged, facts, present, project, row, unseen, untouched};
+use super::stage::{absent, all_done, converged, facts, present, project, read_error, row, untouched};
 use agent_tenancy::{
     api::{Condition, DeletionPolicy, TenantStatus},
     domain::{class::ErrorClass, ident::Uid, resolve::Violation},
     plan::{
         Plan,
+        execution::{Execution, Failure},
         observed::{DatabaseView, LedgerRow, RowState},
-        progress::{Failure, Progress},
     },
     status::project_rejection,
 };
@@ -84,16 +84,16 @@ fn ready() -> TenantStatus {
 fn retrying() -> TenantStatus {
     let observed = untouched();
     let plan = present(&observed);
-    let mut progress = all_done(&plan);
-    let (step, _) = progress.done.split_off(1).swap_remove(0);
-    progress.failed =
+    let mut execution = all_done(&plan);
+    let (step, _) = execution.done.split_off(1).swap_remove(0);
+    execution.failed =
         Some((step, Failure { class: ErrorClass::Transient, note: "connection refused".to_owned(), reason: None }));
-    project(Some(&observed), &plan, &progress, &untouched_status(), false)
+    project(Some(&observed), &plan, &execution, &untouched_status(), false)
 }
 
 fn without_database() -> TenantStatus {
     let mut observed = untouched();
-    observed.database = DatabaseView::Unknown(unseen());
+    observed.database = DatabaseView::Unknown(read_error());
     let plan = present(&observed);
     project(Some(&observed), &plan, &all_done(&plan), &untouched_status(), false)
 }
@@ -109,7 +109,7 @@ fn terminal() -> TenantStatus {
 fn rejected() -> TenantStatus {
     let wrong = Violation { field: "spec.agents".to_owned(), rule: "must have 1 to 16 items".to_owned() };
     let plan = Plan::nothing(project_rejection(&[wrong]));
-    project(None, &plan, &Progress::default(), &ready(), false)
+    project(None, &plan, &Execution::default(), &ready(), false)
 }
 
 fn deleting() -> TenantStatus {
@@ -162,7 +162,7 @@ fn a_ready_tenant_stays_as_it_is_while_the_database_is_away() {
     let before = ready();
     for finalizer in [true, false] {
         let mut observed = converged();
-        observed.database = DatabaseView::Unknown(unseen());
+        observed.database = DatabaseView::Unknown(read_error());
         observed.finalizer = finalizer;
         let plan = present(&observed);
         assert_eq!(project(Some(&observed), &plan, &all_done(&plan), &before, false), before);

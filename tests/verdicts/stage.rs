@@ -19,17 +19,18 @@ use agent_tenancy::{
     },
     plan::{
         Plan,
-        applied::Applied,
-        delete::{Departing, plan_deletion},
         drift::AccessFacts,
+        execution::Execution,
         installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
-            Presence, Proof, Recorded, Replicas, RowState, Seen, Unseen, render_mark,
+            Presence, Proof, ReadError, Recorded, Replicas, RowState, Seen, applied::Applied, render_mark,
         },
-        progress::Progress,
         step::{Done, TenantStep},
-        tenant::plan_tenant,
+        tenant::{
+            delete::{Departing, plan_deletion},
+            present::plan_tenant,
+        },
     },
     status::{TenantFacts, project_tenant},
 };
@@ -93,8 +94,8 @@ pub fn installation() -> Installation {
     }
 }
 
-pub fn unseen() -> Unseen {
-    Unseen { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
+pub fn read_error() -> ReadError {
+    ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
 }
 
 pub fn database() -> DatabaseId {
@@ -117,7 +118,7 @@ pub fn new_key(kid: &str) -> NewKey {
 }
 
 /// The ring of the converged world.
-pub fn ring() -> Keyring {
+pub fn keyring() -> Keyring {
     Keyring::first(1, new_key("kid-1"), 3600, None, now()).unwrap()
 }
 
@@ -134,7 +135,7 @@ pub fn row(state: RowState) -> LedgerRow {
         schema_version: TENANT_VERSION,
         schema_checksums: tenant_checksums(TENANT_VERSION),
         own: Applied::default(),
-        ring: ring().mark(),
+        keyring: keyring().mark(),
         state,
         state_since: now(),
     }
@@ -249,7 +250,8 @@ pub fn converged() -> ObservedTenant {
         retry_migration: None,
     };
     observed.database = DatabaseView::Facts(facts(Some(row(RowState::Active)), true));
-    observed.keys = Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), ring: Ok(ring()) });
+    observed.keys =
+        Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), keyring: Ok(keyring()) });
     observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
     // Later passes draw other random material.
     observed.fresh.incarnation = Incarnation(Uuid::from_u128(2));
@@ -270,7 +272,7 @@ pub fn word(step: &TenantStep) -> &'static str {
         TenantStep::SetAside { .. } => "SetAside",
         TenantStep::CreateKeys { .. } => "CreateKeys",
         TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
-        TenantStep::RecordRing { .. } => "RecordRing",
+        TenantStep::RecordKeyring { .. } => "RecordRing",
         TenantStep::PutEntry { .. } => "PutEntry",
         TenantStep::SuspendAccess { .. } => "SuspendAccess",
         TenantStep::ResumeAccess { .. } => "ResumeAccess",
@@ -329,15 +331,15 @@ pub fn absent(observed: &ObservedTenant, policy: DeletionPolicy) -> Plan<TenantS
 }
 
 /// Every step of a plan done.
-pub fn all_done(plan: &Plan<TenantStep>) -> Progress<TenantStep> {
-    Progress { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
+pub fn all_done(plan: &Plan<TenantStep>) -> Execution<TenantStep> {
+    Execution { done: plan.steps.iter().map(|s| (s.clone(), Done::Plain)).collect(), failed: None }
 }
 
 /// The status after a pass.
 pub fn project(
     observed: Option<&ObservedTenant>,
     plan: &Plan<TenantStep>,
-    progress: &Progress<TenantStep>,
+    execution: &Execution<TenantStep>,
     previous: &TenantStatus,
     deleting: bool,
 ) -> TenantStatus {
@@ -349,7 +351,7 @@ pub fn project(
         observed,
         installation: &installation,
         plan,
-        progress,
+        execution,
         deleting,
     };
     project_tenant(&facts, previous, now()).0

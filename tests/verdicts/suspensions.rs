@@ -3,8 +3,8 @@
 use super::{
     deletions::in_state,
     stage::{
-        all_done, converged, facts_of, now, out_of_service, present, project, replica, set_member, unseen, untouched,
-        words,
+        all_done, converged, facts_of, now, out_of_service, present, project, read_error, replica, set_member,
+        untouched, words,
     },
     tenants::{Tweak, edit_entry},
 };
@@ -44,7 +44,7 @@ fn a_tenant_that_should_be_out_of_service() {
         (
             "served, no database",
             converged,
-            |o| o.database = DatabaseView::Unknown(unseen()),
+            |o| o.database = DatabaseView::Unknown(read_error()),
             "PutEntry",
             WaitingForReplicas,
         ),
@@ -62,7 +62,7 @@ fn a_tenant_that_should_be_out_of_service() {
             DrainingTransactions,
         ),
         ("known everywhere", refused, |_| (), "SuspendAccess", DrainingTransactions),
-        ("known, no database", refused, |o| o.database = DatabaseView::Unknown(unseen()), "", Pending),
+        ("known, no database", refused, |o| o.database = DatabaseView::Unknown(read_error()), "", Pending),
         ("open transactions", suspended, |o| facts_of(o).open_transactions = 2, "", DrainingTransactions),
         (
             "open transactions, long after",

@@ -8,11 +8,10 @@ use agent_tenancy::{
     api::{ConditionType as Part, Reason},
     domain::{class::ErrorClass, ident::Uid},
     plan::{
-        heir::Heir,
-        observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, render_mark},
-        permission::judge_request,
+        observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, render_mark, takeover_grant::TakeoverGrant},
+        report::PartState,
         step::{AdoptionSource, TenantStep},
-        verdict::Stand,
+        takeover_request::judge_request,
     },
 };
 
@@ -43,13 +42,13 @@ fn check(rows: Rows) {
         let mut observed = untouched();
         tweak(&mut observed);
         let plan = present(&observed);
-        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.verdicts);
-        let verdict = plan.verdicts.iter().find(|v| v.part == Part::Accepted || v.note.contains(note)).unwrap();
+        assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.reports);
+        let report = plan.reports.iter().find(|v| v.part == Part::Accepted || v.note.contains(note)).unwrap();
         if !note.is_empty() {
             // Time brings it; or somebody has to do something.
             let class = if note.contains("heard of") { ErrorClass::Waiting } else { ErrorClass::Conflict };
-            assert_eq!((verdict.stand, verdict.reason), (Stand::Refused(class), Reason::Conflict), "{name}");
-            assert!(verdict.note.contains(note), "{name}: {}", verdict.note);
+            assert_eq!((report.state, report.reason), (PartState::Refused(class), Reason::Conflict), "{name}");
+            assert!(report.note.contains(note), "{name}: {}", report.note);
         }
     }
 }
@@ -146,7 +145,7 @@ fn it_is_the_same_data_with_a_new_keyring() {
         panic!("{:?}", plan.steps)
     };
     assert_eq!((adoption.incarnation, &adoption.previous.0[..]), (stranger(RowState::Active).incarnation, "uid-other"));
-    assert_eq!(adoption.ring.version, row(RowState::Active).ring.version + 1);
+    assert_eq!(adoption.keyring.version, row(RowState::Active).keyring.version + 1);
     let source =
         AdoptionSource::Predecessor { cluster_id: "former".to_owned(), silence_seconds: 600, by_permission: false };
     assert_eq!(adoption.source, source);
@@ -157,11 +156,11 @@ fn it_is_the_same_data_with_a_new_keyring() {
 fn allowed(o: &mut ObservedTenant) {
     left(o);
     change(o, |row| row.cluster_id = "other".to_owned());
-    facts_of(o).permitted = vec![heir("cluster", "uid-alpha")];
+    facts_of(o).permitted = vec![grant("cluster", "uid-alpha")];
 }
 
-fn heir(cluster_id: &str, uid: &str) -> Heir {
-    Heir { cluster_id: cluster_id.to_owned(), uid: Uid(uid.to_owned()) }
+fn grant(cluster_id: &str, uid: &str) -> TakeoverGrant {
+    TakeoverGrant { cluster_id: cluster_id.to_owned(), uid: Uid(uid.to_owned()) }
 }
 
 #[test]
@@ -172,7 +171,7 @@ fn what_a_person_allowed() {
             "another life of this Tenant",
             |o| {
                 allowed(o);
-                facts_of(o).permitted = vec![heir("cluster", "uid-earlier"), heir("third", "uid-alpha")];
+                facts_of(o).permitted = vec![grant("cluster", "uid-earlier"), grant("third", "uid-alpha")];
             },
             "",
             "previousClusterIds, or let this Tenant alone take it over: kubectl tenant takeover alpha --from other",

@@ -1,8 +1,8 @@
 //! Tenants: observed → planned, row by row.
 
 use super::stage::{
-    access_of, converged, facts, facts_of, incarnation, object, present, replica, row, set_member, unseen, untouched,
-    words,
+    access_of, converged, facts, facts_of, incarnation, object, present, read_error, replica, row, set_member,
+    untouched, words,
 };
 use agent_tenancy::{
     api::{ConditionType as Part, Reason},
@@ -15,8 +15,8 @@ use agent_tenancy::{
     },
     plan::{
         observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
+        report::PartState,
         step::TenantStep,
-        verdict::Stand,
     },
 };
 use uuid::Uuid;
@@ -39,11 +39,11 @@ pub fn edit_entry(o: &mut ObservedTenant, edit: impl FnOnce(&mut agent_tenancy::
     }
 }
 
-const CONFLICT: Stand = Stand::Refused(ErrorClass::Conflict);
-const UNSEEN: Stand = Stand::Unseen(ErrorClass::Transient);
+const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
+const UNSEEN: PartState = PartState::Unread(ErrorClass::Transient);
 
 /// Name, what is different, the steps that are planned, and one verdict.
-type Row = (&'static str, Tweak, &'static str, (Part, Stand, Reason));
+type Row = (&'static str, Tweak, &'static str, (Part, PartState, Reason));
 
 #[test]
 fn a_tenant_that_should_exist() {
@@ -52,25 +52,25 @@ fn a_tenant_that_should_exist() {
             "new",
             |_| (),
             "AddFinalizer Provision CreateKeys PutEntry",
-            (Part::Served, Stand::Waits, Reason::WaitingForReplicas),
+            (Part::Served, PartState::Waiting, Reason::WaitingForReplicas),
         ),
         (
             "no replica",
             |o| o.replicas.all.clear(),
             "AddFinalizer Provision CreateKeys PutEntry",
-            (Part::Served, Stand::Waits, Reason::NoReplicas),
+            (Part::Served, PartState::Waiting, Reason::NoReplicas),
         ),
         (
             "no cell",
             |o| facts_of(o).offer.as_mut().unwrap().exists = false,
             "AddFinalizer CreateCell Provision CreateKeys PutEntry",
-            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned),
         ),
         (
             "cell not published",
             |o| o.cell_entry = false,
             "AddFinalizer CreateCell Provision CreateKeys PutEntry",
-            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned),
         ),
         (
             "an older claimant",
@@ -100,7 +100,7 @@ fn a_tenant_that_should_exist() {
             "another's tombstone",
             |o| o.database = DatabaseView::Facts(facts(Some(stranger(RowState::Dropped)), false)),
             "AddFinalizer Provision CreateKeys PutEntry",
-            (Part::Accepted, Stand::Holds, Reason::Accepted),
+            (Part::Accepted, PartState::Ready, Reason::Accepted),
         ),
         (
             "a tombstone, and yet a schema",
@@ -120,10 +120,10 @@ fn a_tenant_that_should_exist() {
             "",
             (Part::Accepted, CONFLICT, Reason::Conflict),
         ),
-        ("entry unreadable", |o| o.entry = Seen::Unknown(unseen()), "", (Part::Accepted, UNSEEN, Reason::Retrying)),
+        ("entry unreadable", |o| o.entry = Seen::Unknown(read_error()), "", (Part::Accepted, UNSEEN, Reason::Retrying)),
         (
             "database unreadable",
-            |o| o.database = DatabaseView::Unknown(unseen()),
+            |o| o.database = DatabaseView::Unknown(read_error()),
             "",
             (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
         ),
@@ -137,19 +137,19 @@ fn a_tenant_that_should_exist() {
             "AgentConfig missing",
             |o| o.agents.clear(),
             "",
-            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
         ),
         (
             "AgentConfig leaving",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Leaving(Uid("uid-x".into()))),
             "",
-            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
         ),
         (
             "AgentConfig not published",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Unpublished(Uid("uid-x".into()))),
             "AddFinalizer Provision CreateKeys",
-            (Part::Published, Stand::Waits, Reason::AgentConfigNotPublished),
+            (Part::Published, PartState::Waiting, Reason::AgentConfigNotPublished),
         ),
         (
             "another's Secret",
@@ -159,25 +159,30 @@ fn a_tenant_that_should_exist() {
         ),
         (
             "Secret unreadable",
-            |o| o.keys = Seen::Unknown(unseen()),
+            |o| o.keys = Seen::Unknown(read_error()),
             "AddFinalizer Provision",
             (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
         ),
     ];
     let from_converged: &[Row] = &[
-        ("at rest", |_| (), "", (Part::Served, Stand::Holds, Reason::Served)),
+        ("at rest", |_| (), "", (Part::Served, PartState::Ready, Reason::Served)),
         (
             "an older claimant, but ours",
             |o| o.rival = Some(ObjectId { uid: Uid("u".into()), ..object() }),
             "",
-            (Part::Accepted, Stand::Holds, Reason::Accepted),
+            (Part::Accepted, PartState::Ready, Reason::Accepted),
         ),
-        ("finalizer taken off", |o| o.finalizer = false, "AddFinalizer", (Part::Served, Stand::Holds, Reason::Served)),
+        (
+            "finalizer taken off",
+            |o| o.finalizer = false,
+            "AddFinalizer",
+            (Part::Served, PartState::Ready, Reason::Served),
+        ),
         (
             "finalizer taken off, no database",
             |o| {
                 o.finalizer = false;
-                o.database = DatabaseView::Unknown(unseen())
+                o.database = DatabaseView::Unknown(read_error())
             },
             "AddFinalizer",
             (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
@@ -189,25 +194,25 @@ fn a_tenant_that_should_exist() {
                 o.agents.clear()
             },
             "AddFinalizer",
-            (Part::Accepted, Stand::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
+            (Part::Accepted, PartState::Refused(ErrorClass::Waiting), Reason::AgentConfigMissing),
         ),
         (
             "membership lost",
             |o| set_member(o, false),
             "RepairDatabase",
-            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned),
         ),
         (
             "grants lost",
             |o| access_of(o).schema.acl.as_mut().unwrap().truncate(1),
             "RepairDatabase",
-            (Part::DatabaseReady, Stand::Doing, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::InProgress, Reason::Provisioned),
         ),
         (
             "cell entry lost",
             |o| o.cell_entry = false,
             "CreateCell",
-            (Part::DatabaseReady, Stand::Holds, Reason::Provisioned),
+            (Part::DatabaseReady, PartState::Ready, Reason::Provisioned),
         ),
         (
             "row lost",
@@ -254,14 +259,19 @@ fn a_tenant_that_should_exist() {
             "entry deleted",
             |o| o.entry = Seen::Missing,
             "PutEntry RecordEvent",
-            (Part::Published, Stand::Doing, Reason::Published),
+            (Part::Published, PartState::InProgress, Reason::Published),
         ),
-        ("entry damaged", damage_entry, "PutEntry RecordEvent", (Part::Published, Stand::Doing, Reason::Published)),
+        (
+            "entry damaged",
+            damage_entry,
+            "PutEntry RecordEvent",
+            (Part::Published, PartState::InProgress, Reason::Published),
+        ),
         (
             "entry edited",
             |o| edit_entry(o, |e| e.state = TenantState::Deleting),
             "PutEntry RecordEvent",
-            (Part::Published, Stand::Doing, Reason::Published),
+            (Part::Published, PartState::InProgress, Reason::Published),
         ),
         (
             "entry of another leader and time",
@@ -273,35 +283,45 @@ fn a_tenant_that_should_exist() {
                 })
             },
             "",
-            (Part::Published, Stand::Holds, Reason::Published),
+            (Part::Published, PartState::Ready, Reason::Published),
         ),
-        ("entry unreadable", |o| o.entry = Seen::Unknown(unseen()), "", (Part::Published, UNSEEN, Reason::Retrying)),
+        (
+            "entry unreadable",
+            |o| o.entry = Seen::Unknown(read_error()),
+            "",
+            (Part::Published, UNSEEN, Reason::Retrying),
+        ),
         (
             "entry unreadable, keys lost",
             |o| {
-                o.entry = Seen::Unknown(unseen());
+                o.entry = Seen::Unknown(read_error());
                 o.keys = Seen::Missing
             },
             "",
             (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
         ),
-        ("keys lost", |o| o.keys = Seen::Missing, "CreateKeys", (Part::SigningKeysReady, Stand::Doing, Reason::Issued)),
+        (
+            "keys lost",
+            |o| o.keys = Seen::Missing,
+            "CreateKeys",
+            (Part::SigningKeysReady, PartState::InProgress, Reason::Issued),
+        ),
         (
             "keys damaged",
             |o| {
-                if let Seen::Ours(KeysView { ring, .. }) = &mut o.keys {
-                    *ring = Err(KeyringError::Mismatch)
+                if let Seen::Ours(KeysView { keyring, .. }) = &mut o.keys {
+                    *keyring = Err(KeyringError::Mismatch)
                 }
             },
             "ReplaceKeys",
-            (Part::SigningKeysReady, Stand::Doing, Reason::Issued),
+            (Part::SigningKeysReady, PartState::InProgress, Reason::Issued),
         ),
         (
             "keys damaged, entry gone",
             |o| {
                 o.entry = Seen::Missing;
-                if let Seen::Ours(KeysView { ring, .. }) = &mut o.keys {
-                    *ring = Err(KeyringError::Mismatch)
+                if let Seen::Ours(KeysView { keyring, .. }) = &mut o.keys {
+                    *keyring = Err(KeyringError::Mismatch)
                 }
             },
             "",
@@ -310,24 +330,24 @@ fn a_tenant_that_should_exist() {
         (
             "keys one step ahead of the ledger",
             |o| {
-                if let Seen::Ours(KeysView { ring: Ok(ring), .. }) = &mut o.keys {
-                    *ring = ring.with_version(2).unwrap()
+                if let Seen::Ours(KeysView { keyring: Ok(keyring), .. }) = &mut o.keys {
+                    *keyring = keyring.with_version(2).unwrap()
                 }
             },
             "RecordRing PutEntry",
-            (Part::SigningKeysReady, Stand::Doing, Reason::Issued),
+            (Part::SigningKeysReady, PartState::InProgress, Reason::Issued),
         ),
         (
             "AgentConfig leaving",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Leaving(Uid("uid-x".into()))),
             "",
-            (Part::Accepted, Stand::Holds, Reason::Accepted),
+            (Part::Accepted, PartState::Ready, Reason::Accepted),
         ),
         (
             "AgentConfig made anew",
             |o| o.agents.values_mut().for_each(|a| *a = AgentLookup::Published(Uid("uid-y".into()))),
             "PutEntry",
-            (Part::Published, Stand::Doing, Reason::Published),
+            (Part::Published, PartState::InProgress, Reason::Published),
         ),
         (
             "not proved, replica behind",
@@ -336,13 +356,13 @@ fn a_tenant_that_should_exist() {
                 o.replicas.all.push(replica("r3", 3))
             },
             "",
-            (Part::Served, Stand::Waits, Reason::WaitingForReplicas),
+            (Part::Served, PartState::Waiting, Reason::WaitingForReplicas),
         ),
         (
             "proved, replica behind",
             |o| o.replicas.all.push(replica("r3", 3)),
             "",
-            (Part::Served, Stand::Holds, Reason::Served),
+            (Part::Served, PartState::Ready, Reason::Served),
         ),
         (
             "refused",
@@ -352,7 +372,7 @@ fn a_tenant_that_should_exist() {
                 a.unwrap().quarantined.insert(incarnation(), "no".into());
             },
             "",
-            (Part::Served, Stand::Refused(ErrorClass::Transient), Reason::Quarantined),
+            (Part::Served, PartState::Refused(ErrorClass::Transient), Reason::Quarantined),
         ),
         (
             "an overfull quarantine",
@@ -361,17 +381,17 @@ fn a_tenant_that_should_exist() {
                 o.replicas.all[0].acknowledged.as_mut().unwrap().quarantine_overflow = true
             },
             "",
-            (Part::Served, Stand::Refused(ErrorClass::Transient), Reason::Quarantined),
+            (Part::Served, PartState::Refused(ErrorClass::Transient), Reason::Quarantined),
         ),
     ];
     for (start, rows) in [(untouched as fn() -> ObservedTenant, from_nothing), (converged, from_converged)] {
-        for (name, tweak, steps, verdict) in rows {
+        for (name, tweak, steps, report) in rows {
             let mut observed = start();
             tweak(&mut observed);
             let plan = present(&observed);
             assert_eq!(words(&plan), *steps, "{name}");
-            let found = plan.verdicts.iter().find(|v| v.part == verdict.0).unwrap();
-            assert_eq!((found.part, found.stand, found.reason), *verdict, "{name}: {}", found.note);
+            let found = plan.reports.iter().find(|v| v.part == report.0).unwrap();
+            assert_eq!((found.part, found.state, found.reason), *report, "{name}: {}", found.note);
         }
     }
 }
@@ -380,6 +400,6 @@ fn a_tenant_that_should_exist() {
 fn a_lost_key_comes_back_from_the_entry() {
     let mut observed = converged();
     observed.keys = Seen::Missing;
-    let [TenantStep::CreateKeys { ring }] = &present(&observed).steps[..] else { panic!("one step") };
-    assert_eq!(ring.current().unwrap().verifying.kid.as_str(), "kid-1");
+    let [TenantStep::CreateKeys { keyring }] = &present(&observed).steps[..] else { panic!("one step") };
+    assert_eq!(keyring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

@@ -37,11 +37,11 @@ impl Keyring {
     /// # Errors
     /// When a part is missing, damaged or contradicts another.
     pub fn parse_secret<'a>(read: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, KeyringError> {
-        let ring = read(names::RING).ok_or(KeyringError::Missing(names::RING))?;
-        let raw: RawRing = serde_json::from_slice(ring).map_err(|_| KeyringError::Damaged(names::RING))?;
-        let ring = Self::new(raw.version, raw.handled_request, raw.revoked, raw.keys)?;
+        let keyring = read(names::RING).ok_or(KeyringError::Missing(names::RING))?;
+        let raw: RawRing = serde_json::from_slice(keyring).map_err(|_| KeyringError::Damaged(names::RING))?;
+        let keyring = Self::new(raw.version, raw.handled_request, raw.revoked, raw.keys)?;
         let parts = [names::CURRENT_KID, names::CURRENT_KEY, names::CURRENT_ALG];
-        let wanted = ring.render_secret();
+        let wanted = keyring.render_secret();
         for part in parts {
             match (wanted.get(part), read(part)) {
                 (Some(_), None) => return Err(KeyringError::Missing(part)),
@@ -50,7 +50,7 @@ impl Keyring {
                 (Some(_) | None, Some(_)) => return Err(KeyringError::Mismatch),
             }
         }
-        Ok(ring)
+        Ok(keyring)
     }
 }
 

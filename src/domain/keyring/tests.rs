@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::keys::HS256_KEY_BYTES;
 
-const RULES: RingRules = RingRules { max_token_seconds: 3600, grace_seconds: 300 };
+const RULES: KeyringRules = KeyringRules { max_token_seconds: 3600, grace_seconds: 300 };
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_900_000_000 + seconds).unwrap()
@@ -14,12 +14,12 @@ fn new_key(kid: &str) -> NewKey {
     NewKey { kid: Kid::parse(kid).unwrap(), algorithm: Algorithm::HS256, verifying, private: None }
 }
 
-fn ring() -> Keyring {
+fn keyring() -> Keyring {
     Keyring::first(1, new_key("k1"), 3600, None, at(0)).unwrap()
 }
 
-fn kids(ring: &Keyring, state: KeyState) -> Vec<&str> {
-    ring.in_state(state).map(|k| k.verifying.kid.as_str()).collect()
+fn kids(keyring: &Keyring, state: KeyState) -> Vec<&str> {
+    keyring.in_state(state).map(|k| k.verifying.kid.as_str()).collect()
 }
 
 fn read(data: &BTreeMap<String, Vec<u8>>) -> Result<Keyring, KeyringError> {
@@ -28,7 +28,7 @@ fn read(data: &BTreeMap<String, Vec<u8>>) -> Result<Keyring, KeyringError> {
 
 #[test]
 fn a_ring_survives_its_secret() {
-    let rotated = ring().with_standby(new_key("k2"), at(1)).unwrap();
+    let rotated = keyring().with_standby(new_key("k2"), at(1)).unwrap();
     let rotated = rotated.promoted(Some("now".to_owned()), &RULES, at(2)).unwrap();
     let rotated = rotated.revoking(&[Kid::parse("k1").unwrap()].into(), new_key("k3"), at(3)).unwrap();
     assert_eq!(read(&rotated.render_secret()).unwrap(), rotated);
@@ -36,7 +36,7 @@ fn a_ring_survives_its_secret() {
 
 #[test]
 fn an_edited_secret_is_named_but_never_quoted() {
-    let mut data = ring().render_secret();
+    let mut data = keyring().render_secret();
     data.insert("current.key".into(), b"swapped-by-hand-swapped-by-hand-".to_vec());
     assert_eq!(read(&data).unwrap_err(), KeyringError::Mismatch);
     data.insert("ring.json".into(), br#"{"version":1,"keys":[{"kid":"!!canary!!"}]}"#.to_vec());
@@ -45,7 +45,7 @@ fn an_edited_secret_is_named_but_never_quoted() {
 
 #[test]
 fn a_key_verifies_before_it_signs_and_after() {
-    let waiting = ring().with_standby(new_key("k2"), at(10)).unwrap();
+    let waiting = keyring().with_standby(new_key("k2"), at(10)).unwrap();
     assert_eq!((kids(&waiting, KeyState::Current), kids(&waiting, KeyState::Standby)), (vec!["k1"], vec!["k2"]));
     let done = waiting.promoted(Some("r1".into()), &RULES, at(20)).unwrap();
     assert_eq!((kids(&done, KeyState::Current), kids(&done, KeyState::Previous)), (vec!["k2"], vec!["k1"]));
@@ -59,10 +59,10 @@ fn a_key_verifies_before_it_signs_and_after() {
 
 #[test]
 fn the_longest_token_a_key_ever_signed_decides() {
-    let short = RingRules { max_token_seconds: 60, ..RULES };
-    let long = RingRules { max_token_seconds: 7200, ..RULES };
-    assert!(ring().tidied(&short, at(1)).is_none());
-    let longer = ring().tidied(&long, at(1)).unwrap();
+    let short = KeyringRules { max_token_seconds: 60, ..RULES };
+    let long = KeyringRules { max_token_seconds: 7200, ..RULES };
+    assert!(keyring().tidied(&short, at(1)).is_none());
+    let longer = keyring().tidied(&long, at(1)).unwrap();
     let done = longer.with_standby(new_key("k2"), at(2)).unwrap().promoted(None, &short, at(2)).unwrap();
     assert_eq!(done.next_tidying(), Some(at(2 + 7200 + 330)));
 }
@@ -70,7 +70,7 @@ fn the_longest_token_a_key_ever_signed_decides() {
 #[test]
 fn a_revoked_key_is_published_no_more_but_stands_until_its_successor_signs() {
     let kid: BTreeSet<Kid> = [Kid::parse("k1").unwrap()].into();
-    let revoked = ring().revoking(&kid, new_key("k2"), at(5)).unwrap();
+    let revoked = keyring().revoking(&kid, new_key("k2"), at(5)).unwrap();
     assert!(revoked.current_is_revoked());
     assert_eq!(revoked.published().iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k2"]);
     let done = revoked.promoted(None, &RULES, at(6)).unwrap();
@@ -81,7 +81,7 @@ fn a_revoked_key_is_published_no_more_but_stands_until_its_successor_signs() {
 
 #[test]
 fn a_full_ring_takes_no_promotion() {
-    let mut full = ring();
+    let mut full = keyring();
     for i in 0..MAX_PREVIOUS {
         full = full.with_standby(new_key(&format!("n{i}")), at(1)).unwrap().promoted(None, &RULES, at(1)).unwrap();
     }
@@ -91,9 +91,9 @@ fn a_full_ring_takes_no_promotion() {
 
 #[test]
 fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
-    let one = ring();
+    let one = keyring();
     let keys = one.published();
-    let published = PublishedRing { version: 1, request: None, revoked: one.revoked(), keys: &keys };
+    let published = PublishedKeyring { version: 1, request: None, revoked: one.revoked(), keys: &keys };
     assert_eq!(published.mark(), one.mark());
     let other = Keyring::first(1, new_key("k9"), 3600, None, at(0)).unwrap();
     assert_ne!(other.mark(), one.mark());
@@ -110,11 +110,11 @@ fn a_lost_private_key_verifies_on_and_is_replaced() {
         verifying: public,
         private: Some(KeyBytes::new(vec![9; 48])),
     };
-    let ring = Keyring::first(1, new, 3600, None, at(0)).unwrap();
-    assert!(ring.render_secret()["current.key"].starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
-    let keys = ring.published();
+    let keyring = Keyring::first(1, new, 3600, None, at(0)).unwrap();
+    assert!(keyring.render_secret()["current.key"].starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
+    let keys = keyring.published();
     assert!(!serde_json::to_string(&keys).unwrap().contains("private"));
-    let published = PublishedRing { version: 1, request: None, revoked: ring.revoked(), keys: &keys };
+    let published = PublishedKeyring { version: 1, request: None, revoked: keyring.revoked(), keys: &keys };
     let restored = Keyring::restored(2, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
     assert!(restored.current().is_none() && !restored.render_secret().contains_key("current.kid"));
     assert_eq!((kids(&restored, KeyState::Standby), kids(&restored, KeyState::Previous)), (vec!["k2"], vec!["e1"]));

@@ -12,7 +12,7 @@ use std::{
 
 /// The claims. Clones share them.
 #[derive(Clone, Default)]
-pub struct Claims(Arc<Mutex<Index>>);
+pub struct TenantIdClaims(Arc<Mutex<Index>>);
 
 #[derive(Default)]
 struct Index {
@@ -25,7 +25,7 @@ fn key(claimant: &Claimant) -> Key {
     Key::new(&claimant.object.namespace, &claimant.object.name)
 }
 
-impl Claims {
+impl TenantIdClaims {
     /// Takes in what a Tenant claims now; `None`: it is gone, or claims nothing valid.
     pub fn set(&self, object: &Key, claim: Option<(TenantId, Claimant)>) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn an_id_goes_to_the_oldest_until_it_claims_something_else() {
-        let claims = Claims::default();
+        let claims = TenantIdClaims::default();
         let id = |text: &str| TenantId::parse(text).unwrap();
         let ((old_key, old), (new_key, new)) = (tenant("old", 1), tenant("new", 2));
         claims.set(&new_key, Some((id("acme"), new.clone())));

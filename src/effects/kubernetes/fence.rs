@@ -12,14 +12,14 @@ use std::{
 
 /// What this process knows of its leadership. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Fence {
+pub struct LeaseFence {
     clock: Clock,
     /// Monotonic time until which the Lease is surely ours, in milliseconds; 0 before and after leadership.
     until: Arc<AtomicU64>,
     epoch: Arc<AtomicI32>,
 }
 
-impl Fence {
+impl LeaseFence {
     /// A fence that lets nothing through yet.
     pub fn new(clock: Clock) -> Self {
         Self { clock, until: Arc::default(), epoch: Arc::default() }

@@ -2,7 +2,7 @@
 
 use super::{
     error::{bounded, required, unless_taken},
-    fence::Fence,
+    fence::LeaseFence,
 };
 use crate::{
     api::{DatabaseInstance, DatabaseInstanceSpec, DatabaseInstanceStatus},
@@ -19,12 +19,12 @@ use serde_json::json;
 #[derive(Clone)]
 pub struct InstanceObjects {
     api: Api<DatabaseInstance>,
-    fence: Fence,
+    fence: LeaseFence,
 }
 
 impl InstanceObjects {
     /// Those in this namespace.
-    pub fn new(client: Client, namespace: &str, fence: Fence) -> Self {
+    pub fn new(client: Client, namespace: &str, fence: LeaseFence) -> Self {
         Self { api: Api::namespaced(client, namespace), fence }
     }
 

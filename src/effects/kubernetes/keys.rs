@@ -2,7 +2,7 @@
 
 use super::{
     error::{bounded, required, unless_taken},
-    fence::Fence,
+    fence::LeaseFence,
     watch::version_of,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{KeysView, Seen, Unseen},
+        observed::{KeysView, ReadError, Seen},
         step::Done,
     },
 };
@@ -29,12 +29,12 @@ use std::collections::BTreeMap;
 #[derive(Clone)]
 pub struct KeySecrets {
     client: Client,
-    fence: Fence,
+    fence: LeaseFence,
 }
 
 impl KeySecrets {
     /// Secrets behind this client.
-    pub fn new(client: Client, fence: Fence) -> Self {
+    pub fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence }
     }
 
@@ -47,7 +47,7 @@ impl KeySecrets {
         match bounded("read the signing Secret", self.api(&owner.namespace).get(name)).await {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => view(&secret, owner, name),
-            Err(error) => Seen::Unknown(Unseen { class: error.class, note: error.chain() }),
+            Err(error) => Seen::Unknown(ReadError { class: error.class, note: error.chain() }),
         }
     }
 
@@ -55,9 +55,9 @@ impl KeySecrets {
     ///
     /// # Errors
     /// As any request; `Transient` if a Secret of that name exists.
-    pub async fn perform_create(&self, owner: &ObjectId, name: &str, ring: &Keyring) -> Result<Done, EffectError> {
+    pub async fn perform_create(&self, owner: &ObjectId, name: &str, keyring: &Keyring) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let secret = secret(owner, name, ring);
+        let secret = secret(owner, name, keyring);
         let api = self.api(&owner.namespace);
         match unless_taken("create the signing Secret", api.create(&PostParams::default(), &secret)).await? {
             Some(_) => Ok(Done::Plain),
@@ -73,11 +73,11 @@ impl KeySecrets {
         &self,
         owner: &ObjectId,
         name: &str,
-        ring: &Keyring,
+        keyring: &Keyring,
         (uid, version): (&Uid, Version),
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let mut secret = secret(owner, name, ring);
+        let mut secret = secret(owner, name, keyring);
         secret.metadata.uid = Some(uid.0.clone());
         secret.metadata.resource_version = Some(version.to_string());
         let api = self.api(&owner.namespace);
@@ -104,14 +104,14 @@ impl KeySecrets {
 }
 
 /// The signing Secret, marked as the Tenant's.
-fn secret(owner: &ObjectId, name: &str, ring: &Keyring) -> Secret {
+fn secret(owner: &ObjectId, name: &str, keyring: &Keyring) -> Secret {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
         (names::TENANT_UID_LABEL.to_owned(), owner.uid.0.clone()),
     ]);
     Secret {
         metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
-        data: Some(ring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
+        data: Some(keyring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     }
@@ -136,6 +136,6 @@ fn view(secret: &Secret, owner: &ObjectId, name: &str) -> Seen<KeysView> {
     Seen::Ours(KeysView {
         uid: Uid(secret.metadata.uid.clone().unwrap_or_default()),
         version: version_of(secret),
-        ring: Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())),
+        keyring: Keyring::parse_secret(|key| data.and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice())),
     })
 }

@@ -32,7 +32,7 @@ pub struct LeaderLease {
 
 /// What to write into the Lease.
 #[derive(Clone, Debug)]
-pub struct Claim<'a> {
+pub struct LeaseRequest<'a> {
     /// Who leads; empty gives it up.
     pub holder: &'a str,
     /// How long a silent holder is believed.
@@ -64,7 +64,7 @@ impl LeaderLease {
     /// As any request.
     pub async fn perform_write(
         &self,
-        claim: &Claim<'_>,
+        claim: &LeaseRequest<'_>,
         seen: Option<&LeaderRecord>,
     ) -> Result<Option<LeaderRecord>, EffectError> {
         let lease = Lease {

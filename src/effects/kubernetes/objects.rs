@@ -3,7 +3,7 @@
 use super::{
     cache::{Cache, Key, Versioned},
     error::{bounded, required},
-    fence::Fence,
+    fence::LeaseFence,
     watch::{key_of, version_of},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{Presence, Unseen},
+        observed::{Presence, ReadError},
         step::Done,
     },
 };
@@ -112,7 +112,7 @@ impl Owned for crate::api::AgentConfig {
 #[derive(Clone)]
 pub struct Objects<K: Owned> {
     client: Client,
-    fence: Fence,
+    fence: LeaseFence,
     reporter: Reporter,
     /// Counts repeated warnings instead of writing each anew; for that it remembers every event for minutes.
     warnings: Recorder,
@@ -122,7 +122,7 @@ pub struct Objects<K: Owned> {
 
 impl<K: Owned> Objects<K> {
     /// Objects behind this client.
-    pub fn new(client: Client, fence: Fence, instance: Option<String>) -> Self {
+    pub fn new(client: Client, fence: LeaseFence, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance };
         let warnings = Recorder::new(client.clone(), reporter.clone());
         Self { client, fence, reporter, warnings, cache: Cache::default() }
@@ -149,7 +149,7 @@ impl<K: Owned> Objects<K> {
         match bounded(&format!("look whether {id} is gone"), self.api(&id.namespace).get_metadata(&id.name)).await {
             Ok(Some(found)) if found.metadata.uid.as_deref() == Some(id.uid.0.as_str()) => Presence::Alive,
             Ok(Some(_) | None) => Presence::Gone,
-            Err(error) => Presence::Unknown(Unseen { class: error.class, note: error.chain() }),
+            Err(error) => Presence::Unknown(ReadError { class: error.class, note: error.chain() }),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     cache::{Cache, Change, Key},
     entries::{Beside, Record, render_secret},
     error::{bounded, unless_taken},
-    fence::Fence,
+    fence::LeaseFence,
     keys::preconditions,
     watch::version_of,
 };
@@ -34,18 +34,18 @@ use tokio::sync::{RwLock, mpsc};
 pub struct Registry {
     api: Api<Secret>,
     namespace: String,
-    fence: Fence,
+    fence: LeaseFence,
     /// What is in it.
     pub cache: Cache<Record>,
     /// Shared by whoever writes a reference, exclusive for whoever deletes what may be referred to.
     references: Arc<RwLock<()>>,
     memory: Arc<Mutex<Memory>>,
-    news: mpsc::UnboundedSender<News>,
+    changes: mpsc::UnboundedSender<RegistryChange>,
 }
 
 /// One change of the registry.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct RegistryChange {
     /// What was there, if it was readable.
     pub before: Option<Entry>,
     /// What is there, if it is readable.
@@ -66,9 +66,14 @@ struct Memory {
 
 impl Registry {
     /// The registry in this namespace.
-    pub fn new(client: Client, namespace: &str, fence: Fence, news: mpsc::UnboundedSender<News>) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        fence: LeaseFence,
+        changes: mpsc::UnboundedSender<RegistryChange>,
+    ) -> Self {
         Self {
-            news,
+            changes,
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             fence,
@@ -119,7 +124,8 @@ impl Registry {
         let own = memory.in_flight.contains(&key.name);
         drop(memory);
         // Nobody listens any more when the process is ending.
-        let _ = self.news.send(News { before: readable(&change.before), after: readable(&change.after), own });
+        let _ =
+            self.changes.send(RegistryChange { before: readable(&change.before), after: readable(&change.after), own });
     }
 
     /// The entry of a tenant, judged for the Tenant `uid`.

@@ -132,7 +132,7 @@ pub enum Source {
 
 /// All replicas.
 #[derive(Clone)]
-pub struct Board {
+pub struct ReplicaTracker {
     /// The acknowledgement Leases.
     pub leases: Cache<AckLease>,
     source: Source,
@@ -143,7 +143,7 @@ pub struct Board {
     grace: Duration,
 }
 
-impl Board {
+impl ReplicaTracker {
     /// A board of the replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
     pub fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
         Self { leases: Cache::default(), source, namespace, clock, none_wanted, grace }

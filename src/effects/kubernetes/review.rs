@@ -10,9 +10,9 @@ use kube::{Api, Client, Resource, api::PostParams};
 
 /// Whoever carries a token, as the API server knows it.
 #[derive(Clone, Debug)]
-pub struct Caller(UserInfo);
+pub struct AuthenticatedUser(UserInfo);
 
-impl Caller {
+impl AuthenticatedUser {
     /// Its name.
     pub fn name(&self) -> &str {
         self.0.username.as_deref().unwrap_or("somebody without a name")
@@ -35,7 +35,11 @@ impl Reviews {
     ///
     /// # Errors
     /// As any request. None of them, and nothing that is returned, quotes the token.
-    pub async fn observe_caller(&self, token: &str, audiences: &[String]) -> Result<Option<Caller>, EffectError> {
+    pub async fn observe_caller(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Option<AuthenticatedUser>, EffectError> {
         let asked = Some(audiences.to_vec()).filter(|list| !list.is_empty());
         let spec = TokenReviewSpec { audiences: asked, token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -46,7 +50,7 @@ impl Reviews {
         let meant = audiences.is_empty()
             || status.audiences.unwrap_or_default().iter().any(|audience| audiences.contains(audience));
         let known = status.user.filter(|user| user.username.as_deref().is_some_and(|name| !name.is_empty()));
-        Ok(known.filter(|_| status.authenticated == Some(true) && meant).map(Caller))
+        Ok(known.filter(|_| status.authenticated == Some(true) && meant).map(AuthenticatedUser))
     }
 
     /// Whether a caller has a right on an object; of one that is not there yet no name counts.
@@ -55,7 +59,7 @@ impl Reviews {
     /// As any request.
     pub async fn observe_right<K: Resource<DynamicType = ()>>(
         &self,
-        caller: &Caller,
+        caller: &AuthenticatedUser,
         verb: &str,
         (namespace, name): (&str, &str),
     ) -> Result<bool, EffectError> {

@@ -3,7 +3,7 @@
 
 use super::{
     error::{bounded, required, unless_taken},
-    fence::Fence,
+    fence::LeaseFence,
 };
 use crate::{
     api::{AgentConfig, names},
@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{RevisionView, Seen, Unseen},
+        observed::{ReadError, RevisionView, Seen},
         step::Done,
     },
 };
@@ -44,14 +44,14 @@ const HASH: &str = "agent-tenancy.dev/revision-hash";
 #[derive(Clone)]
 pub struct Revisions {
     client: Client,
-    fence: Fence,
+    fence: LeaseFence,
     /// Everything up to here has been seen, or written by us.
     seen: Arc<AtomicU64>,
 }
 
 impl Revisions {
     /// Revisions behind this client.
-    pub fn new(client: Client, fence: Fence) -> Self {
+    pub fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence, seen: Arc::default() }
     }
 
@@ -78,7 +78,7 @@ impl Revisions {
             Err(error) => {
                 // It may know less than we do: restored from a backup.
                 self.seen.store(0, Ordering::Relaxed);
-                Seen::Unknown(Unseen { class: error.class, note: error.chain() })
+                Seen::Unknown(ReadError { class: error.class, note: error.chain() })
             }
         }
     }

@@ -1,22 +1,24 @@
 //! Taking over the data of an earlier Tenant: its row, or its archive, becomes another Tenant's. One transaction.
 
 use super::{
-    Database, Fence, PgError, Script,
+    Database, EpochFence, PgError, Script,
     close::{check_own_marks, rename_objects},
     done_before,
     script::literals,
-    tenant::{hold, note_schema, optional, render_ring, write_marks, write_membership, write_rights, write_tables},
+    tenant::{
+        hold, note_schema, optional, render_keyring, write_marks, write_membership, write_privileges, write_tables,
+    },
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         ident::{DatabaseId, ObjectId},
-        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{
         observed::{LedgerRow, RowState, render_mark},
-        permission::Permission,
         step::{Adoption, AdoptionSource},
+        takeover_request::Permission,
     },
 };
 
@@ -32,7 +34,7 @@ impl Database {
         adoption: &Adoption,
         owner: &ObjectId,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (wanted, owner, fence) = (adoption.clone(), owner.clone(), fence.clone());
         let write = move |script: &mut Script| write_adoption(script, &wanted, &owner, database_id, &fence);
@@ -49,12 +51,12 @@ impl Database {
     pub async fn perform_allow_takeover(
         &self,
         permission: &Permission,
-        heir: &ObjectId,
+        grant: &ObjectId,
         allowed_by: &str,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
-        let (wanted, heir, fence, allowed_by) =
-            (permission.clone(), heir.clone(), fence.clone(), allowed_by.to_owned());
+        let (wanted, grant, fence, allowed_by) =
+            (permission.clone(), grant.clone(), fence.clone(), allowed_by.to_owned());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
             let row = literals([
@@ -63,8 +65,9 @@ impl Database {
                 &wanted.previous.0,
                 &wanted.from_cluster_id,
             ])?;
-            let heir = literals([heir.uid.0.as_str(), &heir.namespace, &heir.name, &fence.cluster_id, &allowed_by])?;
-            script.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {heir});"));
+            let grant =
+                literals([grant.uid.0.as_str(), &grant.namespace, &grant.name, &fence.cluster_id, &allowed_by])?;
+            script.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {grant});"));
             Ok(())
         };
         self.change("allowing a takeover", write).await.map(drop)
@@ -74,7 +77,7 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if the row is not kept any more.
-    pub async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
@@ -94,13 +97,13 @@ fn write_adoption(
     wanted: &Adoption,
     owner: &ObjectId,
     database_id: DatabaseId,
-    fence: &Fence,
+    fence: &EpochFence,
 ) -> Result<(), PgError> {
     script.fenced(fence)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let previous = quote_literal(&wanted.previous.0)?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
-    let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let (epoch, cell, keyring) = (fence.epoch, wanted.cell, render_keyring(&wanted.keyring)?);
     let (mark, version) = (render_mark(database_id, wanted.incarnation), wanted.target_version);
     let check = |script: &mut Script, role: &str, schema: &str| {
         let marks = literals([role, schema, &mark])?;
@@ -111,7 +114,7 @@ fn write_adoption(
         AdoptionSource::Retained { since } => {
             let since = since.as_microsecond();
             script.add(&format!(
-                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {object}, {epoch}, {version}, {ring});"
+                "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {object}, {epoch}, {version}, {keyring});"
             ));
             note_schema(script, wanted.incarnation, version)?;
             check(script, &wanted.role, &wanted.schema)?;
@@ -122,7 +125,7 @@ fn write_adoption(
             let function = if *by_permission { "take_over_allowed" } else { "take_over" };
             script.add(&format!(
                 "SELECT agent_tenancy.{function}({id}, {previous}, {from}, {silence_seconds}, {object}, {epoch}, \
-                 {version}, {ring});"
+                 {version}, {keyring});"
             ));
             note_schema(script, wanted.incarnation, version)?;
             check(script, &wanted.role, &wanted.schema)?;
@@ -131,7 +134,7 @@ fn write_adoption(
         AdoptionSource::Archived { schema, role, replaces } => {
             let (replaces, names) = (optional(*replaces)?, literals([&wanted.schema, &wanted.role])?);
             script.add(&format!(
-                "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {ring});\n\
+                "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {keyring});\n\
                  SELECT agent_tenancy.restore({id}, {previous});"
             ));
             note_schema(script, wanted.incarnation, version)?;
@@ -147,7 +150,7 @@ fn write_adoption(
         }
     }
     write_tables(script, &wanted.schema, wanted.schema_version, version)?;
-    write_rights(script, &wanted.schema, &wanted.role, version)?;
+    write_privileges(script, &wanted.schema, &wanted.role, version)?;
     write_membership(script, cell, &wanted.role)?;
     write_marks(script, &wanted.schema, &wanted.role, &mark)
 }

@@ -1,7 +1,7 @@
 //! Archives whose time is over: finding them, and dropping one at a time.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind, Script,
+    Database, EpochFence, PgError, PgErrorKind, Script,
     close::{check_dependents, check_own_marks, drop_objects},
     instance::parse_one,
     script::literals,
@@ -93,7 +93,7 @@ impl Database {
         &self,
         archive: &DueArchive,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<bool, PgError> {
         let (old, fence) = (archive.clone(), fence.clone());
         let write = move |script: &mut Script| {

@@ -1,7 +1,7 @@
 //! Cells: making their roles, and counting who is in them.
 
 use super::{
-    Database, Fence, PgError,
+    Database, EpochFence, PgError,
     logins::verifier,
     script::{literals, optional},
 };
@@ -34,7 +34,12 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if a role of that name exists that is not this cell's.
-    pub async fn perform_create_cell(&self, cell: CellNumber, login: &CellLogin, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_create_cell(
+        &self,
+        cell: CellNumber,
+        login: &CellLogin,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         const STEP: &str = "making the cell";
         let verifier = verifier(STEP, &login.password).await?;
         let (slot, id, fence) = (login.slot, login.id, fence.clone());

@@ -1,7 +1,7 @@
 //! The end of a tenant in the database: keep or drop its objects, and leave a tombstone.
 
 use super::{
-    Database, Fence, PgError, Script, done_before,
+    Database, EpochFence, PgError, Script, done_before,
     script::literals,
     tenant::{check_marks, exists_role, exists_schema, hold, optional, revoke_membership, set_state, write_if},
 };
@@ -9,8 +9,8 @@ use crate::{
     api::DeletionPolicy,
     domain::{
         cells::CellRoles,
+        custom_migrations::own_name,
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId},
-        own_migrations::own_name,
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -35,7 +35,7 @@ impl Database {
         close: &CloseDatabase,
         owner: &ObjectId,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (wanted, owner, fence) = (close.clone(), owner.clone(), fence.clone());
         let write = move |script: &mut Script| {
@@ -65,7 +65,7 @@ fn write_tombstone(
     script: &mut Script,
     wanted: &CloseDatabase,
     owner: &ObjectId,
-    fence: &Fence,
+    fence: &EpochFence,
 ) -> Result<(), PgError> {
     let name = wanted.tenant_id.database_name(script.prefix());
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
@@ -76,7 +76,7 @@ fn write_tombstone(
     Ok(())
 }
 
-fn write_retain(script: &mut Script, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+fn write_retain(script: &mut Script, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
     hold(script, row, &[RowState::Active, RowState::Suspended, RowState::Deleting, RowState::Retained])?;
     set_state(script, row, RowState::Retained, fence)?;
     script.as_owner(row.cell)?;
@@ -90,7 +90,7 @@ fn write_archive(
     row: &LedgerRow,
     keep_seconds: i64,
     database_id: DatabaseId,
-    fence: &Fence,
+    fence: &EpochFence,
 ) -> Result<(), PgError> {
     hold(script, row, &RowState::ALL)?;
     let names = [&row.schema, &row.role].map(|name| row.incarnation.archive_name(name));
@@ -105,7 +105,12 @@ fn write_archive(
     rename_objects(script, [&row.schema, &row.role], [&names[0], &names[1]])
 }
 
-fn write_drop(script: &mut Script, row: &LedgerRow, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+fn write_drop(
+    script: &mut Script,
+    row: &LedgerRow,
+    database_id: DatabaseId,
+    fence: &EpochFence,
+) -> Result<(), PgError> {
     hold(script, row, &RowState::ALL)?;
     check_marks(script, row, database_id, false)?;
     let own = own_name(&row.schema);

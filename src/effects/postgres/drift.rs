@@ -1,7 +1,7 @@
 //! Drift at the cost of a fleet: one query tells which tenants of a database look wrong. And putting one right.
 
 use super::{
-    Database, Fence, PgError, Script,
+    Database, EpochFence, PgError, Script,
     instance::name_missing_schema,
     ledger::owner,
     script::literals,
@@ -182,7 +182,7 @@ impl Database {
         row: &LedgerRow,
         found: &[Drift],
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (row, found, fence) = (row.clone(), found.to_vec(), fence.clone());
         let write = move |script: &mut Script| {

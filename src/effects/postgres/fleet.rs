@@ -7,11 +7,11 @@ use super::{
 };
 use crate::{
     domain::{
+        custom_migrations::CustomMigrations,
         migrations::{Migration, TENANT, TENANT_VERSION, tenant_checksums},
-        own_migrations::OwnMigrations,
         sql::quote_literal,
     },
-    plan::rollout::FleetFacts,
+    plan::instance::rollout::FleetFacts,
 };
 
 /// Most tenants in one answer that wait for their turns.
@@ -52,7 +52,7 @@ impl Database {
         &self,
         cluster_id: &str,
         target: i32,
-        own: Option<&OwnMigrations>,
+        own: Option<&CustomMigrations>,
         canaries: &[String],
         first: usize,
     ) -> Result<FleetFacts, PgError> {
@@ -61,7 +61,7 @@ impl Database {
         let rows = self
             .read(STEP, move |script| {
                 script.as_base()?;
-                let own_files: &[Migration] = own.as_ref().map(OwnMigrations::files).unwrap_or_default();
+                let own_files: &[Migration] = own.as_ref().map(CustomMigrations::files).unwrap_or_default();
                 let all: Vec<String> = TENANT.iter().chain(own_files).map(Migration::checksum).collect();
                 // Where they are not known, nobody has had too much or something else.
                 let own_checksums = match &own {
@@ -71,7 +71,7 @@ impl Database {
                 let text = FLEET
                     .replace("$target", &target.to_string())
                     .replace("$own_files", &own_checksums)
-                    .replace("$own", &own.as_ref().map_or(0, OwnMigrations::version).to_string())
+                    .replace("$own", &own.as_ref().map_or(0, CustomMigrations::version).to_string())
                     .replace("$newest", &TENANT_VERSION.to_string())
                     .replace("$checksums", &text_array(&all)?)
                     .replace("$base_files", &text_array(&tenant_checksums(TENANT_VERSION))?)

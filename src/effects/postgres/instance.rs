@@ -1,7 +1,7 @@
 //! The instance as a whole: preflight, the control schema, the leader's epoch. What follows from it is
 //! `plan::instance::plan_instance`.
 
-use super::{Database, Fence, PgError, PgErrorKind, Script, script::literals, sqlstate};
+use super::{Database, EpochFence, PgError, PgErrorKind, Script, script::literals, sqlstate};
 use crate::{
     domain::{
         cells::base_role,
@@ -9,7 +9,7 @@ use crate::{
         migrations::{CONTROL, Migration},
         sql::quote_literal,
     },
-    plan::instance::{ControlFacts, InstanceFacts},
+    plan::instance::preflight::{ControlFacts, InstanceFacts},
 };
 use serde::de::DeserializeOwned;
 use sqlx::{Row, postgres::PgRow};
@@ -136,7 +136,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema; `Fenced` if a newer leader exists.
-    pub async fn perform_beat(&self, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_beat(&self, fence: &EpochFence) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;

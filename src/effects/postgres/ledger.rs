@@ -6,14 +6,16 @@ use super::{
 use crate::{
     domain::{
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
-        keyring::RingMark,
+        keyring::KeyringMark,
         sql::quote_literal,
     },
     plan::{
-        applied::{Applied, MigrationFailure},
         drift::AccessFacts,
-        heir::Heir,
-        observed::{Archive, LedgerFacts, LedgerRow, RowState},
+        observed::{
+            Archive, LedgerFacts, LedgerRow, RowState,
+            applied::{Applied, MigrationFailure},
+            takeover_grant::TakeoverGrant,
+        },
     },
 };
 use serde::Deserialize;
@@ -37,7 +39,7 @@ SELECT json_build_object(
         'schema', t.schema_name, 'role', t.role_name, 'schema_version', t.schema_version,
         'schema_checksums', t.schema_checksums,
         'own', json_build_object('version', t.own_version, 'checksums', t.own_checksums),
-        'ring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
+        'keyring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
     'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
         WHERE h.cluster_id = t.cluster_id),
@@ -84,7 +86,7 @@ struct RawFacts {
     database_id: DatabaseId,
     row: Option<RawRow>,
     silence: Option<i64>,
-    permitted: Vec<Heir>,
+    permitted: Vec<TakeoverGrant>,
     failure: Option<MigrationFailure>,
     role_mark: Option<String>,
     schema_mark: Option<String>,
@@ -106,7 +108,7 @@ struct RawRow {
     schema_version: i32,
     schema_checksums: Vec<String>,
     own: Applied,
-    ring: RingMark,
+    keyring: KeyringMark,
     state: String,
     since_micros: i64,
 }
@@ -118,8 +120,8 @@ impl RawRow {
         let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
             .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
         let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
-        let (schema_version, schema_checksums, own, ring) =
-            (self.schema_version, self.schema_checksums, self.own, self.ring);
+        let (schema_version, schema_checksums, own, keyring) =
+            (self.schema_version, self.schema_checksums, self.own, self.keyring);
         Ok(LedgerRow {
             incarnation,
             uid,
@@ -132,7 +134,7 @@ impl RawRow {
             schema_version,
             schema_checksums,
             own,
-            ring,
+            keyring,
             state,
             state_since,
         })

@@ -1,7 +1,7 @@
 //! The agent API's logins: how they stand in every cell, and each change of a rotation as one transaction.
 
 use super::{
-    Database, Fence, PgError, Script, done_before,
+    Database, EpochFence, PgError, Script, done_before,
     instance::parse_one,
     script::{literals, optional},
 };
@@ -14,7 +14,7 @@ use crate::{
         scram::render_verifier,
         sql::{quote_ident, quote_literal},
     },
-    plan::logins::LoginFacts,
+    plan::instance::logins::LoginFacts,
 };
 use aws_lc_rs::rand;
 
@@ -57,7 +57,7 @@ impl Database {
         cell: CellNumber,
         next: &NextLogin,
         expected: Option<LoginId>,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         const STEP: &str = "setting a login";
         let verifier = verifier(STEP, &next.password).await?;
@@ -90,7 +90,7 @@ impl Database {
         slot: LoginSlot,
         id: Option<LoginId>,
         force: bool,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |script: &mut Script| {
@@ -108,7 +108,12 @@ impl Database {
     ///
     /// # Errors
     /// As any change.
-    pub async fn perform_end_sessions(&self, cell: CellNumber, slot: LoginSlot, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_end_sessions(
+        &self,
+        cell: CellNumber,
+        slot: LoginSlot,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         let fence = fence.clone();
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;

@@ -1,19 +1,19 @@
 //! Making way for a tenant that begins anew, because a person gave up what was lost.
 
 use super::{
-    Database, Fence, PgError, Script,
+    Database, EpochFence, PgError, Script,
     script::literals,
     tenant::{hold, set_state},
 };
 use crate::{
     domain::{
+        custom_migrations::own_name,
         ident::{DatabaseId, TenantId},
-        own_migrations::own_name,
         sql::quote_literal,
     },
     plan::{
-        loss::{Remains, kept_name, kept_own_name},
         observed::{RowState, render_mark},
+        tenant::loss::{Remains, kept_name, kept_own_name},
     },
 };
 
@@ -58,7 +58,7 @@ impl Database {
         name: &str,
         remains: &Remains,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (tenant, name, remains, fence) = (tenant.clone(), name.to_owned(), remains.clone(), fence.clone());
         let write = move |script: &mut Script| {

@@ -5,7 +5,7 @@
 //! platform team's own files run as a login of their own: `own`.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind, Script, done_before, sqlstate,
+    Database, EpochFence, PgError, PgErrorKind, Script, done_before, sqlstate,
     tenant::{check_marks, hold, text_array},
 };
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
         migrations::Track,
         sql::{quote_ident, quote_literal},
     },
-    plan::{applied::render_failure, observed::RowState, step::Migrate},
+    plan::{
+        observed::{RowState, applied::render_failure},
+        step::Migrate,
+    },
 };
 use std::{
     collections::HashSet,
@@ -62,12 +65,17 @@ impl Database {
     /// # Errors
     /// [`PgErrorKind::FileFailed`] if the server refused the file, which is noted then; `Conflict` if the row changed hands
     /// or a mark is foreign; `Transient` if the schema has another version by now, or was busy for too long.
-    pub async fn perform_migrate(&self, step: &Migrate, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_migrate(
+        &self,
+        step: &Migrate,
+        database_id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         let _turn = self.migrating.begin(step.row.incarnation)?;
         let result = match (step.track, step.file.is_transactional()) {
             (Track::Base, true) => self.migrate_within(step, database_id, fence).await,
             (Track::Base, false) => self.migrate_outside(step, database_id, fence).await,
-            (Track::Own, _) => self.migrate_own(step, database_id, fence).await,
+            (Track::Custom, _) => self.migrate_own(step, database_id, fence).await,
         };
         match done_before(result) {
             Err(error) if is_files_fault(&error) => {
@@ -81,7 +89,7 @@ impl Database {
         }
     }
 
-    async fn migrate_within(&self, step: &Migrate, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    async fn migrate_within(&self, step: &Migrate, database_id: DatabaseId, fence: &EpochFence) -> Result<(), PgError> {
         let (step, fence, seconds) = (step.clone(), fence.clone(), self.settings.migration_timeout_seconds);
         let write = move |script: &mut Script| {
             enter(script, &step, database_id, &fence)?;
@@ -96,7 +104,12 @@ impl Database {
         self.change_slowly(STEP, write).await.map(drop)
     }
 
-    async fn migrate_outside(&self, step: &Migrate, database_id: DatabaseId, fence: &Fence) -> Result<(), PgError> {
+    async fn migrate_outside(
+        &self,
+        step: &Migrate,
+        database_id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         let (wanted, fence_before) = (step.clone(), fence.clone());
         let before = move |script: &mut Script| {
             enter(script, &wanted, database_id, &fence_before)?;
@@ -125,7 +138,7 @@ impl Database {
         self.change(STEP, after).await.map(drop)
     }
 
-    async fn note_failure(&self, step: &Migrate, message: &str, fence: &Fence) -> Result<(), PgError> {
+    async fn note_failure(&self, step: &Migrate, message: &str, fence: &EpochFence) -> Result<(), PgError> {
         let (step, message, fence) = (step.clone(), message.to_owned(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
@@ -159,7 +172,7 @@ pub(super) fn enter(
     script: &mut Script,
     step: &Migrate,
     database_id: DatabaseId,
-    fence: &Fence,
+    fence: &EpochFence,
 ) -> Result<(), PgError> {
     script.fenced(fence)?;
     hold(script, &step.row, &[RowState::Active, RowState::Suspended])?;
@@ -174,7 +187,7 @@ pub(super) fn check_version(script: &mut Script, step: &Migrate) -> Result<(), P
 }
 
 /// As base: the row has the file's version from now on.
-pub(super) fn advance(script: &mut Script, step: &Migrate, fence: &Fence) -> Result<(), PgError> {
+pub(super) fn advance(script: &mut Script, step: &Migrate, fence: &EpochFence) -> Result<(), PgError> {
     let (incarnation, track) = (quote_literal(&step.row.incarnation.to_string())?, quote_literal(step.track.as_str())?);
     let (version, checksums) = (step.file.version, text_array(&step.checksums)?);
     script.add(&format!(

@@ -8,7 +8,7 @@
 //! | `logins` | rotating the logins of a cell |
 //! | `ledger`, `access` | what the database holds for one tenant, in one round trip |
 //! | `residents` | of which tenant ids it holds anything, in one round trip |
-//! | `looks` | that for several tenants at once, when several are asked for |
+//! | `read_batcher` | that for several tenants at once, when several are asked for |
 //! | `drift` | which tenants of the fleet look wrong, in one round trip; putting one right |
 //! | `loss` | making way for a tenant that begins anew after a loss |
 //! | `fleet` | how far all tenants have come with the migrations, in one round trip |
@@ -17,27 +17,27 @@
 //! | `adopt`, `archive` | taking over earlier data; archives whose time is over |
 //! | `tenant`, `close` | changes of one tenant, each one transaction in one round trip |
 //! | `script` | the text that every transaction starts with |
-//! | `rehearse` | keeping changes instead of sending them, for those who want to see them first |
+//! | `dry_run` | keeping changes instead of sending them, for those who want to see them first |
 
 mod access;
 mod adopt;
 mod allocator;
 mod archive;
+mod capacity;
 mod cells;
 mod close;
+mod custom_migrations;
 mod drift;
+mod dry_run;
 mod error;
 mod fleet;
-mod headroom;
 mod instance;
 mod ledger;
 mod logins;
-mod looks;
 mod loss;
 mod migrate;
-mod own;
 mod pool;
-mod rehearse;
+mod read_batcher;
 mod residents;
 mod script;
 pub mod sqlstate;
@@ -50,15 +50,15 @@ pub use ledger::Look;
 
 use crate::{domain::ident::Epoch, settings::database::InstanceSettings};
 use allocator::Allocator;
-use looks::Looks;
-use pool::{Access, Pool, Server};
+use pool::{ConnectionRole, Pool, Server};
+use read_batcher::ReadBatcher;
 use script::Script;
 use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
 /// Whose leader we are, and since when: every change fails unless the database agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fence {
+pub struct EpochFence {
     /// Which cluster.
     pub cluster_id: String,
     /// Epoch of this leader.
@@ -71,10 +71,10 @@ pub struct Database {
     settings: InstanceSettings,
     pool: Arc<Pool>,
     cells: Arc<Allocator>,
-    looks: Arc<Looks>,
+    read_batcher: Arc<ReadBatcher>,
     migrating: migrate::UnderWay,
     /// Changes are kept here instead of sent.
-    unsent: Option<rehearse::Unsent>,
+    unsent: Option<dry_run::Unsent>,
 }
 
 impl Database {
@@ -82,7 +82,14 @@ impl Database {
     pub fn new(settings: InstanceSettings) -> Self {
         let pool = Arc::new(Pool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
-        Self { settings, pool, cells, looks: Arc::default(), migrating: migrate::UnderWay::default(), unsent: None }
+        Self {
+            settings,
+            pool,
+            cells,
+            read_batcher: Arc::default(),
+            migrating: migrate::UnderWay::default(),
+            unsent: None,
+        }
     }
 
     /// Its settings.
@@ -101,7 +108,7 @@ impl Database {
         step: &'static str,
         write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::Read, write).await
+        self.run(step, ConnectionRole::Read, write).await
     }
 
     /// Runs a script that changes something.
@@ -110,7 +117,7 @@ impl Database {
         step: &'static str,
         write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::Change, write).await
+        self.run(step, ConnectionRole::Change, write).await
     }
 
     /// Runs a script that changes something and may take as long as a migration.
@@ -119,7 +126,7 @@ impl Database {
         step: &'static str,
         write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
-        self.run(step, Access::SlowChange, write).await
+        self.run(step, ConnectionRole::SlowChange, write).await
     }
 
     /// Runs a statement outside of any transaction, on a connection of its own that `prepare` gets ready and that is closed
@@ -148,7 +155,7 @@ impl Database {
     async fn run(
         &self,
         step: &'static str,
-        access: Access,
+        access: ConnectionRole,
         write: impl Fn(&mut Script) -> Result<(), PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         let settings = self.settings.clone();
@@ -158,11 +165,11 @@ impl Database {
             Ok(script.into_text())
         };
         match (&self.unsent, access) {
-            (Some(unsent), Access::Change | Access::SlowChange) => {
+            (Some(unsent), ConnectionRole::Change | ConnectionRole::SlowChange) => {
                 unsent.keep(&render(self.pool.server())?);
                 Ok(Vec::new())
             }
-            (Some(_), Access::Read) | (None, _) => self.pool.run(step, access, render).await,
+            (Some(_), ConnectionRole::Read) | (None, _) => self.pool.run(step, access, render).await,
         }
     }
 }

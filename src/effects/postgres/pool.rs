@@ -41,7 +41,7 @@ const AGE_LIMIT: Duration = Duration::from_secs(900);
 
 /// What the statements may do if the reply is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum ConnectionRole {
     /// Only reads: asked again on a new connection if an old one turns out to be dead.
     Read,
     /// Changes: whether they were made is for the next look to tell.
@@ -104,13 +104,13 @@ impl Pool {
     pub(super) async fn run(
         self: &Arc<Self>,
         step: &'static str,
-        access: Access,
+        access: ConnectionRole,
         render: impl Fn(Server) -> Result<String, PgError> + Send + Sync + 'static,
     ) -> Result<Vec<PgRow>, PgError> {
         let pool = Arc::clone(self);
         let task = tokio::spawn(async move {
             match pool.attempt(step, access, &render).await {
-                Err((error, true)) if access == Access::Read && error.kind == PgErrorKind::Interrupted => {
+                Err((error, true)) if access == ConnectionRole::Read && error.kind == PgErrorKind::Interrupted => {
                     pool.idle().clear();
                     pool.attempt(step, access, &render).await.map_err(|(error, _)| error)
                 }
@@ -124,7 +124,7 @@ impl Pool {
     async fn attempt(
         &self,
         step: &'static str,
-        access: Access,
+        access: ConnectionRole,
         render: &(impl Fn(Server) -> Result<String, PgError> + Sync),
     ) -> Result<Vec<PgRow>, (PgError, bool)> {
         let patience = self.patience(access);
@@ -168,10 +168,10 @@ impl Pool {
     }
 
     /// Statements are limited by the server; this is for a network that swallows replies.
-    fn patience(&self, access: Access) -> Duration {
+    fn patience(&self, access: ConnectionRole) -> Duration {
         let statement = match access {
-            Access::Read | Access::Change => self.settings.statement_timeout_seconds,
-            Access::SlowChange => self.settings.migration_timeout_seconds,
+            ConnectionRole::Read | ConnectionRole::Change => self.settings.statement_timeout_seconds,
+            ConnectionRole::SlowChange => self.settings.migration_timeout_seconds,
         };
         Duration::from_secs(u64::from(statement) * 2 + 5)
     }
@@ -196,7 +196,7 @@ impl Pool {
                 }
                 Ok(())
             };
-            let done = timeout(pool.patience(Access::SlowChange), run).await;
+            let done = timeout(pool.patience(ConnectionRole::SlowChange), run).await;
             done.unwrap_or_else(|_| Err(PgError::interrupted(step, "the server did not answer in time")))
         });
         task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was ended")))

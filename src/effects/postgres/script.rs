@@ -1,6 +1,6 @@
 //! The text of one transaction. Names and values enter it through `domain::sql` alone.
 
-use super::{Fence, error::PgError, pool::Server};
+use super::{EpochFence, error::PgError, pool::Server};
 use crate::{
     domain::{
         cells::{CellRoles, base_role},
@@ -78,7 +78,7 @@ impl Script {
     }
 
     /// As base, and only if nobody newer leads.
-    pub(super) fn fenced(&mut self, fence: &Fence) -> Result<(), PgError> {
+    pub(super) fn fenced(&mut self, fence: &EpochFence) -> Result<(), PgError> {
         self.as_base()?;
         let cluster = quote_literal(&fence.cluster_id)?;
         self.add(&format!("SELECT agent_tenancy.fence({cluster}, {});", fence.epoch));

@@ -3,13 +3,13 @@
 //! All of them start with the fence, then hold the tenant's lock and its row, and only then touch role and schema.
 
 use super::{
-    Database, Fence, PgError, PgErrorKind, Script, done_before, instance::name_missing_schema, script::literals,
+    Database, EpochFence, PgError, PgErrorKind, Script, done_before, instance::name_missing_schema, script::literals,
 };
 use crate::{
     domain::{
         cells::CellRoles,
         ident::{CellNumber, DatabaseId, Incarnation, ObjectId},
-        keyring::RingMark,
+        keyring::KeyringMark,
         migrations::{TENANT, tenant_checksums, tenant_grants},
         sql::{quote_ident, quote_literal},
     },
@@ -32,7 +32,7 @@ impl Database {
         provision: &Provision,
         owner: &ObjectId,
         database_id: DatabaseId,
-        fence: &Fence,
+        fence: &EpochFence,
     ) -> Result<(), PgError> {
         let (wanted, owner, fence) = (provision.clone(), owner.clone(), fence.clone());
         let write = move |script: &mut Script| write_provision(script, &wanted, &owner, database_id, &fence);
@@ -56,14 +56,19 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if the row changed hands.
-    pub async fn perform_record_ring(&self, row: &LedgerRow, mark: &RingMark, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_record_keyring(
+        &self,
+        row: &LedgerRow,
+        mark: &KeyringMark,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
         let (row, mark, fence) = (row.clone(), mark.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
             hold(script, &row, &[RowState::Active, RowState::Suspended])?;
-            let (ring, incarnation) = (render_ring(&mark)?, quote_literal(&row.incarnation.to_string())?);
+            let (keyring, incarnation) = (render_keyring(&mark)?, quote_literal(&row.incarnation.to_string())?);
             script.add(&format!(
-                "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({ring}), epoch = {} \
+                "UPDATE agent_tenancy.tenants SET (ring_version, ring_digest) = ROW({keyring}), epoch = {} \
                  WHERE incarnation = {incarnation} AND ring_version < {};",
                 fence.epoch, mark.version
             ));
@@ -79,7 +84,7 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if the row changed hands.
-    pub async fn perform_suspend_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_suspend_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
@@ -95,7 +100,7 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if the row changed hands, or its role is gone.
-    pub async fn perform_resume_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_resume_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
@@ -113,7 +118,7 @@ impl Database {
     ///
     /// # Errors
     /// `Conflict` if the row changed hands.
-    pub async fn perform_revoke_access(&self, row: &LedgerRow, fence: &Fence) -> Result<(), PgError> {
+    pub async fn perform_revoke_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
         let (row, fence) = (row.clone(), fence.clone());
         let write = move |script: &mut Script| {
             script.fenced(&fence)?;
@@ -131,24 +136,24 @@ fn write_provision(
     wanted: &Provision,
     owner: &ObjectId,
     database_id: DatabaseId,
-    fence: &Fence,
+    fence: &EpochFence,
 ) -> Result<(), PgError> {
     script.fenced(fence)?;
     let replaces = optional(wanted.replaces)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
     let object = literals([owner.uid.0.as_str(), &owner.namespace, &owner.name, &fence.cluster_id])?;
     let names = literals([&wanted.schema, &wanted.role])?;
-    let (epoch, cell, ring) = (fence.epoch, wanted.cell, render_ring(&wanted.ring)?);
+    let (epoch, cell, keyring) = (fence.epoch, wanted.cell, render_keyring(&wanted.keyring)?);
     let version = wanted.schema_version;
     script.add(&format!(
-        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {ring});"
+        "SELECT agent_tenancy.claim({id}, {replaces}, {object}, {epoch}, {cell}, {names}, {version}, {keyring});"
     ));
     note_schema(script, wanted.incarnation, version)?;
     script.as_owner(wanted.cell)?;
     let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
     script.add(&format!("CREATE ROLE {role} NOLOGIN NOINHERIT;\nCREATE SCHEMA {schema};"));
     write_tables(script, &wanted.schema, 0, version)?;
-    write_rights(script, &wanted.schema, &wanted.role, version)?;
+    write_privileges(script, &wanted.schema, &wanted.role, version)?;
     write_membership(script, wanted.cell, &wanted.role)?;
     write_marks(script, &wanted.schema, &wanted.role, &render_mark(database_id, wanted.incarnation))
 }
@@ -181,7 +186,7 @@ pub(super) fn optional(incarnation: Option<Incarnation>) -> Result<String, PgErr
     Ok(incarnation.map(|i| quote_literal(&i.to_string())).transpose()?.unwrap_or_else(|| "NULL".to_owned()))
 }
 
-pub(super) fn render_ring(mark: &RingMark) -> Result<String, PgError> {
+pub(super) fn render_keyring(mark: &KeyringMark) -> Result<String, PgError> {
     Ok(format!("{}, {}", mark.version, quote_literal(&mark.digest)?))
 }
 
@@ -206,7 +211,12 @@ pub(super) fn check_marks(
 }
 
 /// Enters a state; its time is that of entering.
-pub(super) fn set_state(script: &mut Script, row: &LedgerRow, state: RowState, fence: &Fence) -> Result<(), PgError> {
+pub(super) fn set_state(
+    script: &mut Script,
+    row: &LedgerRow,
+    state: RowState,
+    fence: &EpochFence,
+) -> Result<(), PgError> {
     let (state, incarnation) = (quote_literal(state.as_str())?, quote_literal(&row.incarnation.to_string())?);
     script.add(&format!(
         "UPDATE agent_tenancy.tenants SET state = {state}, epoch = {}, \
@@ -240,7 +250,7 @@ pub(super) fn write_if(script: &mut Script, condition: &str, statements: &[Strin
     Ok(())
 }
 
-pub(super) fn write_rights(script: &mut Script, schema: &str, role: &str, version: i32) -> Result<(), PgError> {
+pub(super) fn write_privileges(script: &mut Script, schema: &str, role: &str, version: i32) -> Result<(), PgError> {
     let (schema, role) = (quote_ident(schema)?, quote_ident(role)?);
     script.add(&format!("GRANT USAGE ON SCHEMA {schema} TO {role};"));
     for grant in tenant_grants(version)? {

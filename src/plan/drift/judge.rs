@@ -2,10 +2,10 @@
 
 use super::{
     Attribute, Drift, Finding, MemberOption, Place,
-    facts::{AccessFacts, MODERN, MembershipFacts, ObjectFacts, TableFacts},
-    rights::{Rights, RightsError, parse_acl},
+    privileges::{Privileges, PrivilegesError, parse_acl},
 };
 use crate::domain::migrations::Grant;
+use crate::plan::observed::access::{AccessFacts, MODERN, MembershipFacts, ObjectFacts, TableFacts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What every owner has by itself. MAINTAIN (17) is left out: an upgraded database need not have it.
@@ -29,11 +29,11 @@ pub fn judge_access(
     role: &str,
     in_service: bool,
     grants: &[Grant],
-) -> Result<Vec<Finding>, RightsError> {
+) -> Result<Vec<Finding>, PrivilegesError> {
     let mut judge = Judge { facts, role, found: Vec::new() };
     let inside = judge.owner(Place::Schema, &facts.schema, true);
     let usage = BTreeSet::from(["USAGE"]);
-    judge.rights(Place::Schema, &facts.schema, &SCHEMA_RIGHTS, &usage, inside)?;
+    judge.privileges(Place::Schema, &facts.schema, &SCHEMA_RIGHTS, &usage, inside)?;
     // A table of a later version is not there yet: one of its name is somebody else's.
     for table in facts.tables.iter().filter(|t| grants.iter().any(|g| g.table == t.object.name)) {
         let named = grants.iter().filter(|g| g.table == table.object.name);
@@ -86,23 +86,28 @@ impl Judge<'_> {
         mendable
     }
 
-    fn table(&mut self, table: &TableFacts, named: &BTreeSet<&'static str>, inside: bool) -> Result<(), RightsError> {
+    fn table(
+        &mut self,
+        table: &TableFacts,
+        named: &BTreeSet<&'static str>,
+        inside: bool,
+    ) -> Result<(), PrivilegesError> {
         let object = &table.object;
         let place = Place::Table(object.name.clone());
         let ours = self.owner(place.clone(), object, inside);
-        self.rights(place, object, &TABLE_RIGHTS, named, ours)?;
+        self.privileges(place, object, &TABLE_RIGHTS, named, ours)?;
         for column in &table.columns {
             let on = Place::Column { table: object.name.clone(), column: column.name.clone() };
-            for (to, rights) in parse_acl(&column.acl, |name| self.rename(&object.owner, name))? {
-                let rights = rights.into_keys().collect();
-                self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), rights }, ours);
+            for (to, privileges) in parse_acl(&column.acl, |name| self.rename(&object.owner, name))? {
+                let privileges = privileges.into_keys().collect();
+                self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, ours);
             }
         }
         for sequence in &table.sequences {
             let place = Place::Sequence(sequence.name.clone());
             // Its owner is the table's, always.
             let sequence = ObjectFacts { owner: self.facts.owner.clone(), ..sequence.clone() };
-            self.rights(place, &sequence, &SEQUENCE_RIGHTS, &BTreeSet::new(), ours)?;
+            self.privileges(place, &sequence, &SEQUENCE_RIGHTS, &BTreeSet::new(), ours)?;
         }
         Ok(())
     }
@@ -112,14 +117,14 @@ impl Judge<'_> {
         if name == owner { self.facts.owner.clone() } else { name }
     }
 
-    fn rights(
+    fn privileges(
         &mut self,
         on: Place,
         object: &ObjectFacts,
         own: &[&'static str],
         named: &BTreeSet<&'static str>,
         mendable: bool,
-    ) -> Result<(), RightsError> {
+    ) -> Result<(), PrivilegesError> {
         let owner = &self.facts.owner;
         let mut list = match &object.acl {
             Some(items) => parse_acl(items, |name| self.rename(&object.owner, name))?,
@@ -127,33 +132,33 @@ impl Judge<'_> {
         };
         let owners = list.remove(owner).unwrap_or_default();
         let tenants = list.remove(self.role).unwrap_or_default();
-        for (to, rights) in list {
-            let rights = rights.into_keys().collect();
-            self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), rights }, mendable);
+        for (to, privileges) in list {
+            let privileges = privileges.into_keys().collect();
+            self.found(Drift::RightAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
         }
         let (role, owner) = (self.role.to_owned(), owner.clone());
-        let pick = |rights: &Rights, wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&'static str> {
-            rights.iter().filter(|(right, option)| wanted(right, **option)).map(|(right, _)| *right).collect()
+        let pick = |privileges: &Privileges, wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&'static str> {
+            privileges.iter().filter(|(right, option)| wanted(right, **option)).map(|(right, _)| *right).collect()
         };
         let added = pick(&tenants, &|right, _| !named.contains(right));
         let optional = pick(&tenants, &|right, option| option && named.contains(right));
-        let missing = |wanted: &mut dyn Iterator<Item = &'static str>, has: &Rights| -> Vec<&'static str> {
+        let missing = |wanted: &mut dyn Iterator<Item = &'static str>, has: &Privileges| -> Vec<&'static str> {
             wanted.filter(|right| !has.contains_key(right)).collect()
         };
         let owner_lost = missing(&mut own.iter().copied(), &owners);
         let role_lost = missing(&mut named.iter().copied(), &tenants);
-        let some = |rights: &Vec<&'static str>| !rights.is_empty();
+        let some = |privileges: &Vec<&'static str>| !privileges.is_empty();
         if some(&added) {
-            self.found(Drift::RightAdded { on: on.clone(), to: Some(role.clone()), rights: added }, mendable);
+            self.found(Drift::RightAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
         }
         if some(&optional) {
-            self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), rights: optional }, mendable);
+            self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), privileges: optional }, mendable);
         }
         if some(&owner_lost) {
-            self.found(Drift::RightLost { on: on.clone(), from: owner, rights: owner_lost }, mendable);
+            self.found(Drift::RightLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
         }
         if some(&role_lost) {
-            self.found(Drift::RightLost { on, from: role, rights: role_lost }, mendable);
+            self.found(Drift::RightLost { on, from: role, privileges: role_lost }, mendable);
         }
         Ok(())
     }

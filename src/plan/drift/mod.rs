@@ -3,19 +3,18 @@
 //!
 //! Relations that somebody added to the schema are not ours, and no drift. Row security and triggers are not looked at.
 
-mod facts;
 mod judge;
-mod mend;
-mod rights;
+mod privileges;
+mod repair;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{
+pub use super::observed::access::{
     AccessFacts, ColumnFacts, DefaultFacts, MembershipFacts, ObjectFacts, RoleAttributes, SettingFacts, TableFacts,
 };
 pub use judge::{find_lost_table, judge_access};
-pub use mend::{Names, render_remedies};
-pub use rights::RightsError;
+pub use privileges::PrivilegesError;
+pub use repair::{Names, render_remedies};
 
 use std::fmt;
 
@@ -39,7 +38,7 @@ pub enum Drift {
         /// Who; `None` is PUBLIC.
         to: Option<String>,
         /// Which, as keywords of GRANT.
-        rights: Vec<&'static str>,
+        privileges: Vec<&'static str>,
     },
     /// A right that the migrations name may be granted on.
     GrantOption {
@@ -48,7 +47,7 @@ pub enum Drift {
         /// By whom.
         to: String,
         /// Which, as keywords of GRANT.
-        rights: Vec<&'static str>,
+        privileges: Vec<&'static str>,
     },
     /// The tenant's role or the owner lacks rights.
     RightLost {
@@ -57,7 +56,7 @@ pub enum Drift {
         /// Who.
         from: String,
         /// Which, as keywords of GRANT.
-        rights: Vec<&'static str>,
+        privileges: Vec<&'static str>,
     },
     /// What the owner role will make in the schema gives somebody rights.
     DefaultRight {
@@ -221,11 +220,15 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Owner { of, found } => write!(f, "{of} owned by '{found}'"),
-            Self::RightAdded { on, to, rights } => write!(f, "{} on {on} given to {}", rights.join(", "), grantee(to)),
-            Self::GrantOption { on, to, rights } => {
-                write!(f, "{} on {on} given to '{to}' with grant option", rights.join(", "))
+            Self::RightAdded { on, to, privileges } => {
+                write!(f, "{} on {on} given to {}", privileges.join(", "), grantee(to))
             }
-            Self::RightLost { on, from, rights } => write!(f, "{} on {on} taken from '{from}'", rights.join(", ")),
+            Self::GrantOption { on, to, privileges } => {
+                write!(f, "{} on {on} given to '{to}' with grant option", privileges.join(", "))
+            }
+            Self::RightLost { on, from, privileges } => {
+                write!(f, "{} on {on} taken from '{from}'", privileges.join(", "))
+            }
             Self::DefaultRight { on, to } => {
                 write!(f, "default rights on new {} given to {}", on.to_ascii_lowercase(), grantee(to))
             }

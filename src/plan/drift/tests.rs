@@ -1,6 +1,6 @@
 //! Facts in, findings out.
 
-use super::{rights::parse_acl, *};
+use super::{privileges::parse_acl, *};
 use crate::domain::migrations::Grant;
 
 const OWNER: &str = "at_own_1";
@@ -208,7 +208,7 @@ fn items_are_read_as_postgres_writes_them() {
         assert_eq!(list[name].iter().collect::<Vec<_>>(), [(&"SELECT", &false)], "{item}");
     }
     for wrong in ["", "a", "a=r", "\"a=r/b", "\"a\"r/b"] {
-        assert_eq!(read(wrong), Err(RightsError(wrong.to_owned())));
+        assert_eq!(read(wrong), Err(PrivilegesError(wrong.to_owned())));
     }
 }
 
@@ -217,7 +217,7 @@ fn statements_quote_every_name() {
     let odd = "o\"dd; DROP".to_owned();
     let names = Names { schema: &odd, role: &odd, owner: OWNER, access: ACCESS, mark: "it's", modern: true };
     let column = Place::Column { table: odd.clone(), column: odd.clone() };
-    let drift = Drift::RightAdded { on: column, to: Some(odd.clone()), rights: vec!["SELECT"] };
+    let drift = Drift::RightAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
     let quoted = "\"o\"\"dd; DROP\"";
     let expected = format!("REVOKE SELECT ({quoted}) ON TABLE {quoted}.{quoted} FROM {quoted} CASCADE");
     assert_eq!(drift.render_repair(&names).unwrap(), [expected]);

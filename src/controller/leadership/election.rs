@@ -1,0 +1,215 @@
+//! Leadership: one operator at a time acts, chosen by a Lease. kube has no elector of its own.
+//!
+//! Expiry is measured by our monotonic clock from when we saw the record change, never by the times in it. Whoever
+//! takes the Lease raises its `leaseTransitions`, which is the epoch that fences the database as well.
+
+use crate::{
+    clock::Clock,
+    effects::{
+        error::EffectError,
+        kubernetes::{
+            fence::LeaseFence,
+            lease::{LeaderLease, LeaderRecord, LeaseRequest},
+        },
+    },
+};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What to do about the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// Take it, with this epoch.
+    Take(i32),
+    /// Somebody else leads; look again.
+    Wait,
+}
+
+/// Decides. `unchanged` is how long we have seen the record as it is.
+fn decide(record: Option<&LeaderRecord>, identity: &str, unchanged: Duration) -> Decision {
+    let Some(record) = record else { return Decision::Take(1) };
+    let free = record.holder.is_empty() || record.holder == identity || unchanged > record.duration;
+    if free { Decision::Take(record.transitions.saturating_add(1)) } else { Decision::Wait }
+}
+
+/// The elector of this process.
+pub struct Elector {
+    lease: LeaderLease,
+    identity: String,
+    duration: Duration,
+    renew: Duration,
+    clock: Clock,
+    fence: LeaseFence,
+    wanted: watch::Sender<i32>,
+}
+
+/// Lets other parts ask for a higher epoch.
+#[derive(Clone)]
+pub struct EpochRequest {
+    wanted: watch::Sender<i32>,
+    fence: LeaseFence,
+}
+
+impl EpochRequest {
+    /// The epoch of this leadership.
+    pub fn current(&self) -> i32 {
+        self.fence.epoch()
+    }
+
+    /// Raises the epoch above `seen`, in the Lease first. Returns when that is done.
+    pub async fn step_over(&self, seen: i32) {
+        let target = seen.saturating_add(1);
+        self.wanted.send_if_modified(|wanted| {
+            let raise = *wanted < target;
+            *wanted = (*wanted).max(target);
+            raise
+        });
+        while self.fence.epoch() < target {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Elector {
+    /// An elector that has not run yet.
+    pub fn new(
+        lease: LeaderLease,
+        identity: String,
+        duration: Duration,
+        renew: Duration,
+        clock: Clock,
+        fence: LeaseFence,
+    ) -> Self {
+        Self { lease, identity, duration, renew, clock, fence, wanted: watch::Sender::new(0) }
+    }
+
+    /// For raising the epoch.
+    pub fn epochs(&self) -> EpochRequest {
+        EpochRequest { wanted: self.wanted.clone(), fence: self.fence.clone() }
+    }
+
+    /// Returns when the Lease is ours.
+    pub async fn acquire(&self) -> LeaderRecord {
+        let mut seen: Option<(LeaderRecord, Duration)> = None;
+        let mut told = false;
+        loop {
+            match self.try_acquire(&mut seen).await {
+                Ok(Some(record)) => return record,
+                Ok(None) if !told => {
+                    told = true;
+                    let holder = seen.as_ref().map(|(r, _)| r.holder.as_str()).unwrap_or_default();
+                    tracing::info!(holder, "another operator leads; waiting");
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; trying again")
+                }
+            }
+            tokio::time::sleep(self.renew.min(Duration::from_secs(2))).await;
+        }
+    }
+
+    async fn try_acquire(
+        &self,
+        seen: &mut Option<(LeaderRecord, Duration)>,
+    ) -> Result<Option<LeaderRecord>, EffectError> {
+        let record = self.lease.observe().await?;
+        let now = self.clock.monotonic();
+        let unchanged = match (&record, &*seen) {
+            (Some(record), Some((old, since))) if old == record => now.saturating_sub(*since),
+            (Some(record), _) => {
+                *seen = Some((record.clone(), now));
+                Duration::ZERO
+            }
+            (None, _) => Duration::ZERO,
+        };
+        match decide(record.as_ref(), &self.identity, unchanged) {
+            Decision::Wait => Ok(None),
+            Decision::Take(epoch) => self.write(&self.identity, epoch, record.as_ref()).await,
+        }
+    }
+
+    async fn write(
+        &self,
+        holder: &str,
+        epoch: i32,
+        seen: Option<&LeaderRecord>,
+    ) -> Result<Option<LeaderRecord>, EffectError> {
+        let sent = self.clock.monotonic();
+        let claim = LeaseRequest { holder, duration: self.duration, transitions: epoch, now: self.clock.now() };
+        let written = self.lease.perform_write(&claim, seen).await?;
+        if written.is_some() && !holder.is_empty() {
+            self.fence.set_epoch(epoch);
+            self.fence.extend(sent + self.duration);
+        }
+        Ok(written)
+    }
+
+    /// Keeps the Lease. Returns when it is lost; the process has to end then.
+    pub async fn keep(&self, mut record: LeaderRecord) -> &'static str {
+        let mut wanted = self.wanted.subscribe();
+        let mut pause = self.renew;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = wanted.changed() => {}
+            }
+            let epoch = record.transitions.max(*wanted.borrow_and_update());
+            match self.write(&self.identity, epoch, Some(&record)).await {
+                Ok(Some(renewed)) => {
+                    record = renewed;
+                    pause = self.renew;
+                }
+                // A lost reply of our own looks like this too; then the record still names us.
+                Ok(None) => match self.lease.observe().await {
+                    Ok(Some(now)) if now.holder == self.identity && now.transitions == epoch => {
+                        record = now;
+                        pause = Duration::from_millis(50);
+                    }
+                    Ok(_) => return "somebody else took the leader Lease",
+                    Err(_) => pause = Duration::from_millis(500),
+                },
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "the leader Lease could not be renewed");
+                    pause = Duration::from_millis(500);
+                }
+            }
+            if !self.fence.is_leader() {
+                return "the leader Lease could not be renewed in time";
+            }
+        }
+    }
+
+    /// Gives the Lease up, so that the next operator need not wait. Best effort: it expires by itself.
+    pub async fn release(&self) {
+        self.fence.close();
+        if let Ok(Some(record)) = self.lease.observe().await
+            && record.holder == self.identity
+            && let Err(error) = self.write("", record.transitions, Some(&record)).await
+        {
+            tracing::debug!(error = error.chain(), "the leader Lease was not given up");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_by(holder: &str) -> LeaderRecord {
+        LeaderRecord { version: "7".into(), holder: holder.into(), duration: Duration::from_secs(15), transitions: 4 }
+    }
+
+    #[test]
+    fn a_silent_holder_is_believed_for_the_lease_and_no_longer() {
+        assert_eq!(decide(Some(&held_by("a")), "b", Duration::from_secs(15)), Decision::Wait);
+        assert_eq!(decide(Some(&held_by("a")), "b", Duration::from_secs(16)), Decision::Take(5));
+    }
+
+    #[test]
+    fn a_restarted_holder_takes_its_lease_back_at_once_with_a_higher_epoch() {
+        assert_eq!(decide(Some(&held_by("a")), "a", Duration::ZERO), Decision::Take(5));
+        assert_eq!(decide(Some(&held_by("")), "b", Duration::ZERO), Decision::Take(5));
+        assert_eq!(decide(None, "b", Duration::ZERO), Decision::Take(1));
+    }
+}

@@ -1,0 +1,210 @@
+//! What the operator counts.
+
+use super::reconcile::outcome::ReconcileOutcome;
+use crate::{
+    plan::instance::{
+        logins::{LoginStep, LoginWait},
+        rollout::{FleetFacts, Stage},
+    },
+    telemetry::metrics::{FractionGauge, Metrics},
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use std::time::Duration;
+
+/// Kind of object and how a pass ended: both from closed lists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+/// Kind of object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    kind: &'static str,
+}
+
+/// A database instance: one of those in the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InstanceLabel {
+    instance: String,
+}
+
+/// What came of an archive whose time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ArchiveLabel {
+    outcome: &'static str,
+}
+
+/// Version of the program's tables: as many as there are files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VersionLabel {
+    version: i32,
+}
+
+/// Where the upgrade of the fleet is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StageLabel {
+    stage: &'static str,
+}
+
+/// A step of a login's rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoginLabel {
+    step: &'static str,
+}
+
+/// What a login's rotation waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WaitLabel {
+    instance: String,
+    what: &'static str,
+}
+
+/// What somebody asked for at the operator's door, and the status of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AdminRequestLabels {
+    asked: &'static str,
+    code: u16,
+}
+
+/// The operator's metrics.
+#[derive(Clone)]
+pub struct OperatorMetrics {
+    passes: Family<PassLabels, Counter>,
+    duration: Family<KindLabel, Histogram, fn() -> Histogram>,
+    steps: Family<KindLabel, Counter>,
+    archives: Family<ArchiveLabel, Counter>,
+    logins: Family<LoginLabel, Counter>,
+    logins_waiting: Family<WaitLabel, Gauge>,
+    /// 1 while this process leads.
+    pub leader: Gauge,
+    /// The epoch of its leadership.
+    pub epoch: Gauge,
+    /// Objects that wait for a worker.
+    pub waiting: Gauge,
+    round_trips: Family<InstanceLabel, Gauge>,
+    database_up: Family<InstanceLabel, Gauge>,
+    /// Objects in the cache, by kind.
+    pub objects: Family<KindLabel, Gauge>,
+    /// Replicas of the agent API that are ready.
+    pub replicas: Gauge,
+    drifted: Family<InstanceLabel, Gauge>,
+    drift_look: Family<InstanceLabel, FractionGauge>,
+    schema_versions: Family<VersionLabel, Gauge>,
+    migrations_behind: Gauge,
+    migrations_blocked: Gauge,
+    rollout: Family<StageLabel, Gauge>,
+    custom_migrations: Gauge,
+    asked: Family<AdminRequestLabels, Counter>,
+}
+
+impl OperatorMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            passes: metrics.counters("passes", "Looks at an object, by kind and how they ended"),
+            duration: metrics.seconds_by("pass_duration_seconds", "Time that one look took"),
+            steps: metrics.counters("steps", "Changes made, status and events included"),
+            archives: metrics.counters("archives", "Archives whose time was over: dropped, or held by something"),
+            logins: metrics.counters("login_steps", "Steps of rotations of the cells' logins"),
+            logins_waiting: metrics
+                .gauges("login_rotations_waiting", "Cells whose login's rotation waits, by what for"),
+            leader: metrics.gauge("leader", "1 while this process leads"),
+            epoch: metrics.gauge("epoch", "Epoch of this leadership"),
+            waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
+            round_trips: metrics.gauges("sql_round_trips", "Messages sent to the database since the start"),
+            database_up: metrics.gauges("database_up", "1 while the database can be used"),
+            objects: metrics.gauges("objects", "Objects looked after, by kind"),
+            replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
+            drifted: metrics.gauges("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
+            schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the version of their tables"),
+            migrations_behind: metrics.gauge("migrations_behind", "Tenants that have not had every migration"),
+            migrations_blocked: metrics.gauge("migrations_blocked", "Tenants that get no further with the migrations"),
+            rollout: metrics
+                .gauges("migrations_stage", "1 for the stage in which the upgrade of the tenants' tables is"),
+            custom_migrations: metrics
+                .gauge("own_migrations", "Your own migrations in force; -1 if the ConfigMap can't be used"),
+            asked: metrics.counters("door_requests", "Requests for plans and takeovers, by status of the answer"),
+            drift_look: metrics.fractions("drift_look_seconds", "Time that the last look for drift took"),
+        }
+    }
+
+    /// Counts a pass.
+    pub fn passed(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
+        let word = match outcome.error_class {
+            Some(class) => class.as_str(),
+            None if outcome.settled => "settled",
+            None => "working",
+        };
+        self.passes.get_or_create(&PassLabels { kind, outcome: word }).inc();
+        self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
+    }
+
+    /// Counts an archive whose time is over: `dropped`, or `held` by something.
+    pub fn archive_handled(&self, outcome: &'static str) {
+        self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
+    }
+
+    /// Tells of a look for drift in a database.
+    pub fn looked_for_drift(&self, instance: &str, found: usize, took: Duration) {
+        let label = InstanceLabel { instance: instance.to_owned() };
+        self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.drift_look.get_or_create(&label).set(took.as_secs_f64());
+    }
+
+    /// Sets whether a database can be used, and how many messages were sent to it.
+    pub fn tell_database(&self, instance: &str, up: bool, round_trips: u64) {
+        let label = InstanceLabel { instance: instance.to_owned() };
+        self.database_up.get_or_create(&label).set(i64::from(up));
+        self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a step of a login's rotation.
+    pub fn login_stepped(&self, step: &LoginStep) {
+        self.logins.get_or_create(&LoginLabel { step: step.as_str() }).inc();
+    }
+
+    /// Sets how many rotations wait in a database, and what for.
+    pub fn logins_waiting<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
+        let words: Vec<&str> = waits.map(LoginWait::as_str).collect();
+        for what in LoginWait::LABELS {
+            let cells = words.iter().filter(|word| **word == what).count();
+            let label = WaitLabel { instance: instance.to_owned(), what };
+            self.logins_waiting.get_or_create(&label).set(i64::try_from(cells).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Tells of a look at the fleet's migrations.
+    pub fn looked_at_fleet(&self, facts: &FleetFacts, stage: Stage) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.migrations_behind.set(number(facts.behind));
+        self.migrations_blocked.set(number(facts.blocked));
+        self.schema_versions.clear();
+        for (version, count) in &facts.versions {
+            self.schema_versions.get_or_create(&VersionLabel { version: *version }).set(number(*count));
+        }
+        for each in Stage::ALL {
+            self.rollout.get_or_create(&StageLabel { stage: each.as_str() }).set(i64::from(each == stage));
+        }
+    }
+
+    /// Tells how many migrations of the platform team's own are in force; `None`: they can't be used.
+    pub fn custom_migrations(&self, files: Option<i32>) {
+        self.custom_migrations.set(files.map_or(-1, i64::from));
+    }
+
+    /// Counts a request at the door: `plan` or `takeover`.
+    pub fn was_asked(&self, asked: &'static str, code: u16) {
+        self.asked.get_or_create(&AdminRequestLabels { asked, code }).inc();
+    }
+
+    /// Sets how many objects of a kind there are.
+    pub fn count(&self, kind: &'static str, objects: usize) {
+        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,223 @@
+//! One pass of a Tenant: resolve, observe, plan, perform, project, report.
+
+use super::outcome::{Form, ReconcileOutcome, perform_steps, resolve_outcome, rest, tell_vanished};
+use crate::{
+    api::{Tenant, TenantServedStatus, TenantStatus, names},
+    domain::{
+        ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
+        resolve::{Claimant, DesiredTenant, resolve_paused, resolve_tenant, resolve_tenant_id},
+    },
+    effects::world::{TenantScope, World},
+    plan::{
+        Plan,
+        execution::Execution,
+        installation::Installation,
+        observed::{ObservedTenant, Proof, Recorded},
+        report::PartReport,
+        step::TenantStep,
+        tenant::{
+            delete::{Departing, plan_deletion},
+            present::plan_tenant,
+            upkeep::{plan_rejected, was_provisioned},
+        },
+    },
+    status::{TenantFacts, project_deeds, project_rejection, project_tenant, project_unreadable},
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// Longest request that is told from others, in characters.
+const MAX_REQUEST: usize = 64;
+
+/// What the user wants of a Tenant.
+enum Intent {
+    Present(Box<DesiredTenant>),
+    Absent(Departing),
+    Rejected(Vec<PartReport>),
+}
+
+/// Runs one pass. `form` says what `tenant` is.
+pub async fn run_tenant_pass<W: World<TenantScope>>(
+    world: &W,
+    tenant: &Tenant,
+    form: Form<'_>,
+    installation: &Installation,
+    now: impl Fn() -> Timestamp,
+) -> ReconcileOutcome {
+    let vanished = matches!(form, Form::Vanished);
+    let mut scope = TenantScope { vanished, ..resolve_scope(tenant) };
+    if resolve_paused(tenant.annotations()) == Ok(true) {
+        let previous = tenant.status.clone().unwrap_or_default();
+        let told = previous.conditions.clone();
+        let status = |conditions| TenantStep::WriteStatus(Box::new(TenantStatus { conditions, ..previous }));
+        return rest(world, &scope, &tenant.metadata, &told, (status, TenantStep::RecordEvent), now()).await;
+    }
+    let deleting = tenant.metadata.deletion_timestamp.is_some();
+    let intent = resolve_intent(tenant, form, &scope, deleting);
+    let observed = match &intent {
+        Intent::Rejected(_) if !was_provisioned(&scope.recorded) => None,
+        Intent::Rejected(_) | Intent::Present(_) | Intent::Absent(_) => Some(world.observe(&scope).await),
+    };
+    scope.home = observed.as_ref().and_then(|seen| seen.instance.clone());
+    let installation = &installation.clone().at(scope.home.as_deref());
+    let plan = match (intent, &observed) {
+        (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, installation, now()),
+        (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, installation, now()),
+        (Intent::Rejected(reports), observed) => {
+            plan_rejected(&scope.object.uid, reports, observed.as_ref(), installation)
+        }
+        (Intent::Present(_) | Intent::Absent(_), None) => Plan::nothing(Vec::new()),
+    };
+    let (execution, error) = perform_steps(world, &scope, &plan.steps).await;
+    let mut outcome = resolve_outcome(&plan, &execution, error);
+    outcome.database = observed.as_ref().map(|seen| seen.instance.clone());
+    outcome.gone = execution.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
+        || (is_released(tenant) && outcome.is_over(&plan));
+    if vanished {
+        tell_vanished(&scope.object, &plan);
+    }
+    report(world, tenant, &scope, installation, (&plan, &execution, observed.as_ref()), now(), &mut outcome).await;
+    outcome
+}
+
+/// Whether the object is to go and our finalizer is not on it: nobody reads its status any more, and it may be gone.
+fn is_released(tenant: &Tenant) -> bool {
+    tenant.metadata.deletion_timestamp.is_some() && !tenant.finalizers().iter().any(|f| f == names::TENANT_FINALIZER)
+}
+
+/// Writes status and events of the pass. A failure here is the pass's failure, unless an earlier step had one.
+async fn report<W: World<TenantScope>>(
+    world: &W,
+    tenant: &Tenant,
+    scope: &TenantScope,
+    installation: &Installation,
+    (plan, execution, observed): (&Plan<TenantStep>, &Execution<TenantStep>, Option<&ObservedTenant>),
+    now: Timestamp,
+    outcome: &mut ReconcileOutcome,
+) {
+    let none = TenantStatus::default();
+    let previous = tenant.status.as_ref().unwrap_or(&none);
+    let facts = TenantFacts {
+        generation: tenant.metadata.generation.unwrap_or_default(),
+        tenant_id: scope.tenant_id.as_ref(),
+        key_secret: &scope.key_secret,
+        observed,
+        installation,
+        plan,
+        execution,
+        deleting: tenant.metadata.deletion_timestamp.is_some(),
+    };
+    let (status, mut notices) = project_tenant(&facts, previous, now);
+    let mut steps = Vec::new();
+    if outcome.gone || is_released(tenant) {
+        // What the status would say again and again, with nothing to compare with, is not told.
+        notices = project_deeds(execution);
+    } else if status != *previous {
+        steps.push(TenantStep::WriteStatus(Box::new(status)));
+    }
+    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
+    let (reported, error) = perform_steps(world, scope, &steps).await;
+    outcome.add_report(reported.done.len(), error);
+}
+
+fn resolve_intent(tenant: &Tenant, form: Form<'_>, scope: &TenantScope, deleting: bool) -> Intent {
+    if deleting {
+        return Intent::Absent(Departing {
+            object: scope.object.clone(),
+            tenant_id: scope.tenant_id.clone(),
+            policy: tenant.spec.database.deletion_policy,
+        });
+    }
+    if let Form::Unreadable(error) = form {
+        return Intent::Rejected(project_unreadable(error));
+    }
+    let generation = tenant.metadata.generation.unwrap_or_default();
+    if let Err(violation) = resolve_paused(tenant.annotations()) {
+        return Intent::Rejected(project_rejection(&[violation]));
+    }
+    match resolve_tenant(scope.object.clone(), generation, tenant.annotations(), &tenant.spec) {
+        Ok(desired) => Intent::Present(Box::new(desired)),
+        Err(violations) => Intent::Rejected(project_rejection(&violations)),
+    }
+}
+
+/// What the world needs to know of a Tenant.
+pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
+    let object = ObjectId {
+        namespace: tenant.namespace().unwrap_or_default(),
+        name: tenant.name_any(),
+        uid: Uid(tenant.uid().unwrap_or_default()),
+    };
+    let agents: BTreeMap<AgentName, String> = tenant
+        .spec
+        .agents
+        .iter()
+        .filter_map(|a| AgentName::parse(&a.name).ok().map(|name| (name, a.config_ref.name.clone())))
+        .collect();
+    TenantScope {
+        claim: resolve_claimant(tenant),
+        tenant_id: tenant_id(tenant),
+        agents,
+        finalizers: tenant.finalizers().to_vec(),
+        recorded: Recorded {
+            accepted_loss: tenant.annotations().get(names::ACCEPT_LOSS_ANNOTATION).cloned(),
+            retry_migration: resolve_retry(tenant),
+            ..tenant.status.as_ref().map(resolve_recorded).unwrap_or_default()
+        },
+        key_secret: key_secret_name(&object.name),
+        named: tenant.spec.database.instance.clone(),
+        home: None,
+        adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
+        algorithm: tenant.spec.auth.algorithm,
+        suspend: tenant.spec.suspend,
+        vanished: false,
+        object,
+    }
+}
+
+/// The request to try a migration again. An endless one is cut: it is kept in the ledger.
+fn resolve_retry(tenant: &Tenant) -> Option<String> {
+    let asked = tenant.annotations().get(names::RETRY_MIGRATION_ANNOTATION)?;
+    Some(asked.chars().take(MAX_REQUEST).collect())
+}
+
+/// The claim a Tenant makes to its tenant id.
+pub fn resolve_claimant(tenant: &Tenant) -> Claimant {
+    Claimant {
+        object: ObjectId {
+            namespace: tenant.namespace().unwrap_or_default(),
+            name: tenant.name_any(),
+            uid: Uid(tenant.uid().unwrap_or_default()),
+        },
+        created: tenant.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        deleting: tenant.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// The tenant id of a Tenant, if it has a valid one.
+pub fn tenant_id(tenant: &Tenant) -> Option<TenantId> {
+    resolve_tenant_id(tenant.spec.tenant_id.as_deref(), &tenant.name_any()).ok()
+}
+
+/// Name of the Secret with a Tenant's signing keys.
+pub fn key_secret_name(tenant: &str) -> String {
+    format!("{tenant}-signing-keys")
+}
+
+fn resolve_recorded(status: &TenantStatus) -> Recorded {
+    let database = status.database.as_ref();
+    Recorded {
+        database_id: database.and_then(|d| d.database_id.parse().ok()).map(DatabaseId),
+        instance: database.map(|d| d.instance.clone()),
+        incarnation: database.and_then(|d| d.incarnation.parse().ok()).map(Incarnation),
+        served: status.served.as_ref().and_then(resolve_proof),
+        accepted_loss: None,
+        retry_migration: None,
+    }
+}
+
+fn resolve_proof(served: &TenantServedStatus) -> Option<Proof> {
+    let version = Version::parse(&served.entry_version)?;
+    Some(Proof { version, generation: served.generation })
+}

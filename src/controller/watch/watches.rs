@@ -1,0 +1,189 @@
+//! Everything that is watched, and where its changes go.
+
+use crate::controller::context::Context;
+use crate::{
+    api::{AgentConfig, Tenant, names},
+    effects::kubernetes::{
+        cache::{Cache, Change, Key},
+        entries::Record,
+        error::bounded,
+        objects::{Owned, Watched},
+        registry::RegistryChange,
+        replicas::{AckLease, ApiPod, floors},
+        watch::watch_into,
+    },
+    settings::operator::{OperatorSettings, ReplicaSource},
+};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{Api, Client, core::DeserializeGuard};
+use kube_runtime::watcher;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, watch};
+
+/// How often it is checked whether a replica has fallen silent.
+const SILENCE_CHECK: Duration = Duration::from_secs(1);
+/// How often Leases of processes that are gone for good are removed.
+const CLEANING: Duration = Duration::from_secs(600);
+
+/// Starts every watch. The receivers turn true when the first list of each is in.
+pub fn start(
+    context: &Arc<Context>,
+    client: &Client,
+    settings: &OperatorSettings,
+    namespace: &str,
+    pods: Option<Cache<ApiPod>>,
+    changes: mpsc::UnboundedReceiver<RegistryChange>,
+) -> Vec<watch::Receiver<bool>> {
+    let seconds = settings.watch_seconds;
+    let mut synced = vec![registry(context, seconds), leases(context, client, namespace, seconds)];
+    if let (Some(pods), ReplicaSource::Pods) = (pods, settings.agent_api.replica_source) {
+        let config = watching(seconds).labels(&settings.agent_api.pod_selector);
+        synced.push(api_pods(context, client, namespace, config, pods));
+    }
+    tokio::spawn(follow_registry(Arc::clone(context), changes));
+    tokio::spawn(notice_silence(Arc::clone(context)));
+    tokio::spawn(clean(Arc::clone(context), client.clone(), namespace.to_owned()));
+    let scopes: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    // Tenants last: when the first of them is looked at, what it refers to should be known.
+    for scope in &scopes {
+        let changed = Arc::clone(context);
+        let cache = context.world.agents.cache.clone();
+        synced.push(owned::<AgentConfig>(client, scope.clone(), seconds, cache, move |key, change| {
+            changed.agent_changed(key, &change)
+        }));
+    }
+    for scope in scopes {
+        let changed = Arc::clone(context);
+        let cache = context.world.tenants.cache.clone();
+        synced.push(owned::<Tenant>(client, scope, seconds, cache, move |key, change| {
+            changed.tenant_changed(key, &change)
+        }));
+    }
+    synced
+}
+
+/// The server ends each watch after this time, so that a connection that fell silent is found out.
+fn watching(seconds: u32) -> watcher::Config {
+    watcher::Config::default().timeout(seconds)
+}
+
+fn owned<K: Owned>(
+    client: &Client,
+    namespace: Option<String>,
+    seconds: u32,
+    cache: Cache<Watched<K>>,
+    changed: impl Fn(&Key, Change<Watched<K>>) + Send + 'static,
+) -> watch::Receiver<bool> {
+    let api: Api<DeserializeGuard<K>> = match &namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (synced, receiver) = watch::channel(false);
+    tokio::spawn(watch_into(api, namespace, watching(seconds), cache, Watched::new, changed, synced));
+    receiver
+}
+
+fn registry(context: &Arc<Context>, seconds: u32) -> watch::Receiver<bool> {
+    let registry = context.world.registry.clone();
+    let config = watching(seconds).labels(names::ENTRY_LABEL);
+    let (synced, receiver) = watch::channel(false);
+    let cache = registry.cache.clone();
+    let api = registry.api();
+    let view = |secret| Record::new(&secret);
+    tokio::spawn(watch_into(
+        api,
+        None,
+        config,
+        cache,
+        view,
+        move |key, change| registry.note_change(key, &change),
+        synced,
+    ));
+    receiver
+}
+
+fn leases(context: &Arc<Context>, client: &Client, namespace: &str, seconds: u32) -> watch::Receiver<bool> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let config = watching(seconds).labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
+    let (synced, receiver) = watch::channel(false);
+    let clock = context.clock.clone();
+    let view = move |lease| AckLease::new(lease, &clock);
+    let cache = context.world.replica_tracker.leases.clone();
+    let context = Arc::clone(context);
+    tokio::spawn(watch_into(
+        api,
+        None,
+        config,
+        cache,
+        view,
+        move |_, change| {
+            // A heartbeat that says nothing new wakes nobody.
+            let said = |lease: &Option<Arc<AckLease>>| lease.as_ref().and_then(|l| l.acknowledgement().cloned());
+            if said(&change.before) != said(&change.after) {
+                context.replicas_changed();
+            }
+        },
+        synced,
+    ));
+    receiver
+}
+
+fn api_pods(
+    context: &Arc<Context>,
+    client: &Client,
+    namespace: &str,
+    config: watcher::Config,
+    cache: Cache<ApiPod>,
+) -> watch::Receiver<bool> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let (synced, receiver) = watch::channel(false);
+    let context = Arc::clone(context);
+    let view = |pod| ApiPod::new(&pod);
+    tokio::spawn(watch_into(api, None, config, cache, view, move |_, _| context.replicas_changed(), synced));
+    receiver
+}
+
+async fn follow_registry(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<RegistryChange>) {
+    while let Some(change) = changes.recv().await {
+        context.registry_changed(&change);
+    }
+}
+
+/// A replica that falls silent changes nothing in the API server; only time tells.
+async fn notice_silence(context: Arc<Context>) {
+    let mut last = floors(&context.world.replica_tracker.observe());
+    loop {
+        tokio::time::sleep(SILENCE_CHECK).await;
+        let now = floors(&context.world.replica_tracker.observe());
+        if now != last {
+            last = now;
+            context.replicas_changed();
+        }
+    }
+}
+
+/// Removes Leases that nobody has renewed for an hour: outside a cluster no owner takes them along.
+async fn clean(context: Arc<Context>, client: Client, namespace: String) {
+    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    loop {
+        tokio::time::sleep(CLEANING).await;
+        for (key, lease) in context.world.replica_tracker.leases.all() {
+            if lease.is_abandoned(context.clock.now()) && context.fence.check().is_ok() {
+                let what = "remove an abandoned acknowledgement Lease";
+                let params = kube::api::DeleteParams::default();
+                if let Err(error) = bounded(what, api.delete(&key.name, &params)).await {
+                    tracing::debug!(error = error.chain(), "an abandoned Lease stays for now");
+                }
+            }
+        }
+    }
+}
+
+impl Context {
+    fn replicas_changed(&self) {
+        self.scheduler.replicas_changed(|| floors(&self.world.replica_tracker.observe()));
+    }
+}

@@ -1,0 +1,103 @@
+//! Looking at an AgentConfig's world, and changing it.
+
+use super::{AgentScope, World, live::LiveWorld};
+use crate::effects::{error::EffectError, kubernetes::error::bounded};
+use crate::{
+    api::{SecretKeyRef, names},
+    domain::{
+        entry::{Entry, agent_entry_name, credential_hash, upstream_entry_name},
+        keys::KeyBytes,
+    },
+    plan::{
+        observed::{Credential, ObservedAgent, ReadError, Seen},
+        step::{AgentStep, Done},
+    },
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use std::collections::BTreeSet;
+
+/// How many users a message names.
+const NAMED_USERS: usize = 10;
+
+impl World<AgentScope> for LiveWorld {
+    async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
+        let (credential, revisions, object) = tokio::join!(
+            self.observe_credential(scope),
+            self.revisions.observe(&scope.object),
+            self.agents.observe_presence(&scope.object, scope.vanished)
+        );
+        let entry = self.registry.observe_agent(&scope.object.uid);
+        let unused_upstreams = self.registry.unused_upstreams();
+        let upstream_published = match &credential {
+            Seen::Ours(c) => self.registry.holds(&upstream_entry_name(&c.hash)),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => false,
+        };
+        let dropped = unused_upstreams.keys().map(|hash| upstream_entry_name(hash));
+        ObservedAgent {
+            object,
+            finalizer: scope.finalizers.iter().any(|f| f == names::AGENT_CONFIG_FINALIZER),
+            served: scope.served,
+            last_reference: self.registry.last_reference(dropped.chain([agent_entry_name(&scope.object.uid)])),
+            users: self.observe_users(scope),
+            entry,
+            credential,
+            unused_upstreams,
+            upstream_published,
+            revisions,
+            replicas: self.replica_tracker.observe(),
+        }
+    }
+
+    async fn perform(&self, scope: &AgentScope, step: &AgentStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            AgentStep::AddFinalizer => self.agents.perform_add_finalizer(object).await,
+            AgentStep::CreateRevision { number, hash, behaviour } => {
+                self.revisions.perform_create(object, *number, hash, behaviour).await
+            }
+            AgentStep::DeleteRevision { name } => self.revisions.perform_delete(object, name).await,
+            AgentStep::PutUpstream(upstream) => {
+                if self.registry.holds(&upstream_entry_name(&upstream.hash)) {
+                    return Ok(Done::Plain);
+                }
+                self.registry.perform_put(&Entry::Upstream(upstream.clone()), None).await.map(|_| Done::Plain)
+            }
+            AgentStep::PutEntry { entry, replace } => {
+                self.registry.perform_put(&Entry::Agent(entry.clone()), *replace).await
+            }
+            AgentStep::DeleteEntry { uid, version } => {
+                self.registry.perform_delete(&agent_entry_name(&object.uid), uid, *version).await
+            }
+            AgentStep::DeleteUpstream { hash, version } => self.registry.perform_delete_upstream(hash, *version).await,
+            AgentStep::RemoveFinalizer => self.agents.perform_remove_finalizer(object).await,
+            AgentStep::WriteStatus(status) => self.agents.perform_write_status(object, status).await,
+            AgentStep::RecordEvent(notice) => self.agents.perform_record(object, notice).await,
+        }
+    }
+}
+
+impl LiveWorld {
+    async fn observe_credential(&self, scope: &AgentScope) -> Seen<Credential> {
+        let Some(SecretKeyRef { name, key }) = &scope.credential else { return Seen::Missing };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &scope.object.namespace);
+        match bounded("read the provider's credential", api.get(name)).await {
+            Ok(None) => Seen::Missing,
+            Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(key)) {
+                Some(value) if !value.0.trim_ascii().is_empty() => {
+                    // Files and `kubectl create secret --from-file` end in a newline, which no header may hold.
+                    let api_key = KeyBytes::new(value.0.trim_ascii().to_vec());
+                    Seen::Ours(Credential { hash: credential_hash(&scope.object.namespace, &api_key), api_key })
+                }
+                Some(_) | None => Seen::Missing,
+            },
+            Err(error) => Seen::Unknown(ReadError { class: error.class, note: error.chain() }),
+        }
+    }
+
+    /// Tenants whose entry refers to it. One that only names it in its spec is told that it is going.
+    fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
+        let told = self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
+        told.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
+    }
+}

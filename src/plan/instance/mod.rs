@@ -1,0 +1,13 @@
+//! What has to change for one database instance: preflight, capacity, logins, rollouts.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `capacity` | How far a database is from the server's limits |
+//! | `logins` | Rotating the login that the agent API uses in a cell |
+//! | `preflight` | Whether a database is fit for tenants, and what has to be done to its control schema |
+//! | `rollout` | Upgrading the tables of a whole fleet |
+
+pub mod capacity;
+pub mod logins;
+pub mod preflight;
+pub mod rollout;

@@ -1,0 +1,21 @@
+//! A Tenant that a person let take over what another cluster's Tenant has, as the ledger tells.
+
+use crate::domain::ident::Uid;
+use crate::plan::installation::Installation;
+use serde::Deserialize;
+
+/// A Tenant that may take over a row from its present owner.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct TakeoverGrant {
+    /// Its cluster.
+    pub cluster_id: String,
+    /// Its UID.
+    pub uid: Uid,
+}
+
+impl TakeoverGrant {
+    /// Whether it is this cluster's Tenant with that UID.
+    pub fn is(&self, uid: &Uid, installation: &Installation) -> bool {
+        self.cluster_id == installation.cluster_id && self.uid == *uid
+    }
+}

@@ -1,0 +1,220 @@
+//! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
+
+use super::location::DataLocation;
+use crate::plan::{
+    installation::Installation,
+    observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
+    report::{PartReport, PartState},
+    step::TenantStep,
+};
+use crate::{
+    api::{ConditionType as Part, Notice, NoticeKind, Reason},
+    domain::{
+        class::ErrorClass,
+        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
+        ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
+        keyring::Keyring,
+        resolve::{AgentLookup, DesiredTenant},
+    },
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn published_agents(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+    let mut agents = BTreeMap::new();
+    for (name, wanted) in &desired.agents {
+        let uid: Uid = match observed.agents.get(name) {
+            Some(AgentLookup::Published(uid) | AgentLookup::Leaving(uid)) => uid.clone(),
+            Some(AgentLookup::Unpublished(_) | AgentLookup::Missing) | None => return Err(wanted.config.clone()),
+        };
+        agents.insert(name.clone(), EntryAgent { config_uid: uid, overrides: wanted.overrides.clone() });
+    }
+    Ok(agents)
+}
+
+/// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
+pub(crate) fn plan_entry(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    home: &DataLocation,
+    keyring: &Keyring,
+    now: Timestamp,
+    steps: &mut Vec<TenantStep>,
+) -> (PartReport, Option<Version>) {
+    let report = |state, reason, note: String| PartReport::new(Part::Published, state, reason, note);
+    let agents = match published_agents(desired, observed) {
+        Ok(agents) => agents,
+        Err(config) => {
+            let note = format!("AgentConfig '{config}' is not in the registry yet");
+            return (report(PartState::Waiting, Reason::AgentConfigNotPublished, note), None);
+        }
+    };
+    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
+    let state_since = match &observed.entry {
+        Seen::Ours(EntryView { entry: Some(old), .. }) if old.state == state => old.state_since,
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => now,
+    };
+    let entry = TenantEntry {
+        format: FORMAT,
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: home.incarnation,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        generation: desired.generation,
+        epoch: installation.epoch,
+        state,
+        state_since,
+        database: home.database.clone(),
+        agents,
+        default_agent: desired.default_agent.clone(),
+        mutable: desired.mutable.clone(),
+        auth: EntryAuth {
+            issuer: desired.issuer.clone(),
+            audience: desired.audience.clone(),
+            max_token_seconds: desired.max_token_seconds,
+        },
+        keys: keyring.published(),
+        revoked_kids: keyring.revoked().clone(),
+        ring_version: keyring.version(),
+        ring_request: keyring.handled_request().map(ToOwned::to_owned),
+    };
+    let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
+    match &observed.entry {
+        Seen::Missing => {
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            // A tenant that was served had one; replicas ignored that it went.
+            if observed.recorded.served.is_some() && home.row.is_some() {
+                steps.push(repaired("deleted"));
+            }
+            (written(), None)
+        }
+        Seen::Ours(view) if view.entry.as_ref().is_some_and(|old| says_the_same(old, &entry)) => {
+            let note = "the registry entry equals the spec".to_owned();
+            (report(PartState::Ready, Reason::Published, note), Some(view.version))
+        }
+        Seen::Ours(view) => {
+            let edited = match &view.entry {
+                Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
+                None => Some("damaged".to_owned()),
+            };
+            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            steps.extend(edited.as_deref().map(repaired));
+            (written(), None)
+        }
+        Seen::Foreign(note) => (report(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()), None),
+        Seen::Unknown(read_error) => {
+            (report(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone()), None)
+        }
+    }
+}
+
+/// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
+fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
+    let aligned =
+        TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
+    aligned == *old
+}
+
+/// Which parts of an entry somebody changed: those that follow from a spec that did not change meanwhile, and keys of the
+/// same ring. Parts that the operator itself may have a reason to change are not named.
+fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
+    if (old.generation, old.incarnation) != (new.generation, new.incarnation) {
+        return String::new();
+    }
+    let place = |d: &EntryDatabase| {
+        let limits = (d.max_concurrent_transactions, d.statement_timeout_seconds, d.storage_limit_bytes);
+        (d.cell, d.schema.clone(), d.role.clone(), limits)
+    };
+    let overrides =
+        |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
+    let same_keyring = old.ring_version == new.ring_version;
+    let parts = [
+        ("owner", (&old.uid, &old.namespace, &old.name) != (&new.uid, &new.namespace, &new.name)),
+        ("state", old.state == TenantState::Deleting),
+        ("database", place(&old.database) != place(&new.database)),
+        ("agents", overrides(old) != overrides(new) || old.default_agent != new.default_agent),
+        ("mutable", old.mutable != new.mutable),
+        ("auth", old.auth != new.auth),
+        ("keys", same_keyring && (&old.keys, &old.revoked_kids) != (&new.keys, &new.revoked_kids)),
+    ];
+    let edited: Vec<&str> = parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+    if edited.is_empty() { String::new() } else { format!("edited ({})", edited.join(", ")) }
+}
+
+/// Told once the entry is written again.
+fn repaired(what: &str) -> TenantStep {
+    TenantStep::RecordEvent(Notice {
+        kind: NoticeKind::Warning,
+        reason: Reason::DriftRepaired,
+        note: format!("the registry entry was {what} by hand, and was written again"),
+    })
+}
+
+/// The entry that stands, in another state from now on.
+pub(crate) fn enter_state(
+    entry: &TenantEntry,
+    state: TenantState,
+    installation: &Installation,
+    now: Timestamp,
+) -> TenantEntry {
+    TenantEntry { state, state_since: now, epoch: installation.epoch, ..entry.clone() }
+}
+
+/// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is made up
+/// anew: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
+pub(crate) fn withdrawn_entry(
+    tenant_id: &TenantId,
+    object: &ObjectId,
+    observed: &ObservedTenant,
+    view: Option<&EntryView>,
+    installation: &Installation,
+    now: Timestamp,
+) -> Option<TenantEntry> {
+    if let Some(entry) = view.and_then(|v| v.entry.as_ref()) {
+        return Some(enter_state(entry, TenantState::Deleting, installation, now));
+    }
+    let row = match &observed.database {
+        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),
+        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
+    };
+    let name = tenant_id.database_name(&installation.home.prefix);
+    let keyring = match &observed.keys {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) => Some(keyring),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    };
+    Some(TenantEntry {
+        format: FORMAT,
+        tenant_id: tenant_id.clone(),
+        incarnation: row.map(|r| r.incarnation).or(observed.recorded.incarnation).unwrap_or(observed.fresh.incarnation),
+        uid: object.uid.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        generation: 0,
+        epoch: installation.epoch,
+        state: TenantState::Deleting,
+        state_since: now,
+        database: EntryDatabase {
+            instance: installation.home.name.clone(),
+            cell: row.map_or(CellNumber(1), |r| r.cell),
+            schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
+            role: row.map_or(name, |r| r.role.clone()),
+            schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
+            max_concurrent_transactions: 1,
+            statement_timeout_seconds: 1,
+            storage_limit_bytes: None,
+        },
+        agents: BTreeMap::new(),
+        default_agent: AgentName::parse("none").ok()?,
+        mutable: BTreeSet::new(),
+        auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
+        keys: keyring.map(Keyring::published).unwrap_or_default(),
+        revoked_kids: keyring.map(|r| r.revoked().clone()).unwrap_or_default(),
+        ring_version: keyring.map(Keyring::version).unwrap_or_default(),
+        ring_request: None,
+    })
+}

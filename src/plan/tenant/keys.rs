@@ -1,0 +1,216 @@
+//! The plan of a tenant's signing keys: which ring is the true one, and how it moves on.
+//!
+//! A ring is written in one order: Secret, ledger, entry. So a Secret one version ahead of the ledger is our own
+//! half-done step and is finished; anything else that the ledger's mark does not know was edited or restored, and is put
+//! right from the entry. One change of a ring per pass; the next pass sees what came of it.
+
+mod evolve;
+
+use super::location::DataLocation;
+use crate::plan::{
+    installation::Installation,
+    observed::{EntryView, KeysView, ObservedTenant, Seen},
+    report::{PartReport, PartState},
+    step::{KeyChange, TenantStep},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        ident::{Incarnation, Version},
+        keyring::{Keyring, KeyringError, KeyringMark, KeyringRules, PublishedKeyring},
+        keys::{KeyBytes, VerificationKey},
+        resolve::DesiredTenant,
+        time::whole_seconds,
+    },
+};
+use jiff::Timestamp;
+
+/// What the plan says about keys.
+pub(crate) struct KeysPlan {
+    /// How they stand.
+    pub report: PartReport,
+    /// The ring that the entry has to carry; `None` if later parts must wait.
+    pub keyring: Option<Keyring>,
+    /// An acknowledgement of this entry version is awaited.
+    pub awaits: Option<Version>,
+    /// Look again at this time.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl KeysPlan {
+    fn stop(state: PartState, reason: Reason, note: String) -> Self {
+        let report = PartReport::new(Part::SigningKeysReady, state, reason, note);
+        Self { report, keyring: None, awaits: None, wake_at: None }
+    }
+
+    fn settled(report: PartReport, keyring: Keyring) -> Self {
+        Self { report, keyring: Some(keyring), awaits: None, wake_at: None }
+    }
+}
+
+/// What everything about keys is planned from.
+struct Situation<'a> {
+    desired: &'a DesiredTenant,
+    observed: &'a ObservedTenant,
+    home: &'a DataLocation,
+    rules: KeyringRules,
+    now: Timestamp,
+}
+
+/// Plans the keys of a tenant whose home is known.
+pub(crate) fn plan_keys(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    home: &DataLocation,
+    now: Timestamp,
+    steps: &mut Vec<TenantStep>,
+) -> KeysPlan {
+    let rules =
+        KeyringRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
+    let situation = Situation { desired, observed, home, rules, now };
+    match &observed.keys {
+        Seen::Foreign(note) => KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
+        Seen::Unknown(read_error) => {
+            KeysPlan::stop(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone())
+        }
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == home.keyring => {
+            situation.evolve(keyring, steps)
+        }
+        // Written by a pass that ended before it told the ledger.
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == home.keyring.version + 1 => {
+            situation.record(keyring, steps);
+            KeysPlan::settled(issued(keyring, PartState::InProgress), keyring.clone())
+        }
+        Seen::Ours(_) | Seen::Missing => situation.restore(steps),
+    }
+}
+
+/// The mark of the ring that a new tenant gets in this pass, or one that takes over another's data: its first ring has
+/// the version that follows.
+pub(crate) fn first_mark(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    version: i32,
+    now: Timestamp,
+) -> KeyringMark {
+    match &observed.keys {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) => keyring.mark(),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+            first_keyring(desired, observed, version, now)
+                .map_or_else(|_| KeyringMark { version, digest: String::new() }, |keyring| keyring.mark())
+        }
+    }
+}
+
+fn first_keyring(
+    desired: &DesiredTenant,
+    observed: &ObservedTenant,
+    version: i32,
+    now: Timestamp,
+) -> Result<Keyring, KeyringError> {
+    let request = desired.keys.rotate.clone();
+    Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
+}
+
+/// What the registry entry still holds of the ring of the same data.
+fn published_keyring(observed: &ObservedTenant, incarnation: Incarnation) -> Option<PublishedKeyring<'_>> {
+    match &observed.entry {
+        Seen::Ours(EntryView { entry: Some(entry), .. })
+            if entry.incarnation == incarnation && !entry.keys.is_empty() =>
+        {
+            Some(entry.keyring())
+        }
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
+    }
+}
+
+/// `SigningKeysReady` of a ring that was only looked at.
+pub(crate) fn issued(keyring: &Keyring, state: PartState) -> PartReport {
+    let note = match keyring.current() {
+        Some(key) => format!("key '{}' signs", key.verifying.kid),
+        None => "a new key signs as soon as every replica knows it".to_owned(),
+    };
+    PartReport::new(Part::SigningKeysReady, state, Reason::Issued, note)
+}
+
+impl Situation<'_> {
+    /// Tells the ledger of a ring, if it does not know it yet.
+    fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
+        let mark = keyring.mark();
+        if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.keyring) {
+            steps.push(TenantStep::RecordKeyring { row, mark });
+        }
+    }
+
+    /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
+    fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
+        steps.push(match &self.observed.keys {
+            Seen::Ours(view) => TenantStep::ReplaceKeys {
+                keyring: keyring.clone(),
+                uid: view.uid.clone(),
+                version: view.version,
+                change,
+                acknowledged,
+            },
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => TenantStep::CreateKeys { keyring: keyring.clone() },
+        });
+        self.record(keyring, steps);
+    }
+
+    /// The Secret is gone, damaged, edited or an older one: puts it right.
+    fn restore(&self, steps: &mut Vec<TenantStep>) -> KeysPlan {
+        let (observed, mark) = (self.observed, &self.home.keyring);
+        if matches!(observed.entry, Seen::Unknown(_)) {
+            // The entry may hold the ring that was lost: no second key before it is read.
+            let note = "the signing Secret is not the last one written, and the registry entry that holds its keys can't \
+                        be read";
+            return KeysPlan::stop(PartState::Unread(ErrorClass::Transient), Reason::Retrying, note.to_owned());
+        }
+        let keyring = match (published_keyring(observed, self.home.incarnation), &observed.keys) {
+            (Some(published), _) => self.restored(&published),
+            (None, Seen::Ours(KeysView { keyring: Err(e), .. })) => {
+                let note = format!("the signing Secret is damaged: {e}; delete it, and new keys are issued");
+                return KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note);
+            }
+            // Nothing else is left to go by.
+            (None, Seen::Ours(KeysView { keyring: Ok(keyring), .. })) => keyring.with_version(mark.version + 1),
+            (None, Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_)) => {
+                match first_keyring(self.desired, observed, mark.version, self.now) {
+                    Ok(keyring) if keyring.mark() == *mark => Ok(keyring),
+                    _ => first_keyring(self.desired, observed, mark.version + 1, self.now),
+                }
+            }
+        };
+        match keyring {
+            Ok(keyring) => {
+                self.write(&keyring, KeyChange::Repair, None, steps);
+                KeysPlan::settled(issued(&keyring, PartState::InProgress), keyring)
+            }
+            Err(e) => {
+                let note = format!("the keys can't be restored from the registry entry: {e}");
+                KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note)
+            }
+        }
+    }
+
+    /// The ring of the entry; the very one that the ledger knows, where nothing of it was lost.
+    fn restored(&self, published: &PublishedKeyring<'_>) -> Result<Keyring, KeyringError> {
+        let (mark, now) = (&self.home.keyring, whole_seconds(self.now));
+        let private = |key: &VerificationKey| self.private(key);
+        let build = |version| {
+            let fallback = (self.observed.fresh.key.clone(), self.rules.grace_seconds);
+            Keyring::restored(version, published, private, fallback, now)
+        };
+        let same = build(mark.version)?;
+        if same.mark() == *mark { Ok(same) } else { build(mark.version + 1) }
+    }
+
+    /// The private key of a public one, if the Secret still holds it.
+    fn private(&self, key: &VerificationKey) -> Option<KeyBytes> {
+        let Seen::Ours(KeysView { keyring: Ok(keyring), .. }) = &self.observed.keys else { return None };
+        let found = keyring.keys().iter().find(|k| k.verifying.kid == key.kid && k.verifying.key == key.key);
+        found.and_then(|k| k.private.clone())
+    }
+}

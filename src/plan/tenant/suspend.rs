@@ -1,0 +1,134 @@
+//! Taking a tenant out of service and bringing it back, with nothing lost.
+//!
+//! Entry `suspended` → acknowledged by every running replica, or timed out → access revoked → open transactions run out.
+//! It needs the entry that stands and no more, so that neither a missing AgentConfig nor a dead database keeps a tenant
+//! in service. Back again, access comes first, then the entry.
+
+use super::{
+    drain::judge_drain,
+    entry::enter_state,
+    ownership::{Ownership, judge},
+};
+use crate::plan::{
+    Plan,
+    acks::{Acknowledged, judge_acknowledged, replicas_timed_out},
+    installation::Installation,
+    observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
+    report::{PartReport, PartState},
+    step::TenantStep,
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        entry::{TenantEntry, TenantState},
+        ident::{Uid, Version},
+    },
+};
+use jiff::Timestamp;
+
+/// What one pass has to wait for.
+#[derive(Default)]
+struct Pause {
+    awaits: Option<Version>,
+    wake_at: Option<Timestamp>,
+}
+
+/// Adds to the plan of a Tenant what takes it out of service.
+pub(crate) fn plan_suspension(
+    plan: &mut Plan<TenantStep>,
+    uid: &Uid,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) {
+    let (report, pause) = suspend(&mut plan.steps, uid, observed, installation, now);
+    plan.reports.push(report);
+    plan.awaits = plan.awaits.max(pause.awaits);
+    plan.wake_at = plan.wake_at.into_iter().chain(pause.wake_at).min();
+}
+
+fn suspend(
+    steps: &mut Vec<TenantStep>,
+    uid: &Uid,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> (PartReport, Pause) {
+    let told = "the replicas are told to refuse the tenant";
+    if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
+        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+    }
+    let (view, entry) = match &observed.entry {
+        Seen::Ours(view @ EntryView { entry: Some(entry), .. }) => (view, entry),
+        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+            return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
+        }
+    };
+    if entry.state != TenantState::Suspended {
+        let entry = enter_state(entry, TenantState::Suspended, installation, now);
+        steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+    }
+    match judge(uid, observed) {
+        Ownership::Ours { row, .. } if row.state == RowState::Active => {
+            revoke(steps, row, view.version, entry, observed, installation, now)
+        }
+        Ownership::Ours { row, .. } => drain(&row, observed, installation, now),
+        Ownership::Nothing { .. }
+        | Ownership::Foreign(_)
+        | Ownership::Awaited(_)
+        | Ownership::Retained(_)
+        | Ownership::Adoptable(_)
+        | Ownership::Unadoptable(_)
+        | Ownership::Lost(_)
+        | Ownership::GivenUp(_)
+        | Ownership::Changed(_)
+        | Ownership::Unplaced(_)
+        | Ownership::Unknown(_) => {
+            (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())
+        }
+    }
+}
+
+/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time.
+fn revoke(
+    steps: &mut Vec<TenantStep>,
+    row: LedgerRow,
+    version: Version,
+    entry: &TenantEntry,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> (PartReport, Pause) {
+    let told = LastReference { version, since: entry.state_since };
+    let named = match judge_acknowledged(told, &observed.replicas, installation.ack_timeout_seconds, now) {
+        Acknowledged::Everywhere => None,
+        Acknowledged::Waiting(names, deadline) => {
+            let note = format!("waiting for {} to refuse the tenant", names.join(", "));
+            return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
+        }
+        Acknowledged::TimedOut(names) => Some(TenantStep::RecordEvent(replicas_timed_out(&names, "the suspension"))),
+    };
+    steps.push(TenantStep::SuspendAccess { row });
+    steps.extend(named);
+    let report = waits(Reason::DrainingTransactions, "access to the data is being revoked");
+    (report, Pause { awaits: None, wake_at: Some(now) })
+}
+
+/// Waits a bounded time for open transactions. Later ones are none of the agent API's: it has no access any more.
+fn drain(
+    row: &LedgerRow,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    now: Timestamp,
+) -> (PartReport, Pause) {
+    if let Some((note, poll)) = judge_drain(row, observed, installation, now) {
+        return (waits(Reason::DrainingTransactions, note), Pause { awaits: None, wake_at: Some(poll) });
+    }
+    let note = "requests are refused, and the agent API has no access to the data";
+    (PartReport::new(Part::Suspended, PartState::Ready, Reason::Suspended, note), Pause::default())
+}
+
+fn waits(reason: Reason, note: impl Into<String>) -> PartReport {
+    PartReport::new(Part::Suspended, PartState::Waiting, reason, note)
+}

@@ -1,0 +1,121 @@
+//! What is kept in order of a tenant that was provisioned, also where its spec can't be had: the database needs nothing of
+//! the spec; the registry entry does, so that what happened to it can only be said.
+
+use super::{
+    location::provisioned_note,
+    ownership::{Ownership, judge},
+    schema::judge_tables,
+};
+use crate::plan::{
+    Plan,
+    drift::{Finding, render_remedies},
+    installation::Installation,
+    observed::{EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
+    report::{PartReport, PartState},
+    step::TenantStep,
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{class::ErrorClass, ident::Uid},
+};
+
+/// Puts right what the operator's rights are enough for, brings the tables on where it is their turn, and says what a
+/// person has to do about the rest. The tenant is served meanwhile. Also the version that its tables have then.
+pub(crate) fn plan_repair(
+    row: LedgerRow,
+    drift: Vec<Finding>,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    steps: &mut Vec<TenantStep>,
+) -> (PartReport, i32) {
+    let report = |state, reason, note: String| PartReport::new(Part::DatabaseReady, state, reason, note);
+    let note = provisioned_note(&row.schema);
+    let (mendable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.mendable);
+    let drifts = |list: Vec<Finding>| list.into_iter().map(|finding| finding.drift).collect::<Vec<_>>();
+    let (found, rest) = (drifts(mendable), drifts(rest));
+    let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
+    let mut tables = judge_tables(&row, observed, installation);
+    let (version, blocked) = (tables.version(&row), tables.blocked.take());
+    let state = if found.is_empty() && tables.due.is_empty() { PartState::Ready } else { PartState::InProgress };
+    if !found.is_empty() {
+        steps.push(TenantStep::RepairDatabase { row, found });
+    }
+    steps.extend(tables.into_steps());
+    let report = match (told, blocked) {
+        (Some(told), _) => report(PartState::Refused(ErrorClass::Denied), Reason::DriftNotRepairable, told),
+        (None, Some((reason, told))) => report(PartState::Refused(ErrorClass::Conflict), reason, told),
+        (None, None) => report(state, Reason::Provisioned, note),
+    };
+    (report, version)
+}
+
+/// Keeps the database of a tenant in order that is not to be changed otherwise; nothing can be said of one that is not in
+/// use.
+pub(crate) fn plan_upkeep(
+    ownership: Ownership,
+    observed: &ObservedTenant,
+    installation: &Installation,
+    steps: &mut Vec<TenantStep>,
+) -> Option<PartReport> {
+    match ownership {
+        Ownership::Ours { row, drift } if row.state.in_use() => {
+            Some(plan_repair(row, drift, observed, installation, steps).0)
+        }
+        Ownership::Ours { .. }
+        | Ownership::Nothing { .. }
+        | Ownership::Foreign(_)
+        | Ownership::Retained(_)
+        | Ownership::Adoptable(_)
+        | Ownership::Unadoptable(_)
+        | Ownership::Awaited(_)
+        | Ownership::Lost(_)
+        | Ownership::GivenUp(_)
+        | Ownership::Changed(_)
+        | Ownership::Unplaced(_)
+        | Ownership::Unknown(_) => None,
+    }
+}
+
+/// Plans a Tenant whose spec can't be had. Where something was made for it (then the world was looked at), the finalizer
+/// stays, the database is kept in order, and what somebody did to the entry is said.
+pub fn plan_rejected(
+    uid: &Uid,
+    reports: Vec<PartReport>,
+    observed: Option<&ObservedTenant>,
+    installation: &Installation,
+) -> Plan<TenantStep> {
+    let mut plan = Plan::nothing(reports);
+    let Some(observed) = observed else { return plan };
+    if !observed.finalizer {
+        plan.steps.push(TenantStep::AddFinalizer);
+    }
+    plan.reports.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
+    plan.reports.extend(judge_unspecified_entry(observed));
+    plan
+}
+
+/// Whether there is something to look at for a Tenant whose spec can't be had.
+pub const fn was_provisioned(recorded: &Recorded) -> bool {
+    recorded.incarnation.is_some()
+}
+
+/// What can be said of the entry without a spec: that it is not the one that replicas proved to serve. What it should say
+/// follows from the spec alone, so it can't be written again.
+fn judge_unspecified_entry(observed: &ObservedTenant) -> Option<PartReport> {
+    let served = observed.recorded.served?;
+    let what = match &observed.entry {
+        Seen::Missing => "was deleted by hand",
+        Seen::Ours(EntryView { entry: None, .. }) => "was damaged by hand",
+        Seen::Ours(EntryView { entry: Some(entry), version, .. })
+            if *version != served.version && Some(entry.generation) == served.generation =>
+        {
+            "was written again since it was last proved to be served, perhaps by hand"
+        }
+        Seen::Ours(_) | Seen::Foreign(_) | Seen::Unknown(_) => return None,
+    };
+    let note = format!(
+        "the registry entry {what}; it can't be made right before the spec is valid, from which it follows; replicas keep \
+         serving the last good one that they loaded"
+    );
+    Some(PartReport::new(Part::Published, PartState::Refused(ErrorClass::Invalid), Reason::EntryChanged, note))
+}
