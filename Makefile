@@ -27,10 +27,10 @@ demo: ## The main job on a local control plane and Postgres, from samples to cha
 	@$(DEVKIT) demo
 
 .PHONY: bench
-bench: ## Counted and timed runs of the release build; ARGS='--only operator' and others: `devkit bench -h`
+bench: ## Counted and timed runs of the release build; ARGS='--only operator' and others: `benchmarks -h`
 	$(TOOLS) fetch
 	$(CARGO) build --release --workspace --bins
-	@"$${CARGO_TARGET_DIR:-target}/release/devkit" bench $(ARGS)
+	@"$${CARGO_TARGET_DIR:-target}/release/benchmarks" $(ARGS)
 
 .PHONY: test
 test: ## Every test, against a real control plane and real Postgres servers

@@ -1,15 +1,16 @@
 //! `make bench` in small, so that it can't rot: every row is there, what is counted is right, and no time is judged.
 #![allow(clippy::panic, reason = "a test stops where something is wrong")]
 
-use devkit::bench::{
-    Measure, Programs, Report,
+use benchmarks::{
+    Measure, Report,
     operator::{self, Sizes},
     serving,
 };
+use devkit::ProgramFiles;
 use std::time::Duration;
 
-fn programs() -> Programs {
-    Programs {
+fn programs() -> ProgramFiles {
+    ProgramFiles {
         operator: env!("CARGO_BIN_EXE_tenant-operator").into(),
         agent_api: env!("CARGO_BIN_EXE_agent-api").into(),
     }

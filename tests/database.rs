@@ -2,8 +2,8 @@
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "operator/chance.rs"]
-mod chance;
+#[path = "operator/randomness.rs"]
+mod randomness;
 
 mod database {
     mod setup;

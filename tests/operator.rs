@@ -1,75 +1,79 @@
 //! The real operator and the real agent API on a real kube-apiserver and Postgres, as the chart's ServiceAccounts: what a
-//! tenant costs, that a converged fleet is silent, that nothing is lost or made twice when things break, and that the
+//! tenant costs, that a converged installation is silent, that faults lose nothing and create nothing twice, and that the
 //! chart grants exactly what is used.
 
-/// Makes a test of each story for the oldest and for the newest Postgres: a story is an `async fn` that takes the version.
+/// Makes tests of a scenario on the oldest and on the newest Postgres. A scenario is an `async fn` that takes the version.
 macro_rules! on_each_postgres {
-    ($($story:ident),+ $(,)?) => {
+    ($($scenario:ident),+ $(,)?) => {
         mod on_the_oldest_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $story() -> anyhow::Result<()> {
-                super::$story(devkit::PgVersion::OLDEST).await
+            async fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(devkit::PgVersion::OLDEST).await
             })+
         }
         mod on_the_newest_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $story() -> anyhow::Result<()> {
-                super::$story(devkit::PgVersion::NEWEST).await
+            async fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(devkit::PgVersion::NEWEST).await
             })+
         }
     };
 }
 
+#[path = "operator/additional_instance.rs"]
+mod additional_instance;
 #[path = "database/authority.rs"]
 mod authority;
-#[path = "operator/blocked.rs"]
-mod blocked;
-#[path = "operator/broken.rs"]
-mod broken;
-#[path = "operator/chance.rs"]
-mod chance;
-#[path = "operator/chaos.rs"]
-mod chaos;
-#[path = "operator/clients.rs"]
-mod clients;
-#[path = "operator/counters.rs"]
-mod counters;
-#[path = "operator/data.rs"]
-mod data;
+#[path = "operator/blocked_deletions.rs"]
+mod blocked_deletions;
+#[path = "operator/cost.rs"]
+mod cost;
+#[path = "operator/crashes.rs"]
+mod crashes;
 #[path = "operator/deletions.rs"]
 mod deletions;
 #[path = "operator/drift.rs"]
 mod drift;
-#[path = "operator/fleet.rs"]
-mod fleet;
-#[path = "operator/further.rs"]
-mod further;
+#[path = "operator/dry_run.rs"]
+mod dry_run;
+#[path = "operator/dry_run_setup.rs"]
+mod dry_run_setup;
+#[path = "operator/events.rs"]
+mod events;
+#[path = "operator/export_and_erase.rs"]
+mod export_and_erase;
+#[path = "operator/fault_injection.rs"]
+mod fault_injection;
+#[path = "operator/installation.rs"]
+mod installation;
+#[path = "operator/installation_state.rs"]
+mod installation_state;
 #[path = "operator/instances.rs"]
 mod instances;
-#[path = "operator/leftovers.rs"]
-mod leftovers;
-#[path = "operator/logins.rs"]
-mod logins;
-#[path = "operator/looks.rs"]
-mod looks;
+#[path = "operator/key_rotation.rs"]
+mod key_rotation;
+#[path = "operator/load.rs"]
+mod load;
+#[path = "operator/login_rotation.rs"]
+mod login_rotation;
 #[path = "operator/node.rs"]
 mod node;
-#[path = "operator/planning.rs"]
-mod planning;
-#[path = "operator/planning_stage.rs"]
-mod planning_stage;
+#[path = "operator/orphans.rs"]
+mod orphans;
+#[path = "operator/outages.rs"]
+mod outages;
+#[path = "operator/permissions.rs"]
+mod permissions;
 #[path = "operator/pods.rs"]
 mod pods;
-#[path = "operator/rights.rs"]
-mod rights;
-#[path = "operator/rotation.rs"]
-mod rotation;
+#[path = "operator/randomness.rs"]
+mod randomness;
+#[path = "operator/refused_specs.rs"]
+mod refused_specs;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
-#[path = "operator/storage.rs"]
-mod storage;
-#[path = "operator/stories.rs"]
-mod stories;
+#[path = "operator/storage_limit.rs"]
+mod storage_limit;
 #[path = "operator/storm.rs"]
 mod storm;
 #[path = "operator/suspend.rs"]
@@ -78,5 +82,9 @@ mod suspend;
 mod takeover;
 #[path = "operator/tls.rs"]
 mod tls;
+#[path = "operator/undecodable.rs"]
+mod undecodable;
 #[path = "operator/upgrade.rs"]
 mod upgrade;
+#[path = "operator/users.rs"]
+mod users;

@@ -2,6 +2,6 @@
 //! Secret and the replicas' Leases by hand, so that each state can be had at will.
 
 mod plugin {
-    mod stage;
-    mod verbs;
+    mod commands;
+    mod fake_operator;
 }

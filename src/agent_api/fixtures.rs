@@ -3,11 +3,14 @@
 use super::registry::{Document, book::Book};
 use crate::domain::{
     entry::{
-        AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryAuth, EntryDatabase, FORMAT,
-        Overrides, Provider, TenantEntry, TenantState, UpstreamEntry,
+        AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryDatabase, FORMAT, Overrides, Provider,
+        TenantEntry, TenantState, UpstreamEntry,
     },
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid, Version},
     keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey},
+    limits::DatabaseLimits,
+    location::DataLocation,
+    tokens::TokenRules,
 };
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -45,19 +48,23 @@ pub fn tenant(id: &str) -> TenantEntry {
         state: TenantState::Active,
         state_since: jiff::Timestamp::UNIX_EPOCH,
         database: EntryDatabase {
-            instance: "main".into(),
-            cell: CellNumber(1),
-            schema: format!("at_{id}"),
-            role: format!("at_{id}"),
-            schema_version: 1,
-            max_concurrent_transactions: 4,
-            statement_timeout_seconds: 10,
-            storage_limit_bytes: None,
+            location: DataLocation {
+                instance: "main".into(),
+                cell: CellNumber(1),
+                schema: format!("at_{id}"),
+                role: format!("at_{id}"),
+                schema_version: 1,
+            },
+            limits: DatabaseLimits {
+                max_concurrent_transactions: 4,
+                statement_timeout_seconds: 10,
+                ..DatabaseLimits::UNKNOWN
+            },
         },
         agents: BTreeMap::from([(AgentName::parse("support").unwrap(), agent)]),
         default_agent: AgentName::parse("support").unwrap(),
         mutable: [].into(),
-        auth: EntryAuth { issuer: "https://issuer".into(), audience: "agents".into(), max_token_seconds: 3600 },
+        auth: TokenRules { issuer: "https://issuer".into(), audience: "agents".into(), max_token_seconds: 3600 },
         keys: vec![
             key(&format!("{id}-standby"), KeyState::Standby),
             key(&format!("{id}-current"), KeyState::Current),

@@ -2,7 +2,10 @@
 
 use super::database::statements::StoredSettings;
 use crate::{
-    api::MutableSetting,
+    api::{
+        MutableSetting,
+        bounds::{INSTRUCTIONS, MAX_TEMPERATURE, MAX_TOP_P},
+    },
     domain::{
         decimal::Decimal,
         entry::{Behaviour, Overrides},
@@ -12,9 +15,6 @@ use crate::{
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Most characters of `instructions`, as in the Tenant.
-const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -116,8 +116,8 @@ pub fn resolve_own(stored: &StoredSettings, mutable: &BTreeSet<MutableSetting>) 
     let text = |setting| get(setting).and_then(Value::as_str);
     OwnSettings {
         default_agent: text(MutableSetting::DefaultAgent).and_then(|t| AgentName::parse(t).ok()),
-        temperature: text(MutableSetting::Temperature).and_then(|t| Decimal::parse(t, 2)),
-        top_p: text(MutableSetting::TopP).and_then(|t| Decimal::parse(t, 1)),
+        temperature: text(MutableSetting::Temperature).and_then(|t| Decimal::parse(t, MAX_TEMPERATURE)),
+        top_p: text(MutableSetting::TopP).and_then(|t| Decimal::parse(t, MAX_TOP_P)),
         max_output_tokens: get(MutableSetting::MaxOutputTokens)
             .and_then(Value::as_i64)
             .and_then(|n| i32::try_from(n).ok())
@@ -229,8 +229,8 @@ fn resolve_value(
         parsed.ok_or_else(|| format!("must be a decimal from 0 to {max} with at most four places"))
     };
     match setting {
-        MutableSetting::Temperature => decimal(2),
-        MutableSetting::TopP => decimal(1),
+        MutableSetting::Temperature => decimal(MAX_TEMPERATURE),
+        MutableSetting::TopP => decimal(MAX_TOP_P),
         MutableSetting::DefaultAgent => {
             let known = value.as_str().filter(|t| agents.iter().any(|a| a.as_str() == *t));
             known.map(|t| Value::String(t.to_owned())).ok_or_else(|| "must name one of the tenant's agents".to_owned())
@@ -242,9 +242,9 @@ fn resolve_value(
             .ok_or_else(|| format!("must be a whole number from 1 to {max_tokens}")),
         MutableSetting::Instructions => value
             .as_str()
-            .filter(|t| (1..=MAX_INSTRUCTIONS).contains(&t.chars().count()) && !t.contains('\0'))
+            .filter(|t| INSTRUCTIONS.allow_text(t) && !t.contains('\0'))
             .map(|t| Value::String(t.to_owned()))
-            .ok_or_else(|| format!("must be a text of 1 to {MAX_INSTRUCTIONS} characters")),
+            .ok_or_else(|| format!("must be a text of {} to {} characters", INSTRUCTIONS.min, INSTRUCTIONS.max)),
     }
 }
 

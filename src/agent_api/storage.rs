@@ -49,7 +49,7 @@ pub struct Storage {
 impl Storage {
     /// Of a tenant that keeps so much.
     pub fn of(place: &Place, used_bytes: Option<i64>) -> Self {
-        Self { limit_bytes: place.storage_limit, used_bytes }
+        Self { limit_bytes: place.limits.storage_limit_bytes, used_bytes }
     }
 
     /// How much of the limit is used.

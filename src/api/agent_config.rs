@@ -1,7 +1,11 @@
 //! The `AgentConfig` resource: how one AI agent behaves, for any number of tenants of its namespace.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
-use super::{Condition, crd};
+use super::{
+    Condition,
+    bounds::{self, Bounds},
+    crd,
+};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +67,7 @@ pub struct AgentConfigSpec {
     /// Where answers come from.
     pub provider: AgentProvider,
     /// Name of the model as the provider knows it.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = AgentConfigSpec::MODEL.min, max = AgentConfigSpec::MODEL.max))]
     pub model: String,
     /// What the model is told before every conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,6 +80,11 @@ pub struct AgentConfigSpec {
     /// How long the provider may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: AgentTimeouts,
+}
+
+impl AgentConfigSpec {
+    /// Length of `model`.
+    pub const MODEL: Bounds<usize> = Bounds { min: 1, max: 128 };
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -94,11 +103,16 @@ pub struct AgentProvider {
     pub type_: ProviderType,
     /// Base of the provider's URLs, without `/chat/completions`: `https://…/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^\s?#]+$"))]
+    #[schemars(length(min = AgentProvider::BASE_URL.min, max = AgentProvider::BASE_URL.max), regex(pattern = r"^https?://[^\s?#]+$"))]
     pub base_url: Option<String>,
     /// The Secret with the provider's API key, in the AgentConfig's namespace. Requests carry no key without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
+}
+
+impl AgentProvider {
+    /// Length of `baseUrl`.
+    pub const BASE_URL: Bounds<usize> = Bounds { min: 8, max: 512 };
 }
 
 /// Kind of provider.
@@ -115,10 +129,10 @@ pub enum ProviderType {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = bounds::OBJECT_NAME.min, max = bounds::OBJECT_NAME.max), regex(pattern = bounds::OBJECT_NAME_PATTERN))]
     pub name: String,
     /// Key in the Secret's data.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = bounds::OBJECT_NAME.min, max = bounds::OBJECT_NAME.max), regex(pattern = bounds::SECRET_KEY_PATTERN))]
     pub key: String,
 }
 
@@ -127,8 +141,13 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct SystemPrompt {
     /// The prompt itself.
-    #[schemars(length(min = 1, max = 32_768))]
+    #[schemars(length(min = SystemPrompt::INLINE.min, max = SystemPrompt::INLINE.max))]
     pub inline: String,
+}
+
+impl SystemPrompt {
+    /// Length of `inline`.
+    pub const INLINE: Bounds<usize> = Bounds { min: 1, max: 32_768 };
 }
 
 /// Parameters of each request to the provider.
@@ -137,14 +156,14 @@ pub struct SystemPrompt {
 pub struct AgentParameters {
     /// Sampling temperature as a decimal string from '0' to '2'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 6), regex(pattern = r"^(0|1)(\.[0-9]{1,4})?$|^2(\.0{1,4})?$"))]
+    #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TEMPERATURE_PATTERN))]
     pub temperature: Option<String>,
     /// Nucleus sampling as a decimal string from '0' to '1'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 6), regex(pattern = r"^0(\.[0-9]{1,4})?$|^1(\.0{1,4})?$"))]
+    #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TOP_P_PATTERN))]
     pub top_p: Option<String>,
     /// Most tokens of one answer.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = bounds::OUTPUT_TOKENS.min, max = bounds::OUTPUT_TOKENS.max))]
     pub max_output_tokens: i32,
     /// Texts at which the model stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -152,47 +171,56 @@ pub struct AgentParameters {
     pub stop: Vec<String>,
     /// Seed for providers that can give the same answer again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 2_147_483_647))]
+    #[schemars(range(min = AgentParameters::SEED.min, max = AgentParameters::SEED.max))]
     pub seed: Option<i32>,
+}
+
+impl AgentParameters {
+    /// Most texts in `stop`.
+    pub const MAX_STOP: usize = 4;
+    /// Length of a text in `stop`.
+    pub const STOP: Bounds<usize> = Bounds { min: 1, max: 64 };
+    /// Values of `seed`.
+    pub const SEED: Bounds<i32> = Bounds { min: 0, max: i32::MAX };
 }
 
 /// How much of a conversation the model sees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "AgentContext::default")]
 pub struct AgentContext {
     /// Most earlier messages of the conversation that are sent along.
-    #[serde(default = "default_history")]
-    #[schemars(range(min = 0, max = 200))]
+    #[schemars(range(min = AgentContext::HISTORY_MESSAGES.min, max = AgentContext::HISTORY_MESSAGES.max))]
     pub max_history_messages: i32,
 }
 
-const fn default_history() -> i32 {
-    20
+impl AgentContext {
+    /// Values of `maxHistoryMessages`.
+    pub const HISTORY_MESSAGES: Bounds<i32> = Bounds { min: 0, max: 200 };
 }
 
 impl Default for AgentContext {
     fn default() -> Self {
-        Self { max_history_messages: default_history() }
+        Self { max_history_messages: 20 }
     }
 }
 
 /// How long the provider may take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "AgentTimeouts::default")]
 pub struct AgentTimeouts {
     /// Longest wait for a whole answer, in seconds.
-    #[serde(default = "default_total")]
-    #[schemars(range(min = 1, max = 600))]
+    #[schemars(range(min = AgentTimeouts::TOTAL_SECONDS.min, max = AgentTimeouts::TOTAL_SECONDS.max))]
     pub total_seconds: i32,
 }
 
-const fn default_total() -> i32 {
-    60
+impl AgentTimeouts {
+    /// Values of `totalSeconds`.
+    pub const TOTAL_SECONDS: Bounds<i32> = Bounds { min: 1, max: 600 };
 }
 
 impl Default for AgentTimeouts {
     fn default() -> Self {
-        Self { total_seconds: default_total() }
+        Self { total_seconds: 60 }
     }
 }
 

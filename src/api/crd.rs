@@ -1,6 +1,8 @@
 //! The custom resource definitions, generated from the types, and the few schema parts that derive can't express.
 
-use super::{AgentConfig, DatabaseInstance, Tenant, names::RESERVED_TENANT_IDS};
+use super::{
+    AgentConfig, AgentParameters, DatabaseInstance, Tenant, TenantDatabase, TenantSpec, names::RESERVED_TENANT_IDS,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, core::Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -125,6 +127,15 @@ pub fn instance_stays_rule() -> Rule {
         .message("spec.database.instance must not be added or removed after creation")
 }
 
+/// Rule for `spec.database.storageLimit`: within its bounds.
+pub fn storage_limit_rule() -> Rule {
+    let super::bounds::Bounds { min, max } = TenantDatabase::STORAGE_LIMIT;
+    Rule::new(format!(
+        "quantity(self).compareTo(quantity('{min}')) >= 0 && quantity(self).compareTo(quantity('{max}')) <= 0"
+    ))
+    .message(format!("storageLimit must be from {min} to {max}").as_str())
+}
+
 /// Schema of `conditions`: a list-map by type, bounded as in `metav1.Condition`.
 pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -191,8 +202,8 @@ pub fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<super::TenantAgent>();
     json_schema!({
         "type": "array",
-        "minItems": 1,
-        "maxItems": 16,
+        "minItems": TenantSpec::AGENTS.min,
+        "maxItems": TenantSpec::AGENTS.max,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["name"],
         "items": item
@@ -228,8 +239,13 @@ pub fn provider_type_schema(_: &mut SchemaGenerator) -> Schema {
 pub fn stop_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 4,
+        "maxItems": AgentParameters::MAX_STOP,
         "x-kubernetes-list-type": "atomic",
-        "items": { "type": "string", "description": "A text at which the model stops.", "minLength": 1, "maxLength": 64 }
+        "items": {
+            "type": "string",
+            "description": "A text at which the model stops.",
+            "minLength": AgentParameters::STOP.min,
+            "maxLength": AgentParameters::STOP.max
+        }
     })
 }

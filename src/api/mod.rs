@@ -4,6 +4,7 @@
 
 mod advice;
 mod agent_config;
+pub mod bounds;
 mod conditions;
 pub mod crd;
 mod database_instance;

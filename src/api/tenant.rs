@@ -1,7 +1,11 @@
 //! The `Tenant` resource: one customer of the shared agent API.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
-use super::{TenantStatus, crd};
+use super::{
+    TenantStatus,
+    bounds::{self, Bounds},
+    crd,
+};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -38,13 +42,13 @@ pub struct TenantSpec {
     /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. No two Tenants of one
     /// registry may have the same. Immutable: it can't be changed, added or removed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("tenantId must not change"))]
     pub tenant_id: Option<String>,
 
     /// Name for people, shown by tools; has no other effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = TenantSpec::DISPLAY_NAME.min, max = TenantSpec::DISPLAY_NAME.max))]
     pub display_name: Option<String>,
 
     /// Takes the tenant out of service until this is false again: requests are refused (403), and the agent API loses its
@@ -53,12 +57,12 @@ pub struct TenantSpec {
     pub suspend: bool,
 
     /// The agents that this tenant may talk to.
-    #[schemars(length(min = 1, max = 16), schema_with = "crd::agents_schema")]
+    #[schemars(schema_with = "crd::agents_schema")]
     pub agents: Vec<TenantAgent>,
 
     /// The agent that answers when a request names none. Defaults to the first of `agents`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     pub default_agent: Option<String>,
 
     /// What the tenant itself may change with `PUT …/settings`, within the bounds of the AgentConfig and this Tenant.
@@ -76,6 +80,13 @@ pub struct TenantSpec {
     pub auth: TenantAuth,
 }
 
+impl TenantSpec {
+    /// Length of `displayName`.
+    pub const DISPLAY_NAME: Bounds<usize> = Bounds { min: 1, max: 128 };
+    /// Number of `agents`.
+    pub const AGENTS: Bounds<usize> = Bounds { min: 1, max: 16 };
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -85,7 +96,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(rename_all = "camelCase")]
 pub struct TenantAgent {
     /// Name that requests use.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     pub name: String,
     /// The AgentConfig in the Tenant's namespace.
     pub config_ref: AgentConfigRef,
@@ -99,7 +110,7 @@ pub struct TenantAgent {
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfigRef {
     /// Name of the AgentConfig.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = bounds::OBJECT_NAME.min, max = bounds::OBJECT_NAME.max), regex(pattern = bounds::OBJECT_NAME_PATTERN))]
     pub name: String,
 }
 
@@ -109,19 +120,19 @@ pub struct AgentConfigRef {
 pub struct AgentOverrides {
     /// Sampling temperature as a decimal string from '0' to '2'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 6), regex(pattern = r"^(0|1)(\.[0-9]{1,4})?$|^2(\.0{1,4})?$"))]
+    #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TEMPERATURE_PATTERN))]
     pub temperature: Option<String>,
     /// Nucleus sampling as a decimal string from '0' to '1'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 6), regex(pattern = r"^0(\.[0-9]{1,4})?$|^1(\.0{1,4})?$"))]
+    #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TOP_P_PATTERN))]
     pub top_p: Option<String>,
     /// Most tokens of one answer; never more than the AgentConfig allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = bounds::OUTPUT_TOKENS.min, max = bounds::OUTPUT_TOKENS.max))]
     pub max_output_tokens: Option<i32>,
     /// Text that follows the AgentConfig's system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = bounds::INSTRUCTIONS.min, max = bounds::INSTRUCTIONS.max))]
     pub instructions: Option<String>,
 }
 
@@ -142,48 +153,54 @@ pub enum MutableSetting {
 
 /// The tenant's part of the database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "TenantDatabase::default")]
 pub struct TenantDatabase {
     /// Which of the databases in the operator's settings holds the tenant's data. Without it, the one with the fewest
     /// tenants of those that take new ones. Immutable: it can't be changed, added or removed later;
     /// `status.database.instance` tells where it went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = TenantDatabase::INSTANCE.min, max = TenantDatabase::INSTANCE.max), regex(pattern = TenantDatabase::INSTANCE_PATTERN))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("instance must not change"))]
     pub instance: Option<String>,
     /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them, out of the
     /// agent API's reach, and with them the tenant id; `Archive` does so under another name for as long as the operator's
     /// settings say, and frees the tenant id; `Delete` drops them for good.
-    #[serde(default)]
     #[schemars(schema_with = "crd::deletion_policy_schema")]
     pub deletion_policy: DeletionPolicy,
     /// Take over the data that was kept when an earlier Tenant of this tenant id was deleted, instead of beginning with
     /// nothing. Means nothing any more once this Tenant has data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub adopt: Option<TenantAdoption>,
     /// Most transactions of this tenant at once in one replica of the agent API.
-    #[serde(default = "default_transactions")]
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = TenantDatabase::TRANSACTIONS.min, max = TenantDatabase::TRANSACTIONS.max))]
     pub max_concurrent_transactions: i32,
     /// Longest run of one SQL statement of this tenant, in seconds.
-    #[serde(default = "default_statement_timeout")]
-    #[schemars(range(min = 1, max = 300))]
+    #[schemars(range(min = TenantDatabase::STATEMENT_SECONDS.min, max = TenantDatabase::STATEMENT_SECONDS.max))]
     pub statement_timeout_seconds: i32,
     /// Most bytes of content that the tenant may keep, as a quantity in whole numbers from `1Mi` to `1Pi`: the text of its
     /// messages and the values of its settings. When they are reached, the agent API refuses what would add to them (507)
     /// until something is deleted; reading and deleting go on. No limit by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 18), regex(pattern = r"^[1-9][0-9]{0,15}([kMGTP]|[KMGTP]i)?$"))]
-    #[x_kube(validation = kube::core::Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0").message("storageLimit must be from 1Mi to 1Pi"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = TenantDatabase::QUANTITY.min, max = TenantDatabase::QUANTITY.max), regex(pattern = TenantDatabase::QUANTITY_PATTERN))]
+    #[x_kube(validation = crd::storage_limit_rule())]
     pub storage_limit: Option<String>,
 }
 
-const fn default_transactions() -> i32 {
-    8
-}
-
-const fn default_statement_timeout() -> i32 {
-    10
+impl TenantDatabase {
+    /// Length of `instance`.
+    pub const INSTANCE: Bounds<usize> = Bounds { min: 1, max: 30 };
+    /// Pattern of `instance`.
+    pub const INSTANCE_PATTERN: &str = r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$";
+    /// Values of `maxConcurrentTransactions`.
+    pub const TRANSACTIONS: Bounds<i32> = Bounds { min: 1, max: 100 };
+    /// Values of `statementTimeoutSeconds`.
+    pub const STATEMENT_SECONDS: Bounds<i32> = Bounds { min: 1, max: 300 };
+    /// Values of `storageLimit`.
+    pub const STORAGE_LIMIT: Bounds<&'static str> = Bounds { min: "1Mi", max: "1Pi" };
+    /// Length of a quantity in whole numbers: sixteen digits and a unit.
+    pub const QUANTITY: Bounds<usize> = Bounds { min: 1, max: 18 };
+    /// Pattern of a quantity in whole numbers.
+    pub const QUANTITY_PATTERN: &str = r"^[1-9][0-9]{0,15}([kMGTP]|[KMGTP]i)?$";
 }
 
 impl Default for TenantDatabase {
@@ -192,8 +209,8 @@ impl Default for TenantDatabase {
             instance: None,
             deletion_policy: DeletionPolicy::default(),
             adopt: None,
-            max_concurrent_transactions: default_transactions(),
-            statement_timeout_seconds: default_statement_timeout(),
+            max_concurrent_transactions: 8,
+            statement_timeout_seconds: 10,
             storage_limit: None,
         }
     }
@@ -205,8 +222,13 @@ impl Default for TenantDatabase {
 pub struct TenantAdoption {
     /// `metadata.uid` of the deleted Tenant whose data was kept (`Retain`) or archived (`Archive`). Where there is no such
     /// data, nothing is made.
-    #[schemars(length(min = 36, max = 36), regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
+    #[schemars(length(min = TenantAdoption::PREVIOUS_UID.min, max = TenantAdoption::PREVIOUS_UID.max), regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
     pub previous_uid: String,
+}
+
+impl TenantAdoption {
+    /// Length of `previousUid`.
+    pub const PREVIOUS_UID: Bounds<usize> = Bounds { min: 36, max: 36 };
 }
 
 /// What happens to a tenant's data when the Tenant is deleted.
@@ -254,43 +276,36 @@ impl SigningAlgorithm {
 
 /// What the tenant's tokens have to look like, and how its keys live.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "TenantAuth::default")]
 pub struct TenantAuth {
     /// How tokens are signed. `HS256`: one secret signs and verifies. `EdDSA`, `ES256`: the agent API holds public keys
     /// only. A change is a rotation: the new key signs once every replica knows it, the old one verifies until its last
     /// token has expired.
-    #[serde(default)]
     #[schemars(schema_with = "crd::algorithm_schema")]
     pub algorithm: SigningAlgorithm,
     /// A new key replaces the one that signs after this time, in seconds (from one hour to ten years). Without it, keys
     /// are rotated only on request. Those who sign have to read the Secret again at least every five minutes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 3_600, max = 315_360_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = TenantAuth::ROTATION_SECONDS.min, max = TenantAuth::ROTATION_SECONDS.max))]
     pub rotation_period_seconds: Option<i32>,
     /// What the `iss` claim of a token must be.
-    #[serde(default = "default_issuer")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = TenantAuth::CLAIM.min, max = TenantAuth::CLAIM.max))]
     pub issuer: String,
     /// What the `aud` claim of a token must contain.
-    #[serde(default = "default_audience")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = TenantAuth::CLAIM.min, max = TenantAuth::CLAIM.max))]
     pub audience: String,
     /// Longest `exp - iat` of an accepted token, in seconds.
-    #[serde(default = "default_token_seconds")]
-    #[schemars(range(min = 60, max = 86_400))]
+    #[schemars(range(min = TenantAuth::TOKEN_SECONDS.min, max = TenantAuth::TOKEN_SECONDS.max))]
     pub max_token_seconds: i32,
 }
 
-fn default_issuer() -> String {
-    "agent-tenancy".to_owned()
-}
-
-fn default_audience() -> String {
-    "agent-api".to_owned()
-}
-
-const fn default_token_seconds() -> i32 {
-    3600
+impl TenantAuth {
+    /// Values of `rotationPeriodSeconds`: from one hour to ten years.
+    pub const ROTATION_SECONDS: Bounds<i32> = Bounds { min: 3_600, max: 315_360_000 };
+    /// Length of `issuer` and `audience`.
+    pub const CLAIM: Bounds<usize> = Bounds { min: 1, max: 256 };
+    /// Values of `maxTokenSeconds`.
+    pub const TOKEN_SECONDS: Bounds<i32> = Bounds { min: 60, max: 86_400 };
 }
 
 impl Default for TenantAuth {
@@ -298,9 +313,9 @@ impl Default for TenantAuth {
         Self {
             algorithm: SigningAlgorithm::default(),
             rotation_period_seconds: None,
-            issuer: default_issuer(),
-            audience: default_audience(),
-            max_token_seconds: default_token_seconds(),
+            issuer: "agent-tenancy".to_owned(),
+            audience: "agent-api".to_owned(),
+            max_token_seconds: 3600,
         }
     }
 }

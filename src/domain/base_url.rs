@@ -8,8 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The broken rule.
 pub fn check_base_url(text: &str) -> Result<(), &'static str> {
     let uri: http::Uri = text.parse().map_err(|_| "must be an absolute URL")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+    if !(text.starts_with("http://") || text.starts_with("https://")) {
         return Err("must start with 'http://' or 'https://'");
+    }
+    if text.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()) {
+        return Err("must not hold a query, a fragment or white space");
     }
     if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
         return Err("must not hold credentials; use spec.provider.apiKeySecretRef");
@@ -71,6 +74,9 @@ mod tests {
         for (url, word) in [
             ("ftp://api.example", "http"),
             ("/v1", "http"),
+            ("HTTP://api.example", "http"),
+            ("https://api.example/v1?key=1", "query"),
+            ("https://api.example/v1#top", "fragment"),
             ("https://user:pw@api.example", "credentials"),
             ("http://169.254.169.254/latest", "link-local"),
             ("http://[fe80::1]/", "link-local"),

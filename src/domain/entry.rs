@@ -6,7 +6,10 @@ use super::{
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, ObjectId, TenantId, Uid},
     keyring::PublishedKeyring,
     keys::{KeyBytes, Kid, VerificationKey},
+    limits::DatabaseLimits,
+    location::DataLocation,
     logins::LoginMark,
+    tokens::TokenRules,
 };
 use crate::api::MutableSetting;
 use serde::{Deserialize, Serialize};
@@ -198,7 +201,7 @@ pub struct TenantEntry {
     /// What the tenant may change itself.
     pub mutable: BTreeSet<MutableSetting>,
     /// What its tokens have to look like.
-    pub auth: EntryAuth,
+    pub auth: TokenRules,
     /// The keys that verify its tokens.
     pub keys: Vec<VerificationKey>,
     /// Kids that must not verify anything, whatever else is loaded, and when each was revoked.
@@ -229,27 +232,15 @@ impl TenantEntry {
     }
 }
 
-/// Where a tenant's data is and how it may be used.
+/// Where a tenant's data is and how it may be used: one object of the document, with the fields of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct EntryDatabase {
-    /// Name of the database in the operator's settings.
-    pub instance: String,
-    /// The cell whose login reaches it.
-    pub cell: CellNumber,
-    /// Schema with the tenant's tables.
-    pub schema: String,
-    /// Role to take on in each transaction.
-    pub role: String,
-    /// Version of the tenant's tables.
-    pub schema_version: i32,
-    /// Most transactions at once in one replica.
-    pub max_concurrent_transactions: i32,
-    /// Longest statement.
-    pub statement_timeout_seconds: i32,
-    /// Most bytes of content that the tenant may keep.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage_limit_bytes: Option<i64>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub location: DataLocation,
+    /// How it may be used.
+    #[serde(flatten)]
+    pub limits: DatabaseLimits,
 }
 
 /// One agent of a tenant.
@@ -279,18 +270,6 @@ pub struct Overrides {
     /// Text after the system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-}
-
-/// What a tenant's tokens have to look like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EntryAuth {
-    /// Required `iss`.
-    pub issuer: String,
-    /// Required member of `aud`.
-    pub audience: String,
-    /// Longest `exp - iat`, in seconds.
-    pub max_token_seconds: i32,
 }
 
 /// A provider credential, shared by every AgentConfig with the same key.
@@ -333,3 +312,6 @@ pub struct CellEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginMark>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Identifiers, parsed once. A value of one of these types obeys the rule its constructor states.
 
-use crate::api::names::RESERVED_TENANT_IDS;
+use crate::api::{TenantDatabase, bounds, names::RESERVED_TENANT_IDS};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -33,7 +33,23 @@ fn is_label(text: &str, max: usize) -> bool {
 
 /// Whether a text can name a database instance: `[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?`.
 pub fn is_instance_name(text: &str) -> bool {
-    is_label(text, 30)
+    is_label(text, TenantDatabase::INSTANCE.max)
+}
+
+/// Whether a text can name an object of Kubernetes: [`bounds::OBJECT_NAME_PATTERN`].
+pub fn is_object_name(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    bounds::OBJECT_NAME.allow_text(text)
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| edge(Some(b)) || matches!(b, b'-' | b'.'))
+}
+
+/// Whether a text can be a key of a Secret: [`bounds::SECRET_KEY_PATTERN`].
+pub fn is_secret_key(text: &str) -> bool {
+    bounds::OBJECT_NAME.allow_text(text)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 macro_rules! text_newtype {
@@ -85,16 +101,13 @@ text_newtype! {
 }
 
 impl TenantId {
-    /// Longest tenant id, in bytes.
-    pub const MAX: usize = 40;
-
     /// Parses a tenant id.
     ///
     /// # Errors
     /// When the text breaks the grammar or is reserved.
     pub fn parse(text: &str) -> Result<Self, IdentError> {
-        if !is_label(text, Self::MAX) {
-            return Err(IdentError::Grammar { max: Self::MAX });
+        if !is_label(text, bounds::ID.max) {
+            return Err(IdentError::Grammar { max: bounds::ID.max });
         }
         if RESERVED_TENANT_IDS.contains(&text) {
             return Err(IdentError::Reserved(text.to_owned()));
@@ -120,10 +133,10 @@ impl AgentName {
     /// # Errors
     /// When the text breaks the grammar.
     pub fn parse(text: &str) -> Result<Self, IdentError> {
-        if is_label(text, TenantId::MAX) {
+        if is_label(text, bounds::ID.max) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdentError::Grammar { max: TenantId::MAX })
+            Err(IdentError::Grammar { max: bounds::ID.max })
         }
     }
 }

@@ -5,6 +5,7 @@
 //! and an entry that contradict each other the right one is known.
 
 use super::keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey, can_verify};
+use crate::api::TenantAuth;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,8 @@ mod secret;
 pub const MAX_PREVIOUS: usize = 14;
 /// How far the clocks of those who sign and those who verify may differ, in seconds; the agent API allows the same.
 pub const LEEWAY_SECONDS: i64 = 30;
-/// How long a revoked kid stays listed: twice the longest token that the API allows (86,400 s).
-pub const REVOKED_LISTED: SignedDuration = SignedDuration::from_hours(48);
+/// How long a revoked kid stays listed: twice the longest token that the API allows.
+pub const REVOKED_LISTED: SignedDuration = SignedDuration::from_secs(2 * TenantAuth::TOKEN_SECONDS.max as i64);
 
 /// One key of a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +160,8 @@ impl Keyring {
         version: i32,
         published: &PublishedKeyring<'_>,
         private: impl Fn(&VerificationKey) -> Option<KeyBytes>,
-        (fallback, grace_seconds): (NewKey, i64),
+        fallback: NewKey,
+        grace_seconds: i64,
         now: Timestamp,
     ) -> Result<Self, KeyringError> {
         let mut keys: Vec<SigningKey> =

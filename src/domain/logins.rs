@@ -1,10 +1,8 @@
 //! The two alternating logins of a cell: which is which, and what a rotation keeps in the registry until it is through.
 
 use super::{ident::LoginId, keys::KeyBytes};
+use crate::api::bounds::REQUEST;
 use serde::{Deserialize, Serialize};
-
-/// Longest value of an annotation that asks for something.
-pub const MAX_REQUEST: usize = 64;
 
 /// One of the two logins of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,7 +78,7 @@ pub struct LoginRequests {
 
 /// Reads the value of an annotation: none if it is empty, or too long to be remembered.
 pub fn resolve_request(value: &str) -> Option<String> {
-    (1..=MAX_REQUEST).contains(&value.chars().count()).then(|| value.to_owned())
+    REQUEST.allow_text(value).then(|| value.to_owned())
 }
 
 #[cfg(test)]

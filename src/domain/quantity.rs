@@ -1,11 +1,5 @@
 //! Amounts of bytes as Kubernetes writes quantities (`512Mi`, `2G`), whole numbers only.
 
-/// The least storage limit: below it a single long message may be all there is room for.
-pub const LEAST_STORAGE: i64 = 1 << 20;
-
-/// The highest storage limit.
-pub const MOST_STORAGE: i64 = 1 << 50;
-
 /// Units: decimal ones, and binary ones with an `i`.
 const UNITS: [(&str, i64); 11] = [
     ("", 1),
@@ -41,11 +35,11 @@ mod tests {
         for (text, bytes) in [
             ("1", 1),
             ("1500k", 1_500_000),
-            ("1Mi", LEAST_STORAGE),
+            ("1Mi", 1 << 20),
             ("2G", 2_000_000_000),
             ("3Gi", 3 << 30),
-            ("1Pi", MOST_STORAGE),
-            ("1125899906842624", MOST_STORAGE),
+            ("1Pi", 1 << 50),
+            ("1125899906842624", 1 << 50),
         ] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }

@@ -1,6 +1,6 @@
 //! The error of an effect: its class decides what follows, its text is for people, its source for the log.
 
-use crate::{api::Reason, domain::class::ErrorClass, plan::execution::Failure};
+use crate::{api::Reason, domain::class::ErrorClass, plan::step::Failure};
 use std::error::Error;
 
 /// Why an effect failed. `Display` says this layer alone; `source` carries the rest. Holds no secret.

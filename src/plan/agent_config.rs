@@ -6,7 +6,7 @@ use super::{
     installation::Installation,
     observed::{AgentEntryView, Credential, ObservedAgent, Presence, RevisionView, Seen},
     report::{PartReport, PartState},
-    step::AgentStep,
+    step::{AgentStep, EntryStep, ObjectStep, RevisionStep, UpstreamStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -45,13 +45,13 @@ pub fn plan_agent(
         return hold(observed, accepted, PartState::Waiting, Reason::Pending, "an earlier part has to be ready first");
     }
     if !observed.finalizer {
-        steps.insert(0, AgentStep::AddFinalizer);
+        steps.insert(0, AgentStep::Object(ObjectStep::AddFinalizer));
     }
     let (current, surplus) = plan_revision(desired, observed, revisions, upstream, &mut steps);
     let in_use = current.upstream.clone();
     let (published, version) = plan_entry(desired, observed, installation, current, &mut steps);
     // Nobody waits for the end of old revisions, but everybody for the entry.
-    steps.extend(surplus.into_iter().map(|name| AgentStep::DeleteRevision { name }));
+    steps.extend(surplus.into_iter().map(|name| AgentStep::Revision(RevisionStep::Delete { name })));
     if !published.allows_next_part() {
         let served =
             PartReport::new(Part::Served, PartState::Waiting, Reason::Pending, "an earlier part has to be ready first");
@@ -65,7 +65,9 @@ pub fn plan_agent(
             Acknowledged::Everywhere => steps.extend(unused),
             Acknowledged::TimedOut(names) => {
                 steps.extend(unused);
-                steps.push(AgentStep::RecordEvent(replicas_timed_out(&names, "that a credential is no longer used")));
+                steps.push(
+                    ObjectStep::RecordEvent(replicas_timed_out(&names, "that a credential is no longer used")).into(),
+                );
             }
             Acknowledged::Waiting(_, until) => (awaits, wake_at) = (Some(observed.last_reference.version), Some(until)),
         }
@@ -85,7 +87,7 @@ fn hold(
         PartReport::new(Part::Served, PartState::Waiting, Reason::Pending, "an earlier part has to be ready first");
     // Put back where somebody took it off while there is something of ours.
     let lost = !observed.finalizer && matches!(observed.entry, Seen::Ours(_));
-    let steps = if lost { vec![AgentStep::AddFinalizer] } else { Vec::new() };
+    let steps = if lost { vec![AgentStep::Object(ObjectStep::AddFinalizer)] } else { Vec::new() };
     Plan { steps, reports: vec![accepted, published, served], awaits: None, wake_at: None }
 }
 
@@ -101,7 +103,7 @@ fn plan_credential(
         Seen::Ours(Credential { hash, api_key }) => {
             if !observed.upstream_published {
                 let entry = UpstreamEntry { format: FORMAT, hash: hash.clone(), api_key: api_key.clone() };
-                steps.push(AgentStep::PutUpstream(entry));
+                steps.push(UpstreamStep::Put(entry).into());
             }
             (fine, Some(hash.clone()))
         }
@@ -138,7 +140,7 @@ fn plan_revision(
     let kept = revisions.iter().any(|r| r.number == number && r.hash == hash);
     if !kept {
         let behaviour = Box::new(desired.behaviour.clone());
-        steps.push(AgentStep::CreateRevision { number, hash: hash.clone(), behaviour });
+        steps.push(RevisionStep::Create { number, hash: hash.clone(), behaviour }.into());
     }
     let mut sorted: Vec<&RevisionView> = revisions.iter().collect();
     sorted.sort_by_key(|r| r.number);
@@ -177,7 +179,7 @@ fn plan_entry(
             return (report(PartState::Unread(read_error.class), Reason::Retrying, &read_error.note), None);
         }
     };
-    steps.push(AgentStep::PutEntry { entry: Box::new(entry), replace });
+    steps.push(EntryStep::Put { entry: Box::new(entry), replace }.into());
     (report(PartState::InProgress, Reason::Published, &note), None)
 }
 
@@ -188,7 +190,8 @@ fn let_go(observed: &ObservedAgent, installation: &Installation, now: Timestamp)
 /// Deletes credential entries that nothing refers to any more but what is `in_use`.
 fn plan_unused(observed: &ObservedAgent, in_use: Option<&str>) -> Vec<AgentStep> {
     let gone = observed.unused_upstreams.iter().filter(|(hash, _)| Some(hash.as_str()) != in_use);
-    gone.map(|(hash, version)| AgentStep::DeleteUpstream { hash: hash.clone(), version: *version }).collect()
+    gone.map(|(hash, version)| AgentStep::Upstream(UpstreamStep::Delete { hash: hash.clone(), version: *version }))
+        .collect()
 }
 
 /// Plans the deletion of an AgentConfig: never while a Tenant uses it, and entry by entry from the referring end. A
@@ -212,14 +215,16 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
     if !observed.finalizer && nothing_left {
         return Plan::nothing(Vec::new());
     }
-    let release = observed.finalizer.then_some(AgentStep::RemoveFinalizer);
+    let release = observed.finalizer.then_some(AgentStep::Object(ObjectStep::RemoveFinalizer));
     if !observed.users.is_empty() {
         let note = format!("used by Tenant {}", observed.users.join(", "));
         return Plan::nothing(vec![report(PartState::Waiting, Reason::InUse, note)]);
     }
     let named = match let_go(observed, installation, now) {
         Acknowledged::Everywhere => None,
-        Acknowledged::TimedOut(names) => Some(AgentStep::RecordEvent(replicas_timed_out(&names, "the deletion"))),
+        Acknowledged::TimedOut(names) => {
+            Some(AgentStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the deletion"))))
+        }
         Acknowledged::Waiting(names, until) => {
             let note = format!("waiting for {} to let go of it", names.join(", "));
             let mut plan = Plan::nothing(vec![report(PartState::Waiting, Reason::WaitingForReplicas, note)]);
@@ -229,7 +234,7 @@ pub fn plan_agent_deletion(observed: &ObservedAgent, installation: &Installation
     };
     match &observed.entry {
         Seen::Ours(view) => {
-            let step = AgentStep::DeleteEntry { uid: view.secret_uid.clone(), version: view.version };
+            let step = AgentStep::Entry(EntryStep::Delete { uid: view.secret_uid.clone(), version: view.version });
             let working =
                 PartReport::new(Part::Ready, PartState::Waiting, Reason::Deleting, "the entry is being removed");
             // The credential goes in the next pass, when the replicas have let go of the entry.

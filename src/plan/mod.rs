@@ -7,7 +7,6 @@ pub mod agent_config;
 pub mod cells;
 pub mod drift;
 pub mod dry_run;
-pub mod execution;
 pub mod installation;
 pub mod instance;
 pub mod observed;

@@ -1,15 +1,14 @@
 //! Status of an AgentConfig.
 
-use super::conditions::{Sources, project};
+use super::conditions::{Sources, part_of_object, project};
 use crate::{
     api::{AgentConfigStatus, ConditionType as Part, Notice},
     domain::entry::AgentRevision,
     plan::{
         Plan,
-        execution::Execution,
         observed::{ObservedAgent, Seen},
         report::PartState,
-        step::AgentStep,
+        step::{AgentStep, EntryStep, Execution, UpstreamStep},
     },
 };
 use jiff::Timestamp;
@@ -59,22 +58,20 @@ pub fn project_agent(
 
 fn part_of(step: &AgentStep, deleting: bool) -> Part {
     match step {
-        AgentStep::AddFinalizer => Part::Accepted,
-        AgentStep::CreateRevision { .. }
-        | AgentStep::DeleteRevision { .. }
-        | AgentStep::PutUpstream(_)
-        | AgentStep::PutEntry { .. } => Part::Published,
-        AgentStep::DeleteUpstream { .. } if !deleting => Part::Published,
-        AgentStep::DeleteUpstream { .. } | AgentStep::DeleteEntry { .. } | AgentStep::RemoveFinalizer => {
+        AgentStep::Object(step) => part_of_object(step),
+        AgentStep::Revision(_)
+        | AgentStep::Upstream(UpstreamStep::Put(_))
+        | AgentStep::Entry(EntryStep::Put { .. }) => Part::Published,
+        AgentStep::Upstream(UpstreamStep::Delete { .. }) if !deleting => Part::Published,
+        AgentStep::Upstream(UpstreamStep::Delete { .. }) | AgentStep::Entry(EntryStep::Delete { .. }) => {
             Part::DeletionBlocked
         }
-        AgentStep::WriteStatus(_) | AgentStep::RecordEvent(_) => Part::Ready,
     }
 }
 
 fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
     let written = facts.execution.done.iter().find_map(|(step, _)| match step {
-        AgentStep::PutEntry { entry, .. } => Some(&entry.current),
+        AgentStep::Entry(EntryStep::Put { entry, .. }) => Some(&entry.current),
         _ => None,
     });
     let seen = facts.observed.and_then(|o| match &o.entry {

@@ -6,8 +6,8 @@ use crate::{
     api::{Condition, ConditionStatus as Status, ConditionType, Notice, NoticeKind, Reason},
     domain::{class::ErrorClass, time::whole_seconds},
     plan::{
-        execution::Failure,
         report::{PartReport, PartState},
+        step::{Failure, ObjectStep},
     },
 };
 use jiff::Timestamp;
@@ -132,6 +132,15 @@ fn is_terminal(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Invalid | ErrorClass::Conflict => true,
         ErrorClass::Waiting | ErrorClass::Transient | ErrorClass::Denied | ErrorClass::Bug => false,
+    }
+}
+
+/// The condition that tells of the failure of a step on the object itself.
+pub(super) fn part_of_object<S>(step: &ObjectStep<S>) -> ConditionType {
+    match step {
+        ObjectStep::AddFinalizer => ConditionType::Accepted,
+        ObjectStep::RemoveFinalizer => ConditionType::DeletionBlocked,
+        ObjectStep::WriteStatus(_) | ObjectStep::RecordEvent(_) => ConditionType::Ready,
     }
 }
 

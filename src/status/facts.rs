@@ -2,7 +2,12 @@
 
 use crate::{
     domain::ident::TenantId,
-    plan::{Plan, execution::Execution, installation::Installation, observed::ObservedTenant, step::TenantStep},
+    plan::{
+        Plan,
+        installation::Installation,
+        observed::ObservedTenant,
+        step::{Execution, TenantStep},
+    },
 };
 
 /// The facts of one pass of a Tenant.

@@ -9,7 +9,7 @@ use crate::{
     },
     plan::{
         observed::Seen,
-        step::{KeyChange, TenantStep},
+        step::{KeyChange, KeysStep, TenantStep},
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> 
 
 fn keyring_of(step: &TenantStep) -> Option<&Keyring> {
     match step {
-        TenantStep::CreateKeys { keyring } | TenantStep::ReplaceKeys { keyring, .. } => Some(keyring),
+        TenantStep::Keys(KeysStep::Create { keyring } | KeysStep::Replace { keyring, .. }) => Some(keyring),
         _ => None,
     }
 }

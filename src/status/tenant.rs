@@ -1,7 +1,7 @@
 //! Status of a Tenant.
 
 use super::{
-    conditions::{Sources, find, project, shorten},
+    conditions::{Sources, find, part_of_object, project, shorten},
     facts::TenantFacts,
     keys::{notice_of_keyring, project_keys},
 };
@@ -19,10 +19,9 @@ use crate::{
     plan::{
         acks::{Proof, prove_served},
         drift::render_list,
-        execution::Execution,
         observed::{DatabaseView, Seen},
         report::{PartReport, PartState},
-        step::TenantStep,
+        step::{DatabaseStep, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
         tenant::{loss::kept_name, ownership::database_id},
     },
 };
@@ -69,7 +68,7 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
         && !facts.deleting
         && find(&previous.conditions, Part::Paused).is_none()
         && previous.observed_generation == Some(facts.generation)
-        && facts.plan.steps.iter().all(|step| *step == TenantStep::AddFinalizer)
+        && facts.plan.steps.iter().all(|step| *step == TenantStep::Object(ObjectStep::AddFinalizer))
         && facts.plan.reports.iter().any(outage)
         && facts.plan.reports.iter().all(|v| outage(v) || !matches!(v.state, PartState::Refused(_)))
 }
@@ -77,44 +76,59 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
 /// The condition that tells of a step's failure.
 fn part_of(step: &TenantStep) -> Part {
     match step {
-        TenantStep::AddFinalizer => Part::Accepted,
-        TenantStep::CreateCell { .. }
-        | TenantStep::Provision(_)
-        | TenantStep::Adopt(_)
-        | TenantStep::RepairDatabase { .. }
-        | TenantStep::Migrate(_)
-        | TenantStep::SetAside { .. }
-        | TenantStep::ResumeAccess { .. } => Part::DatabaseReady,
-        TenantStep::SuspendAccess { .. } => Part::Suspended,
-        TenantStep::CreateKeys { .. } | TenantStep::ReplaceKeys { .. } | TenantStep::RecordKeyring { .. } => {
-            Part::SigningKeysReady
+        TenantStep::Object(step) => part_of_object(step),
+        TenantStep::Cell(_) => Part::DatabaseReady,
+        TenantStep::Database(step) => part_of_database(step),
+        TenantStep::Keys(KeysStep::Create { .. } | KeysStep::Replace { .. }) => Part::SigningKeysReady,
+        TenantStep::Entry(EntryStep::Put { .. }) => Part::Published,
+        TenantStep::Keys(KeysStep::Delete { .. }) | TenantStep::Entry(EntryStep::Delete { .. }) => {
+            Part::DeletionBlocked
         }
-        TenantStep::PutEntry { .. } => Part::Published,
-        TenantStep::RevokeAccess { .. }
-        | TenantStep::PreventAdoption { .. }
-        | TenantStep::CloseDatabase(_)
-        | TenantStep::DeleteEntry { .. }
-        | TenantStep::DeleteKeys { .. }
-        | TenantStep::RemoveFinalizer => Part::DeletionBlocked,
-        TenantStep::WriteStatus(_) | TenantStep::RecordEvent(_) => Part::Ready,
+    }
+}
+
+fn part_of_database(step: &DatabaseStep) -> Part {
+    match step {
+        DatabaseStep::Provision(_)
+        | DatabaseStep::Adopt(_)
+        | DatabaseStep::Repair { .. }
+        | DatabaseStep::Migrate(_)
+        | DatabaseStep::SetAside { .. }
+        | DatabaseStep::ResumeAccess { .. } => Part::DatabaseReady,
+        DatabaseStep::SuspendAccess { .. } => Part::Suspended,
+        DatabaseStep::RecordKeyring { .. } => Part::SigningKeysReady,
+        DatabaseStep::RevokeAccess { .. } | DatabaseStep::PreventAdoption { .. } | DatabaseStep::Close(_) => {
+            Part::DeletionBlocked
+        }
     }
 }
 
 fn notice_of(step: &TenantStep) -> Option<Notice> {
+    match step {
+        TenantStep::Database(step) => notice_of_database(step),
+        TenantStep::Keys(KeysStep::Replace { keyring, change, .. }) => notice_of_keyring(keyring, *change),
+        TenantStep::Keys(KeysStep::Create { .. } | KeysStep::Delete { .. })
+        | TenantStep::Object(_)
+        | TenantStep::Cell(_)
+        | TenantStep::Entry(_) => None,
+    }
+}
+
+fn notice_of_database(step: &DatabaseStep) -> Option<Notice> {
     let normal = |reason, note: String| Some(Notice { kind: NoticeKind::Normal, reason, note });
     match step {
-        TenantStep::RepairDatabase { row, found } => {
+        DatabaseStep::Repair { row, found } => {
             let note = format!("schema '{}': found and repaired: {}", row.schema, render_list(found.iter()));
             Some(Notice { kind: NoticeKind::Warning, reason: Reason::DriftRepaired, note: shorten(&note) })
         }
-        TenantStep::SetAside { tenant_id: _, name, remains } => {
+        DatabaseStep::SetAside { tenant_id: _, name, remains } => {
             let mut note = format!("what was left of incarnation {} was put out of the way", remains.incarnation);
             if remains.schema {
                 note.push_str(&format!("; schema '{name}' is kept as '{}'", kept_name(name, remains.incarnation)));
             }
             Some(Notice { kind: NoticeKind::Warning, reason: Reason::LossAccepted, note })
         }
-        TenantStep::CloseDatabase(close) => match (&close.row, close.policy) {
+        DatabaseStep::Close(close) => match (&close.row, close.policy) {
             (None, _) => None,
             (Some(row), DeletionPolicy::Retain) => {
                 normal(Reason::DataRetained, format!("schema '{}' was kept; {}", row.schema, adopt_hint(&row.uid)))
@@ -129,27 +143,17 @@ fn notice_of(step: &TenantStep) -> Option<Notice> {
                 normal(Reason::DataDeleted, format!("schema '{}' was dropped", row.schema))
             }
         },
-        TenantStep::Adopt(adoption) => {
+        DatabaseStep::Adopt(adoption) => {
             let note = format!("schema '{}' was taken over from {}", adoption.schema, adoption.describe_owner());
             normal(Reason::Adopted, note)
         }
-        TenantStep::ReplaceKeys { keyring, change, .. } => notice_of_keyring(keyring, *change),
-        TenantStep::AddFinalizer
-        | TenantStep::CreateCell { .. }
-        | TenantStep::Provision(_)
-        | TenantStep::Migrate(_)
-        | TenantStep::CreateKeys { .. }
-        | TenantStep::RecordKeyring { .. }
-        | TenantStep::PutEntry { .. }
-        | TenantStep::SuspendAccess { .. }
-        | TenantStep::ResumeAccess { .. }
-        | TenantStep::RevokeAccess { .. }
-        | TenantStep::PreventAdoption { .. }
-        | TenantStep::DeleteEntry { .. }
-        | TenantStep::DeleteKeys { .. }
-        | TenantStep::RemoveFinalizer
-        | TenantStep::WriteStatus(_)
-        | TenantStep::RecordEvent(_) => None,
+        DatabaseStep::Provision(_)
+        | DatabaseStep::Migrate(_)
+        | DatabaseStep::RecordKeyring { .. }
+        | DatabaseStep::SuspendAccess { .. }
+        | DatabaseStep::ResumeAccess { .. }
+        | DatabaseStep::RevokeAccess { .. }
+        | DatabaseStep::PreventAdoption { .. } => None,
     }
 }
 
@@ -169,10 +173,10 @@ fn render_span(seconds: i64) -> String {
 /// Incarnation, schema and role that a pass made or took over, and the version of its tables.
 fn provisioned(execution: &Execution<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
     execution.done.iter().find_map(|(step, _)| match step {
-        TenantStep::Provision(made) => {
+        TenantStep::Database(DatabaseStep::Provision(made)) => {
             Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
         }
-        TenantStep::Adopt(taken) => {
+        TenantStep::Database(DatabaseStep::Adopt(taken)) => {
             Some((taken.incarnation, taken.schema.clone(), taken.role.clone(), taken.target_version))
         }
         _ => None,
@@ -182,7 +186,7 @@ fn provisioned(execution: &Execution<TenantStep>) -> Option<(Incarnation, String
 /// The version that a pass brought the tables to.
 fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
     let steps = execution.done.iter().filter_map(|(step, _)| match step {
-        TenantStep::Migrate(step) if step.track == Track::Base => Some(step.file.version),
+        TenantStep::Database(DatabaseStep::Migrate(step)) if step.track == Track::Base => Some(step.file.version),
         _ => None,
     });
     steps.max()

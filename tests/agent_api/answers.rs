@@ -1,7 +1,8 @@
 //! The order of answers: 401, 403, scope, suspended, deleting, not served; and their form.
 
-use super::stage::{Stage, token, token_with};
+use super::stage::{Stage, test_token, token, token_with};
 use axum::http::Method;
+use devkit::SigningKey;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,7 +17,7 @@ async fn answers_come_in_their_fixed_order() {
     lost["agents"]["support"]["configUid"] = json!("nowhere");
     stage.apply("tenant-lost", &lost).await;
     stage.settled().await;
-    let read_only = |tenant: &str| token_with(tenant, "ann", |c| c["scope"] = json!("chat:write settings:read"));
+    let read_only = |tenant: &str| token_with(tenant, "ann", |token| token.scope("chat:write settings:read"));
     let rows = [
         ("acme", token("acme", "ann"), 200, ""),
         ("acme", "x".into(), 401, "invalid_token"),
@@ -49,11 +50,8 @@ async fn all_bad_tokens_look_the_same() {
     let stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
     let mut bodies = Vec::new();
     let forged = forge("acme", &super::stage::key_bytes("beta"));
-    let foreign = token_with("beta", "ann", |c| c["tenant_id"] = json!("acme"));
-    let expired = token_with("acme", "ann", |c| {
-        c["iat"] = json!(1);
-        c["exp"] = json!(2);
-    });
+    let foreign = token_with("beta", "ann", |token| token.claim("tenant_id", "acme"));
+    let expired = token_with("acme", "ann", |token| token.claim("iat", 1).claim("exp", 2));
     for token in [forged, foreign, expired, "a.b.c".to_owned()] {
         let mut request = stage.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
         request.headers_mut().insert("x-request-id", "same".parse().unwrap());
@@ -95,11 +93,7 @@ async fn unknown_paths_methods_and_ids_are_problems_too() {
 
 /// A token for a tenant, signed with other bytes than its key's.
 fn forge(tenant: &str, bytes: &[u8]) -> String {
-    let good = token(tenant, "ann");
-    let (signed, _) = good.rsplit_once('.').unwrap();
-    let key = jsonwebtoken::EncodingKey::from_secret(bytes);
-    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
-    format!("{signed}.{signature}")
+    test_token(tenant, "ann").sign(&SigningKey::hs256(format!("kid-{tenant}"), bytes.to_vec())).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,7 +102,7 @@ async fn a_process_follows_a_cluster_and_says_what_it_serves() {
         ("AGENT_TENANCY__REGISTRY__NAMESPACE", &cluster.registry),
         ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.home),
     ];
-    let mut process = Process::start(&variables, &log);
+    let process = Process::start(&variables, &log);
     process.wait_until_ready().await;
     let first = cluster.acknowledged().await.expect("ready means acknowledged");
     assert!(first.version.0 >= listed && first.quarantined.is_empty() && first.pod.is_none());
@@ -155,7 +155,7 @@ async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     // The deletion has a version of its own, and is acknowledged like a change.
     cluster.wait_for_version(version + 1).await;
 
-    process.terminate();
-    assert!(process.child.wait().await.unwrap().success());
+    process.process.terminate();
+    assert!(process.process.ended().await.unwrap().success());
     assert!(cluster.acknowledged().await.is_none(), "the Lease goes with the process");
 }

@@ -22,7 +22,7 @@ async fn a_process_follows_a_directory_and_drains() {
     put("tenant-acme", &stage.tenant("acme"));
     let path = directory.path().to_str().unwrap();
     let log = directory.path().join("log");
-    let mut process = Process::start(&[("AGENT_TENANCY__REGISTRY__DIRECTORY", path)], &log);
+    let process = Process::start(&[("AGENT_TENANCY__REGISTRY__DIRECTORY", path)], &log);
     process.wait_until_ready().await;
     let registry = process.registry().await;
     assert_eq!((&registry["tenants"], &registry["quarantinedCount"]), (&json!(1), &json!(0)), "{registry}");
@@ -54,13 +54,13 @@ async fn a_process_follows_a_directory_and_drains() {
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut admin).await.unwrap();
     let (answer, ()) = tokio::join!(process.chat("acme", "last words"), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        process.terminate();
+        process.process.terminate();
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(process.health("/readyz").await, (503, "draining\n".to_owned()));
         sqlx::raw_sql("ROLLBACK").execute(&mut admin).await.unwrap();
     });
     assert_eq!(answer.0, 200);
-    assert!(process.child.wait().await.unwrap().success());
+    assert!(process.process.ended().await.unwrap().success());
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("ignored the deletion"), "{log}");
     assert!(!log.contains(crate::setup::CELL_PASSWORD), "no secret in the log");

@@ -24,7 +24,7 @@ async fn a_user_with_many_rows_is_erased_in_short_transactions() {
           SELECT gen_random_uuid(), c.sub, 'support', 'a1', 1, 1, 1, 'ok' FROM conversations c, generate_series(1, 11000)";
     stage.instance.as_admin(&format!("SET search_path = \"{schema}\"; {fill}; {NOTE}")).await;
 
-    let right = token_with("acme", "admin", |claims| claims["scope"] = json!("data:erase"));
+    let right = token_with("acme", "admin", |token| token.scope("data:erase"));
     let path = "/api/v1/tenants/acme/users/ann";
     let said = stage.send(stage.request(Method::DELETE, path, Some(&right), None)).await.ok();
     assert_eq!(said, json!({"conversations": 1, "messages": 11000, "renamed": 11000}));

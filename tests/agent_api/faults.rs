@@ -6,7 +6,7 @@ use super::{
     process::{Process, eventually},
     stage::{Stage, agent},
 };
-use devkit::{Asked, Environment, Fault, Proxy, WatchFault};
+use devkit::{ApiRequest, Environment, Fault, Proxy, WatchFault};
 use kube::api::DeleteParams;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ async fn a_watch_that_breaks_in_any_way_costs_no_change() {
     beta["state"] = json!("deleting");
     let version = behind.cluster.put("tenant-beta", &beta).await;
     behind.cluster.wait_for_version(version).await;
-    behind.proxy.inject(|asked: &Asked| (asked.verb == "watch").then_some(Fault::Refused(410)));
+    behind.proxy.inject(|asked: &ApiRequest| (asked.verb == "watch").then_some(Fault::Refused(410)));
     behind.proxy.break_watches(WatchFault::Cut);
     let before = behind.asked("list secrets");
     behind.cluster.secrets.delete("tenant-beta", &DeleteParams::default()).await.unwrap();
@@ -106,7 +106,7 @@ async fn an_api_server_that_refuses_loses_and_delays_is_asked_again_at_a_bounded
     let ended = Fault::Watch(Duration::ZERO, WatchFault::Cut);
     let faults = [Fault::Refused(500), Fault::Refused(429), Fault::Cut, Fault::LostReply, Fault::Masked(504), ended];
     for fault in faults {
-        behind.proxy.inject(move |asked: &Asked| (asked.verb != "patch").then_some(fault));
+        behind.proxy.inject(move |asked: &ApiRequest| (asked.verb != "patch").then_some(fault));
         behind.proxy.break_watches(WatchFault::Expired);
         let before = behind.asked("list secrets") + behind.asked("watch secrets");
         let version = behind.change().await;
@@ -124,7 +124,7 @@ async fn an_api_server_that_refuses_loses_and_delays_is_asked_again_at_a_bounded
     }
     // The acknowledgement itself: refused, executed without a reply, gone.
     for fault in [Fault::Refused(500), Fault::Refused(409), Fault::LostReply, Fault::Cut, Fault::Twice] {
-        behind.proxy.inject(move |asked: &Asked| (asked.resource == "leases").then_some(fault));
+        behind.proxy.inject(move |asked: &ApiRequest| (asked.resource == "leases").then_some(fault));
         let version = behind.change().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         behind.proxy.heal();

@@ -90,7 +90,7 @@ async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve()
         let killed = async {
             if round < ROUNDS - 1 {
                 tokio::time::sleep(Duration::from_millis(2 * round)).await;
-                doomed.child.kill().await.unwrap();
+                doomed.process.kill_9().await.unwrap();
             }
         };
         let (version, ()) = tokio::join!(cluster.put("agent-a1", &next), killed);
@@ -100,13 +100,13 @@ async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve()
                 read(&cluster.leases.get("agent-api-doomed").await.unwrap()).version.0 >= version
             })
             .await;
-            doomed.child.kill().await.unwrap();
+            doomed.process.kill_9().await.unwrap();
         }
         let first = read(&cluster.leases.get("agent-api-doomed").await.unwrap());
         behind += u64::from(first.version.0 < version);
         doomed = start("doomed", &doomed_uid);
         tokio::time::sleep(Duration::from_millis(round * 10)).await;
-        doomed.child.kill().await.unwrap();
+        doomed.process.kill_9().await.unwrap();
         let second = read(&cluster.leases.get("agent-api-doomed").await.unwrap());
         begun += u64::from(second.process != first.process);
         // What the Lease of a dead process says is of no weight once its successor is there: another process, which

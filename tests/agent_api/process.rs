@@ -1,36 +1,30 @@
-//! The real program as a child process.
+//! The real program as a process.
 
 use super::stage::token;
+use devkit::{Component, Program};
 use serde_json::{Value, json};
-use std::{process::Stdio, time::Duration};
-use tokio::process::{Child, Command};
+use std::{path::Path, time::Duration};
+
+/// Until what a test waits for has happened.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 pub struct Process {
-    pub child: Child,
-    pub api: String,
-    pub health: String,
+    pub process: devkit::Process,
+    api: String,
+    health: String,
     client: reqwest::Client,
 }
 
 impl Process {
     /// Starts the program with these variables besides its ports; its log goes to `log`.
-    pub fn start(variables: &[(&str, &str)], log: &std::path::Path) -> Self {
+    pub fn start(variables: &[(&str, &str)], log: &Path) -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let (api, health) = (devkit::free_port().unwrap(), devkit::free_port().unwrap());
-        let (api, health) = (format!("127.0.0.1:{api}"), format!("127.0.0.1:{health}"));
-        let log = std::fs::File::create(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_agent-api"))
-            .env("AGENT_TENANCY__HTTP__LISTEN", &api)
-            .env("AGENT_TENANCY__HEALTH__LISTEN", &health)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let program = Program::new(Component::AgentApi, env!("CARGO_BIN_EXE_agent-api").as_ref());
+        let program = variables.iter().fold(program, |program, (name, value)| program.env(name, *value));
+        let (program, api, health) = program.on_free_ports().unwrap();
+        let process = devkit::Process::spawn(program.spec("agent-api").log(log)).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { child, api: format!("http://{api}"), health: format!("http://{health}"), client }
+        Self { process, api: format!("http://{api}"), health: format!("http://{health}"), client }
     }
 
     /// Status and text of a page on the health port; 0 if it doesn't answer.
@@ -56,20 +50,13 @@ impl Process {
         let answer = call.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
-
-    pub fn terminate(&self) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    }
 }
 
-/// Waits until `check` holds, at most 15 seconds.
+/// Waits until `check` holds.
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..3000 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
+    let probe = async || {
+        anyhow::ensure!(check().await, "it has not happened");
+        Ok(())
+    };
+    devkit::eventually(TIMEOUT, what, probe).await.unwrap();
 }

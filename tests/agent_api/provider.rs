@@ -4,7 +4,7 @@ use super::{
     process::eventually,
     stage::{Stage, agent, token, token_with},
 };
-use crate::setup;
+use crate::setup::{self, Steps as _};
 use axum::{
     Json, Router,
     extract::State,
@@ -136,7 +136,7 @@ async fn erased_while_asking(stage: &Stage, notes: &Notes, message: &str) -> u16
     let asked = reqwest::Client::new().post(format!("{url}/chat")).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": message})).send());
     eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
-    let right = token_with("acme", "admin", |claims| claims["scope"] = json!("data:erase"));
+    let right = token_with("acme", "admin", |token| token.scope("data:erase"));
     let erased = reqwest::Client::new().delete(format!("{url}/users/ann")).bearer_auth(right).send().await.unwrap();
     assert_eq!(erased.json::<Value>().await.unwrap(), json!({"conversations": 1, "messages": 1, "renamed": 0}));
     asked.await.unwrap().unwrap().status().as_u16()
@@ -222,9 +222,7 @@ async fn an_answer_that_comes_after_the_tenant_was_suspended() {
     let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
-    while notes.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
     entry["state"] = json!("suspended");
     stage.apply("tenant-acme", &entry).await;
     stage.settled().await;

@@ -23,7 +23,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use jsonwebtoken::{EncodingKey, Header, encode};
+use devkit::{SigningKey, TestToken};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -51,20 +51,23 @@ pub fn key_bytes(tenant: &str) -> Vec<u8> {
     format!("key-of-{tenant:-<32}").into_bytes()
 }
 
+/// A token of a tenant's user before it is signed.
+pub fn test_token(tenant: &str, sub: &str) -> TestToken {
+    TestToken::new(tenant, sub).claim("iss", "https://issuer").claim("aud", "agents").seconds(600)
+}
+
+/// A tenant's key that signs.
+pub fn signing_key(tenant: &str) -> SigningKey {
+    SigningKey::hs256(format!("kid-{tenant}"), key_bytes(tenant))
+}
+
 /// A token of a tenant's user, changed as wanted.
-pub fn token_with(tenant: &str, sub: &str, change: impl FnOnce(&mut Value)) -> String {
-    let now = jiff::Timestamp::now().as_second();
-    let mut claims = json!({
-        "iss": "https://issuer", "aud": "agents", "sub": sub, "tenant_id": tenant, "iat": now, "exp": now + 600,
-    });
-    change(&mut claims);
-    let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
-    header.kid = Some(format!("kid-{tenant}"));
-    encode(&header, &claims, &EncodingKey::from_secret(&key_bytes(tenant))).unwrap()
+pub fn token_with(tenant: &str, sub: &str, change: impl FnOnce(TestToken) -> TestToken) -> String {
+    change(test_token(tenant, sub)).sign(&signing_key(tenant)).unwrap()
 }
 
 pub fn token(tenant: &str, sub: &str) -> String {
-    token_with(tenant, sub, |_| {})
+    token_with(tenant, sub, |token| token)
 }
 
 /// An AgentConfig's entry with the Echo provider.

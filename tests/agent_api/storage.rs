@@ -74,7 +74,7 @@ impl Scene {
     }
 
     async fn erase(&self, sub: &str) -> Answer {
-        let token = token_with("acme", "admin", |claims| claims["scope"] = json!("data:erase"));
+        let token = token_with("acme", "admin", |token| token.scope("data:erase"));
         let path = format!("/api/v1/tenants/acme/users/{sub}");
         self.stage.send(self.stage.request(Method::DELETE, &path, Some(&token), None)).await
     }
@@ -144,7 +144,7 @@ async fn warned_then_refused_until_something_is_deleted(version: PgVersion) {
     // Reading goes on, and so does removing.
     let (ann, path) = (token("acme", "ann"), "/api/v1/tenants/acme");
     assert_eq!(scene.stage.get(&format!("{path}/chat"), &ann).await.ok()["messages"].as_array().unwrap().len(), 4);
-    let export = token_with("acme", "admin", |claims| claims["scope"] = json!("data:export"));
+    let export = token_with("acme", "admin", |token| token.scope("data:export"));
     assert_eq!(scene.stage.get(&format!("{path}/export"), &export).await.status, 200);
     let shown = scene.settings().await;
     assert_eq!(warning(&shown), Some("used=2305, limit=2000"));

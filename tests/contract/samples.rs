@@ -24,7 +24,8 @@ pub fn samples() -> Vec<(String, Value)> {
         .collect()
 }
 
-fn object_id(object: &Value) -> ObjectId {
+/// The object as the operator names it.
+pub fn object_id(object: &Value) -> ObjectId {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
     ObjectId { namespace: "demo".to_owned(), uid: Uid("0b9a4c9e-0000-4000-8000-000000000001".to_owned()), name }
 }

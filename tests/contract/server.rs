@@ -1,9 +1,10 @@
 //! What a real API server makes of the CRDs: admission, pruning, defaults, columns, names, selectors.
 
 use super::{
+    bounds::probes,
     cases::{Case, Verdict, agent, cases, tenant},
     samples::samples,
-    support::{crds, repository},
+    support::repository,
 };
 use devkit::{Environment, eventually};
 use kube::{
@@ -23,29 +24,9 @@ struct Server {
 impl Server {
     async fn prepare(prefix: &str) -> Server {
         let env = Environment::shared().await.unwrap();
-        let folder = repository().join("crds");
-        // Server-side apply is safe to repeat, and other tests may do the same at this moment.
-        env.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder.to_str().unwrap()])
-            .await
-            .unwrap()
-            .ok()
-            .unwrap();
-        for crd in crds() {
-            let name = format!("crd/{}", crd["metadata"]["name"].as_str().unwrap());
-            env.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).await.unwrap().ok().unwrap();
-        }
+        env.apply_crds().await.unwrap();
         let (client, namespace) = (env.client().await.unwrap(), env.create_namespace(prefix).await.unwrap());
-        let server = Server { env, client, namespace };
-        // Established is said before every door of the API server knows the new resource.
-        eventually(Duration::from_secs(30), "the API server serves both resources", || async {
-            for kind in ["Tenant", "AgentConfig"] {
-                server.api(kind).list(&Default::default()).await?;
-            }
-            Ok(())
-        })
-        .await
-        .unwrap();
-        server
+        Server { env, client, namespace }
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
@@ -107,6 +88,19 @@ async fn the_api_server_judges_every_case_as_the_table_says() {
                 "{}: expected {:?}, got {answer:?} for {}",
                 case.rule, case.verdict, case.object["spec"]
             ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_has_the_bounds_of_the_schema() {
+    let server = Server::prepare("bounds").await;
+    let mut wrong = Vec::new();
+    for probe in probes() {
+        let answer = server.create(&probe.object, true).await.map(drop);
+        if answer.is_ok() != probe.allowed {
+            wrong.push(format!("{}: the schema allows it: {}, the server: {answer:?}", probe.name, probe.allowed));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -2,7 +2,7 @@
 
 use super::{
     life::{close, write_a_message},
-    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, Steps, in_use, is_intact, object, on_both, tenant_id},
 };
 use agent_tenancy::{
     api::DeletionPolicy,
@@ -12,7 +12,7 @@ use agent_tenancy::{
         keyring::KeyringMark,
         migrations::TENANT_VERSION,
     },
-    effects::postgres::{EpochFence, Look, PgErrorKind},
+    effects::postgres::{EpochFence, PgErrorKind, ReadPurpose},
     plan::{
         observed::{LedgerRow, RowState, render_mark},
         step::{Adoption, AdoptionSource, Provision},
@@ -126,7 +126,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     let step = close(&id, Some(instance.row(&id).await), DeletionPolicy::Archive);
     database.perform_close(&step, &other, instance.id, fence).await.unwrap();
 
-    let facts = database.observe_adopting(&id, Look::Serving, Some(&row.uid)).await.unwrap();
+    let facts = database.observe_adopting(&id, ReadPurpose::Serving, Some(&row.uid)).await.unwrap();
     assert_eq!((facts.archives.len(), facts.offer), (2, None));
     assert_eq!(facts.archives[0].uid, row.uid, "the one that was asked for comes first");
     let archive = facts.archive_of(&row.uid).unwrap();
@@ -134,7 +134,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     assert_eq!((&archive.schema_mark, &archive.role_mark), (&mark, &mark));
     assert_eq!((archive.cell, archive.schema_version, archive.ring_version), (row.cell, TENANT_VERSION, 1));
     assert_eq!(archive.schema_checksums, row.schema_checksums);
-    assert_eq!(database.observe_tenant(&id, Look::Serving).await.unwrap().archives, []);
+    assert_eq!(database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().archives, []);
 
     let third = object("acme");
     let first_try = from_archive(&id, &row);
@@ -152,7 +152,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     assert_eq!(refused.sqlstate.as_deref(), Some("ATR01"), "the UID must be the archive's");
     for _ in 0..2 {
         database.perform_adopt(&right, &third, instance.id, fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts));
         assert_eq!((&facts.schema_mark, &facts.role_mark), (&mark, &mark));
         let now = facts.row.unwrap();
@@ -237,7 +237,7 @@ async fn tables_brought_up_to_date(version: PgVersion) {
     let kept = instance.row(&id).await;
     let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since });
     instance.database.perform_adopt(&wanted, &object("acme"), instance.id, &instance.fence).await.unwrap();
-    let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(is_intact(&facts));
     assert_eq!(facts.row.unwrap().schema_version, TENANT_VERSION);
     write_a_message(&instance, &id).await.unwrap();
@@ -335,7 +335,7 @@ async fn cells_count_archives(version: PgVersion) {
         }
     }
     let offer = async |name: &str| {
-        database.observe_tenant(&tenant_id(name), Look::Serving).await.unwrap().offer.unwrap().cell.0
+        database.observe_tenant(&tenant_id(name), ReadPurpose::Serving).await.unwrap().offer.unwrap().cell.0
     };
     database.observe_cells().await.unwrap();
     assert_eq!(offer("new").await, 2, "fifty roles are in the first cell");

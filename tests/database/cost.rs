@@ -1,8 +1,8 @@
 //! What a tenant costs, and that the cost does not grow with the number of tenants. Figures are printed.
 
-use super::setup::{cell_login, in_use, is_intact, object, on_both, tenant_id};
+use super::setup::{Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::domain::ident::CellNumber;
-use agent_tenancy::effects::postgres::Look;
+use agent_tenancy::effects::postgres::ReadPurpose;
 use agent_tenancy::plan::step::Provision;
 use devkit::PgVersion;
 use futures::{StreamExt, future::maybe_done};
@@ -21,16 +21,16 @@ async fn three_hundred_tenants(version: PgVersion) {
     for n in 0..TENANTS {
         let (id, owner, database) = (tenant_id(&format!("t{n}")), object("t"), &instance.database);
         let began = Instant::now();
-        let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
+        let offer = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
-            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
+            database.perform_create_cell(offer.cell, &login, &by(&instance.fence)).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         let changing = Instant::now();
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
         changes.push(changing.elapsed().as_secs_f64() * 1000.0);
         let looking = Instant::now();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         looks.push(looking.elapsed().as_secs_f64() * 1000.0);
         assert!(is_intact(&facts));
         millis.push(began.elapsed().as_secs_f64() * 1000.0);
@@ -57,7 +57,7 @@ async fn three_hundred_tenants(version: PgVersion) {
     assert!(last < first * 2.5, "{first:.1} ms has become {last:.1} ms");
     // Again from the ledger alone, as after a restart: the next one opens the seventh cell.
     let again = agent_tenancy::effects::postgres::Database::new(instance.database.settings().clone());
-    let offer = again.observe_tenant(&tenant_id("next"), Look::Serving).await.unwrap().offer.unwrap();
+    let offer = again.observe_tenant(&tenant_id("next"), ReadPurpose::Serving).await.unwrap().offer.unwrap();
     assert_eq!((offer.cell.0, offer.exists), (7, false));
 }
 
@@ -87,7 +87,7 @@ async fn looking_for_drift(version: PgVersion) {
             assert_eq!(instance.database.round_trips() - before, 1, "one round trip, however many tenants there are");
             assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["t7"]);
             let began = Instant::now();
-            instance.database.observe_tenant(&tenant_id(&format!("t{n}")), Look::Serving).await.unwrap();
+            instance.database.observe_tenant(&tenant_id(&format!("t{n}")), ReadPurpose::Serving).await.unwrap();
             singles.push(began.elapsed().as_secs_f64() * 1000.0);
         }
         looks.sort_by(f64::total_cmp);
@@ -115,10 +115,10 @@ async fn many_looks_at_once(version: PgVersion) {
     let instance = in_use(version).await;
     for n in 0..TENANTS / 2 {
         let (id, database) = (tenant_id(&format!("t{n}")), &instance.database);
-        let offer = database.observe_tenant(&id, Look::Serving).await.unwrap().offer.unwrap();
+        let offer = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().offer.unwrap();
         if !offer.exists {
             let login = cell_login();
-            database.perform_create_cell(offer.cell, &login, &instance.fence).await.unwrap();
+            database.perform_create_cell(offer.cell, &login, &by(&instance.fence)).await.unwrap();
         }
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         database.perform_provision(&wanted, &object(&format!("o{n}")), instance.id, &instance.fence).await.unwrap();
@@ -126,7 +126,7 @@ async fn many_looks_at_once(version: PgVersion) {
     let looks = |at_once: usize| {
         let look = |n: usize| {
             let database = &instance.database;
-            async move { (n, database.observe_tenant(&tenant_id(&format!("t{n}")), Look::Serving).await.unwrap()) }
+            async move { (n, database.observe_tenant(&tenant_id(&format!("t{n}")), ReadPurpose::Serving).await.unwrap()) }
         };
         futures::stream::iter(0..TENANTS).map(look).buffer_unordered(at_once).collect::<Vec<_>>()
     };
@@ -151,7 +151,7 @@ async fn many_looks_at_once(version: PgVersion) {
     let (id, other) = (tenant_id("t1"), tenant_id("t2"));
     for _ in 0..20 {
         // Where the machine is busy, an answer may be there by the time that somebody asks whether it is.
-        let look = |id| maybe_done(Box::pin(instance.database.observe_tenant(id, Look::Serving)));
+        let look = |id| maybe_done(Box::pin(instance.database.observe_tenant(id, ReadPurpose::Serving)));
         let (mut first, mut leaves, mut stays) = (look(&id), look(&id), look(&other));
         // The first is under way, the others share the next.
         for asked in [&mut first, &mut leaves, &mut stays] {

@@ -1,7 +1,7 @@
 //! Drift in a real database: each kind is found by the look at the tenant and by the one look at the fleet, which finds
 //! nobody else; is put right by the operator, or by what it tells the administrator to run; and is gone at the second look.
 
-use super::setup::{Instance, in_use, on_both};
+use super::setup::{Instance, Steps, in_use, on_both};
 use agent_tenancy::{
     domain::{
         ident::{Epoch, Incarnation, ObjectId, TenantId, Uid},
@@ -9,7 +9,7 @@ use agent_tenancy::{
     },
     effects::{
         entropy::draw_or_nothing,
-        postgres::{Database, Look},
+        postgres::{Database, ReadPurpose},
     },
     plan::{
         drift::{Finding, render_remedies},
@@ -34,7 +34,7 @@ on_both!(
 
 /// How a pass would see it.
 async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> ObservedTenant {
-    let facts = instance.database.observe_tenant(id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap();
     ObservedTenant {
         object: Presence::Cached,
         finalizer: true,

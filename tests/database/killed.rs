@@ -8,7 +8,7 @@ use super::{
     archives::adoption,
     life::{close, write_a_message},
     migrations::{next, old_tenant},
-    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, Steps, in_use, is_intact, object, on_both, tenant_id},
     takeover::permission,
 };
 use agent_tenancy::{
@@ -17,7 +17,7 @@ use agent_tenancy::{
         ident::{Epoch, ObjectId, TenantId},
         migrations::TENANT_VERSION,
     },
-    effects::postgres::{EpochFence, Look, PgError, PgErrorKind},
+    effects::postgres::{EpochFence, PgError, PgErrorKind, ReadPurpose},
     plan::{
         drift::{Drift, Place},
         observed::{LedgerRow, RowState},
@@ -223,7 +223,7 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
 
 /// What the database holds in the end, as if nothing had happened.
 async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, subject: &Subject, when: &str) {
-    let facts = instance.database.observe_tenant(&subject.id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(&subject.id, ReadPurpose::Serving).await.unwrap();
     let state = facts.row.as_ref().unwrap().state;
     let expected = match change {
         Change::Suspend => RowState::Suspended,

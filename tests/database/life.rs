@@ -1,6 +1,6 @@
 //! A tenant's whole life: every step, and every step twice.
 
-use super::setup::{CLUSTER, Instance, in_use, is_intact, is_member, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, Steps, in_use, is_intact, is_member, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -8,7 +8,7 @@ use agent_tenancy::{
         ident::{Incarnation, ObjectId, TenantId},
         keyring::KeyringMark,
     },
-    effects::postgres::Look,
+    effects::postgres::ReadPurpose,
     plan::{
         drift::{Drift, Place},
         observed::{LedgerRow, RowState, render_mark},
@@ -50,7 +50,7 @@ async fn create_to_drop(version: PgVersion) {
     let database = &instance.database;
     let (id, owner) = (tenant_id("acme"), object("acme"));
 
-    let before = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let before = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert_eq!((before.row, before.role_mark, before.schema_mark), (None, None, None));
     let offer = before.offer.unwrap();
     assert!(offer.exists && offer.cell.0 == 1);
@@ -58,7 +58,7 @@ async fn create_to_drop(version: PgVersion) {
     let wanted = instance.provision(&id);
     for _ in 0..2 {
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         let mark = Some(render_mark(instance.id, wanted.incarnation));
         assert_eq!((&facts.role_mark, &facts.schema_mark), (&mark, &mark));
         assert!(is_intact(&facts) && is_member(&facts) && facts.offer.is_none());
@@ -71,7 +71,7 @@ async fn create_to_drop(version: PgVersion) {
     let mut since = None;
     for _ in 0..2 {
         database.perform_revoke_access(&row, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Deleting).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Deleting).await.unwrap();
         assert!(!is_member(&facts));
         let now = facts.row.unwrap();
         assert_eq!(now.state, RowState::Deleting);
@@ -83,7 +83,7 @@ async fn create_to_drop(version: PgVersion) {
     for _ in 0..2 {
         let step = close(&id, Some(row.clone()), DeletionPolicy::Delete);
         database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
         assert_eq!(facts.row.unwrap().state, RowState::Dropped);
     }
@@ -98,7 +98,7 @@ async fn suspend_and_resume(version: PgVersion) {
     let mut since = None;
     for _ in 0..2 {
         database.perform_suspend_access(&row, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Suspending).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Suspending).await.unwrap();
         assert!(!is_member(&facts) && is_intact(&facts) && facts.offer.is_none());
         let now = facts.row.unwrap();
         assert_eq!(now.state, RowState::Suspended);
@@ -197,7 +197,7 @@ async fn nothing_made_over_a_tombstone(version: PgVersion) {
         database.perform_close(&bury, &second, instance.id, &instance.fence).await.unwrap();
         let late = database.perform_provision(&delayed, &second, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!((late.class, late.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")));
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!((facts.role_mark, facts.schema_mark), (None, None));
         let tombstone = facts.row.unwrap();
         assert_eq!((tombstone.uid, tombstone.incarnation), (second.uid.clone(), bury.incarnation));
@@ -268,7 +268,7 @@ async fn repair(version: PgVersion) {
             p = instance.prefix
         ))
         .await;
-    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(!is_intact(&facts) && !is_member(&facts) && facts.schema_mark.as_deref() == Some(""));
     let right = Drift::RightLost {
         on: Place::Table("conversations".to_owned()),
@@ -278,7 +278,7 @@ async fn repair(version: PgVersion) {
     let found = [Drift::SchemaMark, right, Drift::MemberLost];
     for _ in 0..2 {
         database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts));
         assert_eq!(facts.schema_mark, Some(render_mark(instance.id, row.incarnation)));
     }
@@ -296,9 +296,9 @@ async fn round_trips(version: PgVersion) {
     database.observe_cells().await.unwrap();
     let before = database.round_trips();
     let (id, owner) = (tenant_id("acme"), object("acme"));
-    database.observe_tenant(&id, Look::Serving).await.unwrap();
+    database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await.unwrap();
-    assert!(is_member(&database.observe_tenant(&id, Look::Serving).await.unwrap()));
+    assert!(is_member(&database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap()));
     let spent = database.round_trips() - before;
     println!("round trips of one tenant from nothing to confirmed: {spent}");
     assert_eq!(spent, 3);

@@ -3,7 +3,7 @@
 use super::{
     killed::{KILLER, run},
     life::write_a_message,
-    setup::{CELL_PASSWORD, CLUSTER, Instance, bootstrapped, cell_login, in_use, on_both},
+    setup::{CELL_PASSWORD, CLUSTER, Instance, bootstrapped, by, cell_login, in_use, on_both},
 };
 use agent_tenancy::{
     domain::{
@@ -224,7 +224,7 @@ async fn an_entry_that_was_lost(version: PgVersion) {
     let mut open = instance.access(1).await;
     let again = CellLogin { slot: LoginSlot::B, id: Some(id(5)), password: KeyBytes::new(b"again".to_vec()) };
     for _ in 0..2 {
-        database.perform_create_cell(CELL, &again, fence).await.unwrap();
+        database.perform_create_cell(CELL, &again, &by(fence)).await.unwrap();
     }
     log_in(&instance, LoginSlot::B, "again").await.unwrap().close().await.unwrap();
     send(&mut open, "SELECT 1").await.unwrap();
@@ -232,7 +232,7 @@ async fn an_entry_that_was_lost(version: PgVersion) {
     assert_eq!((now.active, now.login_id, now.a), (LoginSlot::B, Some(id(5)), role(true, 1)));
     // What is there already is not touched: the same password under the same name, whatever it says.
     let other = CellLogin { password: KeyBytes::new(b"other".to_vec()), ..again };
-    database.perform_create_cell(CELL, &other, fence).await.unwrap();
+    database.perform_create_cell(CELL, &other, &by(fence)).await.unwrap();
     assert_eq!(refused(&instance, LoginSlot::B, "other").await, "28P01");
 }
 
@@ -266,7 +266,7 @@ async fn cells_of_an_earlier_version(version: PgVersion) {
     assert_eq!(old.age_seconds / 86_400, 50);
     // The entry that such a cell has says no name, either: nothing is set anew.
     let entry = CellLogin { id: None, ..cell_login() };
-    database.perform_create_cell(CELL, &entry, fence).await.unwrap();
+    database.perform_create_cell(CELL, &entry, &by(fence)).await.unwrap();
     database.perform_lock_login(CELL, LoginSlot::B, None, false, fence).await.unwrap();
     database.perform_set_login(CELL, &next(2, LoginSlot::B), None, fence).await.unwrap();
     database.perform_lock_login(CELL, LoginSlot::A, Some(id(2)), false, fence).await.unwrap();
@@ -309,9 +309,9 @@ async fn ended_half_way(version: PgVersion) {
     for n in 1.. {
         let number = CellNumber(10 + i32::try_from(n).unwrap());
         run(&mut admin, &arm(n)).await;
-        let killed = database.perform_create_cell(number, &cell_login(), fence).await;
+        let killed = database.perform_create_cell(number, &cell_login(), &by(fence)).await;
         run(&mut admin, &arm(0)).await;
-        database.perform_create_cell(number, &cell_login(), fence).await.unwrap();
+        database.perform_create_cell(number, &cell_login(), &by(fence)).await.unwrap();
         assert_eq!(instance.as_access(number.0, "SELECT 1").await, Ok(()));
         if killed.is_ok() {
             break;

@@ -2,7 +2,7 @@
 
 use super::{
     life::write_a_message,
-    setup::{CLUSTER, Instance, in_use, is_intact, object, on_both, tenant_id},
+    setup::{CLUSTER, Instance, Steps, in_use, is_intact, object, on_both, tenant_id},
 };
 use agent_tenancy::{
     domain::{
@@ -11,7 +11,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::{Migration, TENANT, TENANT_VERSION, Track, tenant_checksums},
     },
-    effects::postgres::{EpochFence, Look, PgErrorKind},
+    effects::postgres::{EpochFence, PgErrorKind, ReadPurpose},
     plan::{
         instance::rollout::FleetFacts,
         observed::LedgerRow,
@@ -80,7 +80,7 @@ async fn from_one_version_to_the_next(version: PgVersion) {
     let (id, _, row) = old_tenant(&instance, "acme").await;
     instance.tenant("globex").await;
     assert_eq!(drifted(&instance).await, Vec::<String>::new(), "an older version is as it should be");
-    assert!(is_intact(&database.observe_tenant(&id, Look::Serving).await.unwrap()));
+    assert!(is_intact(&database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap()));
 
     for _ in 0..2 {
         let mut row = row.clone();
@@ -88,7 +88,7 @@ async fn from_one_version_to_the_next(version: PgVersion) {
             database.perform_migrate(&next(&row), instance.id, fence).await.unwrap();
             row.schema_version += 1;
         }
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts) && facts.failure.is_none());
         let now = facts.row.unwrap();
         assert_eq!((now.schema_version, now.schema_checksums), (TENANT_VERSION, tenant_checksums(TENANT_VERSION)));
@@ -117,7 +117,7 @@ async fn a_file_that_fails(version: PgVersion) {
     for _ in 0..2 {
         let error = database.perform_migrate(&step, instance.id, fence).await.unwrap_err();
         assert_eq!((error.class, error.kind), (ErrorClass::Transient, PgErrorKind::FileFailed), "{error}");
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts));
         let failure = facts.failure.unwrap();
         assert_eq!((failure.track, failure.version, failure.request.as_str()), (Track::Base, 2, "first"));
@@ -138,7 +138,7 @@ async fn a_file_that_fails(version: PgVersion) {
 
     instance.as_admin(&format!("DROP TABLE \"{}\".storage", row.schema)).await;
     database.perform_migrate(&next(&row), instance.id, fence).await.unwrap();
-    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(facts.failure.is_none() && is_intact(&facts), "the failure is forgotten");
     // A late note of the attempt that failed does not come back.
     database.perform_migrate(&step, instance.id, fence).await.unwrap();

@@ -1,9 +1,9 @@
 //! A server that goes away and comes back, and one that comes back empty.
 
-use super::setup::{CLUSTER, OPERATOR_PASSWORD, bare_on, in_use_on, object, tenant_id};
+use super::setup::{CLUSTER, OPERATOR_PASSWORD, Steps, bare_on, in_use_on, object, tenant_id};
 use agent_tenancy::{
     domain::{class::ErrorClass, migrations::render_bootstrap},
-    effects::postgres::{Look, PgErrorKind},
+    effects::postgres::{PgErrorKind, ReadPurpose},
     plan::instance::preflight::{InstancePlan, plan_instance},
 };
 use devkit::{PgVersion, Postgres};
@@ -14,25 +14,25 @@ async fn a_server_that_comes_back_is_used_again_at_once() {
     let instance = in_use_on(&server).await;
     let (id, owner, row) = instance.tenant("acme").await;
     // Several connections, all of which break.
-    let looks = (0..8).map(|_| instance.database.observe_tenant(&id, Look::Serving));
+    let looks = (0..8).map(|_| instance.database.observe_tenant(&id, ReadPurpose::Serving));
     assert!(futures::future::join_all(looks).await.iter().all(Result::is_ok));
 
     server.stop_immediate().await.unwrap();
-    let away = instance.database.observe_tenant(&id, Look::Serving).await.unwrap_err();
+    let away = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();
     assert_eq!((away.class, away.kind), (ErrorClass::Transient, PgErrorKind::Unreachable), "{away:?}");
     let wanted = instance.provision(&tenant_id("next"));
     let step = instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(step.class, ErrorClass::Transient);
 
     server.start_again().await.unwrap();
-    let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert_eq!(facts.row.unwrap().incarnation, row.incarnation);
     instance.database.perform_provision(&wanted, &object("next"), instance.id, &instance.fence).await.unwrap();
 
     // Killed while it is idle: reads don't notice.
     server.kill().await.unwrap();
     server.start_again().await.unwrap();
-    assert!(instance.database.observe_tenant(&id, Look::Serving).await.is_ok());
+    assert!(instance.database.observe_tenant(&id, ReadPurpose::Serving).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +43,7 @@ async fn an_empty_server_in_place_of_the_real_one_gets_nothing() {
     server.replace_with_empty_cluster().await.unwrap();
 
     // Nobody prepared it: it can't even be logged in to.
-    let refused = instance.database.observe_tenant(&id, Look::Serving).await.unwrap_err();
+    let refused = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();
     assert_eq!((refused.class, refused.kind), (ErrorClass::Denied, PgErrorKind::Unreachable), "{refused:?}");
     // Somebody prepares it, under the old names: it is still another database.
     let empty = bare_on(&server).await;
@@ -54,11 +54,11 @@ async fn an_empty_server_in_place_of_the_real_one_gets_nothing() {
     let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
     let plan = plan_instance(&facts, &instance.prefix, Some(instance.id));
     assert_eq!(plan, InstancePlan::Changed { expected: instance.id, found: None });
-    let error = instance.database.observe_tenant(&id, Look::Serving).await.unwrap_err();
+    let error = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();
     assert_eq!(error.kind, PgErrorKind::NoControlSchema);
     assert_eq!(instance.count("SELECT count(*) FROM pg_namespace WHERE nspname = 'agent_tenancy'").await, 0);
 
     server.put_back_cluster().await.unwrap();
-    let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert_eq!((facts.database_id, facts.row), (instance.id, Some(row)));
 }

@@ -4,7 +4,7 @@
 use super::{
     archives::adoption,
     life::close,
-    setup::{Instance, in_use, object, on_both},
+    setup::{Instance, Steps, in_use, object, on_both},
 };
 use agent_tenancy::{
     api::DeletionPolicy,
@@ -14,7 +14,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::{Migration, Track},
     },
-    effects::postgres::{Look, PgError, PgErrorKind},
+    effects::postgres::{PgError, PgErrorKind, ReadPurpose},
     plan::{
         observed::LedgerRow,
         step::{AdoptionSource, Migrate},
@@ -85,7 +85,7 @@ async fn tables_of_your_own(version: PgVersion) {
     apply(&instance, &id, "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS by_note ON notes (note)")
         .await
         .unwrap();
-    let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert_eq!(facts.row.unwrap().own.version, 2);
     assert_eq!(instance.database.observe_drift(&instance.fence.cluster_id).await.unwrap(), []);
 }
@@ -109,7 +109,7 @@ async fn a_file_that_fails(version: PgVersion) {
         let told = told.replace("a_x", &own_name(&row.schema));
         assert!(error.note.contains(&told), "{sql}: {error}");
         assert!(!error.note.contains("a secret"), "{error}");
-        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!(facts.failure.unwrap().track, Track::Custom);
         assert_eq!(facts.row.unwrap().own.version, 0);
         assert!(!may_log_in(&instance, &row).await);

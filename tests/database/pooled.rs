@@ -4,7 +4,8 @@ use super::{
     life::{close, write_a_message},
     own::apply,
     setup::{
-        CELL_PASSWORD, CLUSTER, Instance, cell_login, connect, in_use, is_intact, is_member, object, on_both, tenant_id,
+        CELL_PASSWORD, CLUSTER, Instance, Steps, cell_login, connect, in_use, is_intact, is_member, object, on_both,
+        tenant_id,
     },
 };
 use agent_tenancy::{
@@ -15,7 +16,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         logins::{LoginRequests, LoginSlot, NextLogin},
     },
-    effects::postgres::{Database, Look},
+    effects::postgres::{Database, ReadPurpose},
     plan::observed::RowState,
     settings::database::InstanceSettings,
 };
@@ -39,11 +40,11 @@ async fn a_whole_life(version: PgVersion) {
     let (database, fence) = (&instance.database, &instance.fence);
     let facts = database.observe_instance(CLUSTER).await.unwrap();
     assert_eq!(facts.control.unwrap().database_id, instance.id);
-    database.perform_beat(fence).await.unwrap();
+    database.perform_heartbeat(fence).await.unwrap();
     instance.make_cell(2).await;
 
     let (id, owner, row) = instance.tenant("acme").await;
-    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(is_intact(&facts) && is_member(&facts));
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(database.observe_drift(CLUSTER).await.unwrap(), []);
@@ -78,7 +79,7 @@ async fn many_at_once_over_one_connection(version: PgVersion) {
         let (id, owner) = (tenant_id(&format!("t{n}")), object(&format!("t{n}")));
         let wanted = instance.provision(&id);
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
-        assert!(is_intact(&instance.database.observe_tenant(&id, Look::Serving).await.unwrap()));
+        assert!(is_intact(&instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap()));
         write_a_message(instance, &id).await.unwrap();
     });
     futures::future::join_all(lives).await;

@@ -1,6 +1,6 @@
 //! Many at once, the wrong owner, the old leader, a connection that breaks: one outcome, nothing half-done.
 
-use super::setup::{CLUSTER, Instance, cell_login, in_use, is_intact, object, on_both, tenant_id};
+use super::setup::{CLUSTER, Instance, Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
@@ -10,7 +10,7 @@ use agent_tenancy::{
         keys::KeyBytes,
         migrations::CONTROL,
     },
-    effects::postgres::{CellLogin, EpochFence, Look, PgErrorKind},
+    effects::postgres::{CellLogin, EpochFence, PgErrorKind, ReadPurpose},
     plan::{drift::Drift, observed::RowState, step::CloseDatabase},
 };
 use devkit::PgVersion;
@@ -93,9 +93,8 @@ async fn one_id_two_owners(version: PgVersion) {
 
 async fn cells_at_once(version: PgVersion) {
     let instance = in_use(version).await;
-    let login = cell_login();
-    let attempts =
-        (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &login, &instance.fence));
+    let (login, by) = (cell_login(), by(&instance.fence));
+    let attempts = (0..12).map(|n| instance.database.perform_create_cell(CellNumber(2 + n % 3), &login, &by));
     for result in futures::future::join_all(attempts).await {
         result.unwrap();
     }
@@ -105,7 +104,7 @@ async fn cells_at_once(version: PgVersion) {
     // A role of a cell's name that somebody else made is left alone.
     let taken = CellRoles::of(&instance.prefix, CellNumber(9)).access;
     instance.as_admin(&format!("CREATE ROLE \"{taken}\"")).await;
-    let refused = instance.database.perform_create_cell(CellNumber(9), &login, &instance.fence).await.unwrap_err();
+    let refused = instance.database.perform_create_cell(CellNumber(9), &login, &by).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Conflict);
     let made = format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE '{}\\_%\\_9%'", instance.prefix);
     assert_eq!(instance.count(&made).await, 1, "nothing of cell 9 but the foreign role");
@@ -135,7 +134,7 @@ async fn killed_half_way(version: PgVersion) {
     sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
     let error = provision.unwrap_err();
     assert_eq!((error.class, error.kind), (ErrorClass::Transient, PgErrorKind::Interrupted), "{error:?}");
-    assert!(instance.database.observe_tenant(&id, Look::Serving).await.unwrap().row.is_none());
+    assert!(instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().row.is_none());
     // The same step again, then the same for dropping.
     instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
     let row = instance.row(&id).await;
@@ -184,10 +183,10 @@ async fn caller_gone(version: PgVersion) {
         while instance.count(&busy).await > 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!(facts.row.is_some(), facts.role_mark.is_some() && facts.schema_mark.is_some());
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
-        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts));
     }
     let open = format!(
@@ -213,7 +212,7 @@ async fn old_leader(version: PgVersion) {
         database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, old).await,
         database.perform_revoke_access(&row, old).await,
         database.perform_close(&drop_it(row.clone(), "acme"), &owner, id, old).await,
-        database.perform_create_cell(CellNumber(1), &login, old).await,
+        database.perform_create_cell(CellNumber(1), &login, &by(old)).await,
         database
             .perform_repair(
                 &row,
@@ -248,7 +247,7 @@ async fn foreign_marks(version: PgVersion) {
             .await
             .unwrap_err();
         assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "nor is it overwritten");
-        let facts = instance.database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!(facts.row.as_ref().map(|r| r.state), Some(RowState::Active));
         assert!(facts.schema_mark.is_some() && facts.role_mark.is_some());
         instance.as_admin(&mark("NULL")).await;
@@ -268,7 +267,7 @@ async fn foreign_marks(version: PgVersion) {
         let refused =
             instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap_err();
         assert_eq!(refused.class, ErrorClass::Conflict);
-        assert!(instance.database.observe_tenant(&wanted.tenant_id, Look::Serving).await.unwrap().row.is_none());
+        assert!(instance.database.observe_tenant(&wanted.tenant_id, ReadPurpose::Serving).await.unwrap().row.is_none());
         instance.as_admin(&format!("{} \"{object}\"", make.replace("CREATE", "DROP"))).await;
     }
 }
@@ -315,9 +314,9 @@ async fn open_transactions(version: PgVersion) {
     let name = &row.schema.clone();
     hold(&mut chat, &format!("SET LOCAL ROLE \"{name}\"; SELECT count(*) FROM \"{name}\".messages")).await;
     instance.database.perform_revoke_access(&row, &instance.fence).await.unwrap();
-    assert_eq!(instance.database.observe_tenant(&id, Look::Deleting).await.unwrap().open_transactions, 1);
+    assert_eq!(instance.database.observe_tenant(&id, ReadPurpose::Deleting).await.unwrap().open_transactions, 1);
     assert_eq!(
-        instance.database.observe_tenant(&id, Look::Serving).await.unwrap().open_transactions,
+        instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().open_transactions,
         0,
         "not asked for"
     );
@@ -332,14 +331,14 @@ async fn open_transactions(version: PgVersion) {
     .execute(&mut chat)
     .await
     .unwrap();
-    assert_eq!(instance.database.observe_tenant(&id, Look::Deleting).await.unwrap().open_transactions, 0);
+    assert_eq!(instance.database.observe_tenant(&id, ReadPurpose::Deleting).await.unwrap().open_transactions, 0);
     instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
 }
 
 async fn other_database(version: PgVersion) {
     let instance = super::setup::bootstrapped(version).await;
     let id = tenant_id("acme");
-    let error = instance.database.observe_tenant(&id, Look::Serving).await.unwrap_err();
+    let error = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();
     assert_eq!(error.kind, PgErrorKind::NoControlSchema);
     let wanted = instance.provision(&id);
     let error =

@@ -7,18 +7,19 @@ use agent_tenancy::{
         keyring::KeyringMark,
         keys::KeyBytes,
         logins::LoginSlot,
-        migrations::{TENANT_VERSION, bootstrap_login, render_bootstrap, tenant_grants},
+        migrations::{TENANT_VERSION, bootstrap_login, tenant_grants},
     },
-    effects::postgres::{CellLogin, Database, EpochFence, Look},
+    effects::postgres::{CellLogin, Database, EpochFence, PgError, ReadPurpose, Writer},
     plan::{
-        drift::judge_access,
+        drift::{Drift, judge_access},
         instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
-        step::Provision,
+        step::{Adoption, CloseDatabase, DatabaseStep, Migrate, Provision},
+        tenant::loss::Remains,
     },
     settings::database::{InstanceSettings, SslMode},
 };
-use devkit::{PgVersion, Postgres, TestDatabase};
+use devkit::{InstallationDatabase, PgVersion, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 pub struct Instance {
-    pub test: TestDatabase,
+    pub test: InstallationDatabase,
     pub prefix: NamePrefix,
     pub database: Database,
     pub id: DatabaseId,
@@ -55,8 +56,7 @@ pub struct Instance {
 /// A database with an administrator's bootstrap and nothing else.
 pub async fn bootstrapped(version: PgVersion) -> Instance {
     let instance = bare(version).await;
-    let text = render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap();
-    instance.as_admin(&text).await;
+    instance.test.bootstrap().await.unwrap();
     instance
 }
 
@@ -67,8 +67,8 @@ pub async fn bare(version: PgVersion) -> Instance {
 
 /// The same on a given server.
 pub async fn bare_on(server: &Postgres) -> Instance {
-    let test = server.create_database(&devkit::unique("database")).await.unwrap();
-    let prefix = NamePrefix::parse(&format!("t{}", &Uuid::new_v4().simple().to_string()[..8])).unwrap();
+    let test = InstallationDatabase::create(server, OPERATOR_PASSWORD).await.unwrap();
+    let prefix = NamePrefix::parse(&test.prefix).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let password_file = folder.path().join("password");
     std::fs::write(&password_file, format!("{OPERATOR_PASSWORD}\n")).unwrap();
@@ -92,7 +92,7 @@ pub async fn in_use(version: PgVersion) -> Instance {
 /// The same on a given server.
 pub async fn in_use_on(server: &Postgres) -> Instance {
     let mut instance = bare_on(server).await;
-    instance.as_admin(&render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap()).await;
+    instance.test.bootstrap().await.unwrap();
     let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
     assert_eq!(plan_instance(&facts, &instance.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
     instance.database.perform_migrate_control().await.unwrap();
@@ -137,7 +137,7 @@ impl Instance {
     }
 
     pub async fn make_cell(&self, cell: i32) {
-        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &self.fence).await.unwrap();
+        self.database.perform_create_cell(CellNumber(cell), &cell_login(), &by(&self.fence)).await.unwrap();
     }
 
     pub fn provision(&self, id: &TenantId) -> Provision {
@@ -163,7 +163,123 @@ impl Instance {
     }
 
     pub async fn row(&self, id: &TenantId) -> LedgerRow {
-        self.database.observe_tenant(id, Look::Serving).await.unwrap().row.unwrap()
+        self.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap().row.unwrap()
+    }
+}
+
+/// A leader that makes cells, for which it does not matter which database it is.
+pub fn by(fence: &EpochFence) -> Writer {
+    Writer { database_id: DatabaseId(Uuid::nil()), fence: fence.clone() }
+}
+
+/// Every step that changes a database, by a name of its own.
+pub trait Steps {
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError>;
+
+    /// A step that needs to know neither the Tenant nor the database.
+    async fn row_step(&self, step: DatabaseStep, fence: &EpochFence) -> Result<(), PgError> {
+        self.step(step, &object("of no matter"), DatabaseId(Uuid::nil()), fence).await
+    }
+
+    async fn perform_provision(
+        &self,
+        provision: &Provision,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Provision(provision.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_adopt(
+        &self,
+        adoption: &Adoption,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Adopt(adoption.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_close(
+        &self,
+        close: &CloseDatabase,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.step(DatabaseStep::Close(close.clone()), tenant, id, fence).await
+    }
+
+    async fn perform_prevent_adoption(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::PreventAdoption { row: row.clone() }, fence).await
+    }
+
+    async fn perform_repair(
+        &self,
+        row: &LedgerRow,
+        found: &[Drift],
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        let step = DatabaseStep::Repair { row: row.clone(), found: found.to_vec() };
+        self.step(step, &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_migrate(&self, file: &Migrate, id: DatabaseId, fence: &EpochFence) -> Result<(), PgError> {
+        self.step(DatabaseStep::Migrate(Box::new(file.clone())), &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_set_aside(
+        &self,
+        tenant_id: &TenantId,
+        name: &str,
+        remains: &Remains,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        let (tenant_id, name) = (tenant_id.clone(), name.to_owned());
+        let step = DatabaseStep::SetAside { tenant_id, name, remains: remains.clone() };
+        self.step(step, &object("of no matter"), id, fence).await
+    }
+
+    async fn perform_record_keyring(
+        &self,
+        row: &LedgerRow,
+        mark: &KeyringMark,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::RecordKeyring { row: row.clone(), mark: mark.clone() }, fence).await
+    }
+
+    async fn perform_suspend_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::SuspendAccess { row: row.clone() }, fence).await
+    }
+
+    async fn perform_resume_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::ResumeAccess { row: row.clone() }, fence).await
+    }
+
+    async fn perform_revoke_access(&self, row: &LedgerRow, fence: &EpochFence) -> Result<(), PgError> {
+        self.row_step(DatabaseStep::RevokeAccess { row: row.clone() }, fence).await
+    }
+}
+
+impl Steps for Database {
+    async fn step(
+        &self,
+        step: DatabaseStep,
+        tenant: &ObjectId,
+        id: DatabaseId,
+        fence: &EpochFence,
+    ) -> Result<(), PgError> {
+        self.perform(&step, tenant, &Writer { database_id: id, fence: fence.clone() }).await
     }
 }
 

@@ -2,7 +2,7 @@
 //! can't count for itself.
 
 use super::setup::{Instance, in_use, on_both, tenant_id};
-use crate::chance::Chance;
+use crate::randomness::Randomness;
 use agent_tenancy::domain::{cells::CellRoles, ident::CellNumber, migrations::TENANT};
 use devkit::PgVersion;
 use futures::future::join_all;
@@ -49,7 +49,7 @@ const MESSAGES: &str =
     "INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) VALUES";
 
 /// One statement of a kind that the agent API makes, or could.
-fn statement(random: &mut Chance) -> String {
+fn statement(random: &mut Randomness) -> String {
     let (c, letters) = (random.below(8), random.below(3000));
     let id = format!("lpad('{c}', 32, '0')::uuid");
     match random.below(10) {
@@ -74,7 +74,7 @@ fn statement(random: &mut Chance) -> String {
 /// Writes until told to stop: random transactions, of which some are rolled back, some in part, and some end with the
 /// backend. Returns how many were committed.
 async fn write_at_random(instance: &Instance, schema: &str, seed: u64, enough: impl Fn(u32) -> bool) -> u32 {
-    let mut random = Chance::of(seed);
+    let mut random = Randomness::of(seed);
     let mut connection = instance.access(1).await;
     let (mut committed, mut tried) = (0, 0);
     while !enough(tried) {
@@ -110,7 +110,7 @@ async fn the_counter_equals_a_recount(version: PgVersion) {
     let instance = in_use(version).await;
     let (_, _, row) = instance.tenant("acme").await;
     assert_eq!(counts(&instance, &row.schema).await, (0, 0));
-    let mut seeds = Chance::new("STORAGE_SEED").unwrap();
+    let mut seeds = Randomness::new("STORAGE_SEED").unwrap();
     for round in 0..4 {
         let writers = [(); 4].map(|()| write_at_random(&instance, &row.schema, seeds.below(1 << 30), |n| n >= 60));
         let committed: u32 = join_all(writers).await.into_iter().sum();
@@ -142,7 +142,7 @@ async fn a_version_is_brought_up_under_a_writer(version: PgVersion) {
     let (_, _, row) = instance.tenant("acme").await;
     let schema = &row.schema;
     take_back_version_two(&instance, schema).await;
-    let mut seeds = Chance::new("STORAGE_SEED").unwrap();
+    let mut seeds = Randomness::new("STORAGE_SEED").unwrap();
     write_at_random(&instance, schema, seeds.below(1 << 30), |n| n >= 60).await;
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let begun = |n: u32| {

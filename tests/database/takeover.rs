@@ -3,14 +3,14 @@
 use super::{
     archives::{adoption, messages},
     life::write_a_message,
-    setup::{in_use, is_intact, object, on_both},
+    setup::{Steps, in_use, is_intact, object, on_both},
 };
 use agent_tenancy::{
     domain::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, TenantId},
     },
-    effects::postgres::{EpochFence, Look},
+    effects::postgres::{EpochFence, ReadPurpose},
     plan::{
         observed::{LedgerRow, RowState, takeover_grant::TakeoverGrant},
         step::AdoptionSource,
@@ -56,7 +56,7 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
             old.cluster_id
         );
         instance.as_admin(&silence).await;
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!((700..760).contains(&facts.silence_seconds.unwrap()), "{:?}", facts.silence_seconds);
         let left = facts.row.unwrap();
         assert_eq!((left.state, left.uid == owner.uid), (state, true));
@@ -66,7 +66,7 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
         // A lost reply, and the same again.
         for _ in 0..2 {
             database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap();
-            let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+            let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
             assert!(is_intact(&facts));
             let now = facts.row.unwrap();
             assert_eq!((now.incarnation, now.uid, now.state), (left.incarnation, grant.uid.clone(), RowState::Active));
@@ -94,7 +94,7 @@ async fn refused_while_it_lives(version: PgVersion) {
     let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
     let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
     instance.as_admin(silence).await;
-    database.perform_beat(old).await.unwrap();
+    database.perform_heartbeat(old).await.unwrap();
     let wanted = adoption(&id, &row, from(&old.cluster_id));
     let refused = database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
@@ -109,7 +109,7 @@ async fn refused_while_it_lives(version: PgVersion) {
     assert!(database.perform_adopt(&wrong, &grant, instance.id, &new).await.is_err());
     let late = EpochFence { epoch: Epoch(0), ..new.clone() };
     assert!(database.perform_adopt(&wanted, &grant, instance.id, &late).await.is_err());
-    assert!(database.perform_beat(&EpochFence { epoch: Epoch(0), ..old.clone() }).await.is_err());
+    assert!(database.perform_heartbeat(&EpochFence { epoch: Epoch(0), ..old.clone() }).await.is_err());
     assert_eq!(instance.row(&id).await.uid, owner.uid);
     assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.takeovers").await, 0);
 }
@@ -158,10 +158,10 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     for name in ["somebody", "o'hara"] {
         database.perform_allow_takeover(&given, &grant, name, &new).await.unwrap();
     }
-    let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+    let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert_eq!(database.round_trips() - trips, 3);
     assert_eq!(facts.permitted, [TakeoverGrant { cluster_id: NEW.to_owned(), uid: grant.uid.clone() }]);
-    assert_eq!(database.observe_tenant(&other_id, Look::Serving).await.unwrap().permitted, []);
+    assert_eq!(database.observe_tenant(&other_id, ReadPurpose::Serving).await.unwrap().permitted, []);
 
     // It is for that one Tenant, and no other rule is softer for it.
     let stranger = ObjectId { uid: object("stranger").uid, ..owner.clone() };
@@ -169,7 +169,7 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     let other_heir = ObjectId { name: "globex".into(), ..grant.clone() };
     let other = adoption(&other_id, &other_row, source);
     assert!(database.perform_adopt(&other, &other_heir, instance.id, &new).await.is_err(), "another Tenant");
-    database.perform_beat(old).await.unwrap();
+    database.perform_heartbeat(old).await.unwrap();
     assert!(take(&grant).await.is_err(), "heard of just now");
     instance.as_admin(silence).await;
     let late = EpochFence { epoch: Epoch(0), ..new.clone() };
@@ -178,7 +178,7 @@ async fn allowed_to_one_tenant(version: PgVersion) {
 
     for _ in 0..2 {
         take(&grant).await.unwrap();
-        let facts = database.observe_tenant(&id, Look::Serving).await.unwrap();
+        let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!(is_intact(&facts) && facts.permitted.is_empty());
         assert_eq!(facts.row.map(|now| (now.incarnation, now.uid)), Some((row.incarnation, grant.uid.clone())));
     }
@@ -201,5 +201,5 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     database.perform_allow_takeover(&theirs, &other_heir, "somebody", &new).await.unwrap();
     let changed = "UPDATE agent_tenancy.tenants SET uid = 'later' WHERE tenant_id = 'globex'";
     instance.as_admin(changed).await;
-    assert_eq!(database.observe_tenant(&other_id, Look::Serving).await.unwrap().permitted, []);
+    assert_eq!(database.observe_tenant(&other_id, ReadPurpose::Serving).await.unwrap().permitted, []);
 }

@@ -19,7 +19,7 @@ use agent_tenancy::{
     },
     plan::{
         observed::{AgentEntryView, Credential, ObservedAgent, RevisionView, Seen},
-        step::{AgentStep, Done},
+        step::{AgentStep, Done, EntryStep, ObjectStep, RevisionStep, UpstreamStep},
     },
 };
 use std::collections::BTreeMap;
@@ -99,25 +99,21 @@ impl World<AgentScope> for Operator {
         {
             let mut state = self.state();
             objects::check_canary(&mut state, step);
-            let outside = !matches!(
-                step,
-                AgentStep::AddFinalizer
-                    | AgentStep::RemoveFinalizer
-                    | AgentStep::WriteStatus(_)
-                    | AgentStep::RecordEvent(_)
-            );
+            let outside = !matches!(step, AgentStep::Object(_));
             if outside && state.leader == self.epoch && !self.is_dead() {
                 objects::check_finalizer(&mut state, object, step);
             }
         }
         self.effect(|s| match step {
-            AgentStep::AddFinalizer | AgentStep::RemoveFinalizer | AgentStep::WriteStatus(_)
+            AgentStep::Object(ObjectStep::AddFinalizer | ObjectStep::RemoveFinalizer | ObjectStep::WriteStatus(_))
                 if self.check_version(s, object).is_err() =>
             {
                 Err(transient("the object changed"))
             }
-            AgentStep::AddFinalizer => objects::add_finalizer(s, object, names::AGENT_CONFIG_FINALIZER),
-            AgentStep::CreateRevision { number, hash, .. } => {
+            AgentStep::Object(ObjectStep::AddFinalizer) => {
+                objects::add_finalizer(s, object, names::AGENT_CONFIG_FINALIZER)
+            }
+            AgentStep::Revision(RevisionStep::Create { number, hash, .. }) => {
                 let key = (object.uid.clone(), *number);
                 match s.revisions.get(&key) {
                     Some(found) if found == hash => {}
@@ -129,29 +125,29 @@ impl World<AgentScope> for Operator {
                 }
                 Ok(Done::Plain)
             }
-            AgentStep::DeleteRevision { name } => {
+            AgentStep::Revision(RevisionStep::Delete { name }) => {
                 let number = name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or_default();
                 s.revisions.remove(&(object.uid.clone(), number));
                 s.wrote();
                 Ok(Done::Plain)
             }
-            AgentStep::PutUpstream(entry) => {
+            AgentStep::Upstream(UpstreamStep::Put(entry)) => {
                 if registry::holds(s, &upstream_entry_name(&entry.hash)) {
                     return Ok(Done::Plain);
                 }
                 registry::put(s, Entry::Upstream(entry.clone()), None, None).map(|_| Done::Plain)
             }
-            AgentStep::PutEntry { entry, replace } => {
+            AgentStep::Entry(EntryStep::Put { entry, replace }) => {
                 registry::put(s, Entry::Agent(entry.clone()), Some(object.uid.clone()), *replace)
             }
-            AgentStep::DeleteEntry { uid, version } => {
+            AgentStep::Entry(EntryStep::Delete { uid, version }) => {
                 registry::delete(s, &agent_entry_name(&object.uid), Some(uid), *version)
             }
-            AgentStep::DeleteUpstream { hash, version } => {
+            AgentStep::Upstream(UpstreamStep::Delete { hash, version }) => {
                 registry::delete(s, &upstream_entry_name(hash), None, *version)
             }
-            AgentStep::RemoveFinalizer => objects::remove_finalizer(s, object),
-            AgentStep::WriteStatus(status) => {
+            AgentStep::Object(ObjectStep::RemoveFinalizer) => objects::remove_finalizer(s, object),
+            AgentStep::Object(ObjectStep::WriteStatus(status)) => {
                 objects::check_canary(s, status);
                 let key = (object.namespace.clone(), object.name.clone());
                 let found = s.agents.get(&key).filter(|a| a.metadata.uid.as_deref() == Some(&object.uid.0));
@@ -168,7 +164,7 @@ impl World<AgentScope> for Operator {
                 s.wrote();
                 Ok(Done::Plain)
             }
-            AgentStep::RecordEvent(notice) => Ok(objects::record(s, object, notice)),
+            AgentStep::Object(ObjectStep::RecordEvent(notice)) => Ok(objects::record(s, object, notice)),
         })
     }
 }

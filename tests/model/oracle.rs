@@ -110,16 +110,14 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let entry = state.tenant_entry(&desired.tenant_id).expect("a Ready tenant has an entry");
     assert_eq!((&entry.uid, entry.incarnation), (&desired.object.uid, row.incarnation));
     assert_eq!(entry.state, if desired.suspend { TenantState::Suspended } else { TenantState::Active });
-    assert_eq!((&entry.auth.issuer, &entry.auth.audience), (&desired.issuer, &desired.audience));
-    assert_eq!(entry.auth.max_token_seconds, desired.max_token_seconds);
+    assert_eq!(entry.auth, desired.tokens);
     assert_eq!(entry.default_agent, desired.default_agent);
     assert_eq!(entry.mutable, desired.mutable);
-    assert_eq!((&entry.database.schema, &entry.database.role), (&row.schema, &row.role));
-    assert_eq!(entry.database.schema_version, row.schema_version);
+    assert_eq!((&entry.database.location.schema, &entry.database.location.role), (&row.schema, &row.role));
+    assert_eq!(entry.database.location.schema_version, row.schema_version);
     let own = state.own.as_ref().map_or(row.own.version, |own| own.version());
     assert!(!state.rolling || row.schema_version >= state.schema_version && row.own.version == own, "{row:?}");
-    assert_eq!(entry.database.statement_timeout_seconds, desired.statement_timeout_seconds);
-    assert_eq!(entry.database.storage_limit_bytes, desired.storage_limit_bytes);
+    assert_eq!(entry.database.limits, desired.limits);
     let names: Vec<_> = desired.agents.keys().collect();
     assert_eq!(entry.agents.keys().collect::<Vec<_>>(), names);
     for (name, agent) in &desired.agents {

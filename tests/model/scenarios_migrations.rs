@@ -31,7 +31,7 @@ fn versions(op: &Operator) -> (i32, i32) {
     let state = op.state();
     let row = &state.database.rows[&id("alpha")];
     let told = state.tenants[&alpha()].status.as_ref().unwrap().database.as_ref().unwrap().schema_version;
-    let entry = state.tenant_entry(&id("alpha")).unwrap().database.schema_version;
+    let entry = state.tenant_entry(&id("alpha")).unwrap().database.location.schema_version;
     assert_eq!((told, entry), (row.schema_version, row.schema_version));
     (row.schema_version, row.own.version)
 }

@@ -7,7 +7,7 @@ use super::{
     state::{CANARY, INSTANCE, State, transient},
 };
 use agent_tenancy::{
-    api::names,
+    api::{TenantStatus, names},
     controller::reconcile::tenant::{resolve_claimant, tenant_id},
     domain::{
         entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
@@ -23,7 +23,7 @@ use agent_tenancy::{
     plan::{
         acks::unacknowledged_speakers,
         observed::{DatabaseView, EntryView, Fresh, KeysView, ObservedTenant, Presence, ReadError, Seen},
-        step::{Done, TenantStep},
+        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, TenantStep},
     },
 };
 use uuid::Uuid;
@@ -68,78 +68,36 @@ impl World<TenantScope> for Operator {
         {
             let mut state = self.state();
             objects::check_canary(&mut state, step);
-            let outside = !matches!(
-                step,
-                TenantStep::AddFinalizer
-                    | TenantStep::RemoveFinalizer
-                    | TenantStep::WriteStatus(_)
-                    | TenantStep::RecordEvent(_)
-            );
+            let outside = !matches!(step, TenantStep::Object(_));
             if outside && state.leader == self.epoch && !self.is_dead() {
                 objects::check_finalizer(&mut state, object, step);
             }
         }
         match step {
-            TenantStep::AddFinalizer => self.effect(|s| {
-                self.check_version(s, object)?;
-                objects::add_finalizer(s, object, objects::TENANT_FINALIZER)
-            }),
-            TenantStep::CreateCell { cell, password } => self.create_cell(*cell, password),
-            TenantStep::Provision(wanted) => {
-                if !self.is_dead() {
-                    self.state().sent.push((wanted.clone(), object.clone()));
-                }
-                self.database_effect(|s| database::provision(s, wanted, object))
-            }
-            TenantStep::Adopt(wanted) => {
-                if !self.is_dead() {
-                    self.state().sent_adoptions.push((wanted.clone(), object.clone()));
-                }
-                self.database_effect(|s| archives::adopt(s, wanted, object))
-            }
-            TenantStep::Migrate(step) => self.database_effect(|s| database::migrate(s, step)),
-            TenantStep::PreventAdoption { row } => self.database_effect(|s| archives::prevent(s, row)),
-            TenantStep::RepairDatabase { row, found } => self.database_effect(|s| database::repair(s, row, found)),
-            TenantStep::SetAside { tenant_id, name, remains } => {
-                self.database_effect(|s| drift::set_aside(s, tenant_id, name, remains))
-            }
-            TenantStep::CreateKeys { keyring } => self.effect(|s| secrets::create(s, scope, keyring)),
-            TenantStep::ReplaceKeys { keyring, uid, version, acknowledged, .. } => self.effect(|s| {
-                let missing =
-                    acknowledged.map(|entry| unacknowledged_speakers(entry, &s.replicas())).unwrap_or_default();
-                if !missing.is_empty() {
-                    return Err(transient(format!("{missing:?} do not know the new key")));
-                }
-                secrets::replace(s, scope, keyring, (uid, *version))
-            }),
-            TenantStep::RecordKeyring { row, mark } => self.database_effect(|s| database::record_ring(s, row, mark)),
-            TenantStep::PutEntry { entry, replace } => {
+            TenantStep::Object(step) => self.perform_object_step(scope, step),
+            TenantStep::Database(step) => self.perform_database_step(scope, step),
+            TenantStep::Keys(step) => self.perform_keys_step(scope, step),
+            TenantStep::Cell(CellStep::Create { cell, password }) => self.create_cell(*cell, password),
+            TenantStep::Entry(EntryStep::Put { entry, replace }) => {
                 self.effect(|s| registry::put(s, Entry::Tenant(entry.clone()), Some(object.uid.clone()), *replace))
             }
-            TenantStep::SuspendAccess { row } => self.database_effect(|s| database::suspend(s, &scope.tenant_id, row)),
-            TenantStep::ResumeAccess { row } => self.database_effect(|s| database::resume(s, row)),
-            TenantStep::RevokeAccess { row } => self.database_effect(|s| match &scope.tenant_id {
-                Some(id) => database::revoke(s, id, row),
-                None => Err(transient("no id")),
-            }),
-            TenantStep::CloseDatabase(wanted) => self.database_effect(|s| database::close(s, wanted, object)),
-            TenantStep::DeleteEntry { uid, version } => self.effect(|s| match &scope.tenant_id {
+            TenantStep::Entry(EntryStep::Delete { uid, version }) => self.effect(|s| match &scope.tenant_id {
                 Some(id) => registry::delete(s, &id.entry_name(), Some(uid), *version),
                 None => Ok(Done::Plain),
             }),
-            TenantStep::DeleteKeys { uid, version } => self.effect(|s| {
-                let name = (object.namespace.clone(), scope.key_secret.clone());
-                match s.secrets.get(&name) {
-                    Some(found) if found.uid == *uid && found.version == *version => {
-                        s.secrets.remove(&name);
-                        s.wrote();
-                        Ok(Done::Plain)
-                    }
-                    Some(_) => Err(transient("the Secret changed")),
-                    None => Ok(Done::Plain),
-                }
+        }
+    }
+}
+
+impl Operator {
+    fn perform_object_step(&self, scope: &TenantScope, step: &ObjectStep<TenantStatus>) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            ObjectStep::AddFinalizer => self.effect(|s| {
+                self.check_version(s, object)?;
+                objects::add_finalizer(s, object, objects::TENANT_FINALIZER)
             }),
-            TenantStep::RemoveFinalizer => self.effect(|s| {
+            ObjectStep::RemoveFinalizer => self.effect(|s| {
                 let left = scope.tenant_id.as_ref().and_then(|id| s.registry.get(&id.entry_name()));
                 if left.is_some_and(|e| e.owner.as_ref() == Some(&object.uid)) {
                     return Err(transient("the entry is there"));
@@ -147,7 +105,7 @@ impl World<TenantScope> for Operator {
                 self.check_version(s, object)?;
                 objects::remove_finalizer(s, object)
             }),
-            TenantStep::WriteStatus(status) => self.effect(|s| {
+            ObjectStep::WriteStatus(status) => self.effect(|s| {
                 self.check_version(s, object)?;
                 objects::check_canary(s, status);
                 let key = (object.namespace.clone(), object.name.clone());
@@ -166,12 +124,71 @@ impl World<TenantScope> for Operator {
                 s.wrote();
                 Ok(Done::Plain)
             }),
-            TenantStep::RecordEvent(notice) => self.effect(|s| Ok(objects::record(s, object, notice))),
+            ObjectStep::RecordEvent(notice) => self.effect(|s| Ok(objects::record(s, object, notice))),
         }
     }
-}
 
-impl Operator {
+    fn perform_database_step(&self, scope: &TenantScope, step: &DatabaseStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            DatabaseStep::Provision(wanted) => {
+                if !self.is_dead() {
+                    self.state().sent.push((wanted.clone(), object.clone()));
+                }
+                self.database_effect(|s| database::provision(s, wanted, object))
+            }
+            DatabaseStep::Adopt(wanted) => {
+                if !self.is_dead() {
+                    self.state().sent_adoptions.push((wanted.clone(), object.clone()));
+                }
+                self.database_effect(|s| archives::adopt(s, wanted, object))
+            }
+            DatabaseStep::Migrate(step) => self.database_effect(|s| database::migrate(s, step)),
+            DatabaseStep::PreventAdoption { row } => self.database_effect(|s| archives::prevent(s, row)),
+            DatabaseStep::Repair { row, found } => self.database_effect(|s| database::repair(s, row, found)),
+            DatabaseStep::SetAside { tenant_id, name, remains } => {
+                self.database_effect(|s| drift::set_aside(s, tenant_id, name, remains))
+            }
+            DatabaseStep::RecordKeyring { row, mark } => self.database_effect(|s| database::record_ring(s, row, mark)),
+            DatabaseStep::SuspendAccess { row } => {
+                self.database_effect(|s| database::suspend(s, &scope.tenant_id, row))
+            }
+            DatabaseStep::ResumeAccess { row } => self.database_effect(|s| database::resume(s, row)),
+            DatabaseStep::RevokeAccess { row } => self.database_effect(|s| match &scope.tenant_id {
+                Some(id) => database::revoke(s, id, row),
+                None => Err(transient("no id")),
+            }),
+            DatabaseStep::Close(wanted) => self.database_effect(|s| database::close(s, wanted, object)),
+        }
+    }
+
+    fn perform_keys_step(&self, scope: &TenantScope, step: &KeysStep) -> Result<Done, EffectError> {
+        let object = &scope.object;
+        match step {
+            KeysStep::Create { keyring } => self.effect(|s| secrets::create(s, scope, keyring)),
+            KeysStep::Replace { keyring, uid, version, acknowledged, .. } => self.effect(|s| {
+                let missing =
+                    acknowledged.map(|entry| unacknowledged_speakers(entry, &s.replicas())).unwrap_or_default();
+                if !missing.is_empty() {
+                    return Err(transient(format!("{missing:?} do not know the new key")));
+                }
+                secrets::replace(s, scope, keyring, (uid, *version))
+            }),
+            KeysStep::Delete { uid, version } => self.effect(|s| {
+                let name = (object.namespace.clone(), scope.key_secret.clone());
+                match s.secrets.get(&name) {
+                    Some(found) if found.uid == *uid && found.version == *version => {
+                        s.secrets.remove(&name);
+                        s.wrote();
+                        Ok(Done::Plain)
+                    }
+                    Some(_) => Err(transient("the Secret changed")),
+                    None => Ok(Done::Plain),
+                }
+            }),
+        }
+    }
+
     /// Two effects: the login's entry, then the roles.
     fn create_cell(&self, cell: CellNumber, password: &KeyBytes) -> Result<Done, EffectError> {
         let name = cell_entry_name(INSTANCE, cell);

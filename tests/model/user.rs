@@ -261,7 +261,7 @@ impl State {
         let Some(secret) = self.registry.get(&id.entry_name()).cloned() else { return };
         let Some(Entry::Tenant(mut entry)) = secret.entry else { return };
         entry.auth.issuer = "somebody-else".to_owned();
-        entry.database.statement_timeout_seconds += 1;
+        entry.database.limits.statement_timeout_seconds += 1;
         self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, Some(Entry::Tenant(entry)))));
     }
 

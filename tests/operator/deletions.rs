@@ -1,57 +1,34 @@
-//! What becomes of a deleted Tenant's data: put aside, given back, dropped in its time; and deletions that begin where
-//! nobody would like them to.
+//! What happens to the data of a deleted Tenant: it is archived, adopted, dropped after its retention; and deletions that
+//! begin in unusual states.
 
 use super::{
-    clients::{Signer, ask},
-    fleet::{Fleet, LONG},
+    installation::{Installation, LONG},
+    users::ask,
 };
 use agent_tenancy::api::Tenant;
 use anyhow::Context as _;
 use devkit::{Component, PgVersion, eventually};
-use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
 on_each_postgres!(
-    archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time,
-    a_deletion_ends_wherever_it_begins,
+    archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_its_retention,
+    a_deletion_finishes_in_whatever_state_it_begins,
 );
 
-impl Fleet {
-    /// Creates a Tenant that uses AgentConfig `support` and takes over the data of an earlier one.
+impl Installation {
+    /// Creates a Tenant that uses AgentConfig `support` and adopts the data of an earlier one.
     async fn adopting(&self, name: &str, policy: &str, previous: &str) -> anyhow::Result<Tenant> {
-        let object: Tenant = serde_json::from_value(json!({
-            "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": name },
-            "spec": {
-                "agents": [{ "name": "main", "configRef": { "name": "support" } }],
-                "database": { "deletionPolicy": policy, "adopt": { "previousUid": previous } },
-            },
-        }))?;
-        Ok(self.tenants.create(&PostParams::default(), &object).await?)
+        let database = json!({ "deletionPolicy": policy, "adopt": { "previousUid": previous } });
+        self.tenant_with(name, json!({ "database": database })).await
     }
 
     async fn adopt(&self, name: &str, previous: &str) -> anyhow::Result<()> {
-        let patch = json!({ "spec": { "database": { "adopt": { "previousUid": previous } } } });
-        self.tenants.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        Ok(())
-    }
-
-    async fn incarnation(&self, name: &str) -> anyhow::Result<String> {
-        let status = self.tenants.get(name).await?.status.context("no status")?;
-        Ok(status.database.context("no database")?.incarnation)
-    }
-
-    /// Notes of the events about an object's life for a reason.
-    async fn told(&self, uid: &str, reason: &str) -> anyhow::Result<Vec<String>> {
-        let events: Api<Event> =
-            Api::namespaced(self.env.client().await?, self.tenants.namespace().unwrap_or_default());
-        let all = events.list(&ListParams::default()).await?.items;
-        let about = |event: &Event| event.regarding.as_ref().and_then(|r| r.uid.as_deref()) == Some(uid);
-        let found = all.into_iter().filter(|e| about(e) && e.reason.as_deref() == Some(reason));
-        Ok(found.filter_map(|event| event.note).collect())
+        self.patch(name, json!({ "spec": { "database": { "adopt": { "previousUid": previous } } } })).await
     }
 
     async fn archives(&self) -> anyhow::Result<Vec<String>> {
@@ -59,168 +36,175 @@ impl Fleet {
     }
 }
 
-/// A tenant lives, says this, and is deleted. Its UID, incarnation and a token of its time.
-async fn live(fleet: &Fleet, url: &str, word: &str) -> anyhow::Result<[String; 3]> {
-    let uid = fleet.tenant("acme", "Archive").await?.uid().context("a UID")?;
-    fleet.wait_ready("acme").await?;
-    let token = Signer::of(fleet, "acme").await?.token("acme")?;
+/// A tenant is created, chats this message, and is deleted. Returns its UID, incarnation and a token.
+async fn live(installation: &Installation, url: &str, word: &str) -> anyhow::Result<[String; 3]> {
+    let uid = installation.tenant("acme", "Archive").await?.uid().context("a UID")?;
+    installation.wait_ready("acme").await?;
+    let token = installation.token("acme").await?;
     assert_eq!(ask(url, "acme", &token, Some(word)).await?.0, 200);
-    let incarnation = fleet.incarnation("acme").await?;
-    // Twice: the second changes nothing.
-    fleet.delete("acme").await?;
-    fleet.tenants.delete("acme", &DeleteParams::default()).await.ok();
-    fleet.wait_gone("acme").await?;
+    let incarnation = installation.incarnation("acme").await?;
+    // Twice: the second request changes nothing.
+    installation.delete("acme").await?;
+    installation.tenants.delete("acme", &DeleteParams::default()).await.ok();
+    installation.wait_gone("acme").await?;
     Ok([uid, incarnation, token])
 }
 
-async fn archived_data_is_given_back_to_who_names_it_and_dropped_in_its_time(version: PgVersion) -> anyhow::Result<()> {
-    let mut fleet = Fleet::new(version).await?;
-    fleet.set(Component::Operator, "AGENT_TENANCY__RESYNC_SECONDS", "10");
-    let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
+async fn archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_its_retention(
+    version: PgVersion,
+) -> anyhow::Result<()> {
+    let mut installation = Installation::new(version).await?;
+    installation.set(Component::Operator, "AGENT_TENANCY__RESYNC_SECONDS", "10");
+    let operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
+    let url = replica.url.clone();
+    installation.agent("support", "You help.").await?;
 
-    let [first, data, old_token] = live(&fleet, &url, "first life").await?;
-    let told = fleet.told(&first, "DataArchived").await?;
+    let [first, data, old_token] = live(&installation, &url, "first life").await?;
+    let told = installation.notes(&first, "DataArchived").await?;
     println!("{told:?}");
-    let aside = |incarnation: &str| fleet.schema(&format!("acme_{}", &incarnation.replace('-', "")[21..]));
+    let aside = |incarnation: &str| installation.schema(&format!("acme_{}", &incarnation.replace('-', "")[21..]));
     assert!(told.len() == 1 && told[0].contains(&aside(&data)) && told[0].contains(&first), "{told:?}");
-    assert_eq!(fleet.schemas().await?, [aside(&data)]);
-    assert_eq!((fleet.key_secrets().await?.len(), fleet.entries("tenant").await?.len()), (0, 0));
-    // The id is free, and a new one inherits nothing.
-    let [second, other, _] = live(&fleet, &url, "second life").await?;
+    assert_eq!(installation.schemas().await?, [aside(&data)]);
+    assert_eq!((installation.key_secrets().await?.len(), installation.entries("tenant").await?.len()), (0, 0));
+    // The tenant id is free, and a new Tenant gets none of the old data.
+    let [second, other, _] = live(&installation, &url, "second life").await?;
     assert_ne!(data, other);
-    assert_eq!(fleet.archives().await?, [first.clone(), second.clone()]);
+    assert_eq!(installation.archives().await?, [first.clone(), second.clone()]);
 
-    // A UID of which nothing is kept: nothing is made, and the message says where to look.
-    fleet.adopting("acme", "Archive", "0b9a4c9e-0000-4000-8000-000000000001").await?;
-    fleet.wait_condition("acme", "Ready", "False", "AdoptionRefused").await?;
-    assert_eq!(fleet.condition("acme", "Stalled").await?, ("True".to_owned(), "AdoptionRefused".to_owned()));
-    let message = fleet.message("acme", "Accepted").await?;
+    // A UID without kept data: nothing is created, and the message lists the archives.
+    installation.adopting("acme", "Archive", "0b9a4c9e-0000-4000-8000-000000000001").await?;
+    installation.wait_condition("acme", "Ready", "False", "AdoptionRefused").await?;
+    assert_eq!(installation.condition("acme", "Stalled").await?, ("True".to_owned(), "AdoptionRefused".to_owned()));
+    let message = installation.message("acme", "Accepted").await?;
     println!("{message}");
     for part in ["spec.database.adopt.previousUid", first.as_str(), second.as_str()] {
         assert!(message.contains(part), "{message}");
     }
-    assert_eq!((fleet.schemas().await?.len(), fleet.key_secrets().await?.len()), (2, 0));
-    assert_eq!(fleet.tenants.get("acme").await?.finalizers(), Vec::<String>::new());
+    assert_eq!((installation.schemas().await?.len(), installation.key_secrets().await?.len()), (2, 0));
+    assert_eq!(installation.tenants.get("acme").await?.finalizers(), Vec::<String>::new());
 
-    // Named, it gives everything back; with new keys.
-    fleet.adopt("acme", &first).await?;
-    fleet.wait_ready("acme").await?;
-    assert_eq!(fleet.incarnation("acme").await?, data);
-    let uid = fleet.tenants.get("acme").await?.uid().context("a UID")?;
-    assert_eq!(fleet.told(&uid, "Adopted").await?.len(), 1);
-    let token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    // An archive that is named is adopted as a whole, under new keys.
+    installation.adopt("acme", &first).await?;
+    installation.wait_ready("acme").await?;
+    assert_eq!(installation.incarnation("acme").await?, data);
+    let uid = installation.tenants.get("acme").await?.uid().context("a UID")?;
+    assert_eq!(installation.notes(&uid, "Adopted").await?.len(), 1);
+    let token = installation.token("acme").await?;
     let (status, history) = ask(&url, "acme", &token, None).await?;
     assert!(status == 200 && history.contains("first life") && !history.contains("second life"), "{history}");
-    assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys went with their Tenant");
-    // From now on the field means nothing.
-    fleet.adopt("acme", &second).await?;
-    let generation = fleet.tenants.get("acme").await?.metadata.generation;
-    eventually(LONG, "the new spec is looked at", || async {
-        let status = fleet.tenants.get("acme").await?.status.unwrap_or_default();
+    assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys were deleted with their Tenant");
+    // From now on the field has no effect.
+    installation.adopt("acme", &second).await?;
+    let generation = installation.tenants.get("acme").await?.metadata.generation;
+    eventually(LONG, "the new spec is reconciled", || async {
+        let status = installation.tenants.get("acme").await?.status.unwrap_or_default();
         anyhow::ensure!(status.observed_generation == generation);
         Ok(())
     })
     .await?;
-    fleet.wait_ready("acme").await?;
-    assert_eq!((fleet.incarnation("acme").await?, fleet.archives().await?), (data.clone(), vec![second.clone()]));
+    installation.wait_ready("acme").await?;
+    assert_eq!(
+        (installation.incarnation("acme").await?, installation.archives().await?),
+        (data.clone(), vec![second.clone()])
+    );
 
-    // The other one's time is over, but somebody built on it.
+    // The other archive's retention is over, but a view depends on it.
     let view = format!("CREATE SCHEMA reports; CREATE VIEW reports.v AS SELECT id FROM \"{}\".messages", aside(&other));
-    fleet.execute(&view).await?;
-    fleet.execute("UPDATE agent_tenancy.archives SET drop_after = now()").await?;
+    installation.execute(&view).await?;
+    installation.execute("UPDATE agent_tenancy.archives SET drop_after = now()").await?;
     let counted = |outcome: &str| format!("tenant_operator_archives_total{{outcome=\"{outcome}\"}}");
-    eventually(LONG, "the archive is held", || async {
+    eventually(LONG, "the archive is kept because of the view", || async {
         anyhow::ensure!(operator.metrics().await?.contains_key(&counted("held")));
         Ok(())
     })
     .await?;
     operator.process.kill_9().await?;
-    fleet.execute("DROP SCHEMA reports CASCADE").await?;
-    let operator = fleet.operator("one").await?;
-    eventually(LONG, "the archive is gone, and it is told", || async {
+    installation.execute("DROP SCHEMA reports CASCADE").await?;
+    let operator = installation.operator("one").await?;
+    eventually(LONG, "the archive is gone, and an event reports it", || async {
         anyhow::ensure!(operator.metrics().await?.get(&counted("dropped")) == Some(&1.0));
-        anyhow::ensure!(fleet.told(&second, "ArchiveDropped").await?.len() == 1);
+        anyhow::ensure!(installation.notes(&second, "ArchiveDropped").await?.len() == 1);
         Ok(())
     })
     .await?;
-    assert_eq!((fleet.archives().await?.len(), fleet.schemas().await?), (0, vec![fleet.schema("acme")]));
+    assert_eq!(
+        (installation.archives().await?.len(), installation.schemas().await?),
+        (0, vec![installation.schema("acme")])
+    );
     assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
 
-    // Kept under its own name, it is refused to who doesn't name it, and given to who does.
-    let patch = json!({ "spec": { "database": { "deletionPolicy": "Retain" } } });
-    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    fleet.delete("acme").await?;
-    fleet.wait_gone("acme").await?;
-    fleet.tenant("acme", "Delete").await?;
-    fleet.wait_condition("acme", "Accepted", "False", "Retained").await?;
-    let message = fleet.message("acme", "Accepted").await?;
+    // Retained data is refused to a Tenant that doesn't name it and given to one that does.
+    installation.patch("acme", json!({ "spec": { "database": { "deletionPolicy": "Retain" } } })).await?;
+    installation.delete("acme").await?;
+    installation.wait_gone("acme").await?;
+    installation.tenant("acme", "Delete").await?;
+    installation.wait_condition("acme", "Accepted", "False", "Retained").await?;
+    let message = installation.message("acme", "Accepted").await?;
     println!("{message}");
     assert!(message.contains(&format!("spec.database.adopt.previousUid to {uid}")), "{message}");
-    fleet.adopt("acme", &uid).await?;
-    fleet.wait_ready("acme").await?;
-    let token = Signer::of(&fleet, "acme").await?.token("acme")?;
+    installation.adopt("acme", &uid).await?;
+    installation.wait_ready("acme").await?;
+    let token = installation.token("acme").await?;
     assert!(ask(&url, "acme", &token, None).await?.1.contains("first life"));
-    fleet.delete("acme").await?;
-    fleet.wait_gone("acme").await?;
-    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
+    installation.delete("acme").await?;
+    installation.wait_gone("acme").await?;
+    assert_eq!(installation.schemas().await?, Vec::<String>::new());
     Ok(())
 }
 
-async fn a_deletion_ends_wherever_it_begins(version: PgVersion) -> anyhow::Result<()> {
-    let mut fleet = Fleet::new(version).await?;
-    // In a namespace that goes, nobody can write an event.
-    fleet.denials_are_expected = true;
-    let _operator = fleet.operator("one").await?;
-    // Without its AgentConfig: nothing was made, nothing is left.
-    fleet.tenant("early", "Archive").await?;
-    fleet.wait_condition("early", "Accepted", "False", "AgentConfigMissing").await?;
-    fleet.delete("early").await?;
-    fleet.wait_gone("early").await?;
-    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
-    // On its way to a replica that isn't there.
-    fleet.agent("support", "You help.").await?;
-    fleet.tenant("midway", "Archive").await?;
-    fleet.wait_condition("midway", "Served", "Unknown", "NoReplicas").await?;
-    fleet.delete("midway").await?;
-    fleet.wait_gone("midway").await?;
-    assert_eq!(fleet.archives().await?.len(), 1);
+async fn a_deletion_finishes_in_whatever_state_it_begins(version: PgVersion) -> anyhow::Result<()> {
+    let mut installation = Installation::new(version).await?;
+    // No event can be written in a namespace that is being deleted.
+    installation.denials_are_expected = true;
+    let _operator = installation.operator("one").await?;
+    // Without its AgentConfig nothing was created, and nothing is left.
+    installation.tenant("early", "Archive").await?;
+    installation.wait_condition("early", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.delete("early").await?;
+    installation.wait_gone("early").await?;
+    assert_eq!(installation.schemas().await?, Vec::<String>::new());
+    // While it waits for a replica, and there is none.
+    installation.agent("support", "You help.").await?;
+    installation.tenant("midway", "Archive").await?;
+    installation.wait_condition("midway", "Served", "Unknown", "NoReplicas").await?;
+    installation.delete("midway").await?;
+    installation.wait_gone("midway").await?;
+    assert_eq!(installation.archives().await?.len(), 1);
 
-    let (_replica, _) = fleet.replica().await?;
+    let _replica = installation.replica().await?;
     let names = [("archived", "Archive"), ("dropped", "Delete"), ("kept", "Retain"), ("broken", "Archive")];
     for (name, policy) in names {
-        fleet.tenant(name, policy).await?;
+        installation.tenant(name, policy).await?;
     }
     for (name, _) in names {
-        fleet.wait_ready(name).await?;
+        installation.wait_ready(name).await?;
     }
-    // The AgentConfig vanishes from under them, and one gets a spec that breaks a rule.
+    // Their AgentConfig vanishes, and one Tenant gets an invalid spec.
     let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    fleet.agents.delete("support", &DeleteParams::default()).await?;
-    fleet.agents.patch("support", &PatchParams::default(), &nothing).await?;
-    let annotation = json!({ "metadata": { "annotations": { "agent-tenancy.dev/rotate-keys": "" } } });
-    fleet.tenants.patch("broken", &PatchParams::default(), &Patch::Merge(&annotation)).await?;
-    fleet.wait_condition("broken", "Accepted", "False", "InvalidSpec").await?;
-    fleet.wait_condition("kept", "Accepted", "False", "AgentConfigMissing").await?;
+    installation.agents.delete("support", &DeleteParams::default()).await?;
+    installation.agents.patch("support", &PatchParams::default(), &nothing).await?;
+    installation.annotate("broken", "agent-tenancy.dev/rotate-keys", "").await?;
+    installation.wait_condition("broken", "Accepted", "False", "InvalidSpec").await?;
+    installation.wait_condition("kept", "Accepted", "False", "AgentConfigMissing").await?;
 
-    // Their namespace goes: everything in it is asked to go, and nothing can be made in it any more.
-    let namespaces: Api<Namespace> = Api::all(fleet.env.client().await?);
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    // Their namespace is deleted: everything in it is being deleted, and nothing can be created in it.
+    let namespaces: Api<Namespace> = Api::all(installation.env.client().await?);
+    let namespace = installation.tenants_namespace.clone();
     namespaces.delete(&namespace, &DeleteParams::default()).await?;
-    let late = fleet.tenant("late", "Delete").await;
-    assert!(late.is_err_and(|e| e.to_string().contains("terminated")), "the namespace is going");
-    fleet.tenants.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    fleet.wait_no_tenants().await?;
-    assert_eq!(fleet.ledger("retained").await?, ["kept"]);
-    assert_eq!(fleet.archives().await?.len(), 3);
-    assert_eq!(fleet.ledger("dropped").await?, ["archived", "broken", "dropped", "midway"]);
-    assert_eq!((fleet.key_secrets().await?.len(), fleet.entries("tenant").await?.len()), (0, 0));
+    let late = installation.tenant("late", "Delete").await;
+    assert!(late.is_err_and(|e| e.to_string().contains("terminated")), "the namespace is being deleted");
+    installation.tenants.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    installation.wait_no_tenants().await?;
+    assert_eq!(installation.ledger("retained").await?, ["kept"]);
+    assert_eq!(installation.archives().await?.len(), 3);
+    assert_eq!(installation.ledger("dropped").await?, ["archived", "broken", "dropped", "midway"]);
+    assert_eq!((installation.key_secrets().await?.len(), installation.entries("tenant").await?.len()), (0, 0));
     let access = format!(
         "SELECT r.rolname::text FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid \
          JOIN pg_roles a ON a.oid = m.member WHERE a.rolname = '{}'",
-        fleet.schema("acc_1")
+        installation.schema("acc_1")
     );
-    assert_eq!(fleet.column(access).await?, Vec::<String>::new(), "nobody gets at what is left");
+    assert_eq!(installation.column(access).await?, Vec::<String>::new(), "no role has access to the remaining data");
     Ok(())
 }

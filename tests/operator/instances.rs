@@ -1,11 +1,12 @@
-//! Several databases: tenants spread over them, each stays where it is, and what goes wrong with one stays with that one.
+//! Several database instances: tenants are placed in all of them, never move, and an outage of one affects only its tenants.
 
 use super::{
-    chance::Chance,
-    clients::{Signer, plugin},
-    fleet::{Fleet, LONG},
-    further::Further,
-    stories::{kill_at_random, settle},
+    additional_instance::AdditionalInstance,
+    crashes::kill_at_random,
+    installation::{Installation, LONG},
+    installation_state::settle,
+    randomness::Randomness,
+    users::{ask_now, plugin},
 };
 use anyhow::Context as _;
 use devkit::{Component, PgVersion, Postgres, eventually};
@@ -17,16 +18,16 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 on_each_postgres!(
-    tenants_spread_and_an_outage_stays_where_it_is,
-    an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody,
-    kept_data_is_found_wherever_it_is,
+    tenants_are_spread_over_instances_and_an_outage_affects_one_instance,
+    an_instance_that_is_removed_from_the_settings_and_added_again_loses_no_tenant,
+    kept_data_is_found_in_every_instance,
     an_upgrade_reaches_the_tenants_of_every_instance,
-    an_operator_killed_while_it_places_tenants_puts_none_into_two,
+    an_operator_killed_while_it_places_tenants_places_none_twice,
 );
 
 const IN_USE: &str = "'active', 'suspended'";
 
-impl Fleet {
+impl Installation {
     async fn instance_of(&self, name: &str) -> anyhow::Result<String> {
         let status = self.tenants.get(name).await?.status.context("no status")?;
         Ok(status.database.context("no database")?.instance)
@@ -37,243 +38,254 @@ impl Fleet {
         Ok(status.database.context("no database")?.schema_version)
     }
 
-    /// Waits until it is ready, and says in which instance it is.
+    /// Waits until a Tenant is Ready; returns its instance.
     async fn wait_placed(&self, name: &str) -> anyhow::Result<String> {
         self.wait_ready(name).await?;
         self.instance_of(name).await
     }
 }
 
-/// Asks the agent API in a tenant's name.
-async fn chat(fleet: &Fleet, url: &str, tenant: &str) -> anyhow::Result<u16> {
-    let token = Signer::of(fleet, tenant).await?.token(tenant)?;
-    let url = format!("{url}/api/v1/tenants/{tenant}/chat");
-    let request = reqwest::Client::new().post(url).bearer_auth(token).json(&json!({ "message": "hello" }));
-    Ok(request.send().await?.status().as_u16())
+/// Chats as a user of a tenant; the status of the answer.
+async fn chat(installation: &Installation, url: &str, tenant: &str) -> anyhow::Result<u16> {
+    Ok(ask_now(installation, tenant, url, Some("hello")).await?.0)
 }
 
-async fn tenants_spread_and_an_outage_stays_where_it_is(version: PgVersion) -> anyhow::Result<()> {
+async fn tenants_are_spread_over_instances_and_an_outage_affects_one_instance(
+    version: PgVersion,
+) -> anyhow::Result<()> {
     // Two databases on one server, and one on a server of the other version that can be stopped.
     let near = Postgres::shared(version).await?;
     let far_version = if version == PgVersion::OLDEST { PgVersion::NEWEST } else { PgVersion::OLDEST };
     let far_server = Postgres::start(far_version).await?;
-    let mut fleet = Fleet::new(version).await?;
-    let (beside, far) = (Further::new(&near, "beside").await?, Further::new(&far_server, "far").await?);
-    fleet.set_instances(&[beside.settings(&fleet), far.settings(&fleet)]);
-    let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
+    let mut installation = Installation::new(version).await?;
+    let (beside, far) =
+        (AdditionalInstance::new(&near, "beside").await?, AdditionalInstance::new(&far_server, "far").await?);
+    installation.set_instances(&[beside.settings(&installation), far.settings(&installation)]);
+    let operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
+    let url = replica.url.clone();
+    installation.agent("support", "You help.").await?;
 
     let names = ["t0", "t1", "t2", "t3", "t4", "t5"];
     for name in names {
-        fleet.tenant(name, "Delete").await?;
+        installation.tenant(name, "Delete").await?;
     }
-    let mut homes: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let mut placement: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for name in names {
-        homes.entry(fleet.wait_placed(name).await?).or_default().insert(name);
-        assert_eq!(chat(&fleet, &url, name).await?, 200);
+        placement.entry(installation.wait_placed(name).await?).or_default().insert(name);
+        assert_eq!(chat(&installation, &url, name).await?, 200);
     }
-    let counts: Vec<_> = homes.iter().map(|(home, names)| (home.as_str(), names.len())).collect();
+    let counts: Vec<_> = placement.iter().map(|(instance, names)| (instance.as_str(), names.len())).collect();
     assert_eq!(counts, [("beside", 2), ("far", 2), ("main", 2)]);
-    let of = |home: &str| homes[home].iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert_eq!(fleet.ledger("active").await?, of("main"));
+    let of = |instance: &str| placement[instance].iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(installation.ledger("active").await?, of("main"));
     assert_eq!((beside.ledger(IN_USE).await?, far.ledger(IN_USE).await?), (of("beside"), of("far")));
 
-    // Whoever names one goes there; two more instances cost a new tenant two more looks.
-    settle(&fleet).await?;
+    // A Tenant that names an instance is placed there. Each additional instance costs a new tenant one more query.
+    settle(&installation).await?;
     let trips = operator.round_trips().await?;
-    fleet.tenant_with("named", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
-    assert_eq!(fleet.wait_placed("named").await?, "far");
-    settle(&fleet).await?;
+    installation.tenant_with("named", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
+    assert_eq!(installation.wait_placed("named").await?, "far");
+    settle(&installation).await?;
     let spent = operator.round_trips().await? - trips;
-    println!("a new tenant, beside two more instances: {spent} SQL round trips");
+    println!("a new tenant, with two additional instances: {spent} SQL round trips");
     assert!(spent <= 5, "{spent}");
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
-    let (_, shown) = plugin(&["status", "named", "-n", &namespace]).await?;
+    let namespace = installation.tenants_namespace.clone();
+    let shown = plugin(&["status", "named", "-n", &namespace]).await?.text();
     assert!(shown.contains("instance far"), "{shown}");
     let moved = json!({ "spec": { "database": { "instance": "main" } } });
-    let refused = fleet.tenants.patch("named", &PatchParams::default(), &Patch::Merge(&moved)).await;
-    let refused = refused.err().context("it was moved")?;
+    let refused = installation.tenants.patch("named", &PatchParams::default(), &Patch::Merge(&moved)).await;
+    let refused = refused.err().context("the change was accepted")?;
     assert!(refused.to_string().contains("instance must not change"), "{refused}");
 
-    // At rest, and after a restart: not one write.
-    let versions = fleet.version_of_all().await?;
+    // Nothing is written when converged, nor after a restart.
+    let versions = installation.version_of_all().await?;
     operator.process.kill_9().await?;
-    let operator = fleet.operator("one").await?;
+    let operator = installation.operator("one").await?;
     let up = |name: &str| format!("tenant_operator_database_up{{instance=\"{name}\"}}");
-    eventually(LONG, "it has read what each of them holds", || async {
+    eventually(LONG, "it has read the ledger of each instance", || async {
         let metrics = operator.metrics().await?;
         let open = ["main", "beside", "far"].map(|name| metrics.get(&up(name)).copied());
         anyhow::ensure!(open == [Some(1.0); 3], "{open:?}");
         Ok(())
     })
     .await?;
-    settle(&fleet).await?;
-    assert_eq!(fleet.version_of_all().await?, versions);
+    settle(&installation).await?;
+    assert_eq!(installation.version_of_all().await?, versions);
 
     far_server.stop_immediate().await?;
-    fleet.tenant("new", "Delete").await?;
-    assert_ne!(fleet.wait_placed("new").await?, "far");
-    fleet.tenant_with("waits", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
-    fleet.wait_condition("waits", "DatabaseReady", "Unknown", "DatabaseUnavailable").await?;
+    installation.tenant("new", "Delete").await?;
+    assert_ne!(installation.wait_placed("new").await?, "far");
+    installation.tenant_with("waits", json!({ "database": { "instance": "far", "deletionPolicy": "Delete" } })).await?;
+    installation.wait_condition("waits", "DatabaseReady", "Unknown", "DatabaseUnavailable").await?;
     let [stays, goes] = of("far").try_into().map_err(|_| anyhow::anyhow!("two in it"))?;
-    assert_eq!(fleet.condition(&stays, "Ready").await?.0, "True", "an outage changes no word about what was ready");
-    fleet.delete(&goes).await?;
-    fleet.wait_condition(&goes, "DeletionBlocked", "True", "DatabaseUnavailable").await?;
+    assert_eq!(
+        installation.condition(&stays, "Ready").await?.0,
+        "True",
+        "an outage does not change the conditions of a ready tenant"
+    );
+    installation.delete(&goes).await?;
+    installation.wait_condition(&goes, "DeletionBlocked", "True", "DatabaseUnavailable").await?;
     let gone = &of("main")[0];
-    fleet.delete(gone).await?;
-    fleet.wait_gone(gone).await?;
-    assert_eq!(chat(&fleet, &url, &of("beside")[0]).await?, 200);
+    installation.delete(gone).await?;
+    installation.wait_gone(gone).await?;
+    assert_eq!(chat(&installation, &url, &of("beside")[0]).await?, 200);
     let metrics = operator.metrics().await?;
     let ups = ["main", "beside", "far"].map(|name| metrics.get(&up(name)).copied());
     assert_eq!(ups, [Some(1.0), Some(1.0), Some(0.0)]);
 
-    // A new operator has never read what the dead one holds.
+    // A new operator has not read the ledger of the instance that is down.
     operator.process.kill_9().await?;
-    let _operator = fleet.operator("one").await?;
-    fleet.tenant("careful", "Delete").await?;
-    eventually(LONG, "it is said for which one it waits", || async {
-        let why = fleet.message("careful", "DatabaseReady").await?;
+    let _operator = installation.operator("one").await?;
+    installation.tenant("careful", "Delete").await?;
+    eventually(LONG, "the message says which instance it waits for", || async {
+        let why = installation.message("careful", "DatabaseReady").await?;
         anyhow::ensure!(why.contains("instance 'far' has not answered"), "{why}");
         Ok(())
     })
     .await?;
-    fleet.tenant_with("bold", json!({ "database": { "instance": "beside", "deletionPolicy": "Delete" } })).await?;
-    assert_eq!(fleet.wait_placed("bold").await?, "beside");
+    installation
+        .tenant_with("bold", json!({ "database": { "instance": "beside", "deletionPolicy": "Delete" } }))
+        .await?;
+    assert_eq!(installation.wait_placed("bold").await?, "beside");
 
     far_server.start_again().await?;
-    fleet.wait_gone(&goes).await?;
-    assert_eq!(fleet.wait_placed("waits").await?, "far");
-    fleet.wait_ready("careful").await?;
+    installation.wait_gone(&goes).await?;
+    assert_eq!(installation.wait_placed("waits").await?, "far");
+    installation.wait_ready("careful").await?;
     for name in [stays.as_str(), "named", "new", "waits", "careful", "bold"] {
-        assert_eq!(chat(&fleet, &url, name).await?, 200, "{name}");
+        assert_eq!(chat(&installation, &url, name).await?, 200, "{name}");
     }
     Ok(())
 }
 
-async fn an_instance_that_is_taken_out_of_the_settings_and_put_back_loses_nobody(
+async fn an_instance_that_is_removed_from_the_settings_and_added_again_loses_no_tenant(
     version: PgVersion,
 ) -> anyhow::Result<()> {
     let server = Postgres::shared(version).await?;
-    let mut fleet = Fleet::new(version).await?;
-    let second = Further::new(&server, "second").await?;
-    let known = second.settings(&fleet);
-    fleet.set_instances(std::slice::from_ref(&known));
-    fleet.set(Component::Operator, "AGENT_TENANCY__DATABASE__ACCEPTS_NEW_TENANTS", "false");
-    let operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
+    let mut installation = Installation::new(version).await?;
+    let second = AdditionalInstance::new(&server, "second").await?;
+    let known = second.settings(&installation);
+    installation.set_instances(std::slice::from_ref(&known));
+    installation.set(Component::Operator, "AGENT_TENANCY__DATABASE__ACCEPTS_NEW_TENANTS", "false");
+    let operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
+    let url = replica.url.clone();
+    installation.agent("support", "You help.").await?;
     for name in ["acme", "globex"] {
-        fleet.tenant(name, "Delete").await?;
-        assert_eq!(fleet.wait_placed(name).await?, "second", "the other one takes none");
+        installation.tenant(name, "Delete").await?;
+        assert_eq!(installation.wait_placed(name).await?, "second", "the other instance accepts no new tenants");
     }
-    fleet.tenant_with("closed", json!({ "database": { "instance": "main" } })).await?;
-    fleet.wait_condition("closed", "DatabaseReady", "False", "InstanceClosed").await?;
+    installation.tenant_with("closed", json!({ "database": { "instance": "main" } })).await?;
+    installation.wait_condition("closed", "DatabaseReady", "False", "InstanceClosed").await?;
 
     operator.process.kill_9().await?;
-    fleet.set_instances(&[]);
-    let operator = fleet.operator("one").await?;
-    fleet.wait_condition("acme", "DatabaseReady", "False", "InstanceUnknown").await?;
-    fleet.wait_condition("acme", "Stalled", "True", "InstanceUnknown").await?;
-    let why = fleet.message("acme", "DatabaseReady").await?;
+    installation.set_instances(&[]);
+    let operator = installation.operator("one").await?;
+    installation.wait_condition("acme", "DatabaseReady", "False", "InstanceUnknown").await?;
+    installation.wait_condition("acme", "Stalled", "True", "InstanceUnknown").await?;
+    let why = installation.message("acme", "DatabaseReady").await?;
     assert!(why.contains("instance 'second'") && why.contains("main") && !why.contains("127.0.0.1"), "{why}");
-    assert_eq!(chat(&fleet, &url, "acme").await?, 200, "it is served as before");
-    fleet.tenant_with("early", json!({ "database": { "instance": "second", "deletionPolicy": "Delete" } })).await?;
-    fleet.wait_condition("early", "DatabaseReady", "False", "InstanceUnknown").await?;
-    fleet.tenant("anywhere", "Delete").await?;
-    fleet.wait_condition("anywhere", "DatabaseReady", "False", "InstanceClosed").await?;
-    fleet.delete("globex").await?;
-    fleet.wait_condition("globex", "DeletionBlocked", "True", "InstanceUnknown").await?;
+    assert_eq!(chat(&installation, &url, "acme").await?, 200, "it is served as before");
+    installation
+        .tenant_with("early", json!({ "database": { "instance": "second", "deletionPolicy": "Delete" } }))
+        .await?;
+    installation.wait_condition("early", "DatabaseReady", "False", "InstanceUnknown").await?;
+    installation.tenant("anywhere", "Delete").await?;
+    installation.wait_condition("anywhere", "DatabaseReady", "False", "InstanceClosed").await?;
+    installation.delete("globex").await?;
+    installation.wait_condition("globex", "DeletionBlocked", "True", "InstanceUnknown").await?;
     assert_eq!(second.ledger(IN_USE).await?, ["acme", "globex"], "nothing was deleted");
-    assert_eq!(fleet.ledger("active").await?, Vec::<String>::new(), "nor made");
+    assert_eq!(installation.ledger("active").await?, Vec::<String>::new(), "nothing was created");
 
     operator.process.kill_9().await?;
-    fleet.set_instances(&[known]);
-    let _operator = fleet.operator("one").await?;
+    installation.set_instances(&[known]);
+    let _operator = installation.operator("one").await?;
     for name in ["acme", "early", "anywhere"] {
-        assert_eq!(fleet.wait_placed(name).await?, "second");
-        assert_eq!(chat(&fleet, &url, name).await?, 200);
+        assert_eq!(installation.wait_placed(name).await?, "second");
+        assert_eq!(chat(&installation, &url, name).await?, 200);
     }
-    fleet.wait_gone("globex").await?;
+    installation.wait_gone("globex").await?;
     assert_eq!(second.ledger(IN_USE).await?, ["acme", "anywhere", "early"]);
     assert_eq!(second.ledger("'dropped'").await?, ["globex"]);
     Ok(())
 }
 
-async fn kept_data_is_found_wherever_it_is(version: PgVersion) -> anyhow::Result<()> {
+async fn kept_data_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::shared(version).await?;
-    let mut fleet = Fleet::new(version).await?;
-    let second = Further::new(&server, "second").await?;
-    fleet.set_instances(&[second.settings(&fleet)]);
-    let _operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
-    // Both kinds of kept data in the second instance, which is then not the emptiest.
+    let mut installation = Installation::new(version).await?;
+    let second = AdditionalInstance::new(&server, "second").await?;
+    installation.set_instances(&[second.settings(&installation)]);
+    let _operator = installation.operator("one").await?;
+    let _replica = installation.replica().await?;
+    installation.agent("support", "You help.").await?;
+    // Both kinds of kept data in the second instance, which then has more tenants than the other.
     let mut uids = BTreeMap::new();
     for (name, policy) in [("kept", "Retain"), ("aside", "Archive")] {
-        let tenant =
-            fleet.tenant_with(name, json!({ "database": { "instance": "second", "deletionPolicy": policy } })).await?;
+        let tenant = installation
+            .tenant_with(name, json!({ "database": { "instance": "second", "deletionPolicy": policy } }))
+            .await?;
         uids.insert(name, tenant.uid().context("a UID")?);
-        fleet.wait_ready(name).await?;
-        fleet.delete(name).await?;
-        fleet.wait_gone(name).await?;
+        installation.wait_ready(name).await?;
+        installation.delete(name).await?;
+        installation.wait_gone(name).await?;
     }
-    fleet.tenant_with("fills", json!({ "database": { "instance": "second" } })).await?;
-    fleet.wait_ready("fills").await?;
+    installation.tenant_with("fills", json!({ "database": { "instance": "second" } })).await?;
+    installation.wait_ready("fills").await?;
     let adopting = |name: &str| json!({ "adopt": { "previousUid": uids[name] }, "deletionPolicy": "Archive" });
 
-    // Nothing begins over kept data because another instance knows nothing of it.
-    fleet.tenant_with("kept", json!({ "database": {} })).await?;
-    fleet.wait_condition("kept", "Accepted", "False", "Retained").await?;
-    fleet.delete("kept").await?;
-    fleet.wait_gone("kept").await?;
-    fleet.tenant_with("kept", json!({ "database": { "instance": "main" } })).await?;
-    fleet.wait_condition("kept", "Accepted", "False", "Conflict").await?;
-    let why = fleet.message("kept", "Accepted").await?;
+    // No Tenant starts empty only because another instance has no data of its id.
+    installation.tenant_with("kept", json!({ "database": {} })).await?;
+    installation.wait_condition("kept", "Accepted", "False", "Retained").await?;
+    installation.delete("kept").await?;
+    installation.wait_gone("kept").await?;
+    installation.tenant_with("kept", json!({ "database": { "instance": "main" } })).await?;
+    installation.wait_condition("kept", "Accepted", "False", "Conflict").await?;
+    let why = installation.message("kept", "Accepted").await?;
     assert!(why.contains("instance 'second' holds data of this tenant id"), "{why}");
-    fleet.delete("kept").await?;
-    fleet.wait_gone("kept").await?;
+    installation.delete("kept").await?;
+    installation.wait_gone("kept").await?;
 
     for name in ["kept", "aside"] {
-        fleet.tenant_with(name, json!({ "database": adopting(name) })).await?;
-        assert_eq!(fleet.wait_placed(name).await?, "second", "{name}");
+        installation.tenant_with(name, json!({ "database": adopting(name) })).await?;
+        assert_eq!(installation.wait_placed(name).await?, "second", "{name}");
     }
-    // An archive leaves the id free: who asks for nothing begins with nothing, in the emptiest.
-    fleet.delete("aside").await?;
-    fleet.wait_gone("aside").await?;
-    assert_eq!(fleet.ledger("active").await?, Vec::<String>::new());
-    fleet.tenant_with("aside", json!({ "database": {} })).await?;
-    assert_eq!(fleet.wait_placed("aside").await?, "main");
+    // An archive leaves the tenant id free: a Tenant that adopts nothing starts empty, in the instance with the fewest tenants.
+    installation.delete("aside").await?;
+    installation.wait_gone("aside").await?;
+    assert_eq!(installation.ledger("active").await?, Vec::<String>::new());
+    installation.tenant_with("aside", json!({ "database": {} })).await?;
+    assert_eq!(installation.wait_placed("aside").await?, "main");
     Ok(())
 }
 
 async fn an_upgrade_reaches_the_tenants_of_every_instance(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::start(version).await?;
-    let mut fleet = Fleet::new(version).await?;
-    let second = Further::new(&server, "second").await?;
-    fleet.set_instances(&[second.settings(&fleet)]);
-    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "1");
-    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__HOLD_SECONDS", "0");
-    let operator = fleet.operator("one").await?;
-    let (_replica, _) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
+    let mut installation = Installation::new(version).await?;
+    let second = AdditionalInstance::new(&server, "second").await?;
+    installation.set_instances(&[second.settings(&installation)]);
+    installation.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "1");
+    installation.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__HOLD_SECONDS", "0");
+    let operator = installation.operator("one").await?;
+    let _replica = installation.replica().await?;
+    installation.agent("support", "You help.").await?;
     let names = ["t0", "t1", "t2", "t3"];
     for name in names {
-        fleet.tenant(name, "Delete").await?;
+        installation.tenant(name, "Delete").await?;
     }
-    let mut homes = BTreeMap::new();
+    let mut placement = BTreeMap::new();
     for name in names {
-        homes.insert(name, fleet.wait_placed(name).await?);
-        assert_eq!(fleet.tables_of(name).await?, 1);
+        placement.insert(name, installation.wait_placed(name).await?);
+        assert_eq!(installation.tables_of(name).await?, 1);
     }
     operator.process.kill_9().await?;
     server.stop_immediate().await?;
-    fleet.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "2");
-    let _operator = fleet.operator("one").await?;
-    let upgraded = async |home: &str| {
-        for (name, _) in homes.iter().filter(|(_, there)| *there == home) {
+    installation.set(Component::Operator, "AGENT_TENANCY__MIGRATIONS__VERSION", "2");
+    let _operator = installation.operator("one").await?;
+    let upgraded = async |instance: &str| {
+        for (name, _) in placement.iter().filter(|(_, there)| *there == instance) {
             eventually(LONG, &format!("{name} has the new tables"), || async {
-                anyhow::ensure!(fleet.tables_of(name).await? == 2);
+                anyhow::ensure!(installation.tables_of(name).await? == 2);
                 Ok(())
             })
             .await?;
@@ -281,52 +293,54 @@ async fn an_upgrade_reaches_the_tenants_of_every_instance(version: PgVersion) ->
         anyhow::Ok(())
     };
     upgraded("main").await?;
-    let waits = homes.iter().find(|(_, home)| *home == "second").context("one in the second")?.0;
-    assert_eq!(fleet.tables_of(waits).await?, 1);
+    let waits = placement.iter().find(|(_, instance)| *instance == "second").context("one in the second")?.0;
+    assert_eq!(installation.tables_of(waits).await?, 1);
     server.start_again().await?;
     upgraded("second").await
 }
 
-async fn an_operator_killed_while_it_places_tenants_puts_none_into_two(version: PgVersion) -> anyhow::Result<()> {
+async fn an_operator_killed_while_it_places_tenants_places_none_twice(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::shared(version).await?;
-    let mut fleet = Fleet::new(version).await?;
-    let second = Further::new(&server, "second").await?;
-    fleet.set_instances(&[second.settings(&fleet)]);
-    let (_replica, _) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
-    let mut chance = Chance::new("KILL_SEED")?;
+    let mut installation = Installation::new(version).await?;
+    let second = AdditionalInstance::new(&server, "second").await?;
+    installation.set_instances(&[second.settings(&installation)]);
+    let _replica = installation.replica().await?;
+    installation.agent("support", "You help.").await?;
+    let mut random = Randomness::new("KILL_SEED")?;
     let names: Vec<String> = (0..16).map(|n| format!("t{n:02}")).collect();
-    let mut operator = fleet.operator("one").await?;
+    let mut operator = installation.operator("one").await?;
     let (mut kills, mut round) = (0, 0);
     for pair in names.chunks(2) {
         for name in pair {
-            fleet.tenant(name, "Delete").await?;
+            installation.tenant(name, "Delete").await?;
         }
-        kills += kill_at_random(&fleet, &mut operator, &mut chance, round).await?;
+        kills += kill_at_random(&installation, &mut operator, &mut random, round).await?;
         round += 1;
     }
     for name in &names {
-        fleet.wait_ready(name).await?;
+        installation.wait_ready(name).await?;
     }
     println!("killed {kills} times");
-    let (here, there) = (fleet.ledger("active").await?, second.ledger(IN_USE).await?);
+    let (here, there) = (installation.ledger("active").await?, second.ledger(IN_USE).await?);
     let all: BTreeSet<&String> = here.iter().chain(&there).collect();
     assert_eq!((all.len(), here.len() + there.len()), (names.len(), names.len()), "{here:?} {there:?}");
     assert!(here.len().abs_diff(there.len()) <= 6, "{here:?} {there:?}");
     for name in &names {
-        let home = if here.contains(name) { "main" } else { "second" };
-        assert_eq!(fleet.instance_of(name).await?, home);
-        fleet.delete(name).await?;
+        let instance = if here.contains(name) { "main" } else { "second" };
+        assert_eq!(installation.instance_of(name).await?, instance);
+        installation.delete(name).await?;
     }
-    kill_at_random(&fleet, &mut operator, &mut chance, round).await?;
+    kill_at_random(&installation, &mut operator, &mut random, round).await?;
     eventually(LONG, "all are gone", || async {
-        let left =
-            (fleet.ledger("active").await?, second.ledger("'active', 'suspended', 'deleting', 'retained'").await?);
+        let left = (
+            installation.ledger("active").await?,
+            second.ledger("'active', 'suspended', 'deleting', 'retained'").await?,
+        );
         anyhow::ensure!(left == (Vec::new(), Vec::new()), "{left:?}");
         Ok(())
     })
     .await?;
-    fleet.wait_no_tenants().await?;
-    assert_eq!(fleet.key_secrets().await?, Vec::<String>::new());
+    installation.wait_no_tenants().await?;
+    assert_eq!(installation.key_secrets().await?, Vec::<String>::new());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A node without a kubelet: real Pods of the chart's Deployment, and what a kubelet would say about them.
+//! A node without a kubelet: real Pods of the chart's Deployment, whose status the test writes as a kubelet would.
 
-use super::fleet::{Fleet, LONG};
+use super::installation::{Installation, LONG};
 use devkit::{Component, Process, eventually};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
@@ -11,12 +11,12 @@ use serde_json::json;
 
 /// See the file's description.
 pub struct Node<'f> {
-    fleet: &'f Fleet,
+    installation: &'f Installation,
     /// Its Pods.
     pub pods: Api<Pod>,
 }
 
-/// What a kubelet says of a Pod whose container runs.
+/// The result of a readiness probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     Ready,
@@ -24,12 +24,12 @@ pub enum Probe {
 }
 
 impl<'f> Node<'f> {
-    /// Gives the chart's Deployment of the agent API to the cluster, and takes in the Pods that it makes.
-    pub async fn new(fleet: &'f Fleet) -> anyhow::Result<(Self, Vec<Pod>)> {
-        let client = fleet.env.client().await?;
-        let namespace = fleet.release.namespace();
+    /// Creates the chart's Deployment of the agent API and binds the Pods that the cluster makes of it.
+    pub async fn new(installation: &'f Installation) -> anyhow::Result<(Self, Vec<Pod>)> {
+        let client = installation.env.client().await?;
+        let namespace = installation.release.namespace();
         let deployment: Deployment =
-            serde_json::from_value(fleet.release.object("Deployment", Component::AgentApi)?.clone())?;
+            serde_json::from_value(installation.release.object("Deployment", Component::AgentApi)?.clone())?;
         let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
         Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &deployment).await?;
         let pods: Api<Pod> = Api::namespaced(client, namespace);
@@ -47,19 +47,19 @@ impl<'f> Node<'f> {
             let _: serde_json::Value =
                 pods.create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding).await?;
         }
-        Ok((Self { fleet, pods }, made))
+        Ok((Self { installation, pods }, made))
     }
 
     /// Starts the agent API as the container of a Pod, with the variables that the chart gives it.
     pub async fn start(&self, pod: &Pod) -> anyhow::Result<Process> {
         let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
         let variables =
-            [("POD_NAME", name.as_str()), ("POD_UID", &uid), ("POD_NAMESPACE", self.fleet.release.namespace())];
-        Ok(self.fleet.replica_with(&variables).await?.0)
+            [("POD_NAME", name.as_str()), ("POD_UID", &uid), ("POD_NAMESPACE", self.installation.release.namespace())];
+        Ok(self.installation.replica_with(&variables).await?.process)
     }
 
-    /// Says that the Pod's container runs, and what its readiness probe found.
-    pub async fn say(&self, pod: &Pod, probe: Probe) -> anyhow::Result<()> {
+    /// Writes the status of a Pod whose container runs, with the result of its readiness probe.
+    pub async fn set_probe(&self, pod: &Pod, probe: Probe) -> anyhow::Result<()> {
         let (ready, now) = (probe == Probe::Ready, jiff::Timestamp::now().to_string());
         let condition = |type_: &str, status: bool| {
             let status = if status { "True" } else { "False" };
@@ -80,7 +80,7 @@ impl<'f> Node<'f> {
         Ok(())
     }
 
-    /// The Pod is gone at once, as when its node has confirmed it.
+    /// Deletes the Pod without a grace period.
     pub async fn remove(&self, pod: &Pod) -> anyhow::Result<()> {
         self.pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
         Ok(())

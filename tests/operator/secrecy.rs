@@ -1,9 +1,9 @@
-//! Every secret is a canary: after a life with all kinds of failures none of them stands in any log, event, status,
-//! metric, answer or other object than the one that is meant to hold it.
+//! Secrets stay secret: after all kinds of failures, none is in any log, event, status, metric, answer or object other than
+//! the one that is meant to hold it.
 
 use super::{
-    clients::plugin,
-    fleet::{Fleet, LONG, PASSWORD},
+    installation::{Installation, LONG, PASSWORD},
+    users::{ask, plugin},
 };
 use anyhow::Context as _;
 use base64::{
@@ -29,12 +29,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
-on_each_postgres!(no_secret_is_shown_anywhere_whatever_fails,);
+on_each_postgres!(no_failure_reveals_a_secret,);
 
 const WRONG_PASSWORD: &str = "wrong-password-canary";
 const API_KEY: &str = "sk-api-key-canary-0123456789";
 
-/// What must not be found, and where was looked.
+/// The secrets, and the texts in which none may be found.
 #[derive(Default)]
 struct Search {
     secrets: BTreeMap<String, Vec<String>>,
@@ -42,8 +42,8 @@ struct Search {
 }
 
 impl Search {
-    /// A secret in every form in which it could be shown: also inside of a Secret's data, which is base64, where it may
-    /// stand as base64.
+    /// Adds a secret in every form in which it could appear; also inside of the data of a Secret, which is base64 and may
+    /// contain the secret as base64.
     fn secret(&mut self, name: impl Into<String>, bytes: &[u8]) {
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let plain = std::str::from_utf8(bytes).ok().map(str::to_owned);
@@ -53,7 +53,7 @@ impl Search {
             for inner in [bytes, text.as_bytes()] {
                 for shift in 0..3 {
                     let shifted = engine.encode([&b"..."[..shift], inner].concat());
-                    // The first and last characters depend on what stands around.
+                    // The first and last characters depend on the neighbouring bytes.
                     forms.push(shifted[4..shifted.len() - 4].to_owned());
                 }
             }
@@ -66,12 +66,12 @@ impl Search {
         self.places.insert(name.into(), text.into());
     }
 
-    /// Every object of a kind in a namespace, as JSON.
-    async fn objects<K>(&mut self, fleet: &Fleet, namespace: &str) -> anyhow::Result<()>
+    /// Adds every object of a kind in a namespace, as JSON.
+    async fn objects<K>(&mut self, installation: &Installation, namespace: &str) -> anyhow::Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        let api: Api<K> = Api::namespaced(fleet.tenants.clone().into_client(), namespace);
+        let api: Api<K> = Api::namespaced(installation.tenants.clone().into_client(), namespace);
         let items = api.list(&ListParams::default()).await?.items;
         self.place(format!("{} in {namespace}", K::plural(&())), serde_json::to_string(&items)?);
         Ok(())
@@ -92,12 +92,12 @@ impl Search {
     }
 }
 
-/// An AgentConfig `support` whose provider can't be reached, with a key.
-async fn keyed_agent(fleet: &Fleet) -> anyhow::Result<()> {
+/// Creates an AgentConfig `support` with an API key, whose provider can't be reached.
+async fn keyed_agent(installation: &Installation) -> anyhow::Result<()> {
     let secret: Secret = serde_json::from_value(json!({
         "metadata": { "name": "provider" }, "stringData": { "apiKey": API_KEY },
     }))?;
-    fleet.secrets.create(&PostParams::default(), &secret).await?;
+    installation.secrets.create(&PostParams::default(), &secret).await?;
     let port = devkit::free_port()?;
     let object = json!({
         "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "AgentConfig", "metadata": { "name": "support" },
@@ -110,74 +110,71 @@ async fn keyed_agent(fleet: &Fleet) -> anyhow::Result<()> {
         },
     });
     let params = PatchParams::apply("operator-test").force();
-    fleet.agents.patch("support", &params, &Patch::Apply(&object)).await?;
+    installation.agents.patch("support", &params, &Patch::Apply(&object)).await?;
     Ok(())
 }
 
-async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyhow::Result<()> {
+async fn no_failure_reveals_a_secret(version: PgVersion) -> anyhow::Result<()> {
     let server = Postgres::start(version).await?;
-    let mut fleet = Fleet::on(Environment::shared().await?, &server).await?;
-    // From here on the server logs every statement with its parameters; what came before was the administrator's.
+    let mut installation = Installation::on(Environment::shared().await?, &server).await?;
+    // From here on the server logs every statement with its parameters.
     let bootstrap = server.log_text().await?.len();
-    fleet.execute("ALTER SYSTEM SET log_statement = 'all'").await?;
-    fleet.execute("SELECT pg_reload_conf()").await?;
-    let proxy = fleet.through_proxy().await?;
-    fleet.set(
+    installation.execute("ALTER SYSTEM SET log_statement = 'all'").await?;
+    installation.execute("SELECT pg_reload_conf()").await?;
+    let proxy = installation.through_proxy().await?;
+    installation.set(
         Component::Operator,
         "AGENT_TENANCY__LOG__LEVEL",
         "info,kube_client=debug,agent_tenancy=trace,sqlx=debug",
     );
-    fleet.set(
+    installation.set(
         Component::AgentApi,
         "AGENT_TENANCY__LOG__LEVEL",
         "info,kube_client=debug,agent_tenancy=trace,sqlx=debug",
     );
-    let (replica, api, health) = fleet.replica_with_health().await?;
+    let replica = installation.replica().await?;
     let mut search = Search::default();
     search.secret("the operator's password", PASSWORD.as_bytes());
     search.secret("a wrong password", WRONG_PASSWORD.as_bytes());
     search.secret("the API key", API_KEY.as_bytes());
 
-    // The operator is refused by the database; then replies with Secrets in them are not whole.
-    keyed_agent(&fleet).await?;
-    fleet.write_password(WRONG_PASSWORD)?;
-    let operator = fleet.operator("one").await?;
+    // The database refuses the operator; then replies that contain Secrets are truncated.
+    keyed_agent(&installation).await?;
+    installation.write_password(WRONG_PASSWORD)?;
+    let operator = installation.operator("one").await?;
     for name in ["acme", "beta"] {
-        fleet.tenant(name, "Delete").await?;
+        installation.tenant(name, "Delete").await?;
     }
-    eventually(LONG, "the refusal is told", || async {
-        let (status, reason) = fleet.condition("acme", "DatabaseReady").await?;
+    eventually(LONG, "the condition reports the refusal", || async {
+        let (status, reason) = installation.condition("acme", "DatabaseReady").await?;
         anyhow::ensure!(status != "True" && reason != "Pending", "{status} {reason}");
         Ok(())
     })
     .await?;
-    let refused = plugin(&["status", "acme", "-n", fleet.tenants.namespace().context("a namespace")?]).await?;
-    search.place("kubectl tenant status while refused", refused.1);
+    let refused = plugin(&["status", "acme", "-n", &installation.tenants_namespace]).await?;
+    search.place("kubectl tenant status while refused", refused.text());
     proxy.inject(|asked| (asked.resource == "secrets" && asked.verb != "watch").then_some(Fault::Clipped));
-    fleet.write_password(PASSWORD)?;
-    fleet.wait_condition("acme", "DatabaseReady", "True", "Provisioned").await?;
+    installation.write_password(PASSWORD)?;
+    installation.wait_condition("acme", "DatabaseReady", "True", "Provisioned").await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     proxy.heal();
     for name in ["acme", "beta"] {
-        fleet.wait_ready(name).await?;
+        installation.wait_ready(name).await?;
     }
 
     // Chat: the provider can't be reached; tokens are wrong in every way; then the database refuses the agent API.
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
+    let namespace = installation.tenants_namespace.clone();
     let mut tokens = BTreeMap::new();
     for name in ["acme", "beta"] {
-        let (minted, token) = plugin(&["token", name, "-n", &namespace]).await?;
-        assert!(minted, "{token}");
+        let minted = plugin(&["token", name, "-n", &namespace]).await?;
+        assert!(minted.is_success(), "{}", minted.stderr);
+        let token = minted.text();
         let token = token.split_whitespace().find(|word| word.matches('.').count() == 2).context("a token")?.to_owned();
         search.secret(format!("a token of {name}"), token.rsplit_once('.').context("a signature")?.1.as_bytes());
         tokens.insert(name, token);
     }
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let chat = async |tenant: &str, token: &str| {
-        let url = format!("{api}/api/v1/tenants/{tenant}/chat");
-        let answer = client.post(url).bearer_auth(token).json(&json!({ "message": "hi" })).send().await?;
-        anyhow::Ok((answer.status().as_u16(), answer.text().await?))
-    };
+    let chat = async |tenant: &str, token: &str| ask(&replica.url, tenant, token, Some("hi")).await;
     let swapped = format!("{}.x", tokens["acme"].rsplit_once('.').context("a signature")?.0);
     let calls = [
         (502, "acme", tokens["acme"].clone()),
@@ -192,11 +189,13 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
         assert_eq!(answer.0, status, "{}", answer.1);
         search.place(format!("answer {status} {}", search.places.len()), answer.1);
     }
-    let cell = fleet.entry(&fleet.entries("cell").await?[0]).await?;
+    let cell = installation.entry(&installation.entries("cell").await?[0]).await?;
     let login = cell["user"].as_str().context("a login")?;
-    fleet.execute(&format!("ALTER ROLE \"{login}\" PASSWORD 'another'")).await?;
-    fleet.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{login}'")).await?;
-    let shut_out = eventually(LONG, "the agent API is shut out", || async {
+    installation.execute(&format!("ALTER ROLE \"{login}\" PASSWORD 'another'")).await?;
+    installation
+        .execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{login}'"))
+        .await?;
+    let shut_out = eventually(LONG, "the database refuses the agent API", || async {
         let answer = chat("acme", &tokens["acme"]).await?;
         anyhow::ensure!(answer.0 == 503, "{} {}", answer.0, answer.1);
         Ok(answer.1)
@@ -204,10 +203,10 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
     .await?;
     search.place("answer 503", shut_out);
 
-    // The secrets that were made meanwhile.
+    // The secrets that were created meanwhile.
     let password = BASE64_STANDARD.decode(cell["password"].as_str().context("a password")?)?;
     search.secret("the cell's password", &password);
-    let rings = fleet.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
+    let rings = installation.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
     assert_eq!(rings.len(), 2);
     for secret in rings {
         let ObjectMeta { name, .. } = secret.metadata;
@@ -216,41 +215,41 @@ async fn no_secret_is_shown_anywhere_whatever_fails(version: PgVersion) -> anyho
         search.secret(format!("the key in {}", name.unwrap_or_default()), &key);
     }
 
-    for (name, process) in [("the operator", &operator.process), ("the agent API", &replica)] {
+    for (name, process) in [("the operator", &operator.process), ("the agent API", &replica.process)] {
         search.place(format!("log of {name}"), process.log());
     }
     for (name, url) in [
-        ("metrics of the operator", format!("http://{}/metrics", operator.address)),
-        ("metrics of the agent API", format!("{health}/metrics")),
-        ("registry page of the agent API", format!("{health}/registry")),
+        ("metrics of the operator", format!("{}/metrics", operator.url)),
+        ("metrics of the agent API", format!("{}/metrics", replica.health_url)),
+        ("registry page of the agent API", format!("{}/registry", replica.health_url)),
     ] {
         search.place(name, client.get(url).send().await?.error_for_status()?.text().await?);
     }
     for args in [vec!["status", "acme"], vec!["status", "acme", "-o", "json"], vec!["status", "beta"]] {
-        let (_, text) = plugin(&[args.as_slice(), &["-n", &namespace]].concat()).await?;
+        let text = plugin(&[args.as_slice(), &["-n", &namespace]].concat()).await?.text();
         assert!(text.contains("Ready"), "{text}");
         search.place(format!("kubectl tenant {}", args.join(" ")), text);
     }
-    let registry = fleet.registry.namespace().unwrap_or_default().to_owned();
-    for namespace in [&namespace, fleet.release.namespace(), &registry] {
-        search.objects::<Event>(&fleet, namespace).await?;
-        search.objects::<Lease>(&fleet, namespace).await?;
-        search.objects::<ConfigMap>(&fleet, namespace).await?;
-        search.objects::<ControllerRevision>(&fleet, namespace).await?;
-        search.objects::<agent_tenancy::api::Tenant>(&fleet, namespace).await?;
-        search.objects::<agent_tenancy::api::AgentConfig>(&fleet, namespace).await?;
+    let registry = installation.registry.namespace().unwrap_or_default().to_owned();
+    for namespace in [&namespace, installation.release.namespace(), &registry] {
+        search.objects::<Event>(&installation, namespace).await?;
+        search.objects::<Lease>(&installation, namespace).await?;
+        search.objects::<ConfigMap>(&installation, namespace).await?;
+        search.objects::<ControllerRevision>(&installation, namespace).await?;
+        search.objects::<agent_tenancy::api::Tenant>(&installation, namespace).await?;
+        search.objects::<agent_tenancy::api::AgentConfig>(&installation, namespace).await?;
     }
     let statements = server.log_text().await?.split_off(bootstrap);
     search.place("log of the database server", statements.clone());
 
     let empty: Vec<_> = search.places.iter().filter(|(_, text)| text.is_empty()).map(|(name, _)| name).collect();
-    assert!(empty.is_empty(), "nothing to look at: {empty:?}");
+    assert!(empty.is_empty(), "empty texts: {empty:?}");
     assert!(statements.contains("'SCRAM-SHA-256$"), "the server logged how the login got its password");
     let size: usize = search.places.values().map(String::len).sum();
-    println!("{} secrets sought in {} places, {size} characters", search.secrets.len(), search.places.len());
+    println!("{} secrets searched for in {} texts, {size} characters", search.secrets.len(), search.places.len());
     assert_eq!(search.found(), Vec::<String>::new());
-    // The search itself finds what is there.
-    search.place("a Secret", serde_json::to_string(&fleet.secrets.get("provider").await?)?);
+    // The search itself works.
+    search.place("a Secret", serde_json::to_string(&installation.secrets.get("provider").await?)?);
     assert_eq!(search.found().len(), 1);
     Ok(())
 }

@@ -1,148 +1,144 @@
-//! Tenants that are taken out of service and brought back, and objects that nobody is to touch.
+//! Suspended tenants, and paused objects.
 
 use super::{
-    clients::{Signer, ask_now, plugin},
-    counters::sum,
-    fleet::{Fleet, LONG},
-    stories::settle,
+    cost::sum,
+    installation::{Installation, LONG},
+    installation_state::settle,
+    load::{Calls, Load},
+    users::{ask_now, plugin},
 };
 use agent_tenancy::api::names;
-use anyhow::Context as _;
-use devkit::{PgVersion, eventually};
+use devkit::{PgVersion, RunningReplica, eventually};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 on_each_postgres!(
-    a_tenant_is_taken_out_of_service_and_comes_back_with_everything,
-    a_paused_object_is_left_alone_until_somebody_says_otherwise,
+    a_tenant_is_suspended_and_resumed_with_all_its_data,
+    a_paused_object_is_not_changed_until_it_is_resumed,
 );
 
-async fn a_tenant_is_taken_out_of_service_and_comes_back_with_everything(version: PgVersion) -> anyhow::Result<()> {
-    let fleet = Fleet::new(version).await?;
-    let operator = fleet.operator("one").await?;
-    let replicas = [fleet.replica().await?, fleet.replica().await?];
-    let namespace = fleet.tenants.namespace().context("a namespace")?.to_owned();
-    fleet.agent("support", "You help.").await?;
+async fn a_tenant_is_suspended_and_resumed_with_all_its_data(version: PgVersion) -> anyhow::Result<()> {
+    let installation = Installation::new(version).await?;
+    let operator = installation.operator("one").await?;
+    let replicas = [installation.replica().await?, installation.replica().await?];
+    let namespace = installation.tenants_namespace.clone();
+    installation.agent("support", "You help.").await?;
     for name in ["acme", "other"] {
-        fleet.tenant(name, "Delete").await?;
-        fleet.wait_ready(name).await?;
-        assert_eq!(ask_now(&fleet, name, &replicas[0].1, Some("before")).await?.0, 200);
+        installation.tenant(name, "Delete").await?;
+        installation.wait_ready(name).await?;
+        assert_eq!(ask_now(&installation, name, &replicas[0].url, Some("before")).await?.0, 200);
     }
-    settle(&fleet).await?;
+    settle(&installation).await?;
 
-    // Somebody asks all the time; the other tenant never notices anything.
-    let (stop, token) = (Arc::new(AtomicBool::new(false)), Signer::of(&fleet, "other").await?.token("other")?);
-    let url = format!("{}/api/v1/tenants/other/chat", replicas[1].1);
-    let ended = Arc::clone(&stop);
-    let load = tokio::spawn(async move {
-        let mut answers = Vec::new();
-        while !ended.load(Ordering::Relaxed) {
-            let answer = reqwest::Client::new().get(&url).bearer_auth(&token).send().await?;
-            answers.push(answer.status().as_u16());
+    // Another tenant is called all the time and is not affected.
+    let (token, client) = (installation.token("other").await?, reqwest::Client::new());
+    let url = format!("{}/api/v1/tenants/other/chat", replicas[1].url);
+    let load = Load::start(move || {
+        let request = client.get(&url).bearer_auth(&token);
+        async move {
+            let (mut calls, status) = (Calls::default(), request.send().await?.status());
+            calls.count((status != 200).then(|| status.to_string()));
             tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(calls)
         }
-        anyhow::Ok(answers)
     });
-    let (versions, before) = (fleet.version_of_all().await?, operator.metrics().await?);
-    let (done, said) = plugin(&["suspend", "acme", "-n", &namespace]).await?;
-    assert!(done && said.contains("suspended"), "{said}");
-    settle(&fleet).await?;
+    let (versions, before) = (installation.version_of_all().await?, operator.metrics().await?);
+    let output = plugin(&["suspend", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success() && output.text().contains("suspended"), "{output:?}");
+    settle(&installation).await?;
     let requests = operator.requests_since(&before).await?;
     println!("one suspension: requests {requests:?}");
     assert!(sum(&requests, &["create", "update", "patch", "delete"]) <= 6, "{requests:?}");
-    let now = fleet.version_of_all().await?;
+    let now = installation.version_of_all().await?;
     let changed: Vec<&String> = now.iter().filter(|(name, v)| versions.get(*name) != Some(v)).map(|(n, _)| n).collect();
     assert_eq!(changed.len(), 2, "the Tenant and its entry: {changed:?}");
     for type_ in ["Ready", "Suspended"] {
-        assert_eq!(fleet.condition("acme", type_).await?, ("True".to_owned(), "Suspended".to_owned()));
+        assert_eq!(installation.condition("acme", type_).await?, ("True".to_owned(), "Suspended".to_owned()));
     }
-    for (_, url) in &replicas {
-        let (status, problem) = ask_now(&fleet, "acme", url, Some("now?")).await?;
+    for RunningReplica { url, .. } in &replicas {
+        let (status, problem) = ask_now(&installation, "acme", url, Some("now?")).await?;
         assert!(status == 403 && problem.contains("\"tenant_suspended\""), "{status} {problem}");
     }
-    assert_eq!(fleet.ledger("suspended").await?, ["acme"]);
-    let role = fleet.schema("acme");
+    assert_eq!(installation.ledger("suspended").await?, ["acme"]);
+    let role = installation.schema("acme");
     let members = format!(
         "SELECT m.member::regrole::text FROM pg_auth_members m WHERE m.roleid = '\"{role}\"'::regrole \
          AND m.member::regrole::text LIKE '%\\_acc\\_%'"
     );
-    assert_eq!(fleet.column(members.clone()).await?, Vec::<String>::new(), "the agent API can't become its role");
+    assert_eq!(
+        installation.column(members.clone()).await?,
+        Vec::<String>::new(),
+        "the agent API can't become its role"
+    );
 
-    // Still so after a restart; keys rotate meanwhile; and one that is suspended can be deleted.
+    // A restart changes nothing; keys can be rotated meanwhile; and a suspended tenant can be deleted.
     operator.process.kill_9().await?;
-    let operator = fleet.operator("one").await?;
-    let (done, said) = plugin(&["rotate", "acme", "-n", &namespace]).await?;
-    assert!(done, "{said}");
-    fleet.tenant("third", "Delete").await?;
-    fleet.wait_ready("third").await?;
-    let (done, said) = plugin(&["suspend", "third", "-n", &namespace]).await?;
-    assert!(done, "{said}");
-    fleet.delete("third").await?;
-    fleet.wait_gone("third").await?;
+    let operator = installation.operator("one").await?;
+    let output = plugin(&["rotate", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success(), "{output:?}");
+    installation.tenant("third", "Delete").await?;
+    installation.wait_ready("third").await?;
+    let output = plugin(&["suspend", "third", "-n", &namespace]).await?;
+    assert!(output.is_success(), "{output:?}");
+    installation.delete("third").await?;
+    installation.wait_gone("third").await?;
 
-    let (done, said) = plugin(&["resume", "acme", "-n", &namespace]).await?;
-    assert!(done && said.contains("resumed"), "{said}");
-    assert!(fleet.condition("acme", "Suspended").await.is_err(), "it is not told any more");
-    assert_eq!(fleet.column(members).await?.len(), 1);
-    for (_, url) in &replicas {
-        assert_eq!(ask_now(&fleet, "acme", url, Some("after")).await?.0, 200);
+    let output = plugin(&["resume", "acme", "-n", &namespace]).await?;
+    assert!(output.is_success() && output.text().contains("resumed"), "{output:?}");
+    assert!(installation.condition("acme", "Suspended").await.is_err(), "the condition is removed");
+    assert_eq!(installation.column(members).await?.len(), 1);
+    for RunningReplica { url, .. } in &replicas {
+        assert_eq!(ask_now(&installation, "acme", url, Some("after")).await?.0, 200);
     }
-    let (_, told) = ask_now(&fleet, "acme", &replicas[0].1, None).await?;
+    let (_, told) = ask_now(&installation, "acme", &replicas[0].url, None).await?;
     assert!(told.contains("before") && told.contains("after") && !told.contains("now?"), "{told}");
-    stop.store(true, Ordering::Relaxed);
-    let answers = load.await??;
-    assert!(answers.len() > 20 && answers.iter().all(|status| *status == 200), "{answers:?}");
-    settle(&fleet).await?;
-    let (versions, before) = (fleet.version_of_all().await?, operator.metrics().await?);
+    let Calls { asked, failed } = load.end().await?;
+    assert!(asked > 20 && failed.is_empty(), "{asked} {failed:?}");
+    settle(&installation).await?;
+    let (versions, before) = (installation.version_of_all().await?, operator.metrics().await?);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(operator.requests_since(&before).await?.len(), 0);
-    assert_eq!(fleet.version_of_all().await?, versions);
+    assert_eq!(installation.version_of_all().await?, versions);
     Ok(())
 }
 
-async fn a_paused_object_is_left_alone_until_somebody_says_otherwise(version: PgVersion) -> anyhow::Result<()> {
-    let fleet = Fleet::new(version).await?;
-    let _operator = fleet.operator("one").await?;
-    let (_replica, url) = fleet.replica().await?;
-    fleet.agent("support", "You help.").await?;
-    fleet.tenant("acme", "Delete").await?;
-    fleet.wait_ready("acme").await?;
+async fn a_paused_object_is_not_changed_until_it_is_resumed(version: PgVersion) -> anyhow::Result<()> {
+    let installation = Installation::new(version).await?;
+    let _operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
+    let url = replica.url.clone();
+    installation.agent("support", "You help.").await?;
+    installation.tenant("acme", "Delete").await?;
+    installation.wait_ready("acme").await?;
     let pause = async |value: Value| {
         let patch = json!({ "metadata": { "annotations": { names::PAUSED_ANNOTATION: value } } });
-        fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        fleet.agents.patch("support", &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        installation.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        installation.agents.patch("support", &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
     };
     pause(json!("yes")).await?;
-    fleet.wait_condition("acme", "Accepted", "False", "InvalidSpec").await?;
-    let said = fleet.message("acme", "Accepted").await?;
-    assert_eq!(said, format!("metadata.annotations[{}] must be 'true' or 'false'", names::PAUSED_ANNOTATION));
+    installation.wait_condition("acme", "Accepted", "False", "InvalidSpec").await?;
+    let output = installation.message("acme", "Accepted").await?;
+    assert_eq!(output, format!("metadata.annotations[{}] must be 'true' or 'false'", names::PAUSED_ANNOTATION));
     pause(json!("true")).await?;
-    fleet.wait_condition("acme", "Paused", "True", "Paused").await?;
+    installation.wait_condition("acme", "Paused", "True", "Paused").await?;
 
-    // Nothing of it is done: not a new spec, not a repair, not a deletion; and the agent API goes on.
-    let patch = json!({ "spec": { "suspend": true } });
-    fleet.tenants.patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    fleet.registry.delete("tenant-acme", &Default::default()).await?;
-    fleet.agent("support", "You help gladly.").await?;
-    fleet.delete("acme").await?;
-    fleet.wait_condition("acme", "DeletionBlocked", "True", "Paused").await?;
-    settle(&fleet).await?;
-    assert_eq!(fleet.entries("tenant").await?, Vec::<String>::new());
-    assert_eq!(fleet.ledger("active").await?, ["acme"]);
-    assert_eq!(ask_now(&fleet, "acme", &url, Some("hello")).await?.0, 200);
+    // No change of the spec, no repair and no deletion is carried out; the agent API still serves the tenant.
+    installation.patch("acme", json!({ "spec": { "suspend": true } })).await?;
+    installation.registry.delete("tenant-acme", &Default::default()).await?;
+    installation.agent("support", "You help gladly.").await?;
+    installation.delete("acme").await?;
+    installation.wait_condition("acme", "DeletionBlocked", "True", "Paused").await?;
+    settle(&installation).await?;
+    assert_eq!(installation.entries("tenant").await?, Vec::<String>::new());
+    assert_eq!(installation.ledger("active").await?, ["acme"]);
+    assert_eq!(ask_now(&installation, "acme", &url, Some("hello")).await?.0, 200);
 
     pause(Value::Null).await?;
-    fleet.wait_gone("acme").await?;
-    assert_eq!(fleet.schemas().await?, Vec::<String>::new());
-    eventually(LONG, "the AgentConfig is served as it is now", || async {
-        let status = fleet.agents.get("support").await?.status.unwrap_or_default();
+    installation.wait_gone("acme").await?;
+    assert_eq!(installation.schemas().await?, Vec::<String>::new());
+    eventually(LONG, "the current AgentConfig is served", || async {
+        let status = installation.agents.get("support").await?.status.unwrap_or_default();
         anyhow::ensure!(status.revision == Some(2), "{:?}", status.revision);
         anyhow::ensure!(status.conditions.iter().all(|c| c.type_ != "Paused"), "{:?}", status.conditions);
         Ok(())

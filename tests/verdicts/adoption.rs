@@ -10,7 +10,7 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, ObservedTenant, RowState, Seen, render_mark},
         report::PartState,
-        step::{AdoptionSource, TenantStep},
+        step::{AdoptionSource, DatabaseStep, EntryStep, KeysStep, TenantStep},
     },
     status::find,
 };
@@ -163,14 +163,21 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         let mut observed = untouched();
         tweak(&mut observed);
         let plan = present_adopting(&observed, Some(PREVIOUS));
-        let [_, TenantStep::Adopt(adoption), TenantStep::CreateKeys { keyring }, TenantStep::PutEntry { entry, .. }] =
-            &plan.steps[..]
+        let [
+            _,
+            TenantStep::Database(DatabaseStep::Adopt(adoption)),
+            TenantStep::Keys(KeysStep::Create { keyring }),
+            TenantStep::Entry(EntryStep::Put { entry, .. }),
+        ] = &plan.steps[..]
         else {
             panic!("{:?}", plan.steps)
         };
         assert_eq!(adoption.incarnation, archive(PREVIOUS).incarnation);
         assert_eq!((entry.incarnation, entry.state), (adoption.incarnation, TenantState::Active));
-        assert_eq!((&adoption.schema, &entry.database.schema), (&"at_alpha".to_owned(), &"at_alpha".to_owned()));
+        assert_eq!(
+            (&adoption.schema, &entry.database.location.schema),
+            (&"at_alpha".to_owned(), &"at_alpha".to_owned())
+        );
         assert_eq!(
             (keyring.version(), keyring.mark()),
             (version, adoption.keyring.clone()),

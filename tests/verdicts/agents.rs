@@ -1,6 +1,6 @@
 //! AgentConfigs: observed → planned.
 
-use super::stage::{installation, now, read_error, replica};
+use super::stage::{installation, now, object_word, read_error, replica};
 use agent_tenancy::{
     api::{
         AgentConfigSpec, AgentContext, AgentParameters, AgentProvider, AgentTimeouts, ProviderType, Reason,
@@ -16,7 +16,7 @@ use agent_tenancy::{
         Plan,
         agent_config::{plan_agent, plan_agent_deletion},
         observed::{AgentEntryView, Credential, LastReference, ObservedAgent, Presence, Replicas, RevisionView, Seen},
-        step::AgentStep,
+        step::{AgentStep, EntryStep, RevisionStep, UpstreamStep},
     },
 };
 use jiff::SignedDuration;
@@ -76,14 +76,14 @@ fn converged() -> ObservedAgent {
     let plan = plan_agent(&desired("m1"), &observed, &installation(), now());
     for step in plan.steps {
         match step {
-            AgentStep::PutEntry { entry, .. } => {
+            AgentStep::Entry(EntryStep::Put { entry, .. }) => {
                 observed.entry = Seen::Ours(AgentEntryView {
                     secret_uid: Uid("s".to_owned()),
                     version: Version(70),
                     entry: Some(*entry),
                 });
             }
-            AgentStep::CreateRevision { number, hash, .. } => {
+            AgentStep::Revision(RevisionStep::Create { number, hash, .. }) => {
                 observed.revisions = Seen::Ours(vec![RevisionView { name: format!("x-{number}"), number, hash }]);
             }
             _ => {}
@@ -96,7 +96,15 @@ fn converged() -> ObservedAgent {
 }
 
 fn words(plan: &Plan<AgentStep>) -> String {
-    let word = |s: &AgentStep| format!("{s:?}").split([' ', '(']).next().unwrap_or_default().to_owned();
+    let word = |step: &AgentStep| match step {
+        AgentStep::Object(step) => object_word(step),
+        AgentStep::Revision(RevisionStep::Create { .. }) => "CreateRevision",
+        AgentStep::Revision(RevisionStep::Delete { .. }) => "DeleteRevision",
+        AgentStep::Upstream(UpstreamStep::Put(_)) => "PutUpstream",
+        AgentStep::Upstream(UpstreamStep::Delete { .. }) => "DeleteUpstream",
+        AgentStep::Entry(EntryStep::Put { .. }) => "PutEntry",
+        AgentStep::Entry(EntryStep::Delete { .. }) => "DeleteEntry",
+    };
     plan.steps.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
@@ -177,7 +185,7 @@ fn revision_numbers_go_on() {
         }
         let plan = plan_agent(&desired("m2"), &observed, &installation(), now());
         let made = plan.steps.iter().find_map(|s| match s {
-            AgentStep::CreateRevision { number, .. } => Some(*number),
+            AgentStep::Revision(RevisionStep::Create { number, .. }) => Some(*number),
             _ => None,
         });
         assert_eq!(made, Some(2));

@@ -15,7 +15,7 @@ use agent_tenancy::{
     },
     plan::{
         observed::{DatabaseView, ObservedTenant, Presence, Recorded, RowState, Seen, unplaced::Unplaced},
-        step::TenantStep,
+        step::{DatabaseStep, EntryStep, TenantStep},
     },
 };
 use jiff::SignedDuration;
@@ -246,11 +246,11 @@ fn a_tenant_that_should_be_gone() {
         tweak(&mut observed);
         let plan = absent(&observed, DeletionPolicy::Delete);
         assert_eq!(words(&plan), *steps, "{name}: {:?}", plan.reports);
-        let kept =
-            |step: &TenantStep| matches!(step, TenantStep::CloseDatabase(c) if c.policy == DeletionPolicy::Retain);
+        let kept = |step: &TenantStep| matches!(step, TenantStep::Database(DatabaseStep::Close(c)) if c.policy == DeletionPolicy::Retain);
         let policy_counts = observed.finalizer;
         assert!(
-            policy_counts || plan.steps.iter().all(|s| !matches!(s, TenantStep::CloseDatabase(_)) || kept(s)),
+            policy_counts
+                || plan.steps.iter().all(|s| !matches!(s, TenantStep::Database(DatabaseStep::Close(_))) || kept(s)),
             "{name}"
         );
     }
@@ -260,11 +260,11 @@ fn a_tenant_that_should_be_gone() {
 fn the_entry_that_takes_a_damaged_one_out_of_service_names_the_same_data() {
     let mut observed = converged();
     damage_entry(&mut observed);
-    let [TenantStep::PutEntry { entry, .. }] = &absent(&observed, DeletionPolicy::Delete).steps[..] else {
+    let [TenantStep::Entry(EntryStep::Put { entry, .. })] = &absent(&observed, DeletionPolicy::Delete).steps[..] else {
         panic!("one step")
     };
     assert_eq!((entry.state, entry.incarnation), (TenantState::Deleting, incarnation()));
-    assert_eq!((entry.database.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
+    assert_eq!((entry.database.location.schema.as_str(), entry.keys.len()), ("at_alpha", 1));
 }
 
 #[test]
@@ -290,7 +290,9 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
         let active = Entry::Tenant(Box::new(view.entry.clone().unwrap()));
         tweak(&mut observed);
         let plan = absent(&observed, DeletionPolicy::Delete);
-        let Some(TenantStep::PutEntry { entry, .. }) = plan.steps.first() else { panic!("{left}: {plan:?}") };
+        let Some(TenantStep::Entry(EntryStep::Put { entry, .. })) = plan.steps.first() else {
+            panic!("{left}: {plan:?}")
+        };
         let deleting = Entry::Tenant(entry.clone());
 
         let mut book = Book::new(Duration::from_secs(10));

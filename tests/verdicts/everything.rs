@@ -15,7 +15,7 @@ use agent_tenancy::{
         Plan,
         observed::{DatabaseView, EntryView, LedgerRow, ObservedTenant, Presence, RowState, Seen, unplaced::Unplaced},
         report::PartState,
-        step::TenantStep,
+        step::{DatabaseStep, EntryStep, ObjectStep, TenantStep},
     },
 };
 use uuid::Uuid;
@@ -157,10 +157,16 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
         check_both(world, &plan);
         let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
         refuse(has(&plan, &DESTRUCTIVE), "a living tenant loses something");
-        let effects = plan.steps.iter().any(|s| *s != TenantStep::AddFinalizer);
-        refuse(effects && !world.finalizer && plan.steps[0] != TenantStep::AddFinalizer, "no finalizer first");
+        let effects = plan.steps.iter().any(|s| *s != TenantStep::Object(ObjectStep::AddFinalizer));
+        refuse(
+            effects && !world.finalizer && plan.steps[0] != TenantStep::Object(ObjectStep::AddFinalizer),
+            "no finalizer first",
+        );
         let made = has(&plan, &["Provision"]);
-        let taken = plan.steps.iter().find_map(|s| if let TenantStep::Adopt(a) = s { Some(&a.previous) } else { None });
+        let taken = plan
+            .steps
+            .iter()
+            .find_map(|s| if let TenantStep::Database(DatabaseStep::Adopt(a)) = s { Some(&a.previous) } else { None });
         refuse(world.recorded.incarnation.is_some() && (made || taken.is_some()), "lost data is papered over");
         refuse(adopt.is_some() && made, "it begins with nothing, though it is to take data over");
         refuse(taken.is_some_and(|from| Some(from.0.as_str()) != adopt), "other data than asked for is taken");
@@ -190,7 +196,7 @@ fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
             matches!(&world.entry, Seen::Ours(EntryView { entry: Some(e), .. }) if e.state == TenantState::Suspended);
         refuse(has(&plan, &["SuspendAccess"]) && !told, "access is taken from under the replicas");
         for step in &plan.steps {
-            let active = matches!(step, TenantStep::PutEntry { entry, .. } if entry.state != TenantState::Suspended);
+            let active = matches!(step, TenantStep::Entry(EntryStep::Put { entry, .. }) if entry.state != TenantState::Suspended);
             refuse(active, "the replicas are told to serve it");
         }
         assert_eq!(plan.reports.len(), 6, "each part is judged once");
@@ -223,7 +229,9 @@ fn no_view_of_the_world_makes_a_deletion_take_too_much() {
                 "something is made",
             );
             let closes = |wanted: DeletionPolicy| {
-                plan.steps.iter().any(|s| matches!(s, TenantStep::CloseDatabase(c) if c.policy == wanted))
+                plan.steps
+                    .iter()
+                    .any(|s| matches!(s, TenantStep::Database(DatabaseStep::Close(c)) if c.policy == wanted))
             };
             for told in [DeletionPolicy::Delete, DeletionPolicy::Archive] {
                 refuse(closes(told) && (policy != told || !world.finalizer), "kept data is dropped or put aside");
@@ -232,7 +240,9 @@ fn no_view_of_the_world_makes_a_deletion_take_too_much() {
                 let other = facts.row.as_ref().is_some_and(|r| r.uid != object().uid);
                 let dropped = facts.row.as_ref().filter(|r| r.state == RowState::Dropped).map(|r| r.incarnation);
                 let buries = |s: &TenantStep| match s {
-                    TenantStep::CloseDatabase(c) => c.row.is_none() && c.replaces.is_some() && c.replaces == dropped,
+                    TenantStep::Database(DatabaseStep::Close(c)) => {
+                        c.row.is_none() && c.replaces.is_some() && c.replaces == dropped
+                    }
                     _ => false,
                 };
                 let touched = plan
@@ -249,8 +259,11 @@ fn no_view_of_the_world_makes_a_deletion_take_too_much() {
                     "the end comes without the database",
                 );
             }
-            let last = plan.steps.iter().rev().find(|s| !matches!(s, TenantStep::RecordEvent(_)));
-            refuse(has(&plan, &["RemoveFinalizer"]) && last != Some(&TenantStep::RemoveFinalizer), "not the last step");
+            let last = plan.steps.iter().rev().find(|s| !matches!(s, TenantStep::Object(ObjectStep::RecordEvent(_))));
+            refuse(
+                has(&plan, &["RemoveFinalizer"]) && last != Some(&TenantStep::Object(ObjectStep::RemoveFinalizer)),
+                "not the last step",
+            );
         }
     }
 }

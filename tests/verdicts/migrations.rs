@@ -15,7 +15,7 @@ use agent_tenancy::{
         drift::AccessFacts,
         installation::Installation,
         observed::{ObservedTenant, Replicas, applied::MigrationFailure},
-        step::TenantStep,
+        step::{DatabaseStep, TenantStep},
         tenant::{present::plan_tenant, schema::resolve_target},
     },
 };
@@ -36,7 +36,7 @@ fn at(o: &mut ObservedTenant, version: i32) {
 fn old(o: &mut ObservedTenant) {
     at(o, 1);
     if let agent_tenancy::plan::observed::Seen::Ours(view) = &mut o.entry {
-        view.entry.as_mut().unwrap().database.schema_version = 1;
+        view.entry.as_mut().unwrap().database.location.schema_version = 1;
     }
 }
 
@@ -258,7 +258,7 @@ fn nobody_gets_tables_that_a_running_replica_does_not_know() {
     observed.replicas.all[0].acknowledged.as_mut().unwrap().schema_version = Some(1);
     let plan = plan_tenant(&desired(), &observed, &installation(), now());
     let made = plan.steps.iter().find_map(|step| match step {
-        TenantStep::Provision(made) => Some(made.schema_version),
+        TenantStep::Database(DatabaseStep::Provision(made)) => Some(made.schema_version),
         _ => None,
     });
     assert_eq!(made, Some(1), "a new tenant neither");

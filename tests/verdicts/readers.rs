@@ -6,8 +6,8 @@ use agent_tenancy::{
     domain::{class::ErrorClass, ident::Uid, resolve::Violation},
     plan::{
         Plan,
-        execution::{Execution, Failure},
         observed::{DatabaseView, LedgerRow, RowState},
+        step::{Execution, Failure},
     },
     status::project_rejection,
 };

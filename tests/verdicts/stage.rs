@@ -20,13 +20,12 @@ use agent_tenancy::{
     plan::{
         Plan,
         drift::AccessFacts,
-        execution::Execution,
         installation::{Installation, InstanceTraits},
         observed::{
             Archive, CellOffer, DatabaseView, EntryView, Fresh, KeysView, LedgerFacts, LedgerRow, ObservedTenant,
             Presence, Proof, ReadError, Recorded, Replicas, RowState, Seen, applied::Applied, render_mark,
         },
-        step::{Done, TenantStep},
+        step::{CellStep, DatabaseStep, Done, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
         tenant::{
             delete::{Departing, plan_deletion},
             present::plan_tenant,
@@ -236,7 +235,7 @@ pub fn converged() -> ObservedTenant {
     let mut observed = untouched();
     let plan = plan_tenant(&desired(), &observed, &installation(), now());
     let entry = plan.steps.iter().find_map(|step| match step {
-        TenantStep::PutEntry { entry, .. } => Some(entry.as_ref().clone()),
+        TenantStep::Entry(EntryStep::Put { entry, .. }) => Some(entry.as_ref().clone()),
         _ => None,
     });
     observed.finalizer = true;
@@ -262,27 +261,39 @@ pub fn converged() -> ObservedTenant {
 /// The kind of a step, in one word.
 pub fn word(step: &TenantStep) -> &'static str {
     match step {
-        TenantStep::AddFinalizer => "AddFinalizer",
-        TenantStep::CreateCell { .. } => "CreateCell",
-        TenantStep::Provision(_) => "Provision",
-        TenantStep::Adopt(_) => "Adopt",
-        TenantStep::PreventAdoption { .. } => "PreventAdoption",
-        TenantStep::RepairDatabase { .. } => "RepairDatabase",
-        TenantStep::Migrate(_) => "Migrate",
-        TenantStep::SetAside { .. } => "SetAside",
-        TenantStep::CreateKeys { .. } => "CreateKeys",
-        TenantStep::ReplaceKeys { .. } => "ReplaceKeys",
-        TenantStep::RecordKeyring { .. } => "RecordRing",
-        TenantStep::PutEntry { .. } => "PutEntry",
-        TenantStep::SuspendAccess { .. } => "SuspendAccess",
-        TenantStep::ResumeAccess { .. } => "ResumeAccess",
-        TenantStep::RevokeAccess { .. } => "RevokeAccess",
-        TenantStep::CloseDatabase(_) => "CloseDatabase",
-        TenantStep::DeleteEntry { .. } => "DeleteEntry",
-        TenantStep::DeleteKeys { .. } => "DeleteKeys",
-        TenantStep::RemoveFinalizer => "RemoveFinalizer",
-        TenantStep::WriteStatus(_) => "WriteStatus",
-        TenantStep::RecordEvent(_) => "RecordEvent",
+        TenantStep::Object(step) => object_word(step),
+        TenantStep::Cell(CellStep::Create { .. }) => "CreateCell",
+        TenantStep::Database(step) => database_word(step),
+        TenantStep::Keys(KeysStep::Create { .. }) => "CreateKeys",
+        TenantStep::Keys(KeysStep::Replace { .. }) => "ReplaceKeys",
+        TenantStep::Keys(KeysStep::Delete { .. }) => "DeleteKeys",
+        TenantStep::Entry(EntryStep::Put { .. }) => "PutEntry",
+        TenantStep::Entry(EntryStep::Delete { .. }) => "DeleteEntry",
+    }
+}
+
+pub fn object_word<S>(step: &ObjectStep<S>) -> &'static str {
+    match step {
+        ObjectStep::AddFinalizer => "AddFinalizer",
+        ObjectStep::RemoveFinalizer => "RemoveFinalizer",
+        ObjectStep::WriteStatus(_) => "WriteStatus",
+        ObjectStep::RecordEvent(_) => "RecordEvent",
+    }
+}
+
+fn database_word(step: &DatabaseStep) -> &'static str {
+    match step {
+        DatabaseStep::Provision(_) => "Provision",
+        DatabaseStep::Adopt(_) => "Adopt",
+        DatabaseStep::PreventAdoption { .. } => "PreventAdoption",
+        DatabaseStep::Repair { .. } => "RepairDatabase",
+        DatabaseStep::Migrate(_) => "Migrate",
+        DatabaseStep::SetAside { .. } => "SetAside",
+        DatabaseStep::RecordKeyring { .. } => "RecordRing",
+        DatabaseStep::SuspendAccess { .. } => "SuspendAccess",
+        DatabaseStep::ResumeAccess { .. } => "ResumeAccess",
+        DatabaseStep::RevokeAccess { .. } => "RevokeAccess",
+        DatabaseStep::Close(_) => "CloseDatabase",
     }
 }
 

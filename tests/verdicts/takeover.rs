@@ -10,7 +10,7 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, render_mark, takeover_grant::TakeoverGrant},
         report::PartState,
-        step::{AdoptionSource, TenantStep},
+        step::{AdoptionSource, DatabaseStep, TenantStep},
         takeover_request::judge_request,
     },
 };
@@ -141,7 +141,9 @@ fn it_is_the_same_data_with_a_new_keyring() {
     let mut observed = untouched();
     left(&mut observed);
     let plan = present(&observed);
-    let Some(TenantStep::Adopt(adoption)) = plan.steps.iter().find(|step| matches!(step, TenantStep::Adopt(_))) else {
+    let Some(TenantStep::Database(DatabaseStep::Adopt(adoption))) =
+        plan.steps.iter().find(|step| matches!(step, TenantStep::Database(DatabaseStep::Adopt(_))))
+    else {
         panic!("{:?}", plan.steps)
     };
     assert_eq!((adoption.incarnation, &adoption.previous.0[..]), (stranger(RowState::Active).incarnation, "uid-other"));
@@ -252,7 +254,7 @@ fn a_permission_is_used_only_where_the_settings_name_nobody() {
         change(&mut observed, |row| row.cluster_id = cluster.to_owned());
         let plan = present(&observed);
         let found = plan.steps.iter().find_map(|step| match step {
-            TenantStep::Adopt(adoption) => Some(adoption.source.clone()),
+            TenantStep::Database(DatabaseStep::Adopt(adoption)) => Some(adoption.source.clone()),
             _ => None,
         });
         let cluster_id = cluster.to_owned();

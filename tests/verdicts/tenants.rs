@@ -16,7 +16,7 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
         report::PartState,
-        step::TenantStep,
+        step::{KeysStep, TenantStep},
     },
 };
 use uuid::Uuid;
@@ -400,6 +400,6 @@ fn a_tenant_that_should_exist() {
 fn a_lost_key_comes_back_from_the_entry() {
     let mut observed = converged();
     observed.keys = Seen::Missing;
-    let [TenantStep::CreateKeys { keyring }] = &present(&observed).steps[..] else { panic!("one step") };
+    let [TenantStep::Keys(KeysStep::Create { keyring })] = &present(&observed).steps[..] else { panic!("one step") };
     assert_eq!(keyring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

@@ -236,17 +236,17 @@ fn check_signature(key: &Arc<VerifyKey>, alg: &str, signed: &str, signature: &st
 fn check_claims(key: &VerifyKey, claims: RawClaims, now: i64) -> Result<Claims, TokenError> {
     let RawClaims { iss, aud, sub, exp, iat, tenant_id, nbf, scope } = claims;
     let audience = match &aud {
-        OneOrMany::One(one) => **one == *key.audience,
-        OneOrMany::Many(many) => many.iter().any(|one| **one == *key.audience),
+        OneOrMany::One(one) => **one == *key.rules.audience,
+        OneOrMany::Many(many) => many.iter().any(|one| **one == *key.rules.audience),
     };
-    if *iss != *key.issuer || !audience {
+    if *iss != *key.rules.issuer || !audience {
         return Err(TokenError::Audience);
     }
     let (NumericDate(exp), NumericDate(iat)) = (exp, iat);
     let lifetime = exp - iat;
     let started = nbf.is_none_or(|NumericDate(nbf)| nbf <= now + LEEWAY_SECONDS);
     let in_time = now < exp + LEEWAY_SECONDS && iat <= now + LEEWAY_SECONDS && started;
-    if !in_time || lifetime <= 0 || lifetime > key.max_token_seconds {
+    if !in_time || lifetime <= 0 || lifetime > i64::from(key.rules.max_token_seconds) {
         return Err(TokenError::Time);
     }
     if tenant_id != key.tenant.as_str() {

@@ -113,7 +113,7 @@ async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> T
         Err(error) => return Try::Failed(error),
     };
     let reused = borrowed.reused;
-    let limit = access.tenant.place.statement_timeout + NETWORK_GRACE;
+    let limit = access.tenant.place.limits.statement_timeout() + NETWORK_GRACE;
     let prepared = pool.settings().prepared_statements;
     let outcome = tokio::time::timeout(limit, transaction(&mut borrowed, access, work, prepared)).await;
     match outcome {

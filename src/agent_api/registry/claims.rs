@@ -41,10 +41,10 @@ pub struct Claims {
 
 /// What an entry claims, or why it can't be loaded at all.
 pub fn resolve_claims(entry: &TenantEntry) -> Result<BTreeSet<Claim>, String> {
-    let database = &entry.database;
+    let location = &entry.database.location;
     let mut claims = BTreeSet::from([
-        Claim::Schema(database.instance.clone(), database.schema.clone()),
-        Claim::Role(database.instance.clone(), database.role.clone()),
+        Claim::Schema(location.instance.clone(), location.schema.clone()),
+        Claim::Role(location.instance.clone(), location.role.clone()),
     ]);
     for key in &entry.keys {
         if !can_verify(key.algorithm, &key.key) {

@@ -3,11 +3,13 @@
 use crate::{
     api::MutableSetting,
     domain::{
-        entry::{EntryAgent, TenantEntry, TenantState, cell_entry_name},
+        entry::{EntryAgent, EntryDatabase, TenantEntry, TenantState, cell_entry_name},
         ident::{AgentName, Incarnation, TenantId},
         keys::{Algorithm, Kid},
+        limits::DatabaseLimits,
         migrations::STORAGE_SINCE,
         sql::{QuoteError, quote_ident},
+        tokens::TokenRules,
     },
 };
 use jsonwebtoken::DecodingKey;
@@ -53,16 +55,12 @@ pub struct Place {
     pub cell: String,
     /// Begins a transaction as the tenant's role, in its schema, with its timeouts: one round trip.
     pub begin: Arc<str>,
-    /// Longest statement.
-    pub statement_timeout: Duration,
     /// One permit per transaction that it may run at once in this replica.
     pub permits: Arc<Semaphore>,
-    /// How many permits there are in all.
-    pub max_transactions: usize,
     /// Whether its schema counts its bytes.
     pub counts_storage: bool,
-    /// Most bytes of content that it may keep.
-    pub storage_limit: Option<i64>,
+    /// What it may use.
+    pub limits: DatabaseLimits,
 }
 
 /// A key that verifies a tenant's tokens, and what these have to look like.
@@ -75,18 +73,14 @@ pub struct VerifyKey {
     pub key: DecodingKey,
     /// The tenant that owns it.
     pub tenant: TenantId,
-    /// Required `iss`.
-    pub issuer: Arc<str>,
-    /// Required member of `aud`.
-    pub audience: Arc<str>,
-    /// Longest `exp - iat`, in seconds.
-    pub max_token_seconds: i64,
+    /// What the tenant's tokens have to contain.
+    pub rules: Arc<TokenRules>,
 }
 
 impl Place {
     /// The limit that can be held: none where the schema doesn't count.
     pub fn held_limit(&self) -> Option<i64> {
-        self.storage_limit.filter(|_| self.counts_storage)
+        self.limits.storage_limit_bytes.filter(|_| self.counts_storage)
     }
 }
 
@@ -101,19 +95,17 @@ impl Tenant {
         idle_in_transaction: Duration,
         before: Option<&Self>,
     ) -> Result<Self, QuoteError> {
-        let database = &entry.database;
-        let statement_timeout = Duration::from_secs(database.statement_timeout_seconds.max(1).unsigned_abs().into());
-        let max_transactions = database.max_concurrent_transactions.max(1).unsigned_abs() as usize;
+        let EntryDatabase { location, limits } = &entry.database;
         let permits = before
-            .filter(|b| b.incarnation == entry.incarnation && b.place.max_transactions == max_transactions)
-            .map_or_else(|| Arc::new(Semaphore::new(max_transactions)), |b| Arc::clone(&b.place.permits));
+            .filter(|b| b.incarnation == entry.incarnation && b.place.limits.transactions() == limits.transactions())
+            .map_or_else(|| Arc::new(Semaphore::new(limits.transactions())), |b| Arc::clone(&b.place.permits));
         // pg_temp last: a temporary table of another tenant's on the same connection must never be found first.
         let begin = format!(
             "BEGIN; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",
-            quote_ident(&database.role)?,
-            quote_ident(&database.schema)?,
-            statement_timeout.as_millis(),
+            quote_ident(&location.role)?,
+            quote_ident(&location.schema)?,
+            limits.statement_timeout().as_millis(),
             idle_in_transaction.as_millis(),
         );
         Ok(Self {
@@ -125,13 +117,11 @@ impl Tenant {
             default_agent: entry.default_agent.clone(),
             mutable: entry.mutable.clone(),
             place: Place {
-                cell: cell_entry_name(&database.instance, database.cell),
+                cell: cell_entry_name(&location.instance, location.cell),
                 begin: begin.into(),
-                statement_timeout,
                 permits,
-                max_transactions,
-                counts_storage: database.schema_version >= STORAGE_SINCE,
-                storage_limit: database.storage_limit_bytes,
+                counts_storage: location.schema_version >= STORAGE_SINCE,
+                limits: *limits,
             },
         })
     }
@@ -139,8 +129,7 @@ impl Tenant {
 
 /// Prepares a tenant's keys, without the revoked ones.
 pub fn prepare_keys(entry: &TenantEntry, revoked: &BTreeSet<Kid>) -> Vec<Arc<VerifyKey>> {
-    let issuer: Arc<str> = entry.auth.issuer.as_str().into();
-    let audience: Arc<str> = entry.auth.audience.as_str().into();
+    let rules = Arc::new(entry.auth.clone());
     let keys = entry.keys.iter().filter(|k| !revoked.contains(&k.kid));
     keys.map(|k| {
         Arc::new(VerifyKey {
@@ -152,9 +141,7 @@ pub fn prepare_keys(entry: &TenantEntry, revoked: &BTreeSet<Kid>) -> Vec<Arc<Ver
                 Algorithm::ES256 => DecodingKey::from_ec_der(k.key.expose()),
             },
             tenant: entry.tenant_id.clone(),
-            issuer: Arc::clone(&issuer),
-            audience: Arc::clone(&audience),
-            max_token_seconds: entry.auth.max_token_seconds.into(),
+            rules: Arc::clone(&rules),
         })
     })
     .collect()

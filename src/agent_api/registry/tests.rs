@@ -4,9 +4,10 @@ use super::tenant::Service;
 use crate::{
     agent_api::fixtures::{Desk, agent, cell, document, tenant, upstream},
     domain::{
-        entry::{Entry, EntryAuth, EntryKind, TenantEntry, TenantState},
+        entry::{Entry, EntryKind, TenantEntry, TenantState},
         ident::{AgentName, TenantId, Uid, Version},
         keys::{KeyBytes, Kid},
+        tokens::TokenRules,
     },
 };
 
@@ -111,7 +112,7 @@ fn a_new_cell_holds_the_acknowledgement_until_one_login() {
     let before = desk.version;
     desk.apply(&cell(2, "pw"));
     let mut entry = tenant("acme");
-    entry.database.cell = crate::domain::ident::CellNumber(2);
+    entry.database.location.cell = crate::domain::ident::CellNumber(2);
     desk.apply_tenant(&entry);
     assert_eq!(desk.book.acknowledgeable(), Version(before));
     assert!(!served(&desk, "acme"));
@@ -164,7 +165,7 @@ fn a_tenant_goes_also_where_its_last_entry_holds_next_to_nothing() {
     let mut minimal = with_state(tenant("acme"), TenantState::Deleting);
     minimal.agents = [].into();
     minimal.default_agent = AgentName::parse("none").unwrap();
-    minimal.auth = EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 };
+    minimal.auth = TokenRules::UNKNOWN;
     minimal.keys = vec![];
     let version = desk.apply_tenant(&minimal);
     assert_eq!((desk.reason("acme"), desk.book.acknowledgeable()), (None, Version(version)));
@@ -207,7 +208,7 @@ fn whoever_was_loaded_first_keeps_schema_and_keys() {
     let first = tenant("acme");
     desk.apply_tenant(&first);
     let mut thief = tenant("beta");
-    thief.database.schema = "at_acme".into();
+    thief.database.location.schema = "at_acme".into();
     desk.apply_tenant(&thief);
     assert!(desk.reason("beta").unwrap().contains("the schema 'at_acme'"));
     let mut thief = tenant("gamma");

@@ -1,44 +1,48 @@
-//! A pass in the world as it is, of a Tenant as it would be: what `kubectl tenant plan` shows. The same pass as ever,
-//! but in a world in which nothing is done.
+//! Dry run of a reconcile, which `kubectl tenant plan` shows. The Tenant gets the assumed change, the real world is observed,
+//! and the same planner is used; each step is rendered instead of performed, and counts as successful.
 
 use super::manifest::Manifest;
 use crate::controller::{
     context::Context,
     reconcile::{
         outcome::{Form, ReconcileOutcome},
-        tenant::run_tenant_pass,
+        tenant::{observe_and_plan, plan_paused, resolve_scope},
         undecodable::{locate, salvage_tenant},
     },
 };
 use crate::{
-    api::{Tenant, TenantSpec},
+    api::{Tenant, TenantSpec, TenantStatus},
     domain::{
-        ident::{ObjectId, Uid},
+        ident::{ObjectId, Uid, Version},
         resolve::resolve_tenant,
     },
     effects::{
         error::EffectError,
         kubernetes::{cache::Key, objects::Watched},
+        world::{TenantScope, dry_run::Masks, live::LiveWorld},
     },
-    plan::dry_run::{DryRun, Event},
+    plan::{
+        dry_run::{DryRun, DryRunStep, Event},
+        step::{Done, EntryStep, Execution, ObjectStep, TenantStep},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 
-/// What is to be rehearsed.
+/// What a plan is requested for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
-    /// Applying this Tenant.
+pub enum PlanTarget {
+    /// Applying this manifest.
     Apply(Box<Manifest>),
-    /// The Tenant as it is.
+    /// The existing Tenant without a change.
     Present(Key),
-    /// Deleting it.
+    /// Deleting the existing Tenant.
     Delete(Key),
 }
 
-impl Asked {
-    /// Which Tenant.
+impl PlanTarget {
+    /// Namespace and name of the Tenant.
     pub fn key(&self) -> &Key {
         match self {
             Self::Apply(manifest) => &manifest.key,
@@ -47,57 +51,109 @@ impl Asked {
     }
 }
 
-/// Why there is no rehearsal.
+/// Why there is no plan.
 #[derive(Debug)]
 pub enum DryRunError {
-    /// No such Tenant.
+    /// The Tenant does not exist.
     Missing,
-    /// The API server would not take it, or nobody here looks after it; the sentence begins with the field.
+    /// The API server would refuse the manifest, or this operator does not manage its namespace. The sentence starts with the
+    /// field.
     Invalid(String),
-    /// Something could not be read.
+    /// The Tenant could not be read.
     Unread(EffectError),
 }
 
-/// UID of a Tenant that is not there yet.
+/// Placeholder of the UID of a Tenant that does not exist yet.
 const NEW_UID: &str = "<uid>";
 
-/// Runs the pass. The answer as JSON: a [`DryRun`] without secrets.
+/// Runs the dry run. Returns a [`DryRun`] without secrets, as JSON.
 ///
 /// # Errors
-/// When there is nothing to run it with.
-pub async fn dry_run(context: &Context, asked: Asked) -> Result<String, DryRunError> {
+/// When the Tenant or its manifest can't be used.
+pub async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, DryRunError> {
     let watched = &context.watched;
-    if !watched.is_empty() && !watched.contains(&asked.key().namespace) {
-        let rule = "must be one that the operator looks after (its setting watchNamespaces)";
+    if !watched.is_empty() && !watched.contains(&target.key().namespace) {
+        let rule = "must be a namespace that the operator watches (setting watchNamespaces)";
         return Err(DryRunError::Invalid(format!("metadata.namespace: {rule}")));
     }
     let now = context.clock.now();
-    let live = context.world.tenants.cache.get(asked.key());
+    let live = context.world.tenants.cache.get(target.key());
     let found = match live {
         None => None,
-        Some(watched) => read(context, asked.key(), &watched).await?,
+        Some(watched) => read(context, target.key(), &watched).await?,
     };
-    let (tenant, wrong, event) = resolve_subject(asked, found, now)?;
+    let (tenant, wrong, event) = resolve_subject(target, found, now)?;
     let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
     let installation = context.installation_now();
-    let world = context.world.for_dry_run();
-    let outcome = run_tenant_pass(&world, &tenant, form, &installation, || context.clock.now()).await;
-    let told = world.into_told();
-    let shown = told.status.clone().or(tenant.status.clone()).unwrap_or_default();
+    let world = &context.world;
+    let scope = TenantScope { reserve: false, ..resolve_scope(&tenant) };
+    let mut shown = Shown::default();
+    let (outcome, masks) = if let Some(steps) = plan_paused(&tenant, now) {
+        let (execution, error) = shown.render(world, &scope, &steps);
+        let mut outcome = ReconcileOutcome::default();
+        outcome.add_report(execution.done.len(), error);
+        (outcome, Masks::new(None, &steps))
+    } else {
+        let planned = observe_and_plan(world, &tenant, form, scope, &installation, || context.clock.now()).await;
+        let (execution, error) = shown.render(world, &planned.scope, &planned.plan.steps);
+        let mut outcome = planned.resolve_outcome(&tenant, &execution, error);
+        let report = planned.plan_report(&tenant, &execution, &outcome, context.clock.now());
+        let (reported, error) = shown.render(world, &planned.scope, &report);
+        outcome.add_report(reported.done.len(), error);
+        (outcome, Masks::new(planned.observed.as_ref(), &planned.plan.steps))
+    };
+    let status = shown.status.or(tenant.status.clone()).unwrap_or_default();
     let dry_run = DryRun {
         namespace: tenant.namespace().unwrap_or_default(),
         name: tenant.name_any(),
         event,
         then: resolve_then(&outcome, event),
         error: outcome.error.as_ref().map(EffectError::chain),
-        conditions: shown.conditions,
-        steps: told.steps.clone(),
+        conditions: status.conditions,
+        steps: shown.steps,
     };
     let text = serde_json::to_string(&dry_run);
-    text.map(|text| told.mask(text)).map_err(|error| DryRunError::Invalid(format!("the plan can't be told: {error}")))
+    text.map(|text| masks.apply(text))
+        .map_err(|error| DryRunError::Invalid(format!("the plan can't be serialized: {error}")))
 }
 
-/// A Tenant that is there, and what is wrong with it if it does not decode.
+/// The steps rendered so far.
+#[derive(Default)]
+struct Shown {
+    steps: Vec<DryRunStep>,
+    /// The status that would be written.
+    status: Option<TenantStatus>,
+}
+
+impl Shown {
+    /// Renders steps up to the first that can't be rendered. Each rendered step counts as successful.
+    fn render(
+        &mut self,
+        world: &LiveWorld,
+        scope: &TenantScope,
+        steps: &[TenantStep],
+    ) -> (Execution<TenantStep>, Option<EffectError>) {
+        let mut execution = Execution::default();
+        for step in steps {
+            match world.render_step(scope, step) {
+                Ok(rendered) => self.steps.push(rendered),
+                Err(error) => {
+                    execution.failed = Some((step.clone(), error.failure()));
+                    return (execution, Some(error));
+                }
+            }
+            if let TenantStep::Object(ObjectStep::WriteStatus(status)) = step {
+                self.status = Some(status.as_ref().clone());
+            }
+            // The version of the entry is unknown, but it would be awaited.
+            let written = matches!(step, TenantStep::Entry(EntryStep::Put { .. }));
+            execution.done.push((step.clone(), if written { Done::At(Version::default()) } else { Done::Plain }));
+        }
+        (execution, None)
+    }
+}
+
+/// An existing Tenant, and the error if it does not decode.
 type Found = (Tenant, Option<String>);
 
 async fn read(context: &Context, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
@@ -110,14 +166,14 @@ async fn read(context: &Context, key: &Key, watched: &Watched<Tenant>) -> Result
     }
 }
 
-/// The Tenant as the pass would meet it.
+/// The Tenant after the assumed change.
 fn resolve_subject(
-    asked: Asked,
+    target: PlanTarget,
     found: Option<Found>,
     now: Timestamp,
 ) -> Result<(Tenant, Option<String>, Event), DryRunError> {
-    match (asked, found) {
-        (Asked::Apply(manifest), None) => {
+    match (target, found) {
+        (PlanTarget::Apply(manifest), None) => {
             let metadata = ObjectMeta {
                 namespace: Some(manifest.key.namespace.clone()),
                 name: Some(manifest.key.name.clone()),
@@ -130,7 +186,7 @@ fn resolve_subject(
             let tenant = Tenant { metadata, spec: manifest.spec, status: None };
             check(&tenant).map(|()| (tenant, None, Event::Created))
         }
-        (Asked::Apply(manifest), Some((live, wrong))) => {
+        (PlanTarget::Apply(manifest), Some((live, wrong))) => {
             let (before, after) = (&live.spec, &manifest.spec);
             let identity = [
                 ("spec.tenantId", before.tenant_id != after.tenant_id),
@@ -148,16 +204,16 @@ fn resolve_subject(
             tenant.spec = manifest.spec;
             check(&tenant).map(|()| (tenant, None, Event::Updated))
         }
-        (Asked::Present(_), Some((live, wrong))) => Ok((live, wrong, Event::None)),
-        (Asked::Delete(_), Some((mut live, wrong))) => {
+        (PlanTarget::Present(_), Some((live, wrong))) => Ok((live, wrong, Event::None)),
+        (PlanTarget::Delete(_), Some((mut live, wrong))) => {
             live.metadata.deletion_timestamp.get_or_insert(Time(now));
             Ok((live, wrong, Event::Deleted))
         }
-        (Asked::Present(_) | Asked::Delete(_), None) => Err(DryRunError::Missing),
+        (PlanTarget::Present(_) | PlanTarget::Delete(_), None) => Err(DryRunError::Missing),
     }
 }
 
-/// What the CRD's rules would refuse, is refused here too.
+/// Checks the rules of the CRD.
 fn check(tenant: &Tenant) -> Result<(), DryRunError> {
     let object = ObjectId {
         namespace: tenant.namespace().unwrap_or_default(),
@@ -173,14 +229,17 @@ fn check(tenant: &Tenant) -> Result<(), DryRunError> {
     }
 }
 
-/// What comes after the steps.
+/// What the operator waits for after the steps.
 fn resolve_then(outcome: &ReconcileOutcome, event: Event) -> Option<String> {
-    let staged =
-        if event == Event::Deleted { "; a deletion goes in stages, and these are the steps of the first" } else { "" };
+    let staged = if event == Event::Deleted {
+        "; a deletion takes several reconciles, and these are the steps of the next one"
+    } else {
+        ""
+    };
     let then = match (&outcome.awaits, outcome.wake_at) {
         (Some(_), _) => "waits until the replicas of the agent API have acknowledged the registry entry".to_owned(),
-        (None, Some(time)) => format!("looks again at {time}, or when something changes"),
-        (None, None) if outcome.error_class.is_some() => "waits: see the conditions".to_owned(),
+        (None, Some(time)) => format!("reconciles again at {time}, or when something changes"),
+        (None, None) if outcome.error_class.is_some() => "waits; see the conditions".to_owned(),
         (None, None) => return None,
     };
     Some(then + staged)
@@ -192,12 +251,12 @@ mod tests {
     use crate::controller::admin_api::manifest::resolve_posted;
     use serde_json::{Value, json};
 
-    fn manifest(spec: Value) -> Asked {
+    fn manifest(spec: Value) -> PlanTarget {
         let object = json!({
             "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant",
             "metadata": { "namespace": "shop", "name": "acme", "annotations": { "b": "new" } }, "spec": spec,
         });
-        Asked::Apply(Box::new(resolve_posted(object.to_string().as_bytes()).unwrap()))
+        PlanTarget::Apply(Box::new(resolve_posted(object.to_string().as_bytes()).unwrap()))
     }
 
     fn spec() -> Value {
@@ -212,12 +271,12 @@ mod tests {
         (tenant, None)
     }
 
-    fn resolve(asked: Asked, found: Option<Found>) -> Result<(Tenant, Option<String>, Event), DryRunError> {
-        resolve_subject(asked, found, Timestamp::UNIX_EPOCH)
+    fn resolve(target: PlanTarget, found: Option<Found>) -> Result<(Tenant, Option<String>, Event), DryRunError> {
+        resolve_subject(target, found, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
-    fn an_update_keeps_the_life_of_the_object_and_takes_the_new_spec() {
+    fn an_update_keeps_the_metadata_and_takes_the_new_spec() {
         let (same, _, event) = resolve(manifest(spec()), Some(live())).unwrap();
         assert_eq!((same.metadata.generation, event), (Some(4), Event::Updated));
         let mut changed = spec();
@@ -231,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_would_refuse_is_refused() {
-        let refused = |asked, found| match resolve(asked, found) {
+    fn violations_of_the_crd_are_refused() {
+        let refused = |target, found| match resolve(target, found) {
             Err(DryRunError::Invalid(rule)) => rule,
             other => panic!("{other:?}"),
         };
@@ -248,11 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_can_only_be_created() {
+    fn a_missing_tenant_can_only_be_created() {
         let key = || Key::new("shop", "acme");
-        assert!(matches!(resolve(Asked::Present(key()), None), Err(DryRunError::Missing)));
-        assert!(matches!(resolve(Asked::Delete(key()), None), Err(DryRunError::Missing)));
-        let (deleted, _, event) = resolve(Asked::Delete(key()), Some(live())).unwrap();
+        assert!(matches!(resolve(PlanTarget::Present(key()), None), Err(DryRunError::Missing)));
+        assert!(matches!(resolve(PlanTarget::Delete(key()), None), Err(DryRunError::Missing)));
+        let (deleted, _, event) = resolve(PlanTarget::Delete(key()), Some(live())).unwrap();
         assert!(deleted.metadata.deletion_timestamp.is_some() && event == Event::Deleted);
     }
 }

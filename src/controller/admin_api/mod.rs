@@ -2,7 +2,7 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `dry_run` | A pass in the world as it is, of a Tenant as it would be |
+//! | `dry_run` | What a pass of a Tenant as it would be would do in the world as it is |
 //! | `manifest` | A Tenant that somebody posted to see what would be done |
 //! | `plan` | Asking the operator's door for a plan |
 //! | `server` | The door of the operator for those who ask it something, on a port of its own |

@@ -1,7 +1,7 @@
 //! Asking the operator's door for a plan: whoever has the right to do what is to be rehearsed.
 
 use super::{
-    dry_run::{Asked, DryRunError, dry_run},
+    dry_run::{DryRunError, PlanTarget, dry_run},
     manifest::{resolve_key, resolve_posted},
     server::{AdminApi, Refused, answer, count, read_body},
 };
@@ -34,15 +34,15 @@ pub(crate) fn routes(metrics: &OperatorMetrics) -> Router<AdminApi> {
 
 impl AdminApi {
     /// A plan for somebody who was let in. Whoever may not see the Tenant is not told whether it is there.
-    async fn plan(&self, caller: &AuthenticatedUser, context: &Context, asked: Asked) -> Result<String, Refused> {
-        let key = asked.key().clone();
+    async fn plan(&self, caller: &AuthenticatedUser, context: &Context, target: PlanTarget) -> Result<String, Refused> {
+        let key = target.key().clone();
         self.check_right(caller, "get", &key).await?;
         let exists = context.world.tenants.cache.get(&key).is_some();
-        match (&asked, exists) {
-            (Asked::Apply(_), false) => self.check_right(caller, "create", &key).await?,
-            (Asked::Apply(_), true) => self.check_right(caller, "update", &key).await?,
-            (Asked::Delete(_), _) => self.check_right(caller, "delete", &key).await?,
-            (Asked::Present(_), _) => {}
+        match (&target, exists) {
+            (PlanTarget::Apply(_), false) => self.check_right(caller, "create", &key).await?,
+            (PlanTarget::Apply(_), true) => self.check_right(caller, "update", &key).await?,
+            (PlanTarget::Delete(_), _) => self.check_right(caller, "delete", &key).await?,
+            (PlanTarget::Present(_), _) => {}
         }
         let Ok(_permit) = self.limits.at_once.try_acquire() else {
             return Err(Refused::new(
@@ -50,7 +50,7 @@ impl AdminApi {
                 "other plans are being made; try again in a second",
             ));
         };
-        let planned = dry_run(context, asked).await.map_err(|why| match why {
+        let planned = dry_run(context, target).await.map_err(|why| match why {
             DryRunError::Missing => Refused::new(StatusCode::NOT_FOUND, format!("there is no Tenant {key}")),
             DryRunError::Invalid(rule) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, rule),
             DryRunError::Unread(error) => error.into(),
@@ -66,7 +66,7 @@ async fn plan_posted(State(admin_api): State<AdminApi>, headers: HeaderMap, body
         let context = admin_api.leading().await?;
         let body = read_body(body).await?;
         let manifest = resolve_posted(&body).map_err(|why| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
-        admin_api.plan(&caller, &context, Asked::Apply(Box::new(manifest))).await
+        admin_api.plan(&caller, &context, PlanTarget::Apply(Box::new(manifest))).await
     })
     .await
 }
@@ -81,8 +81,8 @@ async fn plan_present(
         let caller = admin_api.admit(&headers).await?;
         let context = admin_api.leading().await?;
         let key = resolve_key(&namespace, &name).map_err(|why| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
-        let asked = if of.delete { Asked::Delete(key) } else { Asked::Present(key) };
-        admin_api.plan(&caller, &context, asked).await
+        let target = if of.delete { PlanTarget::Delete(key) } else { PlanTarget::Present(key) };
+        admin_api.plan(&caller, &context, target).await
     })
     .await
 }

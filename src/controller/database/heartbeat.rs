@@ -12,7 +12,7 @@ pub(crate) async fn beat(context: Arc<Context>, breaker: CircuitBreaker, period:
             continue;
         }
         // An outage is told by whoever watches over the database, a newer leader by the next change.
-        if let Err(error) = context.world.perform_beat(&breaker).await {
+        if let Err(error) = context.world.perform_heartbeat(&breaker).await {
             tracing::debug!(
                 instance = breaker.name(),
                 error = error.chain(),

@@ -1,6 +1,6 @@
 //! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
 
-use super::outcome::{Form, ReconcileOutcome, perform_steps, resolve_outcome, rest, tell_vanished};
+use super::outcome::{Form, ReconcileOutcome, perform_steps, plan_rest, resolve_outcome, rest, tell_vanished};
 use crate::{
     api::{AgentConfig, AgentConfigStatus, names},
     domain::{
@@ -12,7 +12,7 @@ use crate::{
         Plan,
         agent_config::{plan_agent, plan_agent_deletion},
         installation::Installation,
-        step::AgentStep,
+        step::{AgentStep, ObjectStep},
     },
     status::{AgentFacts, project_agent, project_rejection, project_unreadable},
 };
@@ -35,8 +35,9 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     if paused == Ok(true) {
         let previous = agent.status.clone().unwrap_or_default();
         let told = previous.conditions.clone();
-        let status = |conditions| AgentStep::WriteStatus(Box::new(AgentConfigStatus { conditions, ..previous }));
-        return rest(world, &scope, &agent.metadata, &told, (status, AgentStep::RecordEvent), now()).await;
+        let with_conditions = |conditions| AgentConfigStatus { conditions, ..previous };
+        let steps = plan_rest::<AgentScope>(&agent.metadata, &told, with_conditions, now());
+        return rest(world, &scope, &steps).await;
     }
     let (plan, observed) = if deleting {
         let observed = world.observe(&scope).await;
@@ -56,7 +57,7 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let (execution, error) = perform_steps(world, &scope, &plan.steps).await;
     let mut outcome = resolve_outcome(&plan, &execution, error);
     let released = deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER);
-    outcome.gone = execution.done.iter().any(|(step, _)| *step == AgentStep::RemoveFinalizer)
+    outcome.gone = execution.done.iter().any(|(step, _)| *step == AgentStep::Object(ObjectStep::RemoveFinalizer))
         || (released && outcome.is_over(&plan));
     if vanished {
         tell_vanished(&scope.object, &plan);
@@ -69,9 +70,9 @@ pub async fn run_agent_pass<W: World<AgentScope>>(
     let mut steps = Vec::new();
     if !released && !outcome.gone {
         if status != *previous {
-            steps.push(AgentStep::WriteStatus(Box::new(status)));
+            steps.push(ObjectStep::WriteStatus(Box::new(status)).into());
         }
-        steps.extend(notices.into_iter().map(AgentStep::RecordEvent));
+        steps.extend(notices.into_iter().map(|notice| ObjectStep::RecordEvent(notice).into()));
     }
     let (reported, error) = perform_steps(world, &scope, &steps).await;
     outcome.add_report(reported.done.len(), error);

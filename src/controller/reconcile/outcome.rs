@@ -1,7 +1,7 @@
 //! What every pass has in common: doing the steps of a plan, and saying how it went.
 
 use crate::{
-    api::{Condition, ConditionType, Notice},
+    api::{Condition, ConditionType},
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Version},
@@ -10,7 +10,11 @@ use crate::{
         error::EffectError,
         world::{ReconcileScope, World},
     },
-    plan::{Plan, execution::Execution, report::PartState, step::Done},
+    plan::{
+        Plan,
+        report::PartState,
+        step::{Done, Execution, ObjectStep},
+    },
     status::project_paused,
 };
 use jiff::Timestamp;
@@ -103,25 +107,27 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, execution: &Execution<S>, error: Optio
     }
 }
 
-/// The pass of a paused object: says so, and touches nothing. `previous` are the conditions that its status has; `tell`
-/// makes the step that writes others, and the step of an event.
-pub async fn rest<S: ReconcileScope, W: World<S>>(
-    world: &W,
-    scope: &S,
+/// The steps of a paused object: it says so, and nothing else is touched. `previous` are the conditions that its status
+/// has; `with_conditions` makes its status with others.
+pub fn plan_rest<S: ReconcileScope>(
     metadata: &ObjectMeta,
     previous: &[Condition],
-    tell: (impl FnOnce(Vec<Condition>) -> S::Step, impl Fn(Notice) -> S::Step),
+    with_conditions: impl FnOnce(Vec<Condition>) -> S::Status,
     now: Timestamp,
-) -> ReconcileOutcome {
-    let (write_status, record_event) = tell;
+) -> Vec<S::Step> {
     let (generation, deleting) = (metadata.generation.unwrap_or_default(), metadata.deletion_timestamp.is_some());
     let (conditions, notices) = project_paused(previous, generation, deleting, now);
     let mut steps = Vec::new();
     if conditions != previous {
-        steps.push(write_status(conditions));
+        steps.push(S::Step::from(ObjectStep::WriteStatus(Box::new(with_conditions(conditions)))));
     }
-    steps.extend(notices.into_iter().map(record_event));
-    let (execution, error) = perform_steps(world, scope, &steps).await;
+    steps.extend(notices.into_iter().map(|notice| S::Step::from(ObjectStep::RecordEvent(notice))));
+    steps
+}
+
+/// Performs the steps of a paused object.
+pub async fn rest<S: ReconcileScope, W: World<S>>(world: &W, scope: &S, steps: &[S::Step]) -> ReconcileOutcome {
+    let (execution, error) = perform_steps(world, scope, steps).await;
     let mut outcome = ReconcileOutcome::default();
     outcome.add_report(execution.done.len(), error);
     outcome

@@ -1,20 +1,22 @@
 //! One pass of a Tenant: resolve, observe, plan, perform, project, report.
 
-use super::outcome::{Form, ReconcileOutcome, perform_steps, resolve_outcome, rest, tell_vanished};
+use super::outcome::{Form, ReconcileOutcome, perform_steps, plan_rest, resolve_outcome, rest, tell_vanished};
 use crate::{
-    api::{Tenant, TenantServedStatus, TenantStatus, names},
+    api::{Tenant, TenantServedStatus, TenantStatus, bounds::REQUEST, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
         resolve::{Claimant, DesiredTenant, resolve_paused, resolve_tenant, resolve_tenant_id},
     },
-    effects::world::{TenantScope, World},
+    effects::{
+        error::EffectError,
+        world::{TenantScope, World},
+    },
     plan::{
         Plan,
-        execution::Execution,
         installation::Installation,
         observed::{ObservedTenant, Proof, Recorded},
         report::PartReport,
-        step::TenantStep,
+        step::{Execution, ObjectStep, TenantStep},
         tenant::{
             delete::{Departing, plan_deletion},
             present::plan_tenant,
@@ -27,14 +29,23 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-/// Longest request that is told from others, in characters.
-const MAX_REQUEST: usize = 64;
-
 /// What the user wants of a Tenant.
 enum Intent {
     Present(Box<DesiredTenant>),
     Absent(Departing),
     Rejected(Vec<PartReport>),
+}
+
+/// What a pass saw, and what it is to do.
+pub struct Planned {
+    /// The Tenant, with the instance that was looked at.
+    pub scope: TenantScope,
+    /// The installation, as seen from that instance.
+    pub installation: Installation,
+    /// What was seen, if it was looked at.
+    pub observed: Option<ObservedTenant>,
+    /// The plan.
+    pub plan: Plan<TenantStep>,
 }
 
 /// Runs one pass. `form` says what `tenant` is.
@@ -46,79 +57,114 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     now: impl Fn() -> Timestamp,
 ) -> ReconcileOutcome {
     let vanished = matches!(form, Form::Vanished);
-    let mut scope = TenantScope { vanished, ..resolve_scope(tenant) };
-    if resolve_paused(tenant.annotations()) == Ok(true) {
-        let previous = tenant.status.clone().unwrap_or_default();
-        let told = previous.conditions.clone();
-        let status = |conditions| TenantStep::WriteStatus(Box::new(TenantStatus { conditions, ..previous }));
-        return rest(world, &scope, &tenant.metadata, &told, (status, TenantStep::RecordEvent), now()).await;
+    let scope = TenantScope { vanished, ..resolve_scope(tenant) };
+    if let Some(steps) = plan_paused(tenant, now()) {
+        return rest(world, &scope, &steps).await;
     }
+    let planned = observe_and_plan(world, tenant, form, scope, installation, &now).await;
+    let (execution, error) = perform_steps(world, &planned.scope, &planned.plan.steps).await;
+    let mut outcome = planned.resolve_outcome(tenant, &execution, error);
+    if vanished {
+        tell_vanished(&planned.scope.object, &planned.plan);
+    }
+    // A failure here is the pass's failure, unless an earlier step had one.
+    let report = planned.plan_report(tenant, &execution, &outcome, now());
+    let (reported, error) = perform_steps(world, &planned.scope, &report).await;
+    outcome.add_report(reported.done.len(), error);
+    outcome
+}
+
+/// What is done about a Tenant that is paused; `None` if it is not.
+pub fn plan_paused(tenant: &Tenant, now: Timestamp) -> Option<Vec<TenantStep>> {
+    if resolve_paused(tenant.annotations()) != Ok(true) {
+        return None;
+    }
+    let previous = tenant.status.clone().unwrap_or_default();
+    let told = previous.conditions.clone();
+    let with_conditions = |conditions| TenantStatus { conditions, ..previous };
+    Some(plan_rest::<TenantScope>(&tenant.metadata, &told, with_conditions, now))
+}
+
+/// Looks at the world of a Tenant, and plans what to do.
+pub async fn observe_and_plan<W: World<TenantScope>>(
+    world: &W,
+    tenant: &Tenant,
+    form: Form<'_>,
+    mut scope: TenantScope,
+    installation: &Installation,
+    now: impl Fn() -> Timestamp,
+) -> Planned {
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let intent = resolve_intent(tenant, form, &scope, deleting);
     let observed = match &intent {
         Intent::Rejected(_) if !was_provisioned(&scope.recorded) => None,
         Intent::Rejected(_) | Intent::Present(_) | Intent::Absent(_) => Some(world.observe(&scope).await),
     };
-    scope.home = observed.as_ref().and_then(|seen| seen.instance.clone());
-    let installation = &installation.clone().at(scope.home.as_deref());
+    scope.instance = observed.as_ref().and_then(|seen| seen.instance.clone());
+    let installation = installation.clone().at(scope.instance.as_deref());
     let plan = match (intent, &observed) {
-        (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, installation, now()),
-        (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, installation, now()),
+        (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, &installation, now()),
+        (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, &installation, now()),
         (Intent::Rejected(reports), observed) => {
-            plan_rejected(&scope.object.uid, reports, observed.as_ref(), installation)
+            plan_rejected(&scope.object.uid, reports, observed.as_ref(), &installation)
         }
         (Intent::Present(_) | Intent::Absent(_), None) => Plan::nothing(Vec::new()),
     };
-    let (execution, error) = perform_steps(world, &scope, &plan.steps).await;
-    let mut outcome = resolve_outcome(&plan, &execution, error);
-    outcome.database = observed.as_ref().map(|seen| seen.instance.clone());
-    outcome.gone = execution.done.iter().any(|(step, _)| *step == TenantStep::RemoveFinalizer)
-        || (is_released(tenant) && outcome.is_over(&plan));
-    if vanished {
-        tell_vanished(&scope.object, &plan);
+    Planned { scope, installation, observed, plan }
+}
+
+impl Planned {
+    /// The outcome of the plan that got this far, before status and events are written.
+    pub fn resolve_outcome(
+        &self,
+        tenant: &Tenant,
+        execution: &Execution<TenantStep>,
+        error: Option<EffectError>,
+    ) -> ReconcileOutcome {
+        let mut outcome = resolve_outcome(&self.plan, execution, error);
+        outcome.database = self.observed.as_ref().map(|seen| seen.instance.clone());
+        let released = TenantStep::Object(ObjectStep::RemoveFinalizer);
+        outcome.gone = execution.done.iter().any(|(step, _)| *step == released)
+            || (is_released(tenant) && outcome.is_over(&self.plan));
+        outcome
     }
-    report(world, tenant, &scope, installation, (&plan, &execution, observed.as_ref()), now(), &mut outcome).await;
-    outcome
+
+    /// The steps that write status and events of the pass.
+    pub fn plan_report(
+        &self,
+        tenant: &Tenant,
+        execution: &Execution<TenantStep>,
+        outcome: &ReconcileOutcome,
+        now: Timestamp,
+    ) -> Vec<TenantStep> {
+        let none = TenantStatus::default();
+        let previous = tenant.status.as_ref().unwrap_or(&none);
+        let facts = TenantFacts {
+            generation: tenant.metadata.generation.unwrap_or_default(),
+            tenant_id: self.scope.tenant_id.as_ref(),
+            key_secret: &self.scope.key_secret,
+            observed: self.observed.as_ref(),
+            installation: &self.installation,
+            plan: &self.plan,
+            execution,
+            deleting: tenant.metadata.deletion_timestamp.is_some(),
+        };
+        let (status, mut notices) = project_tenant(&facts, previous, now);
+        let mut steps = Vec::new();
+        if outcome.gone || is_released(tenant) {
+            // What the status would say again and again, with nothing to compare with, is not told.
+            notices = project_deeds(execution);
+        } else if status != *previous {
+            steps.push(ObjectStep::WriteStatus(Box::new(status)).into());
+        }
+        steps.extend(notices.into_iter().map(|notice| ObjectStep::RecordEvent(notice).into()));
+        steps
+    }
 }
 
 /// Whether the object is to go and our finalizer is not on it: nobody reads its status any more, and it may be gone.
 fn is_released(tenant: &Tenant) -> bool {
     tenant.metadata.deletion_timestamp.is_some() && !tenant.finalizers().iter().any(|f| f == names::TENANT_FINALIZER)
-}
-
-/// Writes status and events of the pass. A failure here is the pass's failure, unless an earlier step had one.
-async fn report<W: World<TenantScope>>(
-    world: &W,
-    tenant: &Tenant,
-    scope: &TenantScope,
-    installation: &Installation,
-    (plan, execution, observed): (&Plan<TenantStep>, &Execution<TenantStep>, Option<&ObservedTenant>),
-    now: Timestamp,
-    outcome: &mut ReconcileOutcome,
-) {
-    let none = TenantStatus::default();
-    let previous = tenant.status.as_ref().unwrap_or(&none);
-    let facts = TenantFacts {
-        generation: tenant.metadata.generation.unwrap_or_default(),
-        tenant_id: scope.tenant_id.as_ref(),
-        key_secret: &scope.key_secret,
-        observed,
-        installation,
-        plan,
-        execution,
-        deleting: tenant.metadata.deletion_timestamp.is_some(),
-    };
-    let (status, mut notices) = project_tenant(&facts, previous, now);
-    let mut steps = Vec::new();
-    if outcome.gone || is_released(tenant) {
-        // What the status would say again and again, with nothing to compare with, is not told.
-        notices = project_deeds(execution);
-    } else if status != *previous {
-        steps.push(TenantStep::WriteStatus(Box::new(status)));
-    }
-    steps.extend(notices.into_iter().map(TenantStep::RecordEvent));
-    let (reported, error) = perform_steps(world, scope, &steps).await;
-    outcome.add_report(reported.done.len(), error);
 }
 
 fn resolve_intent(tenant: &Tenant, form: Form<'_>, scope: &TenantScope, deleting: bool) -> Intent {
@@ -167,11 +213,12 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         },
         key_secret: key_secret_name(&object.name),
         named: tenant.spec.database.instance.clone(),
-        home: None,
+        instance: None,
         adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
         algorithm: tenant.spec.auth.algorithm,
         suspend: tenant.spec.suspend,
         vanished: false,
+        reserve: true,
         object,
     }
 }
@@ -179,7 +226,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
 /// The request to try a migration again. An endless one is cut: it is kept in the ledger.
 fn resolve_retry(tenant: &Tenant) -> Option<String> {
     let asked = tenant.annotations().get(names::RETRY_MIGRATION_ANNOTATION)?;
-    Some(asked.chars().take(MAX_REQUEST).collect())
+    Some(asked.chars().take(REQUEST.max).collect())
 }
 
 /// The claim a Tenant makes to its tenant id.

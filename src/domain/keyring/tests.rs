@@ -32,6 +32,17 @@ fn a_ring_survives_its_secret() {
     let rotated = rotated.promoted(Some("now".to_owned()), &RULES, at(2)).unwrap();
     let rotated = rotated.revoking(&[Kid::parse("k1").unwrap()].into(), new_key("k3"), at(3)).unwrap();
     assert_eq!(read(&rotated.render_secret()).unwrap(), rotated);
+
+    // Operators of other versions read and compare these bytes and this hash.
+    let stored = concat!(
+        r#"{"version":4,"handledRequest":"now","revoked":{"k1":"2030-03-17T17:46:43Z"},"keys":[{"kid":"k2","#,
+        r#""algorithm":"HS256","state":"Current","since":"2030-03-17T17:46:42Z","longestTokenSeconds":3600,"#,
+        r#""key":"azItLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0tLS0="}]}"#,
+    );
+    let secret = rotated.render_secret();
+    assert_eq!(secret.keys().collect::<Vec<_>>(), ["current.alg", "current.key", "current.kid", "ring.json"]);
+    assert_eq!(std::str::from_utf8(&secret["ring.json"]).unwrap(), stored);
+    assert_eq!(rotated.mark().digest, "ddc9655bed74b8ce6cad671d2f9805aa");
 }
 
 #[test]
@@ -97,7 +108,7 @@ fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
     assert_eq!(published.mark(), one.mark());
     let other = Keyring::first(1, new_key("k9"), 3600, None, at(0)).unwrap();
     assert_ne!(other.mark(), one.mark());
-    let restored = Keyring::restored(1, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    let restored = Keyring::restored(1, &published, |_| None, new_key("k2"), 300, at(9)).unwrap();
     assert_eq!(restored, one);
 }
 
@@ -115,7 +126,7 @@ fn a_lost_private_key_verifies_on_and_is_replaced() {
     let keys = keyring.published();
     assert!(!serde_json::to_string(&keys).unwrap().contains("private"));
     let published = PublishedKeyring { version: 1, request: None, revoked: keyring.revoked(), keys: &keys };
-    let restored = Keyring::restored(2, &published, |_| None, (new_key("k2"), 300), at(9)).unwrap();
+    let restored = Keyring::restored(2, &published, |_| None, new_key("k2"), 300, at(9)).unwrap();
     assert!(restored.current().is_none() && !restored.render_secret().contains_key("current.kid"));
     assert_eq!((kids(&restored, KeyState::Standby), kids(&restored, KeyState::Previous)), (vec!["k2"], vec!["e1"]));
 }

@@ -96,12 +96,6 @@ impl CircuitBreaker {
         self.raised.store(epoch.0, Ordering::Release);
     }
 
-    /// The same way to a database that keeps changes instead of making them.
-    #[must_use]
-    pub fn for_dry_run(&self) -> Self {
-        Self { database: self.database.for_dry_run(), ..self.clone() }
-    }
-
     /// The state now.
     pub fn state(&self) -> BreakerState {
         self.state.borrow().clone()

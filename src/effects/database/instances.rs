@@ -24,7 +24,7 @@ pub struct Instances {
     memory: Arc<Mutex<Memory>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Memory {
     /// By the place of the instance; `None` until this leader has read it.
     ledgers: Vec<Option<Ledger>>,
@@ -33,7 +33,7 @@ struct Memory {
 }
 
 /// What one ledger holds.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Ledger {
     /// Tenant ids of which there is something: at least these had it when it was last read.
     held: HashSet<TenantId>,
@@ -43,7 +43,6 @@ struct Ledger {
     reads: u64,
 }
 
-#[derive(Clone)]
 struct Placement {
     tenant: TenantId,
     at: usize,
@@ -98,7 +97,7 @@ impl Instances {
     /// These databases.
     pub fn new(breakers: impl IntoIterator<Item = CircuitBreaker>) -> Self {
         let breakers: Arc<[CircuitBreaker]> = breakers.into_iter().collect();
-        let memory = Memory { ledgers: vec![None; breakers.len()], placed: HashMap::new() };
+        let memory = Memory { ledgers: breakers.iter().map(|_| None).collect(), placed: HashMap::new() };
         Self { breakers, memory: Arc::new(Mutex::new(memory)) }
     }
 
@@ -146,13 +145,14 @@ impl Instances {
         }
     }
 
-    /// Where to look for the data of the Tenant `uid`, and what there is to choose from. A choice is kept in mind, so that
-    /// many new tenants at once spread.
+    /// Where to look for the data of the Tenant `uid`, and what there is to choose from. `reserve`: a choice is kept in mind,
+    /// so that many new tenants at once spread.
     pub fn search(
         &self,
         uid: &Uid,
         tenant: &TenantId,
         seeker: PlacementRequest<'_>,
+        reserve: bool,
     ) -> (Search, Vec<PlacementCandidate>) {
         let mut memory = self.memory();
         let placed = memory.placed.get(uid).map(|place| (place.at, place.stage));
@@ -168,7 +168,7 @@ impl Instances {
             .map(|(breaker, ledger)| candidate(breaker, ledger.as_ref(), tenant))
             .collect();
         let search = resolve_search(seeker, &candidates);
-        if self.are_several() && seeker.recorded.is_none() && seeker.begun.is_none() && !seeker.deleting {
+        if reserve && self.are_several() && seeker.recorded.is_none() && seeker.begun.is_none() && !seeker.deleting {
             match &search {
                 Search::At(at) | Search::Ask { chosen: Ok(at), .. } => {
                     memory.place(uid, tenant, *at, Stage::Meant);
@@ -212,13 +212,6 @@ impl Instances {
         if let Some(ledger) = memory.ledger(at) {
             ledger.in_use.remove(tenant);
         }
-    }
-
-    /// The same for a rehearsal: no change is sent, and nothing of it is kept in mind.
-    #[must_use]
-    pub fn for_dry_run(&self) -> Self {
-        let breakers = self.breakers.iter().map(CircuitBreaker::for_dry_run).collect();
-        Self { breakers, memory: Arc::new(Mutex::new(self.memory().clone())) }
     }
 }
 
@@ -295,7 +288,7 @@ mod tests {
 
     /// Where a new Tenant is looked for, or would go.
     fn place(instances: &Instances, id: &str) -> Option<usize> {
-        match instances.search(&uid(id), &tenant(id), PlacementRequest::default()).0 {
+        match instances.search(&uid(id), &tenant(id), PlacementRequest::default(), true).0 {
             Search::At(at) | Search::Ask { chosen: Ok(at), .. } => Some(at),
             Search::Out(_) | Search::Ask { chosen: Err(_), .. } | Search::Nowhere(_) => None,
         }
@@ -331,7 +324,7 @@ mod tests {
         assert_eq!(place(&instances, "t"), Some(1), "it may still arrive");
         assert!(!begin(&instances, "t", "a"));
         // Another Tenant of the same id may find it there.
-        let other = instances.search(&uid("other"), &tenant("t"), PlacementRequest::default()).0;
+        let other = instances.search(&uid("other"), &tenant("t"), PlacementRequest::default(), true).0;
         assert!(matches!(other, Search::Nowhere(_)), "{other:?}");
     }
 
@@ -353,7 +346,7 @@ mod tests {
         instances.end(&uid("t"), &tenant("t"), "a");
         assert_eq!(place(&instances, "u"), Some(0), "it is empty again");
         shut(&instances.breakers()[0]);
-        let again = instances.search(&uid("again"), &tenant("t"), PlacementRequest::default()).0;
+        let again = instances.search(&uid("again"), &tenant("t"), PlacementRequest::default(), true).0;
         assert!(matches!(again, Search::Nowhere(_)), "it may have been kept: {again:?}");
     }
 
@@ -382,11 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rehearsal_leaves_nothing_behind() {
+    fn a_dry_run_leaves_nothing_behind() {
         let instances = two([&[], &["x"]]);
-        let played = instances.for_dry_run();
-        assert_eq!(place(&played, "t"), Some(0));
-        assert!(begin(&played, "t", "a"));
+        let found = instances.search(&uid("t"), &tenant("t"), PlacementRequest::default(), false).0;
+        assert!(matches!(found, Search::At(0) | Search::Ask { chosen: Ok(0), .. }), "{found:?}");
         assert!(begin(&instances, "t", "b"));
     }
 }

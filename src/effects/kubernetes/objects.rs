@@ -15,7 +15,7 @@ use crate::{
     effects::error::EffectError,
     plan::{
         observed::{Presence, ReadError},
-        step::Done,
+        step::{Done, ObjectStep},
     },
 };
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
@@ -170,11 +170,24 @@ impl<K: Owned> Objects<K> {
         Done::Plain
     }
 
+    /// Does one step.
+    ///
+    /// # Errors
+    /// As any request; `Transient` when the object moved on since it was seen.
+    pub async fn perform<S: Serialize>(&self, id: &ObjectId, step: &ObjectStep<S>) -> Result<Done, EffectError> {
+        match step {
+            ObjectStep::AddFinalizer => self.perform_add_finalizer(id).await,
+            ObjectStep::RemoveFinalizer => self.perform_remove_finalizer(id).await,
+            ObjectStep::WriteStatus(status) => self.perform_write_status(id, status).await,
+            ObjectStep::RecordEvent(notice) => self.perform_record(id, notice).await,
+        }
+    }
+
     /// Puts our finalizer on the object. Done already counts as done.
     ///
     /// # Errors
     /// As any request; `Transient` when the object moved on since it was seen, or is gone: nothing may be made for it.
-    pub async fn perform_add_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
+    async fn perform_add_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
         let add = |finalizers: &mut Vec<String>| {
             if !finalizers.iter().any(|f| f == K::FINALIZER) {
                 finalizers.push(K::FINALIZER.to_owned());
@@ -188,7 +201,7 @@ impl<K: Owned> Objects<K> {
     ///
     /// # Errors
     /// As any request; `Transient` when the object moved on since it was seen.
-    pub async fn perform_remove_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
+    async fn perform_remove_finalizer(&self, id: &ObjectId) -> Result<Done, EffectError> {
         let done = self.set_finalizers(id, |finalizers| finalizers.retain(|f| f != K::FINALIZER)).await?;
         Ok(done.unwrap_or(Done::Plain))
     }

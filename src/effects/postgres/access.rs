@@ -1,5 +1,5 @@
-//! Who owns a tenant's role, schema and tables and who may use them, read from the catalogs with its ledger row. What is
-//! wrong with it says `plan::drift`.
+//! Owners and privileges of a tenant's role, schema and tables, read from the catalogs with its ledger row. `plan::drift`
+//! finds the drift in them.
 
 use super::PgError;
 use crate::domain::{
@@ -8,8 +8,8 @@ use crate::domain::{
 };
 use std::collections::BTreeSet;
 
-/// An expression inside the look at one tenant, with its `t`, `c` and `o`; `$tables`: names of the tables, as literals.
-/// Every part is found by an index: the cost is the same however many tenants there are.
+/// An expression in the query of one tenant, which uses its `t`, `c` and `o`. `$tables`: names of the tables, as literals.
+/// Every part uses an index, so the cost does not depend on the number of tenants.
 const ACCESS: &str = "CASE WHEN t.state IN ('active', 'suspended') AND o.role_id IS NOT NULL AND o.schema_id IS NOT NULL
     THEN (SELECT json_build_object(
         'server_version', v.version, 'owner', c.owner_role, 'access', c.access_role,
@@ -55,12 +55,12 @@ const ACCESS: &str = "CASE WHEN t.state IN ('active', 'suspended') AND o.role_id
     FROM (SELECT current_setting('server_version_num')::int AS version) v,
         (SELECT to_regrole(quote_ident(c.owner_role))::oid AS id) u) END";
 
-/// Whether the owner role is `$1`, or can make itself a member of it.
+/// Whether the owner role is `$1`, or can grant itself membership in it.
 const REACHABLE: &str = "CASE WHEN $1 = u.id THEN true ELSE coalesce((SELECT NOT x.rolsuper
     AND CASE WHEN v.version < 160000 THEN NOT pg_has_role(x.oid, u.id, 'MEMBER')
         ELSE pg_has_role(u.id, x.oid, 'MEMBER WITH ADMIN OPTION') END FROM pg_roles x WHERE x.oid = $1), false) END";
 
-/// The expression, with the names of all tables that any migration makes.
+/// The expression, with the names of all tables that any migration creates.
 pub(super) fn render_access() -> Result<String, PgError> {
     let text = ["n.nspowner", "k.relowner"].iter().fold(ACCESS.to_owned(), |text, owner| {
         text.replace(&format!("$reachable({owner})"), &REACHABLE.replace("$1", owner))
@@ -68,7 +68,7 @@ pub(super) fn render_access() -> Result<String, PgError> {
     Ok(text.replace("$tables", &table_names()?))
 }
 
-/// Names of the tables that any migration makes, as literals.
+/// Names of the tables that any migration creates, as literals.
 pub(super) fn table_names() -> Result<String, PgError> {
     let tables: BTreeSet<String> = tenant_grants(TENANT_VERSION)?.into_iter().map(|grant| grant.table).collect();
     let quoted = tables.iter().map(|table| quote_literal(table)).collect::<Result<Vec<_>, _>>()?;

@@ -1,5 +1,5 @@
-//! Remembers how full the cells are, counting tenants that are just being made, so that each new tenant is offered a
-//! cell with room. The choice itself is `plan::cells::choose`.
+//! Counts the tenants of each cell, including those that are being created, so that a new tenant is offered a cell with
+//! free capacity. `plan::cells::choose` chooses the cell.
 
 use crate::{
     domain::ident::{CellNumber, TenantId},
@@ -13,18 +13,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The cells of one database, as this process knows them.
+/// The known cells of one database.
 pub(super) struct Allocator {
     limit: usize,
     state: Mutex<State>,
-    /// Held while the ledger is counted, so that it is counted once.
+    /// Held while the ledger is counted: concurrent callers wait for one count.
     pub(super) loading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     loaded: bool,
-    /// Counts loads.
+    /// Number of counts so far.
     generation: u64,
     cells: BTreeMap<CellNumber, CellLoad>,
     reservations: HashMap<TenantId, Reservation>,
@@ -49,12 +49,12 @@ impl Allocator {
         self.state().loaded
     }
 
-    /// Whether a cell's roles are known to exist.
+    /// Whether the roles of a cell are known to exist.
     pub(super) fn has(&self, cell: CellNumber) -> bool {
         self.state().cells.get(&cell).is_some_and(|load| load.exists)
     }
 
-    /// Takes over the ledger's counts. A reservation that nobody asked for again since the load before is given up.
+    /// Replaces the counts by those of the ledger. A reservation that was not used since the previous count expires.
     pub(super) fn load(&self, counts: impl IntoIterator<Item = (CellNumber, usize)>) {
         let mut state = self.state();
         state.loaded = true;
@@ -68,7 +68,7 @@ impl Allocator {
         }
     }
 
-    /// A cell for a tenant, reserved until [`Allocator::settle`]; the same one as long as nothing was settled.
+    /// Reserves a place in a cell for a tenant. Returns the same cell until [`Allocator::settle`].
     pub(super) fn offer(&self, tenant: &TenantId) -> CellOffer {
         let mut state = self.state();
         let generation = state.generation;
@@ -83,29 +83,40 @@ impl Allocator {
         offer
     }
 
-    /// The outcome is known: the tenant is in this cell, or in none. Does nothing where nothing was reserved.
-    pub(super) fn settle(&self, tenant: &TenantId, home: Option<CellNumber>) {
+    /// The offer that [`Allocator::offer`] would return. Reserves nothing.
+    pub(super) fn preview(&self, tenant: &TenantId) -> CellOffer {
+        let state = self.state();
+        match state.reservations.get(tenant) {
+            Some(Reservation { cell, .. }) => {
+                CellOffer { cell: *cell, exists: state.cells.get(cell).is_some_and(|load| load.exists) }
+            }
+            None => choose(&state.cells, self.limit),
+        }
+    }
+
+    /// Ends the reservation of a tenant, which now is in this cell or in none. Does nothing without a reservation.
+    pub(super) fn settle(&self, tenant: &TenantId, joined: Option<CellNumber>) {
         let mut state = self.state();
         let Some(reservation) = state.reservations.remove(tenant) else { return };
-        if home == Some(reservation.cell) {
+        if joined == Some(reservation.cell) {
             return;
         }
         if let Some(load) = state.cells.get_mut(&reservation.cell) {
             load.tenants = load.tenants.saturating_sub(1);
         }
-        if let Some(cell) = home {
+        if let Some(cell) = joined {
             state.cells.entry(cell).or_default().tenants += 1;
         }
     }
 
-    /// A tenant of this cell was dropped.
+    /// Records that a tenant of a cell was dropped.
     pub(super) fn leave(&self, cell: CellNumber) {
         if let Some(load) = self.state().cells.get_mut(&cell) {
             load.tenants = load.tenants.saturating_sub(1);
         }
     }
 
-    /// The cell's roles exist now.
+    /// Records that the roles of a cell exist.
     pub(super) fn made(&self, cell: CellNumber) {
         self.state().cells.entry(cell).or_default().exists = true;
     }
@@ -126,9 +137,16 @@ mod tests {
         let offers: Vec<_> = (0..5).map(|n| cells.offer(&id(n)).cell.0).collect();
         assert_eq!(offers, [1, 1, 2, 2, 3]);
         assert_eq!(cells.offer(&id(0)), CellOffer { cell: CellNumber(1), exists: false });
+        assert_eq!(cells.preview(&id(0)), cells.offer(&id(0)));
+        let new = cells.preview(&id(5));
+        assert_eq!(
+            (new, cells.preview(&id(6))),
+            (CellOffer { cell: CellNumber(3), exists: false }, new),
+            "nothing is reserved"
+        );
         cells.made(CellNumber(1));
         assert!(cells.offer(&id(0)).exists);
-        // One failed for good: its place is free again.
+        // The place of a failed tenant is free again.
         cells.settle(&id(1), None);
         assert_eq!(cells.offer(&id(9)).cell, CellNumber(1));
     }
@@ -145,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_that_nobody_comes_back_for_ends() {
+    fn an_unused_reservation_expires() {
         let cells = Allocator::new(1);
         cells.load([(CellNumber(1), 0)]);
         cells.offer(&id(0));
         cells.load([(CellNumber(1), 0)]);
-        assert_eq!(cells.offer(&id(1)).cell, CellNumber(2), "still held after one load");
+        assert_eq!(cells.offer(&id(1)).cell, CellNumber(2), "still reserved after one count");
         cells.offer(&id(1));
         cells.load([(CellNumber(1), 0)]);
-        assert_eq!(cells.offer(&id(2)).cell, CellNumber(1), "given up after two");
+        assert_eq!(cells.offer(&id(2)).cell, CellNumber(1), "expired after two");
     }
 }

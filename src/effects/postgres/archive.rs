@@ -1,17 +1,13 @@
-//! Archives whose time is over: finding them, and dropping one at a time.
+//! Finding and dropping expired archives.
 
 use super::{
-    Database, EpochFence, PgError, PgErrorKind, Script,
-    close::{check_dependents, check_own_marks, drop_objects},
+    Database, EpochFence, PgError, PgErrorKind,
     instance::parse_one,
-    script::literals,
+    render::{Marked, Names, Statements, check_dependents, check_marks, drop_objects, literals},
 };
-use crate::{
-    domain::{
-        ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
-        sql::quote_literal,
-    },
-    plan::observed::render_mark,
+use crate::domain::{
+    ident::{CellNumber, DatabaseId, Incarnation, ObjectId, TenantId, Uid},
+    sql::quote_literal,
 };
 use serde::Deserialize;
 
@@ -20,7 +16,7 @@ use serde::Deserialize;
 pub struct DueArchive {
     /// Identity of the data.
     pub incarnation: Incarnation,
-    /// The tenant id it was of.
+    /// Tenant id of the data.
     pub tenant_id: TenantId,
     uid: Uid,
     namespace: String,
@@ -32,24 +28,23 @@ pub struct DueArchive {
 }
 
 impl DueArchive {
-    /// The deleted Tenant it belonged to.
+    /// The deleted Tenant that owned the data.
     pub fn object(&self) -> ObjectId {
         ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
 }
 
-/// What one look at the archives of a cluster says.
+/// Expired archives of a cluster.
 #[derive(Clone, Debug, Deserialize)]
 pub struct DueArchives {
-    /// Some of those whose time is over, by incarnation.
+    /// Some expired archives, ordered by incarnation.
     pub due: Vec<DueArchive>,
-    /// Seconds until the next one's time is over, if there is one.
+    /// Seconds until the next archive expires, if there is one.
     pub next_seconds: Option<u64>,
 }
 
 impl Database {
-    /// Looks for archives of a cluster whose time is over: at most `limit`, the first behind the incarnation `after`. One
-    /// round trip.
+    /// Reads at most `limit` expired archives of a cluster, starting after the incarnation `after`. One round trip.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -59,17 +54,17 @@ impl Database {
         after: Option<Incarnation>,
         limit: usize,
     ) -> Result<DueArchives, PgError> {
-        const STEP: &str = "looking for old archives";
+        const STEP: &str = "reading expired archives";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = quote_literal(&cluster_id)?;
                 let after = match after {
                     Some(incarnation) => format!("AND a.incarnation > {}", quote_literal(&incarnation.to_string())?),
                     None => String::new(),
                 };
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT json_build_object('due', (SELECT coalesce(json_agg(json_build_object(\
                      'incarnation', d.incarnation, 'tenant_id', d.tenant_id, 'uid', d.uid, 'namespace', d.namespace, \
                      'name', d.name, 'cell', d.cell, 'schema', d.schema_name, 'role', d.role_name)), '[]'::json) FROM \
@@ -84,11 +79,10 @@ impl Database {
         parse_one(STEP, &rows)
     }
 
-    /// Drops an archive whose time is over; `false` if somebody took it over or dropped it before, or gave it more time.
-    /// All or nothing.
+    /// Drops an expired archive in one transaction. Returns `false` if it was taken over, dropped or extended meanwhile.
     ///
     /// # Errors
-    /// `Conflict` if role or schema carries a foreign mark, or something outside the schema depends on it.
+    /// `Conflict` if the role or the schema has the mark of other data, or an object outside of the schema depends on it.
     pub async fn perform_drop_archive(
         &self,
         archive: &DueArchive,
@@ -96,18 +90,19 @@ impl Database {
         fence: &EpochFence,
     ) -> Result<bool, PgError> {
         let (old, fence) = (archive.clone(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
             let expired = literals([&old.incarnation.to_string(), &fence.cluster_id])?;
-            script.add(&format!("SELECT agent_tenancy.expire({expired});"));
-            let marks = literals([&old.role, &old.schema, &render_mark(database_id, old.incarnation)])?;
-            script.add(&format!("SELECT agent_tenancy.check_marks({marks}, false);"));
+            sql.add(&format!("SELECT agent_tenancy.expire({expired});"));
+            let marked = Marked { role: &old.role, schema: &old.schema, all: false };
+            check_marks(sql, marked, database_id, old.incarnation)?;
             let name = old.incarnation.name_before_archive(&old.schema).unwrap_or(&old.schema);
             let own = old.incarnation.archived_own_name(name);
-            check_own_marks(script, &own, database_id, old.incarnation)?;
-            check_dependents(script, &old.schema, &own)?;
-            drop_objects(script, old.cell, &own, &own)?;
-            drop_objects(script, old.cell, &old.schema, &old.role)
+            let marked = Marked { role: &own, schema: &own, all: false };
+            check_marks(sql, marked, database_id, old.incarnation)?;
+            check_dependents(sql, &old.schema, &own)?;
+            drop_objects(sql, old.cell, Names::both(&own))?;
+            Ok(drop_objects(sql, old.cell, Names { schema: &old.schema, role: &old.role })?)
         };
         match self.change("dropping an archive", write).await {
             Ok(_) => {

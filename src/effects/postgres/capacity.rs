@@ -1,10 +1,10 @@
-//! What the server allows, and what of it is taken: one round trip, every few minutes.
+//! The limits of the server and how much of them is used. One round trip, every few minutes.
 
 use super::{Database, PgError, instance::parse_one};
 use crate::plan::instance::capacity::HeadroomFacts;
 
-/// `reserved_connections` is there from 16 on. `pg_stat_activity` tells nobody the kind of other roles' sessions;
-/// `pg_stat_database` counts them all.
+/// `reserved_connections` exists since version 16. `pg_stat_activity` hides the kind of other roles' sessions;
+/// `pg_stat_database` counts all of them.
 const LIMITS: &str = "
 SELECT json_build_object(
     'max_connections', current_setting('max_connections')::int,
@@ -17,16 +17,16 @@ SELECT json_build_object(
 )::text;";
 
 impl Database {
-    /// Asks the server for its limits.
+    /// Reads the limits of the server.
     ///
     /// # Errors
-    /// When it can't be reached.
+    /// When the server can't be reached.
     pub async fn observe_headroom(&self) -> Result<HeadroomFacts, PgError> {
-        const STEP: &str = "looking at the server's limits";
+        const STEP: &str = "reading the server's limits";
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(LIMITS);
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(LIMITS);
                 Ok(())
             })
             .await?;

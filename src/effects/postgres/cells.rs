@@ -1,74 +1,22 @@
-//! Cells: making their roles, and counting who is in them.
+//! Cells: counting their tenants, and choosing the cell of a new tenant.
 
-use super::{
-    Database, EpochFence, PgError,
-    logins::verifier,
-    script::{literals, optional},
-};
-use crate::domain::{
-    cells::CellRoles,
-    ident::{CellNumber, LoginId, TenantId},
-    keys::KeyBytes,
-    logins::LoginSlot,
-    sql::quote_literal,
-};
+use super::{Database, PgError};
+use crate::domain::ident::{CellNumber, TenantId};
 use crate::plan::observed::CellOffer;
 use sqlx::Row;
 
-/// The login of a cell, as its entry has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CellLogin {
-    /// Which of the two.
-    pub slot: LoginSlot,
-    /// Which password that is; none in what an earlier version wrote.
-    pub id: Option<LoginId>,
-    /// Printable ASCII, of which only the verifier leaves this process.
-    pub password: KeyBytes,
-}
-
 impl Database {
-    /// Makes the roles of a cell where they are missing, and gives it its login. In a cell that is there, the login is set
-    /// only if it is not this one already.
-    ///
-    /// One transaction under the cells' lock. Running it again is harmless.
-    ///
-    /// # Errors
-    /// `Conflict` if a role of that name exists that is not this cell's.
-    pub async fn perform_create_cell(
-        &self,
-        cell: CellNumber,
-        login: &CellLogin,
-        fence: &EpochFence,
-    ) -> Result<(), PgError> {
-        const STEP: &str = "making the cell";
-        let verifier = verifier(STEP, &login.password).await?;
-        let (slot, id, fence) = (login.slot, login.id, fence.clone());
-        let write = move |script: &mut super::Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
-            let roles = CellRoles::of(script.prefix(), cell);
-            let [login_a, login_b] = &roles.logins;
-            let names = literals([&roles.owner, &roles.access, login_a, login_b, slot.as_str()])?;
-            let (id, verifier) = (optional(id.map(|id| id.to_string()).as_deref())?, quote_literal(&verifier)?);
-            script.add(&format!("SELECT agent_tenancy.make_cell({cell}, {names}, {id}, {verifier});"));
-            Ok(())
-        };
-        self.change(STEP, write).await?;
-        self.cells.made(cell);
-        Ok(())
-    }
-
-    /// Counts the tenants of every cell anew. The first look at a tenant does it by itself; to be repeated every few
-    /// minutes, because another leader, or people, may have changed the ledger.
+    /// Counts the tenants of every cell. The first observation of a tenant calls it; it is repeated every few minutes,
+    /// because another leader or an administrator may have changed the ledger.
     ///
     /// # Errors
     /// When the ledger can't be read.
     pub async fn observe_cells(&self) -> Result<(), PgError> {
         const STEP: &str = "counting the cells";
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(
                     "SELECT c.number, count(t.tenant_id) \
                      + (SELECT count(*) FROM agent_tenancy.archives a WHERE a.cell = c.number) \
                      FROM agent_tenancy.cells c LEFT JOIN agent_tenancy.tenants t \
@@ -87,7 +35,7 @@ impl Database {
         Ok(())
     }
 
-    /// Whether the roles of a cell may exist: they are known to, or the cells were not counted yet.
+    /// Whether the roles of a cell may exist: they are known to exist, or the cells were not counted yet.
     pub fn may_have_cell(&self, cell: CellNumber) -> bool {
         !self.cells.is_loaded() || self.cells.has(cell)
     }
@@ -97,14 +45,25 @@ impl Database {
         self.cells.has(cell)
     }
 
-    /// The cell that a new tenant would join.
+    /// Reserves a place in a cell for a new tenant.
     pub(super) async fn offer(&self, tenant: &TenantId) -> Result<CellOffer, PgError> {
+        self.ensure_loaded().await?;
+        Ok(self.cells.offer(tenant))
+    }
+
+    /// The cell that a new tenant would join.
+    pub(super) async fn preview(&self, tenant: &TenantId) -> Result<CellOffer, PgError> {
+        self.ensure_loaded().await?;
+        Ok(self.cells.preview(tenant))
+    }
+
+    async fn ensure_loaded(&self) -> Result<(), PgError> {
         if !self.cells.is_loaded() {
             let _one = self.cells.loading.lock().await;
             if !self.cells.is_loaded() {
                 self.observe_cells().await?;
             }
         }
-        Ok(self.cells.offer(tenant))
+        Ok(())
     }
 }

@@ -1,36 +1,19 @@
-//! Drift at the cost of a fleet: one query tells which tenants of a database look wrong. And putting one right.
+//! Finding drift in a whole database: one query finds the tenants with unexpected objects or privileges.
 
-use super::{
-    Database, EpochFence, PgError, Script,
-    instance::name_missing_schema,
-    ledger::owner,
-    script::literals,
-    tenant::{check_marks, hold},
-};
-use crate::{
-    domain::{
-        cells::CellRoles,
-        class::ErrorClass,
-        ident::{DatabaseId, ObjectId, TenantId},
-        migrations::{TENANT_VERSION, tenant_grants},
-        sql::quote_literal,
-    },
-    plan::{
-        drift::{Drift, Names},
-        observed::{LedgerRow, render_mark},
-    },
+use super::{Database, PgError, instance::name_missing_schema, ledger::owner, render::literals};
+use crate::domain::{
+    ident::{ObjectId, TenantId},
+    migrations::{TENANT_VERSION, tenant_grants},
+    sql::quote_literal,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `undefined_object`: a role that was named in the drift is gone.
-const UNDEFINED_OBJECT: &str = "42704";
-
-/// All tenants in use at once, by joins: what a healthy tenant looks like is computed once for each and compared as a
-/// whole, which is much cheaper than taking every access control list apart. `$cluster`: the cluster's id; `$items`: a
-/// column for each set of rights that a migration gives, as Postgres writes it; `$same`: whether table `k`
-/// has the list it should have in the tenant's version; `$tables`: names of the tables of any version; `$count`: how many
-/// the tenant's version has; `$newest`: the newest version that is known here. Newer tables are left alone.
-const LOOK: &str = "
+/// Checks all tenants in use by joins: the expected state of a tenant is computed once and compared as a whole, which is
+/// much cheaper than unpacking every access control list. `$cluster`: id of the cluster; `$items`: a column for each set of
+/// privileges that a migration grants, in the notation of Postgres; `$same`: whether table `k` has the list that it should
+/// have in the tenant's version; `$tables`: names of the tables of any version; `$count`: number of tables in the tenant's
+/// version; `$newest`: the newest known version. Tenants with newer tables are not checked.
+const QUERY: &str = "
 SET LOCAL enable_nestloop = off;
 SET LOCAL work_mem = '16MB';
 WITH held AS MATERIALIZED (
@@ -89,9 +72,9 @@ WITH held AS MATERIALIZED (
 SELECT h.tenant_id, h.uid, h.namespace, h.name FROM held h
 WHERE h.tenant_id IN (SELECT w.tenant_id FROM wrong w) ORDER BY h.tenant_id;";
 
-/// The parts of [`LOOK`] that follow from the migrations: `$items`, `$same` and `$count`.
+/// The parts of [`QUERY`] that depend on the migrations: `$items`, `$same` and `$count`.
 fn render_lists() -> Result<(String, String, String), PgError> {
-    // Which tables have which rights, and in which versions.
+    // By privileges and table: the versions in which they are granted.
     let mut sets: BTreeMap<String, BTreeMap<String, BTreeSet<i32>>> = BTreeMap::new();
     let mut counts = Vec::new();
     for version in 1..=TENANT_VERSION {
@@ -101,7 +84,7 @@ fn render_lists() -> Result<(String, String, String), PgError> {
         }
         counts.push(format!("WHEN {version} THEN {}", tables.len()));
         for (table, privileges) in tables {
-            // In the order in which Postgres writes them; the parts of a list are compared, not their text.
+            // In the order of Postgres: the entries of a list are compared, not their text.
             let letters = [("INSERT", 'a'), ("SELECT", 'r'), ("UPDATE", 'w'), ("DELETE", 'd')];
             let letters = letters.into_iter().filter(|(word, _)| privileges.contains(word)).map(|(_, l)| l).collect();
             sets.entry(letters).or_default().entry(table).or_default().insert(version);
@@ -134,8 +117,8 @@ fn render_lists() -> Result<(String, String, String), PgError> {
 }
 
 impl Database {
-    /// The tenants of a cluster in which something looks different from what provisioning makes, with their owners. One
-    /// round trip, however many tenants there are; what it is, and what to do, says the look at each.
+    /// The tenants of a cluster whose objects or privileges differ from what provisioning creates, with their owners. One round
+    /// trip for any number of tenants. The reconcile of each tenant finds out what differs, and decides the repair.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -143,18 +126,18 @@ impl Database {
         const STEP: &str = "looking for drift";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let (items, same, count) = render_lists()?;
-                // What a membership has to be from 16 on; before, it has no options, and CREATEROLE administers all.
-                let (options, administered) = match script.server().version >= 160_000 {
+                // Before version 16, a membership has no options, and CREATEROLE administers all roles.
+                let (options, administered) = match sql.server().version >= 160_000 {
                     true => (
                         "OR a.inherit_option OR NOT a.set_option",
                         "OR NOT coalesce(bool_or(a.member = h.owner_id AND a.admin_option), false)",
                     ),
                     false => ("", ""),
                 };
-                let text = LOOK
+                let text = QUERY
                     .replace("$cluster", &literals([&cluster_id])?)
                     .replace("$items", &items)
                     .replace("$same", &same)
@@ -163,55 +146,11 @@ impl Database {
                     .replace("$newest", &TENANT_VERSION.to_string())
                     .replace("$options", options)
                     .replace("$administered", administered);
-                script.add(&text);
+                sql.add(&text);
                 Ok(())
             })
             .await
             .map_err(name_missing_schema)?;
         rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
-    }
-
-    /// Puts right what was found of a tenant in use, in one transaction. Never makes a role, schema or table. What is right
-    /// by now stays as it is.
-    ///
-    /// # Errors
-    /// `Conflict` if the row changed hands, a foreign mark is found, or a role, schema or table is gone; `Transient` if a
-    /// role that was found is gone by now.
-    pub async fn perform_repair(
-        &self,
-        row: &LedgerRow,
-        found: &[Drift],
-        database_id: DatabaseId,
-        fence: &EpochFence,
-    ) -> Result<(), PgError> {
-        let (row, found, fence) = (row.clone(), found.to_vec(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            hold(script, &row, &[row.state])?;
-            check_marks(script, &row, database_id, true)?;
-            script.as_owner(row.cell)?;
-            let roles = CellRoles::of(script.prefix(), row.cell);
-            let mark = render_mark(database_id, row.incarnation);
-            let names = Names {
-                schema: &row.schema,
-                role: &row.role,
-                owner: &roles.owner,
-                access: &roles.access,
-                mark: &mark,
-                modern: script.server().version >= 160_000,
-            };
-            for drift in &found {
-                for statement in drift.render_repair(&names)? {
-                    script.add(&format!("{statement};"));
-                }
-            }
-            Ok(())
-        };
-        let done = self.change("repairing the tenant", write).await;
-        done.map(drop).map_err(|error| match error.code() {
-            // The next look finds what is still to be done.
-            UNDEFINED_OBJECT => PgError { class: ErrorClass::Transient, ..error },
-            _ => error,
-        })
     }
 }

@@ -1,6 +1,6 @@
-//! The error of one step against the database: never the statement's text, which can hold a password's verifier.
+//! Errors of database steps. They never contain the text of a statement, which can contain a password's verifier.
 
-use super::sqlstate;
+use super::{render::RenderError, sqlstate};
 use crate::{
     api::Reason,
     domain::{class::ErrorClass, migrations::GrantError, scram::PasswordError, sql::QuoteError, tls::explain_tls},
@@ -11,59 +11,70 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{step}: {note}")]
 pub struct PgError {
-    /// Decides what follows.
+    /// Decides whether and when it is retried.
     pub class: ErrorClass,
-    /// Which of the few cases that callers treat differently.
+    /// The case, for callers that treat it differently.
     pub kind: PgErrorKind,
-    /// The server's code, if it was the server that refused.
+    /// The SQLSTATE, if the server returned an error.
     pub sqlstate: Option<String>,
-    /// What was tried.
+    /// Name of the step.
     pub step: &'static str,
-    /// What came of it, for people.
+    /// The message.
     pub note: String,
 }
 
-/// The cases that callers treat differently.
+/// Cases that callers treat differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PgErrorKind {
     /// No connection; nothing was sent.
     Unreachable,
-    /// The connection broke or the time was up after sending: done or not done, the next look tells.
+    /// The connection broke, or a timeout expired, after the statements were sent. It is unknown whether they were run.
     Interrupted,
-    /// A newer leader exists: this process has to end.
+    /// A newer leader exists. This process has to end.
     Fenced,
     /// The change was made before.
     AlreadyDone,
     /// The control schema does not exist.
     NoControlSchema,
-    /// A migration was refused by the server, and that is noted in the ledger.
+    /// The server refused a migration file, which is recorded in the ledger.
     FileFailed,
-    /// The server refused, or we would not ask. Nothing was changed.
+    /// The server refused the statements, or they were not sent. Nothing was changed.
     Refused,
 }
 
 impl PgError {
-    /// We made a mistake before anything was sent.
+    /// A bug was found before anything was sent.
     pub(super) fn bug(step: &'static str, note: impl Into<String>) -> Self {
         Self { class: ErrorClass::Bug, kind: PgErrorKind::Refused, sqlstate: None, step, note: note.into() }
     }
 
-    /// No connection could be had.
+    /// No connection could be opened.
     pub(super) fn unreachable(step: &'static str, note: impl Into<String>) -> Self {
         Self { class: ErrorClass::Transient, kind: PgErrorKind::Unreachable, sqlstate: None, step, note: note.into() }
     }
 
-    /// It is not known whether the change was made.
+    /// All connections are in use.
+    pub(super) fn busy(step: &'static str) -> Self {
+        Self::unreachable(step, "all of the operator's connections are busy")
+    }
+
+    /// The server has another version than the one that the statements were rendered for. Nothing was sent.
+    pub(super) fn another_server(step: &'static str) -> Self {
+        let note = "the version of the server has changed".to_owned();
+        Self { class: ErrorClass::Transient, kind: PgErrorKind::Refused, sqlstate: None, step, note }
+    }
+
+    /// It is unknown whether the change was made.
     pub(super) fn interrupted(step: &'static str, note: impl Into<String>) -> Self {
         Self { class: ErrorClass::Transient, kind: PgErrorKind::Interrupted, sqlstate: None, step, note: note.into() }
     }
 
-    /// The server can't be trusted, and won't become trustworthy by itself.
+    /// The server is not trusted. Only a user can change that.
     fn untrusted(step: &'static str, note: String) -> Self {
         Self { class: ErrorClass::Denied, kind: PgErrorKind::Unreachable, sqlstate: None, step, note }
     }
 
-    /// What the client library reported; `sent` says whether the statements had been sent.
+    /// Converts an error of sqlx. `sent`: the statements had been sent.
     pub(super) fn from_sqlx(step: &'static str, error: &sqlx::Error, sent: bool) -> Self {
         let broken = if sent { Self::interrupted } else { Self::unreachable };
         if !sent && let Some(text) = explain_tls(error, "database.sslRootCertFile") {
@@ -77,7 +88,7 @@ impl PgError {
                 let kind = match code.as_str() {
                     sqlstate::FENCED => PgErrorKind::Fenced,
                     sqlstate::ALREADY_DONE => PgErrorKind::AlreadyDone,
-                    // The backend was told to end; its last reply need not be its last deed.
+                    // The backend was terminated. It may have committed after its last reply.
                     "57P01" | "57P02" | "08006" | "40003" if sent => PgErrorKind::Interrupted,
                     _ if !sent => PgErrorKind::Unreachable,
                     _ => PgErrorKind::Refused,
@@ -85,7 +96,7 @@ impl PgError {
                 let note = if code == sqlstate::SYNTAX_ERROR {
                     format!("the server refused a statement (SQLSTATE {code})")
                 } else {
-                    // Which objects are in the way is in the detail; other details can quote rows.
+                    // This detail names the dependent objects. Other details can quote rows.
                     let detail = server.and_then(|s| s.detail()).filter(|_| code == sqlstate::STILL_NEEDED);
                     let detail = detail.map(|d| format!(": {}", d.replace('\n', ", "))).unwrap_or_default();
                     format!("{}{detail} (SQLSTATE {code})", refusal.message())
@@ -94,7 +105,7 @@ impl PgError {
             }
             sqlx::Error::Io(error) => broken(step, format!("the connection broke: {error}")),
             sqlx::Error::Tls(error) => Self::untrusted(step, format!("TLS failed: {error}")),
-            sqlx::Error::Protocol(note) => broken(step, format!("the connection is out of step: {note}")),
+            sqlx::Error::Protocol(note) => broken(step, format!("the connection is out of sync: {note}")),
             sqlx::Error::Configuration(error) => Self {
                 class: ErrorClass::Denied,
                 kind: PgErrorKind::Unreachable,
@@ -106,7 +117,7 @@ impl PgError {
         }
     }
 
-    /// The server's code, or an empty text.
+    /// The SQLSTATE, or an empty text.
     pub(super) fn code(&self) -> &str {
         self.sqlstate.as_deref().unwrap_or_default()
     }
@@ -115,7 +126,7 @@ impl PgError {
 impl From<PgError> for EffectError {
     fn from(error: PgError) -> Self {
         match error.kind {
-            // The words of the condition by which the ledger tells of it later.
+            // The same text as in the condition, which is later derived from the ledger.
             PgErrorKind::FileFailed => {
                 Self { reason: Some(Reason::MigrationFailed), ..Self::new(error.class, error.note) }
             }
@@ -129,14 +140,14 @@ impl From<PgError> for EffectError {
     }
 }
 
-/// For the few errors of our own text building: all of them are mistakes of ours.
-macro_rules! our_mistake {
+/// Errors of rendering SQL are bugs.
+macro_rules! impl_from_render_errors {
     ($($error:ty),+) => {
         $(impl From<$error> for PgError {
             fn from(error: $error) -> Self {
-                Self::bug("writing the statements", error.to_string())
+                Self::bug("rendering the SQL", error.to_string())
             }
         })+
     };
 }
-our_mistake!(QuoteError, GrantError, PasswordError);
+impl_from_render_errors!(QuoteError, GrantError, PasswordError, RenderError);

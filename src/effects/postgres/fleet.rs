@@ -1,9 +1,9 @@
-//! How far the tenants of a database have come with the migrations: one query over the ledger.
+//! The progress of migrations in a database: one query over the ledger.
 
 use super::{
     Database, PgError,
     instance::{name_missing_schema, parse_one},
-    tenant::text_array,
+    render::text_array,
 };
 use crate::{
     domain::{
@@ -14,7 +14,7 @@ use crate::{
     plan::instance::rollout::FleetFacts,
 };
 
-/// Most tenants in one answer that wait for their turns.
+/// Most tenants that one query returns as candidates for a migration.
 const MOST: usize = 256;
 
 const FLEET: &str = "
@@ -43,8 +43,8 @@ SELECT json_build_object('tenants', count(*), 'behind', count(*) FILTER (WHERE f
 )::text FROM fleet f;";
 
 impl Database {
-    /// Looks at all tenants of a cluster: who has not had the program's files up to `target`, or all of `own`. `canaries`:
-    /// Tenants that go first, as `namespace/name`; at least `first` do. One round trip.
+    /// Reads which tenants of a cluster lack built-in migrations up to `target`, or custom ones of `own`. `canaries`: Tenants
+    /// that are migrated first, as `namespace/name`; there are at least `first` of them. One round trip.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -56,14 +56,14 @@ impl Database {
         canaries: &[String],
         first: usize,
     ) -> Result<FleetFacts, PgError> {
-        const STEP: &str = "looking at the fleet's migrations";
+        const STEP: &str = "reading the progress of migrations";
         let (cluster_id, own, canaries) = (cluster_id.to_owned(), own.cloned(), canaries.to_vec());
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let own_files: &[Migration] = own.as_ref().map(CustomMigrations::files).unwrap_or_default();
                 let all: Vec<String> = TENANT.iter().chain(own_files).map(Migration::checksum).collect();
-                // Where they are not known, nobody has had too much or something else.
+                // Unknown custom migrations: no tenant counts as ahead or different.
                 let own_checksums = match &own {
                     Some(own) => text_array(&own.files().iter().map(Migration::checksum).collect::<Vec<_>>())?,
                     None => "t.own_checksums".to_owned(),
@@ -79,7 +79,7 @@ impl Database {
                     .replace("$first", &first.max(canaries.len()).to_string())
                     .replace("$most", &MOST.to_string())
                     .replace("$cluster", &quote_literal(&cluster_id)?);
-                script.add(&text);
+                sql.add(&text);
                 Ok(())
             })
             .await

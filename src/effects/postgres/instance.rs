@@ -1,7 +1,7 @@
-//! The instance as a whole: preflight, the control schema, the leader's epoch. What follows from it is
-//! `plan::instance::plan_instance`.
+//! A database instance: preflight checks, the control schema, the leader's epoch. `plan::instance::plan_instance` decides
+//! what to do about them.
 
-use super::{Database, EpochFence, PgError, PgErrorKind, Script, script::literals, sqlstate};
+use super::{Database, EpochFence, PgError, PgErrorKind, Statements, render::literals, sqlstate};
 use crate::{
     domain::{
         cells::base_role,
@@ -14,7 +14,7 @@ use crate::{
 use serde::de::DeserializeOwned;
 use sqlx::{Row, postgres::PgRow};
 
-/// Everything that can be asked without becoming base. `$base` is the base role's name as a literal.
+/// The facts that can be read without switching to the base role. `$base`: name of the base role, as a literal.
 const FACTS: &str = "
 SELECT json_build_object(
     'server_version', current_setting('server_version_num')::int,
@@ -42,17 +42,17 @@ FROM pg_database d CROSS JOIN (SELECT to_regrole(quote_ident($base))::oid AS oid
 WHERE d.datname = current_database();";
 
 impl Database {
-    /// Asks the database whether it is fit, and what its control schema holds. Two round trips.
+    /// Reads whether the database meets the requirements, and what its control schema contains. Two round trips.
     ///
     /// # Errors
-    /// When it can't be reached. A missing right is a fact, not an error.
+    /// When it can't be reached. A missing privilege is a fact, not an error.
     pub async fn observe_instance(&self, cluster_id: &str) -> Result<InstanceFacts, PgError> {
         const STEP: &str = "checking the database";
         let rows = self
-            .read(STEP, |script| {
-                let set = if script.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
-                let base = quote_literal(&base_role(script.prefix()))?;
-                script.add(&FACTS.replace("$base", &base).replace("$set", set));
+            .read(STEP, |sql| {
+                let set = if sql.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
+                let base = quote_literal(&base_role(sql.prefix()))?;
+                sql.add(&FACTS.replace("$base", &base).replace("$set", set));
                 Ok(())
             })
             .await?;
@@ -63,10 +63,10 @@ impl Database {
         }
         let cluster_id = cluster_id.to_owned();
         let read = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = quote_literal(&cluster_id)?;
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT json_build_object('database_id', m.database_id, \
                      'migrations', (SELECT coalesce(json_agg(json_build_array(g.version, g.checksum) ORDER BY g.version), \
                          '[]') FROM agent_tenancy.migrations g), \
@@ -80,24 +80,24 @@ impl Database {
         Ok(facts)
     }
 
-    /// Makes the control schema, or brings it up to date; who comes second finds it done. Each migration is one
-    /// transaction under the cells' lock and leaves its row, so a lost reply or a crash only means to call it again.
+    /// Creates or migrates the control schema. Each migration is one transaction under the lock of the cells and records itself,
+    /// so it can be repeated after a lost reply or a crash, and by several operators at once.
     ///
     /// # Errors
     /// `Denied` if base may not create schemas in the database.
     pub async fn perform_migrate_control(&self) -> Result<(), PgError> {
-        const STEP: &str = "making the control schema";
+        const STEP: &str = "creating the control schema";
         for migration in CONTROL {
             let result = self
-                .change(STEP, move |script| {
-                    script.as_base()?;
-                    script.lock_cells();
-                    write_migration(script, migration)
+                .change(STEP, move |sql| {
+                    sql.as_base()?;
+                    sql.lock_cells();
+                    write_migration(sql, migration)
                 })
                 .await;
             match result {
                 Ok(_) => {}
-                // Somebody else made it in the meantime, or it is an earlier one.
+                // The migration was applied before, or by another operator.
                 Err(error) if matches!(error.code(), sqlstate::DUPLICATE_SCHEMA | sqlstate::UNIQUE_VIOLATION) => {}
                 Err(error) => return Err(error),
             }
@@ -105,8 +105,8 @@ impl Database {
         Ok(())
     }
 
-    /// Raises the epoch of a cluster to at least this and returns what it is then: if that is more, somebody newer
-    /// leads, or the counter of the Lease fell behind and has to step over it.
+    /// Raises the epoch of a cluster to at least `epoch`, and returns the resulting epoch. If it is greater, a newer leader
+    /// exists, or the counter of the Lease fell behind and has to skip it.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -114,14 +114,14 @@ impl Database {
         const STEP: &str = "raising the epoch";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .change(STEP, move |script| {
-                script.as_base()?;
+            .change(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
-                let beat = render_beat(&cluster);
-                script.add(&format!(
+                let heartbeat = render_heartbeat(&cluster);
+                sql.add(&format!(
                     "INSERT INTO agent_tenancy.epochs AS e (cluster_id, epoch) VALUES ({cluster}, {epoch}) \
                      ON CONFLICT (cluster_id) DO UPDATE SET epoch = excluded.epoch WHERE e.epoch < excluded.epoch;\n\
-                     {beat}\n\
+                     {heartbeat}\n\
                      SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"
                 ));
                 Ok(())
@@ -132,21 +132,21 @@ impl Database {
         row.try_get::<i32, _>(0).map(Epoch).map_err(|error| PgError::from_sqlx(STEP, &error, true))
     }
 
-    /// Says that the leader lives. One round trip.
+    /// Writes the heartbeat of the leader. One round trip.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema; `Fenced` if a newer leader exists.
-    pub async fn perform_beat(&self, fence: &EpochFence) -> Result<(), PgError> {
+    pub async fn perform_heartbeat(&self, fence: &EpochFence) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.add(&render_beat(&literals([&fence.cluster_id])?));
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.add(&render_heartbeat(&literals([&fence.cluster_id])?));
             Ok(())
         };
-        self.change("saying that the leader lives", write).await.map(drop)
+        self.change("writing the heartbeat", write).await.map(drop)
     }
 
-    /// The epoch of a cluster, if a leader ever raised one here.
+    /// The epoch of a cluster, if a leader raised it in this database.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -154,10 +154,10 @@ impl Database {
         const STEP: &str = "reading the epoch";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
-                script.add(&format!("SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"));
+                sql.add(&format!("SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster};"));
                 Ok(())
             })
             .await
@@ -167,15 +167,15 @@ impl Database {
     }
 }
 
-/// `cluster`: a literal.
-fn render_beat(cluster: &str) -> String {
+/// `cluster`: id of the cluster, as a literal.
+fn render_heartbeat(cluster: &str) -> String {
     format!(
         "INSERT INTO agent_tenancy.heartbeats (cluster_id) VALUES ({cluster}) \
          ON CONFLICT (cluster_id) DO UPDATE SET seen_at = now();"
     )
 }
 
-fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<(), PgError> {
+fn write_migration(sql: &mut super::Statements, migration: &Migration) -> Result<(), PgError> {
     let record = format!(
         "INSERT INTO agent_tenancy.migrations (version, checksum) VALUES ({}, {});",
         migration.version,
@@ -183,18 +183,18 @@ fn write_migration(script: &mut super::Script, migration: &Migration) -> Result<
     );
     if migration.version == 1 {
         // Fails with 42P06 if it exists.
-        script.add("CREATE SCHEMA agent_tenancy;");
-        script.add(&migration.sql);
-        script.add(&record);
+        sql.add("CREATE SCHEMA agent_tenancy;");
+        sql.add(&migration.sql);
+        sql.add(&record);
     } else {
-        // Its row first: fails with 23505 before anything else if it was applied.
-        script.add(&record);
-        script.add(&migration.sql);
+        // The record comes first: it fails with 23505 if the migration was applied before.
+        sql.add(&record);
+        sql.add(&migration.sql);
     }
     Ok(())
 }
 
-/// Tells a database without our schema from other trouble.
+/// Classifies the error of a database without the control schema.
 pub(super) fn name_missing_schema(error: PgError) -> PgError {
     if matches!(error.code(), sqlstate::UNDEFINED_SCHEMA | sqlstate::UNDEFINED_TABLE) {
         PgError { kind: PgErrorKind::NoControlSchema, ..error }
@@ -203,17 +203,18 @@ pub(super) fn name_missing_schema(error: PgError) -> PgError {
     }
 }
 
-/// Reads the one JSON text of the last row.
+/// Parses the JSON text in the last row.
 pub(super) fn parse_one<T: DeserializeOwned>(step: &'static str, rows: &[PgRow]) -> Result<T, PgError> {
     let row = rows.last().ok_or_else(|| PgError::bug(step, "the server returned no row"))?;
     let text: String = row.try_get(0).map_err(|error| PgError::from_sqlx(step, &error, true))?;
     parse_text(step, &text)
 }
 
-/// Reads a JSON document that the server wrote.
+/// Parses a JSON document that the server returned.
 ///
 /// # Errors
-/// `Bug` if it has another form.
+/// `Bug` if its structure is unexpected.
 pub(super) fn parse_text<T: DeserializeOwned>(step: &'static str, text: &str) -> Result<T, PgError> {
-    serde_json::from_str(text).map_err(|error| PgError::bug(step, format!("the reply has another form: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| PgError::bug(step, format!("the reply has an unexpected structure: {error}")))
 }

@@ -1,7 +1,7 @@
-//! What the database holds for one tenant: ledger row, role, schema, marks, rights. One round trip.
+//! Reading the state of one tenant: ledger row, role, schema, marks, privileges. One round trip.
 
 use super::{
-    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, script::literals,
+    Database, PgError, access::render_access, instance::name_missing_schema, instance::parse_text, render::literals,
 };
 use crate::{
     domain::{
@@ -28,9 +28,9 @@ pub(super) fn owner(row: &PgRow) -> Result<(TenantId, ObjectId), sqlx::Error> {
     Ok((id, ObjectId { uid: Uid(row.try_get(1)?), namespace: row.try_get(2)?, name: row.try_get(3)? }))
 }
 
-pub(super) const STEP: &str = "looking at the tenant";
+pub(super) const STEP: &str = "reading the tenant";
 
-/// `$wanted`: rows of a number, tenant id and derived name, as literals; `$access`, `$transactions`: expressions.
+/// `$wanted`: rows of a number, a tenant id and the derived name, as literals; `$access`, `$transactions`: expressions.
 const FACTS: &str = "
 SELECT json_build_object(
     'database_id', (SELECT m.database_id FROM agent_tenancy.meta m),
@@ -63,13 +63,13 @@ LEFT JOIN agent_tenancy.cells c ON c.number = t.cell
 CROSS JOIN LATERAL (SELECT to_regrole(quote_ident(coalesce(t.role_name, w.derived)))::oid AS role_id,
     to_regnamespace(quote_ident(coalesce(t.schema_name, w.derived)))::oid AS schema_id) o;";
 
-/// Transactions that hold a lock on a relation of the schema.
+/// The number of transactions with a lock on a relation of the schema.
 const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg_locks l
     JOIN pg_class k ON k.oid = l.relation AND k.relnamespace = o.schema_id
     WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         AND l.pid IS DISTINCT FROM pg_backend_pid())";
 
-/// What is archived of the tenant id. `$previous`: the UID of the Tenant whose data is asked for.
+/// The archives of the tenant id. `$previous`: UID of the Tenant whose data is requested.
 const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
         'namespace', a.namespace, 'name', a.name, 'cell', a.cell, 'schema', a.schema_name, 'role', a.role_name,
         'schema_version', a.schema_version, 'schema_checksums', a.schema_checksums, 'ring_version', a.ring_version,
@@ -116,7 +116,7 @@ struct RawRow {
 impl RawRow {
     fn check(self) -> Result<LedgerRow, PgError> {
         let state = RowState::parse(&self.state)
-            .ok_or_else(|| PgError::bug(STEP, format!("the ledger knows a state '{}'", self.state)))?;
+            .ok_or_else(|| PgError::bug(STEP, format!("the ledger has an unknown state '{}'", self.state)))?;
         let state_since = jiff::Timestamp::from_microsecond(self.since_micros)
             .map_err(|error| PgError::bug(STEP, format!("a time in the ledger is out of range: {error}")))?;
         let Self { incarnation, uid, namespace, name, cluster_id, cell, schema, role, .. } = self;
@@ -141,19 +141,20 @@ impl RawRow {
     }
 }
 
-/// What a look at a tenant is for.
+/// The purpose of reading a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// To serve it: a place is offered where there is none yet.
+pub enum ReadPurpose {
+    /// To serve the tenant: a cell is offered if it has none yet.
     Serving,
-    /// To take it out of service: open transactions are counted too.
+    /// To suspend the tenant: open transactions are counted.
     Suspending,
-    /// To end it: open transactions are counted, and no place is offered.
+    /// To delete the tenant: open transactions are counted, and no cell is offered.
     Deleting,
 }
 
 impl Database {
-    /// The Tenants of a cluster that have data in use here, with their ids. One round trip; some 150 bytes for each.
+    /// The Tenants of a cluster with data in use in this database, and their tenant ids. One round trip, about 150 bytes per
+    /// tenant.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
@@ -161,10 +162,10 @@ impl Database {
         const STEP: &str = "listing the tenants";
         let cluster_id = cluster_id.to_owned();
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
-                script.add(&format!(
+                sql.add(&format!(
                     "SELECT t.tenant_id, t.uid, t.namespace, t.name FROM agent_tenancy.tenants t \
                      WHERE t.cluster_id = {cluster} AND t.state IN ('active', 'suspended', 'deleting') ORDER BY t.tenant_id;"
                 ));
@@ -175,59 +176,74 @@ impl Database {
         rows.iter().map(|row| owner(row).map_err(|error| PgError::from_sqlx(STEP, &error, true))).collect()
     }
 
-    /// Looks at one tenant id. One round trip, but for the first call of a process that needs to count the cells.
-    /// What it is for decides what is asked.
+    /// Reads one tenant id. One round trip; the first call of a process counts the cells in another one.
     ///
     /// # Errors
     /// When the database can't be reached; [`super::PgErrorKind::NoControlSchema`] if it has none.
-    pub async fn observe_tenant(&self, tenant: &TenantId, look: Look) -> Result<LedgerFacts, PgError> {
-        self.observe_adopting(tenant, look, None).await
+    pub async fn observe_tenant(&self, tenant: &TenantId, purpose: ReadPurpose) -> Result<LedgerFacts, PgError> {
+        self.observe_adopting(tenant, purpose, None).await
     }
 
-    /// The same for a Tenant that asks for the data of an earlier one, `previous`: also looks at what is archived of the
-    /// tenant id.
+    /// The same for a Tenant that requests the data of an earlier one, `previous`: also reads the archives of the tenant id.
     ///
     /// # Errors
     /// As [`Database::observe_tenant`].
     pub async fn observe_adopting(
         &self,
         tenant: &TenantId,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<&Uid>,
     ) -> Result<LedgerFacts, PgError> {
-        let adopting = previous.is_some();
-        let text = match (look, previous) {
-            (Look::Serving, None) => self.look(tenant).await?,
-            (Look::Serving | Look::Suspending | Look::Deleting, _) => {
-                let rows = self.ask(vec![tenant.clone()], look, previous.cloned()).await?;
+        let mut facts = self.observe_facts(tenant, purpose, previous).await?;
+        match &facts.row {
+            Some(row) if row.state != RowState::Dropped => self.cells.settle(tenant, Some(row.cell)),
+            // A tombstone can be replaced. The data of an earlier Tenant is in a cell already.
+            None | Some(_) if purpose != ReadPurpose::Deleting && previous.is_none() => {
+                facts.offer = Some(self.offer(tenant).await?);
+            }
+            None | Some(_) => self.cells.settle(tenant, None),
+        }
+        Ok(facts)
+    }
+
+    /// The same for a dry run: no place in a cell is reserved or released.
+    ///
+    /// # Errors
+    /// As [`Database::observe_tenant`].
+    pub async fn observe_unreserved(
+        &self,
+        tenant: &TenantId,
+        purpose: ReadPurpose,
+        previous: Option<&Uid>,
+    ) -> Result<LedgerFacts, PgError> {
+        let mut facts = self.observe_facts(tenant, purpose, previous).await?;
+        let taken = facts.row.as_ref().is_some_and(|row| row.state != RowState::Dropped);
+        if !taken && purpose != ReadPurpose::Deleting && previous.is_none() {
+            facts.offer = Some(self.preview(tenant).await?);
+        }
+        Ok(facts)
+    }
+
+    /// Reads one tenant id, without offering a cell.
+    async fn observe_facts(
+        &self,
+        tenant: &TenantId,
+        purpose: ReadPurpose,
+        previous: Option<&Uid>,
+    ) -> Result<LedgerFacts, PgError> {
+        let text = match (purpose, previous) {
+            (ReadPurpose::Serving, None) => self.read_in_batch(tenant).await?,
+            (ReadPurpose::Serving | ReadPurpose::Suspending | ReadPurpose::Deleting, _) => {
+                let rows = self.ask(vec![tenant.clone()], purpose, previous.cloned()).await?;
                 let (_, text) =
                     rows.into_iter().last().ok_or_else(|| PgError::bug(STEP, "the server returned no row"))?;
                 text
             }
         };
         let raw: RawFacts = parse_text(STEP, &text)?;
-        let row = raw.row.map(RawRow::check).transpose()?;
-        let offer = match &row {
-            Some(LedgerRow {
-                state: RowState::Active | RowState::Suspended | RowState::Deleting | RowState::Retained,
-                cell,
-                ..
-            }) => {
-                self.cells.settle(tenant, Some(*cell));
-                None
-            }
-            // A tombstone can be replaced. Earlier data has its cell.
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) if look != Look::Deleting && !adopting => {
-                Some(self.offer(tenant).await?)
-            }
-            None | Some(LedgerRow { state: RowState::Dropped, .. }) => {
-                self.cells.settle(tenant, None);
-                None
-            }
-        };
         Ok(LedgerFacts {
             database_id: raw.database_id,
-            row,
+            row: raw.row.map(RawRow::check).transpose()?,
             silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
             permitted: raw.permitted,
             failure: raw.failure,
@@ -235,44 +251,44 @@ impl Database {
             schema_mark: raw.schema_mark,
             access: raw.access,
             open_transactions: raw.open_transactions,
-            offer,
+            offer: None,
             archives: raw.archives,
         })
     }
 
-    /// What a look at each tenant to serve it answers, by its place. One round trip.
+    /// The replies for several tenants, by their position. One round trip.
     ///
     /// # Errors
     /// As [`Database::observe_tenant`].
     pub(super) async fn observe_together(&self, tenants: Vec<TenantId>) -> Result<BTreeMap<usize, String>, PgError> {
-        Ok(self.ask(tenants, Look::Serving, None).await?.into_iter().collect())
+        Ok(self.ask(tenants, ReadPurpose::Serving, None).await?.into_iter().collect())
     }
 
     async fn ask(
         &self,
         tenants: Vec<TenantId>,
-        look: Look,
+        purpose: ReadPurpose,
         previous: Option<Uid>,
     ) -> Result<Vec<(usize, String)>, PgError> {
         let rows = self
-            .read(STEP, move |script| {
-                script.as_base()?;
+            .read(STEP, move |sql| {
+                sql.as_base()?;
                 let mut wanted = Vec::new();
                 for (place, id) in tenants.iter().enumerate() {
-                    wanted.push(format!("({place}, {})", literals([id.as_str(), &id.database_name(script.prefix())])?));
+                    wanted.push(format!("({place}, {})", literals([id.as_str(), &id.database_name(sql.prefix())])?));
                 }
                 let archives = match &previous {
                     Some(uid) => ARCHIVES.replace("$previous", &quote_literal(&uid.0)?),
                     None => "'[]'::json".to_owned(),
                 };
-                let transactions = match look {
-                    Look::Serving => "0",
-                    Look::Suspending | Look::Deleting => TRANSACTIONS,
+                let transactions = match purpose {
+                    ReadPurpose::Serving => "0",
+                    ReadPurpose::Suspending | ReadPurpose::Deleting => TRANSACTIONS,
                 };
                 let text = FACTS.replace("$access", &render_access()?);
                 let text = text.replace("$transactions", transactions);
                 let text = text.replace("$archives", &archives);
-                script.add(&text.replace("$wanted", &wanted.join(", ")));
+                sql.add(&text.replace("$wanted", &wanted.join(", ")));
                 Ok(())
             })
             .await

@@ -1,9 +1,9 @@
-//! The agent API's logins: how they stand in every cell, and each change of a rotation as one transaction.
+//! The agent API's logins in every cell: reading them, and the transactions of a rotation.
 
 use super::{
-    Database, EpochFence, PgError, Script, done_before,
+    Database, EpochFence, PgError, PgErrorKind,
     instance::parse_one,
-    script::{literals, optional},
+    render::{Statements, literals, optional},
 };
 use crate::{
     domain::{
@@ -19,16 +19,16 @@ use crate::{
 use aws_lc_rs::rand;
 
 impl Database {
-    /// How the logins of every cell stand. One round trip.
+    /// Reads the logins of every cell. One round trip.
     ///
     /// # Errors
     /// When the database can't be read.
     pub async fn observe_logins(&self) -> Result<Vec<LoginFacts>, PgError> {
-        const STEP: &str = "looking at the logins";
+        const STEP: &str = "reading the logins";
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(
                     "WITH used AS (SELECT s.usename AS name, count(*) AS sessions FROM pg_stat_activity s \
                      WHERE s.usename IS NOT NULL GROUP BY 1), \
                      logins AS (SELECT r.rolname AS name, json_build_object('can_login', r.rolcanlogin, \
@@ -47,11 +47,11 @@ impl Database {
         parse_one(STEP, &rows)
     }
 
-    /// Gives the login that is not in use its password, and lets it log in; `expected` is the password that is in use as
-    /// it was seen. Once is enough, twice does no harm.
+    /// Sets the password of the login that is not in use, and enables it. `expected`: id of the password that was in use when
+    /// the step was planned. Idempotent.
     ///
     /// # Errors
-    /// `Transient` if another password is in use by now; `Conflict` if the role is gone or somebody else's.
+    /// `Transient` if another password is in use now; `Conflict` if the role does not exist or has another owner.
     pub async fn perform_set_login(
         &self,
         cell: CellNumber,
@@ -62,28 +62,31 @@ impl Database {
         const STEP: &str = "setting a login";
         let verifier = verifier(STEP, &next.password).await?;
         let (slot, id, requests, fence) = (next.slot, next.id, next.requests.clone(), fence.clone());
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
             let given = literals([slot.as_str(), &id.to_string()])?;
             let expected = optional(expected.map(|id| id.to_string()).as_deref())?;
             let verifier = quote_literal(&verifier)?;
             let asked = [requests.rotation.as_deref(), requests.revocation.as_deref()].map(optional);
             let [rotation, revocation] = asked;
             let (rotation, revocation) = (rotation?, revocation?);
-            script.add(&format!(
+            sql.add(&format!(
                 "SELECT agent_tenancy.set_login({cell}, {given}, {expected}, {verifier}, {rotation}, {revocation});"
             ));
             Ok(())
         };
-        done_before(self.change(STEP, write).await.map(drop))
+        match self.change(STEP, write).await {
+            Err(error) if error.kind != PgErrorKind::AlreadyDone => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
-    /// Takes the right to log in from the login that is not in use, while `id` is the one that is. Unless `force`, only if
-    /// no session uses it.
+    /// Disables the login that is not in use, if `id` is the password in use. Fails if a session uses the login, unless
+    /// `force` is set.
     ///
     /// # Errors
-    /// `Transient` if a session uses it, or another password is in use by now.
+    /// `Transient` if a session uses the login, or another password is in use now.
     pub async fn perform_lock_login(
         &self,
         cell: CellNumber,
@@ -93,21 +96,20 @@ impl Database {
         fence: &EpochFence,
     ) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
             let (slot, id) = (quote_literal(slot.as_str())?, optional(id.map(|id| id.to_string()).as_deref())?);
-            script.add(&format!("SELECT agent_tenancy.lock_login({cell}, {slot}, {id}, {force});"));
+            sql.add(&format!("SELECT agent_tenancy.lock_login({cell}, {slot}, {id}, {force});"));
             Ok(())
         };
         self.change("locking a login", write).await.map(drop)
     }
 
-    /// Ends the sessions of a login that can't log in any more. Who may end a session is the role itself, so base becomes
-    /// it for that moment.
+    /// Terminates the sessions of a disabled login. Only the role itself may do that, so the base role switches to it.
     ///
     /// # Errors
-    /// As any change.
+    /// When the database can't be changed.
     pub async fn perform_end_sessions(
         &self,
         cell: CellNumber,
@@ -115,33 +117,33 @@ impl Database {
         fence: &EpochFence,
     ) -> Result<(), PgError> {
         let fence = fence.clone();
-        let write = move |script: &mut Script| {
-            script.fenced(&fence)?;
-            script.lock_cells();
-            let roles = CellRoles::of(script.prefix(), cell);
+        let write = move |sql: &mut Statements| {
+            sql.fenced(&fence)?;
+            sql.lock_cells();
+            let roles = CellRoles::of(sql.prefix(), cell);
             let (login, name) = (quote_ident(roles.login(slot))?, quote_literal(roles.login(slot))?);
-            let base = quote_ident(&base_role(script.prefix()))?;
-            let only_set = script.server().only_set();
-            script.add(&format!("SELECT agent_tenancy.check_login({cell}, {name});"));
-            script.add(&format!("GRANT {login} TO {base}{only_set};\nSET LOCAL ROLE {login};"));
-            script.add(&format!(
+            let base = quote_ident(&base_role(sql.prefix()))?;
+            let only_set = sql.server().only_set();
+            sql.add(&format!("SELECT agent_tenancy.check_login({cell}, {name});"));
+            sql.add(&format!("GRANT {login} TO {base}{only_set};\nSET LOCAL ROLE {login};"));
+            sql.add(&format!(
                 "SELECT pg_terminate_backend(s.pid) FROM pg_stat_activity s JOIN pg_roles r ON r.rolname = s.usename \
                  WHERE r.rolname = {name} AND NOT r.rolcanlogin;"
             ));
-            script.as_base()?;
-            script.add(&format!("REVOKE {login} FROM {base};"));
+            sql.as_base()?;
+            sql.add(&format!("REVOKE {login} FROM {base};"));
             Ok(())
         };
         self.change("ending a login's sessions", write).await.map(drop)
     }
 }
 
-/// The verifier of a password, which is all that leaves this process.
+/// The SCRAM verifier of a password. The password itself does not leave this process.
 pub(super) async fn verifier(step: &'static str, password: &KeyBytes) -> Result<String, PgError> {
     let mut salt = [0_u8; 16];
-    rand::fill(&mut salt).map_err(|_| PgError::bug(step, "the machine gives no randomness"))?;
+    rand::fill(&mut salt).map_err(|_| PgError::bug(step, "the system provides no random bytes"))?;
     let password = password.clone();
-    // A few milliseconds of computing: not on a thread that serves everybody.
+    // It takes a few milliseconds of CPU time, which would block other tasks.
     let computed = tokio::task::spawn_blocking(move || render_verifier(password.expose(), &salt)).await;
-    Ok(computed.map_err(|_| PgError::bug(step, "computing the verifier ended early"))??)
+    Ok(computed.map_err(|_| PgError::bug(step, "the computation of the verifier was canceled"))??)
 }

@@ -1,12 +1,13 @@
-//! The operator's connections to one database, and the one way in which statements reach it.
+//! The operator's connections to one database. Every statement is sent by this module.
 //!
-//! Every use is one message of several statements, which Postgres runs as one transaction: it commits at the end of the
-//! message and rolls back at the first error, so no connection is ever left inside a transaction, whatever happens to
-//! its client. Each runs in a task of its own, so that a caller that is dropped cancels nothing. This is why sqlx's own
-//! pool, with its extra round trip for each release, is not needed.
+//! Every call sends one message of several statements. Postgres runs it as one transaction: it commits at the end of the
+//! message and rolls back at the first error, so no connection stays inside a transaction. Each message is sent by a
+//! separate task, so dropping the caller does not cancel it. This makes sqlx's pool unnecessary, which needs an additional
+//! round trip for each release.
 
 use super::{
     error::{PgError, PgErrorKind},
+    render::Server,
     sqlstate,
 };
 use crate::{
@@ -30,38 +31,24 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-/// A connection that was idle for this long is asked for a sign of life before it is used: middle boxes forget quietly.
+/// A connection that was idle for this long is pinged before it is used: firewalls drop idle connections silently.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(30);
 
 /// A connection that was idle for this long is closed at the next use of the pool.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
-/// Oldest age of a connection: a backend's relation cache grows with the schemas it has seen and is never given back.
+/// Maximum age of a connection. The relation cache of a backend grows with each schema, and is never freed.
 const AGE_LIMIT: Duration = Duration::from_secs(900);
 
-/// What the statements may do if the reply is lost.
+/// What the statements do, which decides about timeouts and retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionRole {
-    /// Only reads: asked again on a new connection if an old one turns out to be dead.
+    /// They only read. They are sent again on a new connection if an old connection is broken.
     Read,
-    /// Changes: whether they were made is for the next look to tell.
+    /// They change something. After a lost reply, the next reconcile reads whether they did.
     Change,
-    /// The same, and they may take as long as a migration.
+    /// They change something, and may take as long as a migration.
     SlowChange,
-}
-
-/// The server at the other end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Server {
-    /// `server_version_num`.
-    pub(super) version: u32,
-}
-
-impl Server {
-    /// What a GRANT of a role adds, so that the member can become the role and gets nothing without.
-    pub(super) fn only_set(self) -> &'static str {
-        if self.version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" }
-    }
 }
 
 struct Held {
@@ -77,7 +64,7 @@ pub(super) struct Pool {
     permits: Semaphore,
     idle: Mutex<Vec<Held>>,
     round_trips: AtomicU64,
-    /// `server_version_num` of the server that was last talked to; 0 before.
+    /// `server_version_num` of the last connection that was used; 0 before the first one.
     version: AtomicU32,
 }
 
@@ -87,20 +74,40 @@ impl Pool {
         Self { settings, permits, idle: Mutex::default(), round_trips: AtomicU64::new(0), version: AtomicU32::new(0) }
     }
 
-    /// Messages sent so far, logins and signs of life apart.
+    /// Number of messages sent so far, without logins and pings.
     pub(super) fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
     }
 
-    /// The server that was last talked to.
+    /// The server of the last connection that was used.
     pub(super) fn server(&self) -> Server {
         Server { version: self.version.load(Ordering::Relaxed) }
     }
 
+    /// The server of the last connection that was used. The first call connects.
+    pub(super) async fn known_server(&self, step: &'static str) -> Result<Server, PgError> {
+        let known = self.server();
+        if known.version > 0 {
+            return Ok(known);
+        }
+        let permit = timeout(self.reply_timeout(ConnectionRole::Change), self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(PgError::busy(step)) };
+        let held = self.take(step).await?;
+        let server = self.note_server(&held);
+        self.give_back(held);
+        Ok(server)
+    }
+
+    fn note_server(&self, held: &Held) -> Server {
+        let version = held.connection.server_version_num().unwrap_or_default();
+        self.version.store(version, Ordering::Relaxed);
+        Server { version }
+    }
+
     /// Sends statements as one message, which is one transaction, and returns every row of every result.
     ///
-    /// If the caller is dropped the statements still run to their end. After an error of the server everything is
-    /// rolled back; after [`PgErrorKind::Interrupted`] it is not known.
+    /// The statements still run to their end if the caller is dropped. After an error of the server everything is rolled back;
+    /// after [`PgErrorKind::Interrupted`] that is unknown.
     pub(super) async fn run(
         self: &Arc<Self>,
         step: &'static str,
@@ -117,25 +124,23 @@ impl Pool {
                 result => result.map_err(|(error, _)| error),
             }
         });
-        task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was ended")))
+        task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was canceled")))
     }
 
-    /// The flag beside an error: the connection had been used before.
+    /// The flag of an error: the connection had been used before.
     async fn attempt(
         &self,
         step: &'static str,
         access: ConnectionRole,
         render: &(impl Fn(Server) -> Result<String, PgError> + Sync),
     ) -> Result<Vec<PgRow>, (PgError, bool)> {
-        let patience = self.patience(access);
-        let permit = timeout(patience, self.permits.acquire()).await;
+        let limit = self.reply_timeout(access);
+        let permit = timeout(limit, self.permits.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
-            return Err((PgError::unreachable(step, "all of the operator's connections are busy"), false));
+            return Err((PgError::busy(step), false));
         };
         let mut held = self.take(step).await.map_err(|error| (error, false))?;
-        let version = held.connection.server_version_num().unwrap_or_default();
-        self.version.store(version, Ordering::Relaxed);
-        let text = match render(Server { version }) {
+        let text = match render(self.note_server(&held)) {
             Ok(text) => text,
             Err(error) => {
                 self.give_back(held);
@@ -144,7 +149,7 @@ impl Pool {
         };
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let statements = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut held.connection);
-        match timeout(patience, statements).await {
+        match timeout(limit, statements).await {
             Ok(Ok(rows)) => {
                 self.give_back(held);
                 Ok(rows)
@@ -153,11 +158,11 @@ impl Pool {
                 let error = PgError::from_sqlx(step, &error, true);
                 let used = held.used;
                 if error.code() == sqlstate::READ_ONLY {
-                    // The primary is somewhere else now; new connections may find it.
+                    // The server became a standby. New connections may reach the primary.
                     self.idle().clear();
                     return Err((error, used));
                 }
-                // A connection whose state is not certain is dropped, which ends it.
+                // A connection in an unknown state is dropped, which closes it.
                 if error.kind != PgErrorKind::Interrupted && error.sqlstate.is_some() {
                     self.give_back(held);
                 }
@@ -167,8 +172,8 @@ impl Pool {
         }
     }
 
-    /// Statements are limited by the server; this is for a network that swallows replies.
-    fn patience(&self, access: ConnectionRole) -> Duration {
+    /// How long a reply is awaited. The server limits statements; this limits lost replies.
+    fn reply_timeout(&self, access: ConnectionRole) -> Duration {
         let statement = match access {
             ConnectionRole::Read | ConnectionRole::Change => self.settings.statement_timeout_seconds,
             ConnectionRole::SlowChange => self.settings.migration_timeout_seconds,
@@ -176,45 +181,48 @@ impl Pool {
         Duration::from_secs(u64::from(statement) * 2 + 5)
     }
 
-    /// Runs a statement on a connection of its own, after what gets it ready. If the caller is dropped it still runs to its
-    /// end.
+    /// Sends messages outside of a transaction, on a separate connection. They still run to their end if the caller is
+    /// dropped.
     pub(super) async fn run_alone(
         self: &Arc<Self>,
         step: &'static str,
-        render: impl Fn(Server) -> Result<String, PgError> + Send + Sync + 'static,
-        statement: String,
+        rendered_for: Server,
+        messages: [String; 2],
     ) -> Result<(), PgError> {
         let pool = Arc::clone(self);
         let task = tokio::spawn(async move {
             let mut held = pool.connect(step).await?;
-            let version = held.connection.server_version_num().unwrap_or_default();
+            if pool.note_server(&held) != rendered_for {
+                return Err(PgError::another_server(step));
+            }
             let run = async {
-                for text in [render(Server { version })?, statement] {
+                for text in messages {
                     pool.round_trips.fetch_add(1, Ordering::Relaxed);
                     let sent = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut held.connection).await;
                     sent.map_err(|error| PgError::from_sqlx(step, &error, true))?;
                 }
                 Ok(())
             };
-            let done = timeout(pool.patience(ConnectionRole::SlowChange), run).await;
+            let done = timeout(pool.reply_timeout(ConnectionRole::SlowChange), run).await;
             done.unwrap_or_else(|_| Err(PgError::interrupted(step, "the server did not answer in time")))
         });
-        task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was ended")))
+        task.await.unwrap_or_else(|_| Err(PgError::interrupted(step, "the task was canceled")))
     }
 
-    /// A connection as another role, which the caller closes.
+    /// Connects as another role. The caller closes the connection.
     pub(super) async fn connect_as(
         &self,
         step: &'static str,
         user: &str,
         password: &[u8],
     ) -> Result<PgConnection, PgError> {
-        let password = std::str::from_utf8(password).map_err(|_| PgError::bug(step, "the password is no text"))?;
+        let password =
+            std::str::from_utf8(password).map_err(|_| PgError::bug(step, "the password is not valid UTF-8"))?;
         let options = connect_options(&self.settings, step).await?.username(user).password(password);
         let connected = timeout(self.settings.connect_timeout(), options.connect()).await;
         let connection =
             connected.map_err(|_| PgError::interrupted(step, "the server did not accept a connection in time"))?;
-        // Nobody else's way to the database is closed by that.
+        // This error does not mean that the operator can't reach the database.
         connection.map_err(|error| PgError {
             class: ErrorClass::Transient,
             kind: PgErrorKind::Interrupted,
@@ -264,7 +272,7 @@ impl Pool {
     }
 }
 
-/// How to connect, with the password as it stands now.
+/// The connection options, with the current password.
 async fn connect_options(settings: &InstanceSettings, step: &'static str) -> Result<PgConnectOptions, PgError> {
     let mode = match settings.ssl_mode {
         SslMode::Disable => PgSslMode::Disable,
@@ -278,11 +286,11 @@ async fn connect_options(settings: &InstanceSettings, step: &'static str) -> Res
         .port(settings.port)
         .database(&settings.database)
         .username(&settings.user)
-        // Not sent: a pooler refuses parameters of a session that it doesn't know, and no floating-point number is read.
+        // Not sent: a pooler refuses unknown session parameters, and no floating-point number is read.
         .extra_float_digits(None)
         .application_name("agent-tenancy-operator")
         .ssl_mode(mode)
-        // Statements can hold verifiers of passwords: never to a log.
+        // Statements can contain verifiers of passwords, which must not be logged.
         .disable_statement_logging();
     if let Some(file) = &settings.ssl_root_cert_file {
         options = options.ssl_root_cert(file);

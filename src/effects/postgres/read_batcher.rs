@@ -1,5 +1,5 @@
-//! Looks at several tenants in one round trip. To plan the look costs Postgres several times as much as to run it, so
-//! whoever asks while a look is under way shares the next one. Nobody waits for company: alone, a look starts at once.
+//! Reads several tenants in one round trip. Planning the query costs Postgres several times as much as running it, so
+//! requests that arrive during a query share the next one. A request without others starts its query at once.
 
 use super::{Database, PgError};
 use crate::domain::ident::TenantId;
@@ -9,22 +9,23 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Most tenants in one look: bounds its message and how long it keeps the others.
+/// Most tenants in one query. Bounds the size of its message and the time that later requests wait.
 const MOST: usize = 32;
 
-/// A look that takes longer hangs, as on a connection that a middle box forgot; the others don't wait for it any more.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// A query that takes longer may hang, for example on a connection that a firewall dropped. Later requests no longer wait
+/// for it.
+const TIMEOUT: Duration = Duration::from_millis(250);
 
 type Answer = Result<String, PgError>;
 
-/// Who waits for a look.
+/// The requests that wait for a query.
 #[derive(Default)]
 pub(super) struct ReadBatcher(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     waiting: Vec<(TenantId, oneshot::Sender<Answer>)>,
-    under_way: usize,
+    running: usize,
 }
 
 impl ReadBatcher {
@@ -32,61 +33,61 @@ impl ReadBatcher {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who is looked at next, if no more than `lanes` looks are under way then.
-    fn depart(&self, lanes: usize) -> Vec<(TenantId, oneshot::Sender<Answer>)> {
+    /// Takes the requests of the next query, unless `lanes` queries are running.
+    fn start_batch(&self, lanes: usize) -> Vec<(TenantId, oneshot::Sender<Answer>)> {
         let mut state = self.state();
-        if state.waiting.is_empty() || state.under_way >= lanes {
+        if state.waiting.is_empty() || state.running >= lanes {
             return Vec::new();
         }
-        state.under_way += 1;
+        state.running += 1;
         let count = state.waiting.len().min(MOST);
         state.waiting.drain(..count).collect()
     }
 
-    fn arrive(&self) {
-        self.state().under_way -= 1;
+    fn finish(&self) {
+        self.state().running -= 1;
     }
 }
 
 impl Database {
-    /// What a look at a tenant answers, as text. It begins after the call.
+    /// Reads a tenant by a query that starts after the call. Returns its reply as text.
     ///
     /// # Errors
     /// As [`Database::observe_together`].
-    pub(super) async fn look(&self, tenant: &TenantId) -> Answer {
+    pub(super) async fn read_in_batch(&self, tenant: &TenantId) -> Answer {
         let (sender, mut receiver) = oneshot::channel();
         self.read_batcher.state().waiting.push((tenant.clone(), sender));
-        self.clone().send_looks(1);
+        self.clone().send_batches(1);
         loop {
-            match tokio::time::timeout(PATIENCE, &mut receiver).await {
+            match tokio::time::timeout(TIMEOUT, &mut receiver).await {
                 Ok(answer) => {
                     return answer
-                        .unwrap_or_else(|_| Err(PgError::interrupted(super::ledger::STEP, "the look ended early")));
+                        .unwrap_or_else(|_| Err(PgError::interrupted(super::ledger::STEP, "the query was canceled")));
                 }
-                Err(_) => self.clone().send_looks(usize::MAX),
+                Err(_) => self.clone().send_batches(usize::MAX),
             }
         }
     }
 
-    fn send_looks(self, lanes: usize) {
-        let aboard = self.read_batcher.depart(lanes);
-        if aboard.is_empty() {
+    fn send_batches(self, lanes: usize) {
+        let batch = self.read_batcher.start_batch(lanes);
+        if batch.is_empty() {
             return;
         }
         tokio::spawn(async move {
-            let (tenants, waiting): (Vec<_>, Vec<_>) = aboard.into_iter().unzip();
+            let (tenants, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let answers = self.observe_together(tenants).await;
-            self.read_batcher.arrive();
+            self.read_batcher.finish();
             for (at, sender) in waiting.into_iter().enumerate() {
-                let missing = || Err(PgError::bug(super::ledger::STEP, "the server left a tenant out"));
+                let missing = || Err(PgError::bug(super::ledger::STEP, "the reply lacks a tenant"));
                 let answer = match &answers {
                     Ok(answers) => answers.get(&at).cloned().map_or_else(missing, Ok),
                     Err(error) => Err(error.clone()),
                 };
-                // Whoever doesn't wait any more needs no answer.
+                // The request may have been dropped.
                 let _ = sender.send(answer);
             }
-            self.send_looks(1);
+            self.send_batches(1);
         });
     }
 }

@@ -1,21 +1,21 @@
-//! Of which tenant ids a database holds anything, for choosing between several.
+//! The tenant ids with data in a database, for choosing between several databases.
 
 use super::{Database, PgError, instance::name_missing_schema};
 use crate::domain::ident::TenantId;
 use sqlx::{Row, postgres::PgRow};
 
-const STEP: &str = "listing whom the database holds";
+const STEP: &str = "listing the tenant ids";
 
 impl Database {
-    /// Every tenant id of which there is data, whoever's it is, and whether it is in use. One round trip.
+    /// Every tenant id with data of any cluster, and whether the data is in use. One round trip.
     ///
     /// # Errors
     /// When the database can't be reached or has no control schema.
     pub async fn observe_residents(&self) -> Result<Vec<(TenantId, bool)>, PgError> {
         let rows = self
-            .read(STEP, |script| {
-                script.as_base()?;
-                script.add(
+            .read(STEP, |sql| {
+                sql.as_base()?;
+                sql.add(
                     "SELECT k.tenant_id, bool_or(k.in_use) FROM (SELECT t.tenant_id, \
                      t.state IN ('active', 'suspended', 'deleting') AS in_use FROM agent_tenancy.tenants t \
                      WHERE t.state <> 'dropped' \

@@ -1,5 +1,5 @@
-//! What each SQLSTATE means for us. One table; codes and names: PostgreSQL manual, appendix A
-//! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). `AT…` are our own, raised by the control schema.
+//! The class of each SQLSTATE, in one table. Codes and names: PostgreSQL manual, appendix A
+//! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). The functions of the control schema raise `AT…`.
 
 use crate::domain::class::ErrorClass;
 
@@ -9,19 +9,19 @@ pub const FENCED: &str = "ATF01";
 pub const ALREADY_DONE: &str = "ATD01";
 /// The ledger row belongs to another owner.
 pub const FOREIGN_ROW: &str = "ATC01";
-/// A role or schema carries another mark.
+/// A role or schema has the mark of other data.
 pub const FOREIGN_MARK: &str = "ATC02";
-/// Something outside the schema depends on it.
+/// An object outside of the schema depends on it.
 pub const DEPENDENTS: &str = "ATC03";
-/// A role or schema that was there is gone.
+/// A role or schema no longer exists.
 pub const LOST: &str = "ATC04";
-/// The ledger row became another one since it was looked at.
+/// The ledger row has changed since it was read.
 pub const MOVED_ON: &str = "ATR01";
 /// `duplicate_schema`.
 pub const DUPLICATE_SCHEMA: &str = "42P06";
 /// `unique_violation`.
 pub const UNIQUE_VIOLATION: &str = "23505";
-/// `query_canceled`: the statement took longer than it may.
+/// `query_canceled`: the statement timed out.
 pub const CANCELED: &str = "57014";
 /// `syntax_error`: its message quotes the statement.
 pub const SYNTAX_ERROR: &str = "42601";
@@ -34,20 +34,20 @@ pub const UNDEFINED_TABLE: &str = "42P01";
 /// `invalid_schema_name`.
 pub const UNDEFINED_SCHEMA: &str = "3F000";
 
-/// Class of a code. `routine` is the server's function that raised it: the one part of an internal error that is not
-/// translated.
+/// Class of a code. `routine`: the server's function that raised it, which is the only part of an internal error that is
+/// not translated.
 pub fn classify(code: &str, routine: Option<&str>) -> ErrorClass {
     match code {
         FENCED | MOVED_ON => ErrorClass::Transient,
         ALREADY_DONE => ErrorClass::Bug,
         FOREIGN_ROW | FOREIGN_MARK | DEPENDENTS | LOST => ErrorClass::Conflict,
-        // duplicate_object, duplicate_schema, duplicate_table, duplicate_function: made by somebody else.
+        // duplicate_object, duplicate_schema, duplicate_table, duplicate_function: created by another role.
         "42710" | DUPLICATE_SCHEMA | "42P07" | "42723" => ErrorClass::Conflict,
-        // undefined_table, invalid_schema_name, undefined_object, undefined_function: taken away by somebody else.
+        // undefined_table, invalid_schema_name, undefined_object, undefined_function: dropped by another role.
         UNDEFINED_TABLE | UNDEFINED_SCHEMA | "42704" | "42883" => ErrorClass::Conflict,
         STILL_NEEDED => ErrorClass::Conflict,
         // insufficient_privilege, invalid_grant_operation, invalid_catalog_name (no such database), and
-        // invalid_parameter_value, which is what SET ROLE says of a role that does not exist.
+        // invalid_parameter_value, which SET ROLE reports for a role that does not exist.
         "42501" | "0LP01" | "3D000" | "22023" => ErrorClass::Denied,
         // lock_not_available, object_in_use, query_canceled (statement_timeout), read_only_sql_transaction (failover),
         // unique_violation (two changes of one catalog row at once).

@@ -1,4 +1,4 @@
-//! Looking at an AgentConfig's world, and changing it.
+//! Observing and changing what belongs to an AgentConfig.
 
 use super::{AgentScope, World, live::LiveWorld};
 use crate::effects::{error::EffectError, kubernetes::error::bounded};
@@ -10,14 +10,14 @@ use crate::{
     },
     plan::{
         observed::{Credential, ObservedAgent, ReadError, Seen},
-        step::{AgentStep, Done},
+        step::{AgentStep, Done, EntryStep, RevisionStep, UpstreamStep},
     },
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use std::collections::BTreeSet;
 
-/// How many users a message names.
+/// Most Tenants that a message names.
 const NAMED_USERS: usize = 10;
 
 impl World<AgentScope> for LiveWorld {
@@ -52,27 +52,26 @@ impl World<AgentScope> for LiveWorld {
     async fn perform(&self, scope: &AgentScope, step: &AgentStep) -> Result<Done, EffectError> {
         let object = &scope.object;
         match step {
-            AgentStep::AddFinalizer => self.agents.perform_add_finalizer(object).await,
-            AgentStep::CreateRevision { number, hash, behaviour } => {
+            AgentStep::Object(step) => self.agents.perform(object, step).await,
+            AgentStep::Revision(RevisionStep::Create { number, hash, behaviour }) => {
                 self.revisions.perform_create(object, *number, hash, behaviour).await
             }
-            AgentStep::DeleteRevision { name } => self.revisions.perform_delete(object, name).await,
-            AgentStep::PutUpstream(upstream) => {
+            AgentStep::Revision(RevisionStep::Delete { name }) => self.revisions.perform_delete(object, name).await,
+            AgentStep::Upstream(UpstreamStep::Put(upstream)) => {
                 if self.registry.holds(&upstream_entry_name(&upstream.hash)) {
                     return Ok(Done::Plain);
                 }
                 self.registry.perform_put(&Entry::Upstream(upstream.clone()), None).await.map(|_| Done::Plain)
             }
-            AgentStep::PutEntry { entry, replace } => {
+            AgentStep::Upstream(UpstreamStep::Delete { hash, version }) => {
+                self.registry.perform_delete_upstream(hash, *version).await
+            }
+            AgentStep::Entry(EntryStep::Put { entry, replace }) => {
                 self.registry.perform_put(&Entry::Agent(entry.clone()), *replace).await
             }
-            AgentStep::DeleteEntry { uid, version } => {
+            AgentStep::Entry(EntryStep::Delete { uid, version }) => {
                 self.registry.perform_delete(&agent_entry_name(&object.uid), uid, *version).await
             }
-            AgentStep::DeleteUpstream { hash, version } => self.registry.perform_delete_upstream(hash, *version).await,
-            AgentStep::RemoveFinalizer => self.agents.perform_remove_finalizer(object).await,
-            AgentStep::WriteStatus(status) => self.agents.perform_write_status(object, status).await,
-            AgentStep::RecordEvent(notice) => self.agents.perform_record(object, notice).await,
         }
     }
 }
@@ -85,7 +84,7 @@ impl LiveWorld {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(key)) {
                 Some(value) if !value.0.trim_ascii().is_empty() => {
-                    // Files and `kubectl create secret --from-file` end in a newline, which no header may hold.
+                    // Files end in a newline, also in `kubectl create secret --from-file`. An HTTP header can't contain it.
                     let api_key = KeyBytes::new(value.0.trim_ascii().to_vec());
                     Seen::Ours(Credential { hash: credential_hash(&scope.object.namespace, &api_key), api_key })
                 }
@@ -95,9 +94,10 @@ impl LiveWorld {
         }
     }
 
-    /// Tenants whose entry refers to it. One that only names it in its spec is told that it is going.
+    /// Tenants whose entry refers to it. A Tenant that only names it in its spec gets a condition.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
-        let told = self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
-        told.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
+        let users =
+            self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));
+        users.collect::<BTreeSet<String>>().into_iter().take(NAMED_USERS).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The real world: the databases of the settings, one API server.
+//! The real world: the API server and the databases of the settings.
 
 use crate::effects::{
     database::{
@@ -19,7 +19,7 @@ use crate::{
     domain::{
         class::ErrorClass,
         custom_migrations::CustomMigrations,
-        ident::{DatabaseId, Epoch, Incarnation, ObjectId, TenantId},
+        ident::{Epoch, Incarnation, ObjectId, TenantId},
         keys::Algorithm,
     },
     plan::{
@@ -30,7 +30,7 @@ use crate::{
 use kube::Client;
 use std::sync::Arc;
 
-/// Everything that a pass can look at and change. Clones share it.
+/// Everything that a reconcile observes and changes. Clones share it.
 #[derive(Clone)]
 pub struct LiveWorld {
     /// Tenants.
@@ -39,13 +39,13 @@ pub struct LiveWorld {
     pub agents: Objects<AgentConfig>,
     /// The registry.
     pub registry: Registry,
-    /// Who claims which tenant id.
+    /// Which Tenants claim a tenant id.
     pub claims: TenantIdClaims,
     /// The replicas of the agent API.
     pub replica_tracker: ReplicaTracker,
     /// The databases.
     pub instances: Instances,
-    /// Whose turn it is in an upgrade of the fleet.
+    /// Which tenants are migrated now.
     pub rollout_slots: RolloutSlots,
     pub(crate) keys: KeySecrets,
     pub(crate) revisions: Revisions,
@@ -54,7 +54,7 @@ pub struct LiveWorld {
     fence: LeaseFence,
 }
 
-/// What a world is made of.
+/// The parts of a world.
 pub struct Parts {
     /// The API server.
     pub client: Client,
@@ -68,14 +68,14 @@ pub struct Parts {
     pub replica_tracker: ReplicaTracker,
     /// The databases.
     pub instances: Instances,
-    /// Which cluster this is.
+    /// Id of the cluster.
     pub cluster_id: String,
-    /// Who hears of changes of the registry.
+    /// Receives the changes of the registry.
     pub changes: tokio::sync::mpsc::UnboundedSender<crate::effects::kubernetes::registry::RegistryChange>,
 }
 
 impl LiveWorld {
-    /// Puts a world together.
+    /// Creates a world.
     pub fn new(parts: Parts) -> Self {
         let Parts { client, fence, instance, registry_namespace, replica_tracker, instances, cluster_id, changes } =
             parts;
@@ -95,22 +95,24 @@ impl LiveWorld {
         }
     }
 
-    /// The database behind a gate, if it is open. Nothing is sent after leadership ended; the database checks again.
+    /// The database behind a circuit breaker, if it is closed. Nothing is sent after leadership ended; the database checks that
+    /// again.
     pub(crate) fn open<'a>(&self, breaker: &'a CircuitBreaker) -> Result<Open<'a>, EffectError> {
         self.fence.check()?;
         let id = match breaker.state() {
             BreakerState::Open(id) => id,
             BreakerState::Closed(read_error) => return Err(EffectError::new(read_error.class, read_error.note)),
             BreakerState::Changed { .. } => {
-                return Err(EffectError::new(ErrorClass::Conflict, "the database is another one"));
+                return Err(EffectError::new(ErrorClass::Conflict, "the database has been replaced"));
             }
         };
         let epoch = breaker.raised().unwrap_or(Epoch(self.fence.epoch()));
         let fence = postgres::EpochFence { cluster_id: self.cluster_id.to_string(), epoch };
-        Ok(Open { breaker, database: &breaker.database, id, fence })
+        let writer = postgres::Writer { database_id: id, fence };
+        Ok(Open { breaker, database: &breaker.database, writer })
     }
 
-    /// The Tenants that have data in use in a database, with their ids; none while it can't be asked.
+    /// The Tenants with data in use in a database, and their tenant ids.
     ///
     /// # Errors
     /// When it can't be read.
@@ -119,7 +121,7 @@ impl LiveWorld {
         open.done(open.database.observe_owners(&self.cluster_id).await)
     }
 
-    /// Archives of this cluster whose time is over: at most `limit`, the first behind the incarnation `after`.
+    /// At most `limit` expired archives of this cluster, starting after the incarnation `after`.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -133,20 +135,20 @@ impl LiveWorld {
         open.done(open.database.observe_due_archives(&self.cluster_id, after, limit).await)
     }
 
-    /// Drops an archive whose time is over; `false` where somebody was faster, or gave it more time.
+    /// Drops an expired archive. Returns `false` if it was taken over, dropped or extended meanwhile.
     ///
     /// # Errors
-    /// As any change of the database; `Conflict` where something is in the way.
+    /// When the database can't be changed; `Conflict` if another object depends on the archive.
     pub async fn perform_drop_archive(
         &self,
         breaker: &CircuitBreaker,
         archive: &postgres::DueArchive,
     ) -> Result<bool, EffectError> {
         let open = self.open(breaker)?;
-        open.done(open.database.perform_drop_archive(archive, open.id, &open.fence).await)
+        open.done(open.database.perform_drop_archive(archive, open.writer.database_id, &open.writer.fence).await)
     }
 
-    /// The Tenants whose database objects look different from what was made; none while the database can't be asked.
+    /// The Tenants whose database objects differ from what was created.
     ///
     /// # Errors
     /// When it can't be read.
@@ -156,8 +158,7 @@ impl LiveWorld {
         Ok(found.into_iter().map(|(_, object)| object).collect())
     }
 
-    /// How far the tenants of a database have come with the migrations: the program's up to `target`, and the platform
-    /// team's own.
+    /// The progress of the tenants of a database: built-in migrations up to `target`, and custom migrations.
     ///
     /// # Errors
     /// When it can't be read.
@@ -173,16 +174,16 @@ impl LiveWorld {
         open.done(open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await)
     }
 
-    /// Says in a database that this leader lives.
+    /// Writes the heartbeat of the leader to a database.
     ///
     /// # Errors
     /// When it can't be written.
-    pub async fn perform_beat(&self, breaker: &CircuitBreaker) -> Result<(), EffectError> {
+    pub async fn perform_heartbeat(&self, breaker: &CircuitBreaker) -> Result<(), EffectError> {
         let open = self.open(breaker)?;
-        open.done(open.database.perform_beat(&open.fence).await)
+        open.done(open.database.perform_heartbeat(&open.writer.fence).await)
     }
 
-    /// Draws material; without it the database is left alone in this pass, and the status says why.
+    /// Draws random values. If that fails, this reconcile does not change the database, and the status has the error.
     pub(crate) fn draw(&self, database: &mut DatabaseView, algorithm: Algorithm) -> Fresh {
         let (fresh, error) = entropy::draw_or_nothing(algorithm);
         if let Some(error) = error {
@@ -191,10 +192,10 @@ impl LiveWorld {
         fresh
     }
 
-    /// The UID of a namespace: that of `kube-system` tells one cluster from another.
+    /// The UID of the namespace `kube-system`, which identifies the cluster.
     ///
     /// # Errors
-    /// As any request.
+    /// When the request fails.
     pub async fn observe_cluster_id(client: &Client) -> Result<String, EffectError> {
         let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
         let namespace = required("read namespace kube-system", api.get("kube-system")).await?;
@@ -202,14 +203,12 @@ impl LiveWorld {
     }
 }
 
-/// A database that may be used now.
+/// A database that can be used now.
 pub(crate) struct Open<'a> {
     breaker: &'a CircuitBreaker,
     pub(crate) database: &'a postgres::Database,
-    /// Identity of the database.
-    pub(crate) id: DatabaseId,
-    /// The fence that every change of it checks.
-    pub(crate) fence: postgres::EpochFence,
+    /// The leader and the database, which every change checks.
+    pub(crate) writer: postgres::Writer,
 }
 
 impl Open<'_> {
@@ -218,7 +217,7 @@ impl Open<'_> {
         self.breaker.name()
     }
 
-    /// What came of using it. An outage closes its gate.
+    /// Converts a result. An outage opens the circuit breaker.
     pub(crate) fn done<T>(&self, result: Result<T, PgError>) -> Result<T, EffectError> {
         result.map_err(|error| {
             note_database_error(self.breaker, &error);
@@ -227,7 +226,7 @@ impl Open<'_> {
     }
 }
 
-/// What an error of the database means for everybody.
+/// Opens the circuit breaker after an outage.
 pub(crate) fn note_database_error(breaker: &CircuitBreaker, error: &PgError) {
     match error.kind {
         PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {

@@ -1,4 +1,4 @@
-//! The logins of the cells, as the registry and the database have them, and the steps that rotate them.
+//! The logins of the cells in the registry and in the database, and the steps that rotate them.
 
 use super::live::LiveWorld;
 use crate::effects::{
@@ -24,7 +24,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 impl LiveWorld {
-    /// How the logins of every cell stand. One round trip; the registry is read from the cache.
+    /// Reads the logins of every cell. One round trip; the registry is read from the cache.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -40,13 +40,13 @@ impl LiveWorld {
         Ok(all.into_iter().map(view).collect())
     }
 
-    /// The tenants that replicas serve, by cell.
+    /// The tenants in service, by cell.
     fn tenants_by_cell(&self, breaker: &CircuitBreaker) -> BTreeMap<CellNumber, BTreeSet<Incarnation>> {
         let mut all: BTreeMap<CellNumber, BTreeSet<Incarnation>> = BTreeMap::new();
         for (_, record) in self.registry.cache.all() {
             let Ok(Entry::Tenant(entry)) = &record.entry else { continue };
-            if entry.database.instance == breaker.name() && entry.state == TenantState::Active {
-                all.entry(entry.database.cell).or_default().insert(entry.incarnation);
+            if entry.database.location.instance == breaker.name() && entry.state == TenantState::Active {
+                all.entry(entry.database.location.cell).or_default().insert(entry.incarnation);
             }
         }
         all
@@ -72,7 +72,7 @@ impl LiveWorld {
         }
     }
 
-    /// A cell's Secret: the entry, what stands beside it, its version.
+    /// The Secret of a cell: the entry, the operator's data beside it, its version.
     fn cell_secret(
         &self,
         breaker: &CircuitBreaker,
@@ -87,11 +87,11 @@ impl LiveWorld {
         })
     }
 
-    /// Does one step. Each may be repeated; one that comes too late is refused by the version of the Secret, or by the name
-    /// of the password that is in use.
+    /// Performs one step. Each step is idempotent. An outdated step fails, because it checks the version of the Secret or the
+    /// id of the password in use.
     ///
     /// # Errors
-    /// As any change.
+    /// When the database or the Secret can't be changed.
     pub async fn perform_login_step(
         &self,
         breaker: &CircuitBreaker,
@@ -99,7 +99,7 @@ impl LiveWorld {
         step: &LoginStep,
     ) -> Result<Done, EffectError> {
         let open = self.open(breaker)?;
-        let (cell, fence, database) = (view.facts.cell, &open.fence, open.database);
+        let (cell, fence, database) = (view.facts.cell, &open.writer.fence, open.database);
         match step {
             LoginStep::Restore => self.perform_create_cell(breaker, cell, &draw_password()?).await,
             LoginStep::Prepare { slot, requests, keep } => {
@@ -117,7 +117,8 @@ impl LiveWorld {
             LoginStep::Switch(next) => {
                 let (_, beside, version) = self.unchanged(breaker, view)?;
                 let login = CellLogin { slot: next.slot, id: Some(next.id), password: next.password.clone() };
-                let entry = self.cell_entry(breaker, cell, open.id, &login, next.requests.revocation.is_some());
+                let entry =
+                    self.cell_entry(breaker, cell, open.writer.database_id, &login, next.requests.revocation.is_some());
                 self.registry.perform_replace_cell(entry, &Beside { next: None, ..beside }, version).await
             }
             LoginStep::Lock { slot, force, .. } => {
@@ -127,13 +128,13 @@ impl LiveWorld {
         }
     }
 
-    /// The Secret that a step was planned from, unless it changed meanwhile.
+    /// The Secret that a step was planned from. Fails if it has changed since.
     fn unchanged(
         &self,
         breaker: &CircuitBreaker,
         view: &CellView,
     ) -> Result<(CellEntry, Beside, Version), EffectError> {
-        let moved = || EffectError::new(ErrorClass::Transient, "the cell's entry changed meanwhile");
+        let moved = || EffectError::new(ErrorClass::Transient, "the entry of the cell has changed");
         let CellEntryView::Read(seen) = &view.entry else { return Err(moved()) };
         let (entry, beside, version) = self.cell_secret(breaker, view.facts.cell).ok_or_else(moved)??;
         if version == seen.version { Ok((entry, beside, version)) } else { Err(moved()) }

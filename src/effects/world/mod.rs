@@ -1,5 +1,13 @@
-//! The one seam between decisions and the world, so that a test can crash before, after, or after-with-the-reply-lost
-//! at any step.
+//! The interface between plans and the outside world. Tests replace the world to crash before or after any step, or to lose
+//! its reply.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `live` | the real world: the API server and the databases of the settings |
+//! | `tenant`, `agent_config` | observing and changing what belongs to a Tenant or an AgentConfig |
+//! | `placement` | finding the database of a Tenant, and reading the Tenant's data there |
+//! | `logins` | the logins of the cells |
+//! | `dry_run` | rendering what a step would send |
 
 pub(crate) mod agent_config;
 pub mod dry_run;
@@ -9,7 +17,7 @@ pub(crate) mod placement;
 pub(crate) mod tenant;
 
 use super::error::EffectError;
-use crate::api::SecretKeyRef;
+use crate::api::{AgentConfigStatus, SecretKeyRef, TenantStatus};
 use crate::{
     domain::{
         ident::{AgentName, ObjectId, TenantId, Uid, Version},
@@ -18,81 +26,87 @@ use crate::{
     },
     plan::{
         observed::{ObservedAgent, ObservedTenant, Recorded},
-        step::{AgentStep, Done, TenantStep},
+        step::{AgentStep, Done, ObjectStep, TenantStep},
     },
 };
 use std::{collections::BTreeMap, future::Future};
 
-/// What a pass is about: which object, and what of it the world needs to know to look around.
+/// The object of a reconcile, and what the world has to know about it.
 pub trait ReconcileScope: Send + Sync {
-    /// What a look at the world yields.
+    /// The observation of the world.
     type Observed: Send;
-    /// What can be done to it.
-    type Step: Send + Sync + Clone;
+    /// The steps that change the world.
+    type Step: Send + Sync + Clone + From<ObjectStep<Self::Status>>;
+    /// The status of the object.
+    type Status;
 }
 
-/// The world as the operator can see and change it.
+/// The outside world: everything that the operator observes and changes.
 pub trait World<S: ReconcileScope>: Send + Sync {
-    /// Looks at everything that matters for `scope`. Never fails: what can't be read is `Unknown`.
+    /// Observes everything that matters for `scope`. Never fails: what can't be read is `Unknown`.
     fn observe(&self, scope: &S) -> impl Future<Output = S::Observed> + Send;
 
-    /// Does one step. May be cut off at any await, may be repeated, may lose its reply: each step is idempotent, marks
-    /// what it makes in the same request, and checks the mark before it changes or removes anything.
+    /// Performs one step. It may be canceled at any await, repeated, or lose its reply: each step is idempotent, marks what it
+    /// creates in the same request, and checks the mark before it changes or deletes anything.
     fn perform(&self, scope: &S, step: &S::Step) -> impl Future<Output = Result<Done, EffectError>> + Send;
 }
 
-/// A Tenant in a pass.
+/// A Tenant that is reconciled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TenantScope {
     /// The object.
     pub object: ObjectId,
-    /// The claim it makes: when it was created, whether it is being deleted.
+    /// Its claim to the tenant id: when it was created, whether it is being deleted.
     pub claim: Claimant,
     /// Its tenant id; `None` if it has no valid one.
     pub tenant_id: Option<TenantId>,
-    /// The AgentConfigs it refers to, by its own names.
+    /// The AgentConfigs it refers to, by the names of its agents.
     pub agents: BTreeMap<AgentName, String>,
-    /// Finalizers on the object.
+    /// Finalizers of the object.
     pub finalizers: Vec<String>,
-    /// What earlier passes recorded.
+    /// What earlier reconciles recorded in the status.
     pub recorded: Recorded,
     /// Name of the Secret with its keys.
     pub key_secret: String,
     /// The database instance that its spec names.
     pub named: Option<String>,
-    /// The instance that was looked at in this pass: its changes go there.
-    pub home: Option<String>,
-    /// The deleted Tenant whose data it asks for.
+    /// The observed database instance. Steps change the data there.
+    pub instance: Option<String>,
+    /// UID of the deleted Tenant whose data it requests.
     pub adopt: Option<Uid>,
-    /// How a new key would sign.
+    /// Algorithm of a new key.
     pub algorithm: Algorithm,
-    /// It is to be out of service.
+    /// The tenant is to be suspended.
     pub suspend: bool,
-    /// The object is taken for gone: whether it is has to be asked, not in a cache.
+    /// The object seems to be deleted. The API server is asked, not the cache.
     pub vanished: bool,
+    /// The instance and the cell that are offered to a new tenant are reserved for it. A dry run reserves nothing.
+    pub reserve: bool,
 }
 
 impl ReconcileScope for TenantScope {
     type Observed = ObservedTenant;
     type Step = TenantStep;
+    type Status = TenantStatus;
 }
 
-/// An AgentConfig in a pass.
+/// An AgentConfig that is reconciled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentScope {
     /// The object.
     pub object: ObjectId,
-    /// Finalizers on the object.
+    /// Finalizers of the object.
     pub finalizers: Vec<String>,
-    /// The Secret that holds the provider's key.
+    /// The Secret with the provider's API key.
     pub credential: Option<SecretKeyRef>,
-    /// The entry version whose serving was proved.
+    /// The entry version that is proved to be served.
     pub served: Option<Version>,
-    /// The object is taken for gone: whether it is has to be asked, not in a cache.
+    /// The object seems to be deleted. The API server is asked, not the cache.
     pub vanished: bool,
 }
 
 impl ReconcileScope for AgentScope {
     type Observed = ObservedAgent;
     type Step = AgentStep;
+    type Status = AgentConfigStatus;
 }

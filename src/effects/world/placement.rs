@@ -1,4 +1,4 @@
-//! Finding the database of a Tenant, and looking there.
+//! Finding the database instance of a Tenant, and reading the Tenant's data there.
 
 use super::{
     TenantScope,
@@ -7,7 +7,7 @@ use super::{
 use crate::effects::{
     database::breaker::{BreakerState, CircuitBreaker},
     error::EffectError,
-    postgres::{Look, PgError},
+    postgres::{PgError, ReadPurpose},
 };
 use crate::{
     domain::{
@@ -23,63 +23,73 @@ use crate::{
 };
 use futures::future::join_all;
 
-/// The instance that was looked at, if there is one, and what it says.
+/// The instance that was read, if there is one, and what was read.
 type SearchResult<'a> = (Option<&'a CircuitBreaker>, DatabaseView);
 
+/// Which instances are asked for a tenant's data.
+struct Question<'a> {
+    request: PlacementRequest<'a>,
+    candidates: &'a [PlacementCandidate],
+    /// Instances that are only asked, by their positions.
+    others: &'a [usize],
+    /// The instance that the tenant would be created in.
+    chosen: Result<usize, Unplaced>,
+}
+
 impl Open<'_> {
-    /// What came of a change.
+    /// Converts the result of a change.
     pub(crate) fn changed(&self, result: Result<(), PgError>) -> Result<Done, EffectError> {
         self.done(result).map(|()| Done::Plain)
     }
 }
 
 impl LiveWorld {
-    /// What the database of a Tenant holds for it, outside of a pass; and the scope of changes there.
+    /// Reads the data of a Tenant outside of a reconcile. Returns also the scope for changing it.
     pub async fn observe_database(&self, scope: TenantScope) -> (TenantScope, DatabaseView) {
-        let (home, view) = self.observe_home(&scope).await;
-        let home = home.map(|breaker| breaker.name().to_owned());
-        (TenantScope { home, ..scope }, view)
+        let (breaker, view) = self.observe_placement(&scope).await;
+        let instance = breaker.map(|breaker| breaker.name().to_owned());
+        (TenantScope { instance, ..scope }, view)
     }
 
-    /// Records that a Tenant may take over what another cluster's has, and who said so.
+    /// Records a takeover grant: a Tenant may take over the data of another cluster's Tenant, and who allowed it.
     ///
     /// # Errors
-    /// As any change of the database; `Transient` where the row is not any more as it was seen.
+    /// When the database can't be changed; `Transient` if the row has changed since it was read.
     pub async fn perform_allow_takeover(
         &self,
         scope: &TenantScope,
         permission: &Permission,
         allowed_by: &str,
     ) -> Result<(), EffectError> {
-        let open = self.open_home(scope)?;
-        open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.fence).await)
+        let open = self.open_instance(scope)?;
+        open.done(open.database.perform_allow_takeover(permission, &scope.object, allowed_by, &open.writer.fence).await)
     }
 
-    /// The instance to which the changes of this pass go.
-    pub(crate) fn home(&self, scope: &TenantScope) -> Result<&CircuitBreaker, EffectError> {
-        let breaker = scope.home.as_deref().and_then(|name| self.instances.breaker(name));
-        breaker.ok_or_else(|| EffectError::new(ErrorClass::Bug, "a change of no database"))
+    /// The instance that the steps of this reconcile change.
+    pub(crate) fn instance(&self, scope: &TenantScope) -> Result<&CircuitBreaker, EffectError> {
+        let breaker = scope.instance.as_deref().and_then(|name| self.instances.breaker(name));
+        breaker.ok_or_else(|| EffectError::new(ErrorClass::Bug, "the step has no database instance"))
     }
 
-    /// The same, open.
-    pub(crate) fn open_home(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
-        self.open(self.home(scope)?)
+    /// The same, if it can be used now.
+    pub(crate) fn open_instance(&self, scope: &TenantScope) -> Result<Open<'_>, EffectError> {
+        self.open(self.instance(scope)?)
     }
 
-    /// The same, for a change that makes something of a tenant id that may be nowhere yet.
-    pub(crate) fn open_to_make(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
-        let open = self.open_home(scope)?;
+    /// The same, for a step that uses a tenant id in an instance that may not know it yet.
+    pub(crate) fn open_to_create(&self, scope: &TenantScope, tenant: &TenantId) -> Result<Open<'_>, EffectError> {
+        let open = self.open_instance(scope)?;
         if !self.instances.begin(&scope.object.uid, tenant, open.name()) {
-            let note = "meanwhile the tenant is to be made in another instance";
+            let note = "the tenant was meanwhile placed in another instance";
             return Err(EffectError::new(ErrorClass::Transient, note));
         }
         Ok(open)
     }
 
-    /// Looks for the Tenant's data where it is, or where it would go.
-    pub(crate) async fn observe_home(&self, scope: &TenantScope) -> SearchResult<'_> {
+    /// Reads the Tenant's data from the instance that has it, or from the instance that it would be created in.
+    pub(crate) async fn observe_placement(&self, scope: &TenantScope) -> SearchResult<'_> {
         let Some(tenant) = &scope.tenant_id else {
-            // Nothing is made for it; with one instance it is told what is known of that one.
+            // Nothing is created for it. With a single instance, its state is reported.
             let breaker = self.instances.breakers().first().filter(|_| !self.instances.are_several());
             return (
                 breaker,
@@ -93,16 +103,17 @@ impl LiveWorld {
             deleting: scope.claim.deleting,
             ..PlacementRequest::default()
         };
-        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, request);
+        let (search, candidates) = self.instances.search(&scope.object.uid, tenant, request, scope.reserve);
         match search {
-            Search::At(at) => self.look(at, scope, tenant).await,
+            Search::At(at) => self.read(at, scope, tenant).await,
             Search::Out(at) => {
                 let breaker = self.instances.breakers().get(at);
-                let again = || read_error(ErrorClass::Transient, "the database has just come back");
+                let again = || read_error(ErrorClass::Transient, "the database has just become available again");
                 (breaker, breaker.and_then(shut).unwrap_or_else(again))
             }
             Search::Ask { others, chosen } => {
-                self.look_around(scope, tenant, (request, &candidates), &others, chosen).await
+                let question = Question { request, candidates: &candidates, others: &others, chosen };
+                self.search_instances(scope, tenant, question).await
             }
             Search::Nowhere(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
         }
@@ -111,28 +122,27 @@ impl LiveWorld {
     /// The instance that the Tenant's registry entry names.
     fn registered_instance(&self, scope: &TenantScope, tenant: &TenantId) -> Option<String> {
         match self.registry.observe_tenant(tenant, &scope.object.uid) {
-            Seen::Ours(view) => view.entry.map(|entry| entry.database.instance),
+            Seen::Ours(view) => view.entry.map(|entry| entry.database.location.instance),
             Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
         }
     }
 
-    /// Asks several instances at once, and then looks where the tenant is, or at the chosen one.
-    async fn look_around(
+    /// Reads from several instances at once, and returns what the tenant's or the chosen instance has.
+    async fn search_instances(
         &self,
         scope: &TenantScope,
         tenant: &TenantId,
-        (request, candidates): (PlacementRequest<'_>, &[PlacementCandidate]),
-        others: &[usize],
-        chosen: Result<usize, Unplaced>,
+        question: Question<'_>,
     ) -> SearchResult<'_> {
-        let look_at_chosen = async {
+        let Question { request, candidates, others, chosen } = question;
+        let read_chosen = async {
             match &chosen {
-                Ok(at) => Some((*at, self.look(*at, scope, tenant).await)),
+                Ok(at) => Some((*at, self.read(*at, scope, tenant).await)),
                 Err(_) => None,
             }
         };
         let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
-        let (first, asked) = tokio::join!(look_at_chosen, join_all(others.iter().copied().map(ask)));
+        let (first, asked) = tokio::join!(read_chosen, join_all(others.iter().copied().map(ask)));
         let mut answers: Vec<(usize, &LedgerFacts)> = Vec::new();
         if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
             answers.push((*at, facts));
@@ -140,51 +150,67 @@ impl LiveWorld {
         for (at, answer) in &asked {
             match answer {
                 Ok(facts) => answers.push((*at, facts)),
-                // It has just gone out; the next look knows.
+                // The instance has just become unavailable. The next reconcile knows.
                 Err(view) => return (None, view.clone()),
             }
         }
         answers.sort_by_key(|(at, _)| *at);
         match resolve_holder(request, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
             Err(unplaced) => {
-                self.instances.note_found(&scope.object.uid, None);
+                self.note_found(scope, None);
                 (None, DatabaseView::Unplaced(unplaced))
             }
             Ok(Some(holder)) => {
-                self.instances.note_found(&scope.object.uid, Some(holder));
+                self.note_found(scope, Some(holder));
                 match first {
-                    Some((at, sight)) if at == holder => sight,
-                    Some(_) | None => self.look(holder, scope, tenant).await,
+                    Some((at, result)) if at == holder => result,
+                    Some(_) | None => self.read(holder, scope, tenant).await,
                 }
             }
             Ok(None) => match (first, chosen) {
-                (Some((_, sight)), _) => sight,
+                (Some((_, result)), _) => result,
                 (None, Err(unplaced)) => (None, DatabaseView::Unplaced(unplaced)),
-                (None, Ok(_)) => (None, read_error(ErrorClass::Bug, "the chosen instance was not looked at")),
+                (None, Ok(_)) => (None, read_error(ErrorClass::Bug, "the chosen instance was not read")),
             },
         }
     }
 
-    /// What an instance holds of a tenant id: no place is offered there.
-    async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
-        match self.look_in(at, tenant, Look::Deleting, scope.adopt.as_ref()).await {
-            (_, DatabaseView::Facts(facts)) => Ok(facts),
-            (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
-            // Which is news for the tenants in it, and here a reason to look again.
-            (_, DatabaseView::Changed { .. }) => Err(read_error(ErrorClass::Transient, "an instance has just changed")),
+    fn note_found(&self, scope: &TenantScope, at: Option<usize>) {
+        if scope.reserve {
+            self.instances.note_found(&scope.object.uid, at);
         }
     }
 
-    async fn look(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> SearchResult<'_> {
-        let look = match (scope.claim.deleting, scope.suspend) {
-            (true, _) => Look::Deleting,
-            (false, true) => Look::Suspending,
-            (false, false) => Look::Serving,
-        };
-        self.look_in(at, tenant, look, scope.adopt.as_ref().filter(|_| look != Look::Deleting)).await
+    /// Reads from an instance what it has of a tenant id, without offering a cell.
+    async fn ask(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> Result<LedgerFacts, DatabaseView> {
+        match self.read_at(at, scope, tenant, ReadPurpose::Deleting, scope.adopt.as_ref()).await {
+            (_, DatabaseView::Facts(facts)) => Ok(facts),
+            (_, view @ (DatabaseView::Unknown(_) | DatabaseView::Unplaced(_))) => Err(view),
+            // This affects the tenants in that instance. This Tenant is requeued.
+            (_, DatabaseView::Changed { .. }) => {
+                Err(read_error(ErrorClass::Transient, "an instance has just been replaced"))
+            }
+        }
     }
 
-    async fn look_in(&self, at: usize, tenant: &TenantId, look: Look, adopt: Option<&Uid>) -> SearchResult<'_> {
+    async fn read(&self, at: usize, scope: &TenantScope, tenant: &TenantId) -> SearchResult<'_> {
+        let purpose = match (scope.claim.deleting, scope.suspend) {
+            (true, _) => ReadPurpose::Deleting,
+            (false, true) => ReadPurpose::Suspending,
+            (false, false) => ReadPurpose::Serving,
+        };
+        self.read_at(at, scope, tenant, purpose, scope.adopt.as_ref().filter(|_| purpose != ReadPurpose::Deleting))
+            .await
+    }
+
+    async fn read_at(
+        &self,
+        at: usize,
+        scope: &TenantScope,
+        tenant: &TenantId,
+        purpose: ReadPurpose,
+        adopt: Option<&Uid>,
+    ) -> SearchResult<'_> {
         let Some(breaker) = self.instances.breakers().get(at) else {
             return (None, read_error(ErrorClass::Bug, "there is no such instance"));
         };
@@ -194,10 +220,14 @@ impl LiveWorld {
                 return (Some(breaker), closed.view().unwrap_or_else(|| read_error(ErrorClass::Bug, "")));
             }
         };
-        let view = match breaker.database.observe_adopting(tenant, look, adopt).await {
+        let observed = match scope.reserve {
+            true => breaker.database.observe_adopting(tenant, purpose, adopt).await,
+            false => breaker.database.observe_unreserved(tenant, purpose, adopt).await,
+        };
+        let view = match observed {
             Ok(facts) if facts.database_id == expected => DatabaseView::Facts(facts),
             Ok(facts) => {
-                // Replaced while we were connected: the gate closes and is looked at anew.
+                // The database was replaced during the connection. The breaker opens, and the instance is checked again.
                 let note = format!("the database changed from {expected} to {}", facts.database_id);
                 breaker.trip(ReadError { class: ErrorClass::Transient, note });
                 DatabaseView::Changed { expected, found: Some(facts.database_id) }
@@ -211,7 +241,7 @@ impl LiveWorld {
     }
 }
 
-/// What is seen of an instance that can't be asked.
+/// The view of an instance that can't be used.
 fn shut(breaker: &CircuitBreaker) -> Option<DatabaseView> {
     breaker.state().view()
 }

@@ -1,4 +1,4 @@
-//! Looking at a Tenant's world, and changing it.
+//! Observing and changing what belongs to a Tenant.
 
 use super::{
     TenantScope, World,
@@ -25,26 +25,26 @@ use crate::{
     plan::{
         acks::unacknowledged_speakers,
         observed::{DatabaseView, ObservedTenant, Seen},
-        step::{Done, TenantStep},
+        step::{CellStep, DatabaseStep, Done, EntryStep, KeysStep, ObjectStep, TenantStep},
     },
 };
 use std::collections::BTreeMap;
 
 impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
-        // Before the database: an entry goes after its row is closed, so one that is missing here is not put back by a look
-        // at a row that another pass closes meanwhile (that of the object when it vanishes).
+        // The entry is read before the database: it is deleted after its row is closed. Otherwise a missing entry could be
+        // written again because of a row that another reconcile closes meanwhile.
         let entry = match &scope.tenant_id {
             Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
             None => Seen::Missing,
         };
-        let ((home, mut database), keys, object) = tokio::join!(
-            self.observe_home(scope),
+        let ((breaker, mut database), keys, object) = tokio::join!(
+            self.observe_placement(scope),
             self.keys.observe(&scope.object, &scope.key_secret),
             self.tenants.observe_presence(&scope.object, scope.vanished)
         );
         let fresh = self.draw(&mut database, scope.algorithm);
-        let instance = home.map(|breaker| breaker.name().to_owned());
+        let instance = breaker.map(|breaker| breaker.name().to_owned());
         let cell = match &database {
             DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),
             DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
@@ -68,102 +68,68 @@ impl World<TenantScope> for LiveWorld {
     }
 
     async fn perform(&self, scope: &TenantScope, step: &TenantStep) -> Result<Done, EffectError> {
-        let object = &scope.object;
         match step {
-            TenantStep::AddFinalizer => self.tenants.perform_add_finalizer(object).await,
-            TenantStep::CreateCell { cell, password } => {
-                self.perform_create_cell(self.home(scope)?, *cell, password).await
-            }
-            TenantStep::Provision(provision) => {
-                let open = self.open_to_make(scope, &provision.tenant_id)?;
-                open.changed(open.database.perform_provision(provision, object, open.id, &open.fence).await)
-            }
-            TenantStep::Adopt(adoption) => {
-                let open = self.open_to_make(scope, &adoption.tenant_id)?;
-                open.changed(open.database.perform_adopt(adoption, object, open.id, &open.fence).await)
-            }
-            TenantStep::PreventAdoption { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_prevent_adoption(row, &open.fence).await)
-            }
-            TenantStep::RepairDatabase { row, found } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_repair(row, found, open.id, &open.fence).await)
-            }
-            TenantStep::Migrate(step) => {
-                let open = self.open_home(scope)?;
-                let done = open.database.perform_migrate(step, open.id, &open.fence).await;
-                match &done {
-                    Ok(()) => self.rollout_slots.end(&object.uid),
-                    Err(error) if error.kind == PgErrorKind::FileFailed => {
-                        self.rollout_slots.note_failure();
-                        self.rollout_slots.end(&object.uid);
-                    }
-                    Err(_) => {}
+            TenantStep::Object(step) => {
+                if let (ObjectStep::RemoveFinalizer, Some(id)) = (step, &scope.tenant_id) {
+                    self.registry.check_gone(&id.entry_name(), &scope.object.uid).await?;
                 }
-                open.changed(done)
+                self.tenants.perform(&scope.object, step).await
             }
-            TenantStep::SetAside { tenant_id, name, remains } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_set_aside(tenant_id, name, remains, open.id, &open.fence).await)
+            TenantStep::Cell(CellStep::Create { cell, password }) => {
+                self.perform_create_cell(self.instance(scope)?, *cell, password).await
             }
-            TenantStep::CreateKeys { keyring } => self.keys.perform_create(object, &scope.key_secret, keyring).await,
-            TenantStep::ReplaceKeys { keyring, uid, version, change: _, acknowledged } => {
-                if let Some(entry) = acknowledged {
-                    self.check_acknowledged(*entry).await?;
-                }
-                self.keys.perform_replace(object, &scope.key_secret, keyring, (uid, *version)).await
-            }
-            TenantStep::RecordKeyring { row, mark } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_record_keyring(row, mark, &open.fence).await)
-            }
-            TenantStep::PutEntry { entry, replace } => {
+            TenantStep::Database(step) => self.perform_database_step(scope, step).await,
+            TenantStep::Keys(step) => self.perform_keys_step(scope, step).await,
+            TenantStep::Entry(EntryStep::Put { entry, replace }) => {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
-            TenantStep::SuspendAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_suspend_access(row, &open.fence).await)
-            }
-            TenantStep::ResumeAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_resume_access(row, &open.fence).await)
-            }
-            TenantStep::RevokeAccess { row } => {
-                let open = self.open_home(scope)?;
-                open.changed(open.database.perform_revoke_access(row, &open.fence).await)
-            }
-            TenantStep::CloseDatabase(close) => {
-                let open = match close.row {
-                    Some(_) => self.open_home(scope)?,
-                    None => self.open_to_make(scope, &close.tenant_id)?,
-                };
-                let done = open.changed(open.database.perform_close(close, object, open.id, &open.fence).await)?;
-                self.instances.end(&object.uid, &close.tenant_id, open.name());
-                Ok(done)
-            }
-            TenantStep::DeleteEntry { uid, version } => match &scope.tenant_id {
+            TenantStep::Entry(EntryStep::Delete { uid, version }) => match &scope.tenant_id {
                 Some(id) => self.registry.perform_delete(&id.entry_name(), uid, *version).await,
                 None => Ok(Done::Plain),
             },
-            TenantStep::DeleteKeys { uid, version } => {
-                self.keys.perform_delete(object, &scope.key_secret, uid, *version).await
-            }
-            TenantStep::RemoveFinalizer => {
-                if let Some(id) = &scope.tenant_id {
-                    self.registry.check_gone(&id.entry_name(), &object.uid).await?;
-                }
-                self.tenants.perform_remove_finalizer(object).await
-            }
-            TenantStep::WriteStatus(status) => self.tenants.perform_write_status(object, status).await,
-            TenantStep::RecordEvent(notice) => self.tenants.perform_record(object, notice).await,
         }
     }
 }
 
 impl LiveWorld {
-    /// Looks at the replicas once more, in the API server itself: whoever came since the cache was filled may not know a
-    /// key that is about to sign.
+    async fn perform_database_step(&self, scope: &TenantScope, step: &DatabaseStep) -> Result<Done, EffectError> {
+        let open = match step.claimed_id() {
+            Some(tenant) => self.open_to_create(scope, tenant)?,
+            None => self.open_instance(scope)?,
+        };
+        let object = &scope.object;
+        let done = open.database.perform(step, object, &open.writer).await;
+        if let DatabaseStep::Migrate(_) = step {
+            let failed = matches!(&done, Err(error) if error.kind == PgErrorKind::FileFailed);
+            if failed {
+                self.rollout_slots.note_failure();
+            }
+            if failed || done.is_ok() {
+                self.rollout_slots.end(&object.uid);
+            }
+        }
+        if let (DatabaseStep::Close(close), Ok(())) = (step, &done) {
+            self.instances.end(&object.uid, &close.tenant_id, open.name());
+        }
+        open.changed(done)
+    }
+
+    async fn perform_keys_step(&self, scope: &TenantScope, step: &KeysStep) -> Result<Done, EffectError> {
+        let (object, secret) = (&scope.object, &scope.key_secret);
+        match step {
+            KeysStep::Create { keyring } => self.keys.perform_create(object, secret, keyring).await,
+            KeysStep::Replace { keyring, uid, version, change: _, acknowledged } => {
+                if let Some(entry) = acknowledged {
+                    self.check_acknowledged(*entry).await?;
+                }
+                self.keys.perform_replace(object, secret, keyring, (uid, *version)).await
+            }
+            KeysStep::Delete { uid, version } => self.keys.perform_delete(object, secret, uid, *version).await,
+        }
+    }
+
+    /// Reads the replicas from the API server, not from the cache: a replica that started since then may not know the key
+    /// that is about to sign.
     async fn check_acknowledged(&self, version: Version) -> Result<(), EffectError> {
         let replicas = self.replica_tracker.observe_live(&self.client).await?;
         let missing = unacknowledged_speakers(version, &replicas);
@@ -176,14 +142,14 @@ impl LiveWorld {
     }
 
     fn observe_agents(&self, scope: &TenantScope) -> BTreeMap<AgentName, AgentLookup> {
-        let look = |config: &String| {
+        let lookup = |config: &String| {
             let found = self.agents.cache.get(&Key::new(&scope.object.namespace, config));
-            found.as_deref().map_or(AgentLookup::Missing, |watched| self.look_up(watched))
+            found.as_deref().map_or(AgentLookup::Missing, |watched| self.resolve_lookup(watched))
         };
-        scope.agents.iter().map(|(name, config)| (name.clone(), look(config))).collect()
+        scope.agents.iter().map(|(name, config)| (name.clone(), lookup(config))).collect()
     }
 
-    fn look_up(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
+    fn resolve_lookup(&self, watched: &Watched<AgentConfig>) -> AgentLookup {
         let metadata = watched.metadata();
         match &metadata.uid {
             Some(uid) => {
@@ -198,7 +164,7 @@ impl LiveWorld {
         }
     }
 
-    /// Publishes the login, then makes the roles with it. Many new tenants ask at once; the first does it.
+    /// Publishes the login, then creates the roles with it. Of concurrent calls, the first one does it.
     pub(crate) async fn perform_create_cell(
         &self,
         breaker: &CircuitBreaker,
@@ -220,7 +186,7 @@ impl LiveWorld {
             None => {
                 let slot = observe_free_login(&open, cell).await?;
                 let login = CellLogin { slot, id: Some(draw_login_id()), password: password.clone() };
-                let entry = self.cell_entry(breaker, cell, open.id, &login, false);
+                let entry = self.cell_entry(breaker, cell, open.writer.database_id, &login, false);
                 self.registry.perform_put(&Entry::Cell(entry.clone()), None).await?;
                 entry
             }
@@ -230,10 +196,10 @@ impl LiveWorld {
             EffectError::new(ErrorClass::Conflict, format!("entry '{name}' names a login that is not the cell's"))
         })?;
         let login = CellLogin { slot, id: entry.login.map(|mark| mark.id), password: entry.password };
-        open.changed(open.database.perform_create_cell(cell, &login, &open.fence).await)
+        open.changed(open.database.perform_create_cell(cell, &login, &open.writer).await)
     }
 
-    /// A cell's entry as the settings and a login make it; `revokes`: the login before it ends at once.
+    /// The entry of a cell, from the settings and a login. `revokes`: the previous login ends at once.
     pub(crate) fn cell_entry(
         &self,
         breaker: &CircuitBreaker,
@@ -260,8 +226,8 @@ impl LiveWorld {
     }
 }
 
-/// The login that a cell's entry begins with: the first one; where the entry of a cell was lost, the one that is not in
-/// use, so that whoever is logged in goes on.
+/// The login of a new entry: the first one, or the one that is not in use if the entry of an existing cell was lost, so that
+/// open sessions are not interrupted.
 async fn observe_free_login(open: &Open<'_>, cell: CellNumber) -> Result<LoginSlot, EffectError> {
     if !open.database.may_have_cell(cell) {
         return Ok(LoginSlot::A);

@@ -20,7 +20,7 @@ use crate::plan::{
         Seen,
     },
     report::{PartReport, PartState, read_error_reason},
-    step::{CloseDatabase, TenantStep},
+    step::{CloseDatabase, DatabaseStep, EntryStep, KeysStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, DeletionPolicy, Reason},
@@ -83,7 +83,7 @@ fn withdraw(
         let Some(entry) = withdrawn_entry(tenant_id, &departing.object, observed, view, installation, now) else {
             return Ok(Vec::new());
         };
-        let step = TenantStep::PutEntry { entry: Box::new(entry), replace: view.map(|v| v.version) };
+        let step = TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: view.map(|v| v.version) });
         let reports = vec![working("the replicas are told to stop serving")];
         Err(Box::new(Plan { steps: vec![step], reports, awaits: None, wake_at: Some(now) }))
     };
@@ -109,7 +109,9 @@ fn withdraw(
             let note = format!("waiting for {} to stop serving the tenant", names.join(", "));
             waits(working(note), Some(view.version), Some(deadline))
         }
-        Acknowledged::TimedOut(names) => Ok(vec![TenantStep::RecordEvent(replicas_timed_out(&names, "the deletion"))]),
+        Acknowledged::TimedOut(names) => {
+            Ok(vec![TenantStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the deletion")))])
+        }
     }
 }
 
@@ -132,14 +134,14 @@ fn close(
     notices: Vec<TenantStep>,
 ) -> Plan<TenantStep> {
     let close_now = |row: Option<LedgerRow>, replaces| {
-        TenantStep::CloseDatabase(CloseDatabase {
+        TenantStep::Database(DatabaseStep::Close(CloseDatabase {
             tenant_id: tenant_id.clone(),
             policy: departing.policy,
             incarnation: row.as_ref().map_or(observed.fresh.incarnation, |r| r.incarnation),
             replaces,
             row,
             archive_seconds: installation.home.archive_seconds,
-        })
+        }))
     };
     let row = row_of(observed);
     match judge(&departing.object.uid, observed) {
@@ -156,7 +158,7 @@ fn close(
         }
         // Kept data of an earlier Tenant, which this one may have begun to take over: nothing may come of that any more.
         Ownership::Retained(_) | Ownership::Adoptable(_) if observed.finalizer => {
-            let prevent = row.map(|row| TenantStep::PreventAdoption { row });
+            let prevent = row.map(|row| TenantStep::Database(DatabaseStep::PreventAdoption { row }));
             finish(prevent.into_iter().collect(), notices, observed)
         }
         // Somebody else's data: not ours to touch.
@@ -178,7 +180,9 @@ fn close(
         },
         Ownership::Ours { row, .. } => match row.state {
             RowState::Active | RowState::Suspended => Plan {
-                steps: std::iter::once(TenantStep::RevokeAccess { row }).chain(notices).collect(),
+                steps: std::iter::once(TenantStep::Database(DatabaseStep::RevokeAccess { row }))
+                    .chain(notices)
+                    .collect(),
                 reports: vec![working("access to the data is being revoked")],
                 awaits: None,
                 wake_at: Some(now),
@@ -216,20 +220,22 @@ fn drain(
 fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &ObservedTenant) -> Plan<TenantStep> {
     let entry = match &observed.entry {
         Seen::Ours(EntryView { secret_uid, version, .. }) => {
-            Some(TenantStep::DeleteEntry { uid: secret_uid.clone(), version: *version })
+            Some(TenantStep::Entry(EntryStep::Delete { uid: secret_uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(read_error) => return unseen_part(read_error),
     };
     let keys = match &observed.keys {
         Seen::Ours(KeysView { uid, version, .. }) => {
-            Some(TenantStep::DeleteKeys { uid: uid.clone(), version: *version })
+            Some(TenantStep::Keys(KeysStep::Delete { uid: uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
         Seen::Unknown(read_error) => return unseen_part(read_error),
     };
     match (observed.finalizer, &entry) {
-        (true, _) => steps.extend(entry.into_iter().chain(keys).chain([TenantStep::RemoveFinalizer])),
+        (true, _) => {
+            steps.extend(entry.into_iter().chain(keys).chain([TenantStep::Object(ObjectStep::RemoveFinalizer)]))
+        }
         (false, Some(_)) => steps.extend(keys.into_iter().chain(entry)),
         (false, None) => steps = keys.into_iter().chain(steps).collect(),
     }

@@ -1,20 +1,23 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
 
-use super::location::DataLocation;
+use super::location::TenantData;
 use crate::plan::{
     installation::Installation,
     observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryAuth, EntryDatabase, FORMAT, TenantEntry, TenantState},
+        entry::{EntryAgent, EntryDatabase, FORMAT, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
+        limits::DatabaseLimits,
+        location::DataLocation,
         resolve::{AgentLookup, DesiredTenant},
+        tokens::TokenRules,
     },
 };
 use jiff::Timestamp;
@@ -40,7 +43,7 @@ pub(crate) fn plan_entry(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
     installation: &Installation,
-    home: &DataLocation,
+    home: &TenantData,
     keyring: &Keyring,
     now: Timestamp,
     steps: &mut Vec<TenantStep>,
@@ -69,15 +72,11 @@ pub(crate) fn plan_entry(
         epoch: installation.epoch,
         state,
         state_since,
-        database: home.database.clone(),
+        database: EntryDatabase { location: home.location.clone(), limits: desired.limits },
         agents,
         default_agent: desired.default_agent.clone(),
         mutable: desired.mutable.clone(),
-        auth: EntryAuth {
-            issuer: desired.issuer.clone(),
-            audience: desired.audience.clone(),
-            max_token_seconds: desired.max_token_seconds,
-        },
+        auth: desired.tokens.clone(),
         keys: keyring.published(),
         revoked_kids: keyring.revoked().clone(),
         ring_version: keyring.version(),
@@ -86,7 +85,7 @@ pub(crate) fn plan_entry(
     let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
         Seen::Missing => {
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: None });
+            steps.push(EntryStep::Put { entry: Box::new(entry), replace: None }.into());
             // A tenant that was served had one; replicas ignored that it went.
             if observed.recorded.served.is_some() && home.row.is_some() {
                 steps.push(repaired("deleted"));
@@ -102,7 +101,7 @@ pub(crate) fn plan_entry(
                 Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
                 None => Some("damaged".to_owned()),
             };
-            steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+            steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
             steps.extend(edited.as_deref().map(repaired));
             (written(), None)
         }
@@ -127,8 +126,8 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
         return String::new();
     }
     let place = |d: &EntryDatabase| {
-        let limits = (d.max_concurrent_transactions, d.statement_timeout_seconds, d.storage_limit_bytes);
-        (d.cell, d.schema.clone(), d.role.clone(), limits)
+        let DataLocation { instance: _, cell, schema, role, schema_version: _ } = d.location.clone();
+        (cell, schema, role, d.limits)
     };
     let overrides =
         |e: &TenantEntry| e.agents.iter().map(|(n, a)| (n.clone(), a.overrides.clone())).collect::<Vec<_>>();
@@ -148,11 +147,11 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
 
 /// Told once the entry is written again.
 fn repaired(what: &str) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::DriftRepaired,
         note: format!("the registry entry was {what} by hand, and was written again"),
-    })
+    }))
 }
 
 /// The entry that stands, in another state from now on.
@@ -199,19 +198,19 @@ pub(crate) fn withdrawn_entry(
         state: TenantState::Deleting,
         state_since: now,
         database: EntryDatabase {
-            instance: installation.home.name.clone(),
-            cell: row.map_or(CellNumber(1), |r| r.cell),
-            schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
-            role: row.map_or(name, |r| r.role.clone()),
-            schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
-            max_concurrent_transactions: 1,
-            statement_timeout_seconds: 1,
-            storage_limit_bytes: None,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: row.map_or(CellNumber(1), |r| r.cell),
+                schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
+                role: row.map_or(name, |r| r.role.clone()),
+                schema_version: row.map_or(installation.schema_version, |r| r.schema_version),
+            },
+            limits: DatabaseLimits::UNKNOWN,
         },
         agents: BTreeMap::new(),
         default_agent: AgentName::parse("none").ok()?,
         mutable: BTreeSet::new(),
-        auth: EntryAuth { issuer: String::new(), audience: String::new(), max_token_seconds: 0 },
+        auth: TokenRules::UNKNOWN,
         keys: keyring.map(Keyring::published).unwrap_or_default(),
         revoked_kids: keyring.map(|r| r.revoked().clone()).unwrap_or_default(),
         ring_version: keyring.map(Keyring::version).unwrap_or_default(),

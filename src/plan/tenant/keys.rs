@@ -6,12 +6,12 @@
 
 mod evolve;
 
-use super::location::DataLocation;
+use super::location::TenantData;
 use crate::plan::{
     installation::Installation,
     observed::{EntryView, KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
-    step::{KeyChange, TenantStep},
+    step::{DatabaseStep, KeyChange, KeysStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -53,7 +53,7 @@ impl KeysPlan {
 struct Situation<'a> {
     desired: &'a DesiredTenant,
     observed: &'a ObservedTenant,
-    home: &'a DataLocation,
+    home: &'a TenantData,
     rules: KeyringRules,
     now: Timestamp,
 }
@@ -63,12 +63,14 @@ pub(crate) fn plan_keys(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
     installation: &Installation,
-    home: &DataLocation,
+    home: &TenantData,
     now: Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> KeysPlan {
-    let rules =
-        KeyringRules { max_token_seconds: desired.max_token_seconds, grace_seconds: installation.signer_grace_seconds };
+    let rules = KeyringRules {
+        max_token_seconds: desired.tokens.max_token_seconds,
+        grace_seconds: installation.signer_grace_seconds,
+    };
     let situation = Situation { desired, observed, home, rules, now };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
@@ -111,7 +113,7 @@ fn first_keyring(
     now: Timestamp,
 ) -> Result<Keyring, KeyringError> {
     let request = desired.keys.rotate.clone();
-    Keyring::first(version, observed.fresh.key.clone(), desired.max_token_seconds, request, whole_seconds(now))
+    Keyring::first(version, observed.fresh.key.clone(), desired.tokens.max_token_seconds, request, whole_seconds(now))
 }
 
 /// What the registry entry still holds of the ring of the same data.
@@ -140,21 +142,23 @@ impl Situation<'_> {
     fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = keyring.mark();
         if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.keyring) {
-            steps.push(TenantStep::RecordKeyring { row, mark });
+            steps.push(DatabaseStep::RecordKeyring { row, mark }.into());
         }
     }
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
         steps.push(match &self.observed.keys {
-            Seen::Ours(view) => TenantStep::ReplaceKeys {
+            Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
                 keyring: keyring.clone(),
                 uid: view.uid.clone(),
                 version: view.version,
                 change,
                 acknowledged,
-            },
-            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => TenantStep::CreateKeys { keyring: keyring.clone() },
+            }),
+            Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
+                TenantStep::Keys(KeysStep::Create { keyring: keyring.clone() })
+            }
         });
         self.record(keyring, steps);
     }
@@ -200,8 +204,8 @@ impl Situation<'_> {
         let (mark, now) = (&self.home.keyring, whole_seconds(self.now));
         let private = |key: &VerificationKey| self.private(key);
         let build = |version| {
-            let fallback = (self.observed.fresh.key.clone(), self.rules.grace_seconds);
-            Keyring::restored(version, published, private, fallback, now)
+            let fallback = self.observed.fresh.key.clone();
+            Keyring::restored(version, published, private, fallback, self.rules.grace_seconds, now)
         };
         let same = build(mark.version)?;
         if same.mark() == *mark { Ok(same) } else { build(mark.version + 1) }

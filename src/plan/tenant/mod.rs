@@ -7,7 +7,7 @@
 //! | `drain` | How long open transactions of a tenant are waited for once its access is revoked |
 //! | `entry` | The registry entry of a Tenant |
 //! | `keys` | The plan of a tenant's signing keys |
-//! | `location` | Where a tenant's data is or will be |
+//! | `location` | A tenant's data as this pass plans it |
 //! | `loss` | Loss, and giving up what was lost |
 //! | `ownership` | Judging what the database holds for a tenant id |
 //! | `present` | The plan of a Tenant that should exist |

@@ -4,7 +4,7 @@ use super::{
     adopt::judge_adoption,
     entry::plan_entry,
     keys::{first_mark, issued, plan_keys},
-    location::{DataLocation, provisioned_note},
+    location::{TenantData, provisioned_note},
     loss::lost_incarnation,
     ownership::{Ownership, judge},
     schema::resolve_target,
@@ -18,13 +18,14 @@ use crate::plan::{
     installation::Installation,
     observed::{CellOffer, EntryView, KeysView, ObservedTenant, RowState, Seen, unplaced::Unplaced},
     report::{PartReport, PartState, read_error_reason},
-    step::{Adoption, Provision, TenantStep},
+    step::{Adoption, CellStep, DatabaseStep, ObjectStep, Provision, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
         ident::{Incarnation, Uid, Version},
+        location::DataLocation,
         migrations::transactional_version,
         resolve::{AgentLookup, DesiredTenant},
     },
@@ -55,7 +56,9 @@ fn plan_parts(
     let accepted = judge_acceptance(desired, observed, &ownership);
     // Before the first effect outside the object; and again where somebody took it off while there is something of ours.
     let has_effects = has_effects(observed, &ownership);
-    let finalizer = |wanted: bool| if wanted && !observed.finalizer { vec![TenantStep::AddFinalizer] } else { vec![] };
+    let finalizer = |wanted: bool| {
+        if wanted && !observed.finalizer { vec![TenantStep::Object(ObjectStep::AddFinalizer)] } else { vec![] }
+    };
     if !accepted.allows_next_part() {
         let mut steps = finalizer(has_effects);
         let database =
@@ -95,7 +98,7 @@ fn plan_parts(
 fn judge_spec_served(
     desired: &DesiredTenant,
     observed: &ObservedTenant,
-    home: &DataLocation,
+    home: &TenantData,
     version: Option<Version>,
 ) -> (PartReport, Option<Version>) {
     let recorded = observed.recorded.served;
@@ -223,7 +226,7 @@ fn plan_database(
     ownership: Ownership,
     now: jiff::Timestamp,
     steps: &mut Vec<TenantStep>,
-) -> (PartReport, Option<DataLocation>) {
+) -> (PartReport, Option<TenantData>) {
     let report = |state, reason, note: String| PartReport::new(Part::DatabaseReady, state, reason, note);
     match ownership {
         Ownership::Nothing { offer: Some(offer), replaces } => {
@@ -239,11 +242,20 @@ fn plan_database(
                 keyring: first_mark(desired, observed, 1, now),
                 replaces,
             };
-            let place = (provision.cell, provision.schema.as_str(), provision.role.as_str());
-            let (version, keyring) = (provision.schema_version, provision.keyring.clone());
-            let home = DataLocation::to_be(desired, installation, provision.incarnation, place, version, keyring);
+            let home = TenantData {
+                incarnation: provision.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: provision.cell,
+                    schema: provision.schema.clone(),
+                    role: provision.role.clone(),
+                    schema_version: provision.schema_version,
+                },
+                keyring: provision.keyring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&provision.schema);
-            steps.push(TenantStep::Provision(provision));
+            steps.push(DatabaseStep::Provision(provision).into());
             steps.extend(lost_incarnation(observed).map(begun_anew));
             (report(PartState::InProgress, Reason::Provisioned, note), Some(home))
         }
@@ -251,11 +263,20 @@ fn plan_database(
             plan_cell(CellOffer { cell: adoption.cell, exists: true }, observed, steps);
             let keyring = first_mark(desired, observed, adoption.keyring.version, now);
             let adoption = Adoption { keyring, ..*adoption };
-            let place = (adoption.cell, adoption.schema.as_str(), adoption.role.as_str());
-            let (version, keyring) = (adoption.target_version, adoption.keyring.clone());
-            let home = DataLocation::to_be(desired, installation, adoption.incarnation, place, version, keyring);
+            let home = TenantData {
+                incarnation: adoption.incarnation,
+                location: DataLocation {
+                    instance: installation.home.name.clone(),
+                    cell: adoption.cell,
+                    schema: adoption.schema.clone(),
+                    role: adoption.role.clone(),
+                    schema_version: adoption.target_version,
+                },
+                keyring: adoption.keyring.clone(),
+                row: None,
+            };
             let note = provisioned_note(&adoption.schema);
-            steps.push(TenantStep::Adopt(adoption));
+            steps.push(DatabaseStep::Adopt(adoption).into());
             (report(PartState::InProgress, Reason::Provisioned, note), Some(home))
         }
         Ownership::Awaited(note) => (report(PartState::Refused(ErrorClass::Waiting), Reason::Conflict, note), None),
@@ -266,7 +287,7 @@ fn plan_database(
             let note = "what is left of the lost data is put out of the way".to_owned();
             let name = remains.row.as_ref().map(|row| row.schema.clone());
             let name = name.unwrap_or_else(|| desired.tenant_id.database_name(&installation.home.prefix));
-            steps.push(TenantStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains });
+            steps.push(DatabaseStep::SetAside { tenant_id: desired.tenant_id.clone(), name, remains }.into());
             (report(PartState::Waiting, Reason::LossAccepted, note), None)
         }
         Ownership::Nothing { offer: None, .. } => {
@@ -282,8 +303,8 @@ fn plan_database(
             plan_cell(CellOffer { cell: row.cell, exists: true }, observed, steps);
             let resume = (row.state == RowState::Suspended && !desired.suspend).then(|| row.clone());
             let (report, version) = plan_repair(row.clone(), drift, observed, installation, steps);
-            let home = DataLocation::of_row(desired, installation, &row, version);
-            steps.extend(resume.map(|row| TenantStep::ResumeAccess { row }));
+            let home = TenantData::of_row(&row, installation, version);
+            steps.extend(resume.map(|row| TenantStep::Database(DatabaseStep::ResumeAccess { row })));
             (report, Some(home))
         }
         Ownership::Lost(note) => (report(PartState::Refused(ErrorClass::Conflict), Reason::Lost, note), None),
@@ -304,15 +325,15 @@ fn plan_database(
 
 /// Says that the tenant that a person gave up begins with nothing.
 fn begun_anew(lost: Incarnation) -> TenantStep {
-    TenantStep::RecordEvent(Notice {
+    TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::LossAccepted,
         note: format!("incarnation {lost} was given up; the tenant begins with nothing"),
-    })
+    }))
 }
 
 fn plan_cell(offer: CellOffer, observed: &ObservedTenant, steps: &mut Vec<TenantStep>) {
     if !offer.exists || !observed.cell_entry {
-        steps.push(TenantStep::CreateCell { cell: offer.cell, password: observed.fresh.password.clone() });
+        steps.push(CellStep::Create { cell: offer.cell, password: observed.fresh.password.clone() }.into());
     }
 }

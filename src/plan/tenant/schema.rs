@@ -10,7 +10,7 @@ use crate::plan::{
         DatabaseView, LedgerRow, ObservedTenant, Replicas,
         applied::{MigrationFailure, render_failure},
     },
-    step::{Migrate, TenantStep},
+    step::{DatabaseStep, Migrate, TenantStep},
 };
 use crate::{
     api::Reason,
@@ -40,7 +40,7 @@ impl Tables {
     }
 
     pub(crate) fn into_steps(self) -> impl Iterator<Item = TenantStep> {
-        self.due.into_iter().map(|step| TenantStep::Migrate(Box::new(step)))
+        self.due.into_iter().map(|step| TenantStep::Database(DatabaseStep::Migrate(Box::new(step))))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::plan::{
     installation::Installation,
     observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{DatabaseStep, EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -55,7 +55,7 @@ fn suspend(
     now: Timestamp,
 ) -> (PartReport, Pause) {
     let told = "the replicas are told to refuse the tenant";
-    if steps.iter().any(|step| matches!(step, TenantStep::PutEntry { .. })) {
+    if steps.iter().any(|step| matches!(step, TenantStep::Entry(EntryStep::Put { .. }))) {
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     let (view, entry) = match &observed.entry {
@@ -66,7 +66,7 @@ fn suspend(
     };
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
-        steps.push(TenantStep::PutEntry { entry: Box::new(entry), replace: Some(view.version) });
+        steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
     match judge(uid, observed) {
@@ -107,9 +107,11 @@ fn revoke(
             let note = format!("waiting for {} to refuse the tenant", names.join(", "));
             return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
         }
-        Acknowledged::TimedOut(names) => Some(TenantStep::RecordEvent(replicas_timed_out(&names, "the suspension"))),
+        Acknowledged::TimedOut(names) => {
+            Some(TenantStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the suspension"))))
+        }
     };
-    steps.push(TenantStep::SuspendAccess { row });
+    steps.push(DatabaseStep::SuspendAccess { row }.into());
     steps.extend(named);
     let report = waits(Reason::DrainingTransactions, "access to the data is being revoked");
     (report, Pause { awaits: None, wake_at: Some(now) })

@@ -12,7 +12,7 @@ use crate::plan::{
     installation::Installation,
     observed::{EntryView, LedgerRow, ObservedTenant, Recorded, Seen},
     report::{PartReport, PartState},
-    step::TenantStep,
+    step::{DatabaseStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
@@ -38,7 +38,7 @@ pub(crate) fn plan_repair(
     let (version, blocked) = (tables.version(&row), tables.blocked.take());
     let state = if found.is_empty() && tables.due.is_empty() { PartState::Ready } else { PartState::InProgress };
     if !found.is_empty() {
-        steps.push(TenantStep::RepairDatabase { row, found });
+        steps.push(DatabaseStep::Repair { row, found }.into());
     }
     steps.extend(tables.into_steps());
     let report = match (told, blocked) {
@@ -87,7 +87,7 @@ pub fn plan_rejected(
     let mut plan = Plan::nothing(reports);
     let Some(observed) = observed else { return plan };
     if !observed.finalizer {
-        plan.steps.push(TenantStep::AddFinalizer);
+        plan.steps.push(ObjectStep::AddFinalizer.into());
     }
     plan.reports.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
     plan.reports.extend(judge_unspecified_entry(observed));

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 /// What a command printed and how it ended.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct CommandOutput {
     /// The command, as one would type it.
     pub command: String,
     /// Its exit code; -1 when a signal ended it.
@@ -21,10 +21,15 @@ pub struct Output {
     pub stderr: String,
 }
 
-impl Output {
+impl CommandOutput {
     /// Whether it ended with 0.
     pub fn is_success(&self) -> bool {
         self.status == 0
+    }
+
+    /// Standard output and standard error, one after the other.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
     }
 
     /// Its standard output, or an error with everything it said.
@@ -53,7 +58,7 @@ pub(crate) fn command(program: &Path, kubeconfig: &Path) -> Command {
 }
 
 /// Runs a command to its end with `input` on its standard input. Ended when the caller drops the future.
-pub(crate) async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
+pub async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> anyhow::Result<CommandOutput> {
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let name = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned();
@@ -70,7 +75,7 @@ pub(crate) async fn run(mut command: Command, args: &[&str], input: Option<&str>
     };
     let (output, ()) = tokio::join!(child.wait_with_output(), feed);
     let output = output.with_context(|| format!("`{text}` was lost"))?;
-    Ok(Output {
+    Ok(CommandOutput {
         command: text,
         status: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

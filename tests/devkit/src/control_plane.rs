@@ -19,7 +19,7 @@ use crate::{
     credentials::{signing_key_pems, write_kubeconfig, write_secret},
     ports::{check_port, free_port},
     process::{Process, Spec},
-    supervisor::{Stage, Supervisor},
+    supervisor::{ShutdownStage, Supervisor},
     tools::ControlPlaneTools,
     wait::eventually,
 };
@@ -89,7 +89,7 @@ impl ControlPlane {
         write_kubeconfig(&kubeconfig, &format!("https://127.0.0.1:{port}"), &ca, "admin", &token, "default")?;
 
         let spec = Spec::new("kube-apiserver", &tools.kube_apiserver)
-            .stage(Stage::ControlPlane)
+            .stage(ShutdownStage::ControlPlane)
             .arg(format!("--etcd-servers={etcd_url}"))
             .args([format!("--secure-port={port}"), format!("--cert-dir={}", certs.display())])
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--authorization-mode=RBAC"])
@@ -110,7 +110,7 @@ impl ControlPlane {
         apiserver.start_again().await?;
 
         let controllers = Spec::new("kube-controller-manager", &tools.kube_controller_manager)
-            .stage(Stage::ControlPlane)
+            .stage(ShutdownStage::ControlPlane)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--service-account-private-key-file={}", key.display()))
             .arg(format!("--root-ca-file={}", ca.display()))
@@ -139,7 +139,7 @@ fn start_etcd(
 ) -> anyhow::Result<(Process, String)> {
     let (client, peer) = (format!("http://127.0.0.1:{}", free_port()?), format!("http://127.0.0.1:{}", free_port()?));
     let spec = Spec::new("etcd", &tools.etcd)
-        .stage(Stage::Store)
+        .stage(ShutdownStage::Store)
         .arg(format!("--data-dir={}", dir.join("etcd").display()))
         .args([format!("--listen-client-urls={client}"), format!("--advertise-client-urls={client}")])
         .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -14,11 +16,11 @@ use kube::{Api, Client, Config, api::PostParams};
 use tokio::sync::OnceCell;
 
 use crate::{
-    EnvFile, Output, PgVersion, Places, Postgres, Process, Request, Spec, audit, commands,
+    CommandOutput, EnvFile, PgVersion, Places, Postgres, Process, Request, Spec, audit, commands,
     control_plane::{self, ApiServer, ControlPlane, namespace_ready},
-    credentials,
+    crds, credentials,
     supervisor::Supervisor,
-    test_namespace, tools,
+    tools, unique,
 };
 
 /// What to start.
@@ -53,13 +55,14 @@ impl Default for Options {
     }
 }
 
-/// A control plane and Postgres servers. One that this process started ends when it is dropped, and with the process.
-#[derive(Debug)]
+/// A control plane and Postgres servers. One that this process started ends when the last clone is dropped, and with the
+/// process.
+#[derive(Clone, Debug)]
 pub struct Environment {
     file: EnvFile,
     file_path: PathBuf,
     servers: Vec<Postgres>,
-    own: Option<Own>,
+    own: Option<Arc<Own>>,
 }
 
 /// What only the process that started the environment has. The supervisor's end takes all processes down.
@@ -139,7 +142,7 @@ impl Environment {
         let file_path = supervisor.folder().join("env.json");
         file.write(&file_path)?;
         let own = Own { control_plane, supervisor: supervisor.clone() };
-        Ok(Environment { file, file_path, servers, own: Some(own) })
+        Ok(Environment { file, file_path, servers, own: Some(Arc::new(own)) })
     }
 
     /// Ends every process and removes the data. An attached environment is left alone.
@@ -159,6 +162,21 @@ impl Environment {
     /// The folder of the log files, one for each process.
     pub fn logs(&self) -> &Path {
         &self.file.logs
+    }
+
+    /// A new folder that only this user can read. It is removed with the environment, or with this process where the
+    /// environment is attached.
+    pub fn create_folder(&self, label: &str) -> anyhow::Result<PathBuf> {
+        let parent = match &self.own {
+            Some(own) => own.supervisor.data(),
+            None => Supervisor::of_process()?.data(),
+        };
+        let folder = parent.join(unique(label));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("{} can't be made", folder.display()))?;
+        Ok(folder)
     }
 
     /// Log files outlive this environment.
@@ -213,9 +231,15 @@ impl Environment {
         server.with_context(|| format!("this environment was started without Postgres {version}"))
     }
 
+    /// Applies the custom resource definitions of the repository, and waits until the API server serves them. Safe to
+    /// repeat: several tests may do it at the same time.
+    pub async fn apply_crds(&self) -> anyhow::Result<()> {
+        crds::apply(&self.client().await?).await
+    }
+
     /// Creates a namespace with a unique name and waits until pods and tokens can be made in it.
     pub async fn create_namespace(&self, prefix: &str) -> anyhow::Result<String> {
-        let name = test_namespace(prefix);
+        let name = unique(&format!("test-{prefix}"));
         let client = self.client().await?;
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.clone());
@@ -279,17 +303,17 @@ impl Environment {
     }
 
     /// Runs `kubectl` with these arguments.
-    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         commands::run(self.kubectl_command()?, args, None).await
     }
 
     /// Runs `kubectl` with these arguments and that standard input: `kubectl_with(&["apply", "-f", "-"], yaml)`.
-    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
+    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<CommandOutput> {
         commands::run(self.kubectl_command()?, args, Some(input)).await
     }
 
     /// Runs `helm` with these arguments.
-    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         commands::run(self.helm_command()?, args, None).await
     }
 }

@@ -21,31 +21,32 @@
 //! | `KUBEBUILDER_ASSETS` | folder with etcd, kube-apiserver and others, asked first |
 //! | `AGENT_TENANCY_CACHE` | where built and fetched programs are kept |
 //!
-//! Map of the house:
-//!
 //! | file | what is there |
 //! | --- | --- |
 //! | `environment`, `env_file` | [`Environment`]: started, or attached to through `$DEVKIT_ENV` |
-//! | `control_plane`, `credentials` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files |
+//! | `control_plane`, `credentials`, `crds` | etcd, kube-apiserver, kube-controller-manager; keys, tokens, kubeconfig files; CRDs |
 //! | `audit` | [`Request`]: what ServiceAccounts asked the API server for |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `pgbouncer` | [`PgBouncer`] in front of a server |
-//! | `process`, `supervisor` | [`Process`]; whoever starts one can die in any way and nothing is left behind |
-//! | `release` | [`Release`]: the chart's rights, accounts and settings for programs beside the cluster |
+//! | `process`, `supervisor` | [`Process`]; nothing is left behind, however the process that started one ends |
+//! | `release` | [`Release`]: the chart's permissions, accounts and settings for programs beside the cluster |
+//! | `installation` | [`TestInstallation`]: namespaces, database, release and running programs |
+//! | `token`, `metrics` | [`TestToken`]: tokens of a tenant's users; what programs count |
 //! | `demo` | what `devkit demo` shows |
-//! | `bench` | what `devkit bench` measures |
-//! | `proxy` | [`Proxy`]: the API server as a program sees it on a bad day; [`Chaos`]: bad days by seed |
+//! | `proxy` | [`Proxy`]: an API server with injected failures; [`Chaos`]: failures by seed |
 //! | [`tools`] | finding, fetching and building the programs: a crate of its own |
-//! | `commands`, `names`, `ports`, `wait` | kubectl and helm; small helpers |
+//! | `commands`, `names`, `ports`, `wait` | running commands; small helpers |
 
 mod audit;
-pub mod bench;
 mod commands;
 mod control_plane;
+mod crds;
 mod credentials;
 pub mod demo;
 mod env_file;
 mod environment;
+mod installation;
+mod metrics;
 mod names;
 mod pgbouncer;
 mod ports;
@@ -54,20 +55,26 @@ mod process;
 mod proxy;
 mod release;
 mod supervisor;
+mod token;
 mod wait;
 
 pub use audit::Request;
-pub use commands::Output;
+pub use commands::{CommandOutput, run as run_command};
 pub use control_plane::ApiServer;
-pub use devkit_tools::{self as tools, PgVersion, Places};
+pub use devkit_tools::{self as tools, PgVersion, Places, repository};
 pub use env_file::{EnvFile, PostgresEntry};
 pub use environment::{Environment, Options};
-pub use names::{test_namespace, unique};
+pub use installation::{
+    InstallationBuilder, InstallationDatabase, ProgramFiles, RunningOperator, RunningReplica, TestInstallation,
+};
+pub use metrics::metrics;
+pub use names::unique;
 pub use pgbouncer::PgBouncer;
 pub use ports::{check_port, free_port};
 pub use postgres::{Postgres, TestDatabase};
 pub use process::{Process, Spec};
-pub use proxy::{Asked, Chaos, Fault, Proxy, WatchFault};
+pub use proxy::{ApiRequest, Chaos, Fault, Proxy, WatchFault};
 pub use release::{Component, Program, Release};
-pub use supervisor::Stage;
+pub use supervisor::ShutdownStage;
+pub use token::{SigningKey, TestToken};
 pub use wait::eventually;

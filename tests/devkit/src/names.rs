@@ -5,8 +5,3 @@ pub fn unique(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("{prefix}-{}", id.get(..8).unwrap_or(&id))
 }
-
-/// The name of a namespace for one test. It is only a name: see `Environment::create_namespace`.
-pub fn test_namespace(prefix: &str) -> String {
-    unique(&format!("test-{prefix}"))
-}

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     Places,
-    supervisor::{Stage, Supervisor},
+    supervisor::{ShutdownStage, Supervisor},
     wait::eventually,
 };
 
@@ -35,7 +35,7 @@ pub struct Spec {
     env: Vec<(OsString, Option<OsString>)>,
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
-    stage: Stage,
+    stage: ShutdownStage,
     terminal: Terminal,
 }
 
@@ -60,7 +60,7 @@ impl Spec {
             env: Vec::new(),
             dir: None,
             log: None,
-            stage: Stage::App,
+            stage: ShutdownStage::App,
             terminal: Terminal::None,
         }
     }
@@ -70,7 +70,7 @@ impl Spec {
     pub fn for_user(mut self) -> Spec {
         use std::io::IsTerminal as _;
         self.terminal = if std::io::stdin().is_terminal() { Terminal::Foreground } else { Terminal::Streams };
-        self.stage(Stage::Command)
+        self.stage(ShutdownStage::Command)
     }
 
     /// Adds an argument.
@@ -116,9 +116,9 @@ impl Spec {
         self
     }
 
-    /// When it is ended, compared with others; `Stage::App` if not set.
+    /// When it is ended, compared with others; `ShutdownStage::App` if not set.
     #[must_use]
-    pub fn stage(mut self, stage: Stage) -> Spec {
+    pub fn stage(mut self, stage: ShutdownStage) -> Spec {
         self.stage = stage;
         self
     }
@@ -283,14 +283,14 @@ impl Process {
     }
 
     /// Polls `probe` until it succeeds; a process that ends meanwhile, or the timeout, is an error with its last log lines.
-    pub async fn wait_ready<T, F, Fut>(&self, timeout: Duration, mut probe: F) -> anyhow::Result<T>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = anyhow::Result<T>>,
-    {
+    pub async fn wait_ready<T>(
+        &self,
+        timeout: Duration,
+        probe: impl AsyncFnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let mut exit = self.exit.clone();
         let what = format!("{} is ready", self.name);
-        let ready = eventually(timeout, &what, &mut probe);
+        let ready = eventually(timeout, &what, probe);
         tokio::select! {
             biased;
             result = ready => result.map_err(|error| error.context(format!("{} is not ready{}", self.name, self.log_tail()))),
@@ -350,7 +350,7 @@ impl Drop for Process {
 }
 
 /// A client for loopback: no proxy, whatever the environment says.
-fn http_client() -> anyhow::Result<reqwest::Client> {
+pub(crate) fn http_client() -> anyhow::Result<reqwest::Client> {
     crate::control_plane::install_crypto();
     Ok(reqwest::Client::builder().no_proxy().build()?)
 }

@@ -21,7 +21,7 @@ const SCRIPT: &str = include_str!("supervisor.sh");
 
 /// The order in which processes are ended: who uses something goes before what it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ShutdownStage {
     /// The command of `devkit run`.
     Command,
     /// Our own programs: operator, agent API, helpers.
@@ -34,15 +34,15 @@ pub enum Stage {
     Database,
 }
 
-impl Stage {
+impl ShutdownStage {
     /// Number in the order, signal, tenths of a second until SIGKILL.
     pub(crate) fn rule(self) -> (u8, &'static str, u32) {
         match self {
-            Stage::Command => (0, "TERM", 20),
-            Stage::App => (1, "TERM", 30),
-            Stage::ControlPlane => (2, "KILL", 0),
-            Stage::Store => (3, "KILL", 0),
-            Stage::Database => (4, "QUIT", 50),
+            ShutdownStage::Command => (0, "TERM", 20),
+            ShutdownStage::App => (1, "TERM", 30),
+            ShutdownStage::ControlPlane => (2, "KILL", 0),
+            ShutdownStage::Store => (3, "KILL", 0),
+            ShutdownStage::Database => (4, "QUIT", 50),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Supervisor {
     }
 
     /// The file in which a process that is about to start registers itself.
-    pub(crate) fn registration(&self, stage: Stage, name: &str) -> PathBuf {
+    pub(crate) fn registration(&self, stage: ShutdownStage, name: &str) -> PathBuf {
         // A program may be named by its path.
         let name = name.replace('/', "-");
         self.folder.join("pids").join(crate::unique(&format!("{}-{name}", stage.rule().0)))

@@ -1,20 +1,17 @@
 //! Waiting for something to become true.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 /// Polls `probe` until it succeeds and returns its value. After `timeout` it fails with the last error.
 ///
 /// A single probe is cut off at the timeout too, so a probe that hangs can't hold the test.
-pub async fn eventually<T, F, Fut>(timeout: Duration, what: &str, mut probe: F) -> anyhow::Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = anyhow::Result<T>>,
-{
+pub async fn eventually<T>(
+    timeout: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let start = Instant::now();
     // Short at first: most waits in a local environment are over within milliseconds.
     let mut pause = Duration::from_millis(10);

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use devkit::{Asked, Environment, Fault, Proxy, WatchFault};
+use devkit::{ApiRequest, Environment, Fault, Proxy, WatchFault};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -15,14 +15,14 @@ use kube::{
 };
 use serde_json::json;
 
-struct Stage {
+struct ProxiedNamespace {
     proxy: Proxy,
     through: Api<ConfigMap>,
     direct: Api<ConfigMap>,
 }
 
-impl Stage {
-    async fn new() -> anyhow::Result<Stage> {
+impl ProxiedNamespace {
+    async fn new() -> anyhow::Result<ProxiedNamespace> {
         let env = Environment::shared().await?;
         let namespace = env.create_namespace("proxy").await?;
         let proxy = Proxy::start(env.kubeconfig_path()?).await?;
@@ -30,7 +30,7 @@ impl Stage {
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         config.default_retry = false;
         let through = Api::namespaced(Client::try_from(config)?, &namespace);
-        Ok(Stage { proxy, through, direct: Api::namespaced(env.client().await?, &namespace) })
+        Ok(ProxiedNamespace { proxy, through, direct: Api::namespaced(env.client().await?, &namespace) })
     }
 
     /// Creates a ConfigMap through the proxy; the code of a refusal, 0 if there was no answer.
@@ -43,13 +43,13 @@ impl Stage {
     }
 
     fn on_create(&self, fault: Fault) {
-        self.proxy.inject(move |asked: &Asked| (asked.verb == "create").then_some(fault));
+        self.proxy.inject(move |asked: &ApiRequest| (asked.verb == "create").then_some(fault));
     }
 }
 
 #[tokio::test]
 async fn a_request_fails_in_the_way_that_was_chosen() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
+    let stage = ProxiedNamespace::new().await?;
     assert!(stage.create("plain").await.is_ok());
     // The fault, what the caller gets, and whether the object is there.
     for (name, fault, code, there) in [
@@ -82,7 +82,7 @@ async fn a_request_fails_in_the_way_that_was_chosen() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_watch_goes_on_until_it_is_broken() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
+    let stage = ProxiedNamespace::new().await?;
     for how in [WatchFault::Cut, WatchFault::Expired, WatchFault::Silent] {
         let mut events = stage.through.watch(&WatchParams::default(), "0").await?.boxed();
         let name = format!("{how:?}").to_lowercase();

@@ -33,7 +33,7 @@ pub use control_plane::{ControlPlaneTools, control_plane};
 pub use fetch::{Wanted, fetch, setpriv};
 pub use missing::Missing;
 pub use pgbouncer::pgbouncer;
-pub use places::{Places, is_program, output_of};
+pub use places::{Places, is_program, output_of, repository};
 pub use postgres::{PostgresTools, postgres};
 pub use version::PgVersion;
 

@@ -54,6 +54,11 @@ impl Places {
     }
 }
 
+/// The top folder of the repository that this crate was built in.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
 /// Whether that file exists and is executable.
 pub fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;

@@ -86,7 +86,7 @@ impl Book {
         if !entry.agents.contains_key(&entry.default_agent) {
             return Some("its default agent is not among its agents".to_owned());
         }
-        let version = entry.database.schema_version;
+        let version = entry.database.location.schema_version;
         if version > TENANT_VERSION {
             return Some(format!(
                 "its tables have version {version}, this replica knows versions up to {TENANT_VERSION}"
@@ -224,7 +224,7 @@ fn references(entry: &TenantEntry) -> BTreeSet<String> {
         TenantState::Deleting => BTreeSet::new(),
         TenantState::Active | TenantState::Suspended => {
             let agents = entry.agents.values().map(|a| agent_entry_name(&a.config_uid));
-            agents.chain([cell_entry_name(&entry.database.instance, entry.database.cell)]).collect()
+            agents.chain([cell_entry_name(&entry.database.location.instance, entry.database.location.cell)]).collect()
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The command line: one file for each verb that is more than a few lines.
 
-mod bench;
 mod demo;
 mod run;
 
@@ -35,8 +34,6 @@ enum Verb {
     },
     /// Show the main job: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
     Demo,
-    /// Measure the release build: counted and timed runs, a table and target/bench/report.json.
-    Bench(bench::Arguments),
     /// Build the programs of the control plane that are neither given nor cached.
     Build,
 }
@@ -72,7 +69,6 @@ pub(crate) async fn main() -> anyhow::Result<ExitCode> {
         Verb::Run { what, command } => run::run(Options { audit: true, ..what.into() }, &command).await,
         Verb::Up { what } => up(what.into()).await,
         Verb::Demo => demo::run(Options::default()).await,
-        Verb::Bench(arguments) => bench::run(&arguments).await,
         Verb::Build => {
             tokio::task::spawn_blocking(|| tools::control_plane(&Places::from_env()?)).await??;
             Ok(ExitCode::SUCCESS)

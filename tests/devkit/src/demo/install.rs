@@ -5,25 +5,37 @@
 
 use std::time::Duration;
 
-use super::stage::Stage;
-use crate::{Component, Environment, Process, Program, Release, credentials::write_secret};
+use super::terminal::Terminal;
+use crate::{
+    Environment, InstallationDatabase, Process, ProgramFiles, Release, RunningOperator, RunningReplica,
+    TestInstallation, installation::Parts,
+};
 
 const READY: Duration = Duration::from_secs(60);
 /// The release's namespace, and the release.
 const NAMESPACE: &str = "agent-tenancy";
+/// Namespace of the Tenants.
+pub(super) const TENANTS: &str = "shop";
+/// Namespace of the registry.
+pub(super) const REGISTRY: &str = "agent-tenancy-registry";
 
 /// The processes of the installation; they end when it is dropped.
 pub(super) struct Installation {
-    operator: Process,
-    replicas: [Process; 2],
+    operator: RunningOperator,
+    replicas: [RunningReplica; 2],
 }
 
 impl Installation {
+    fn processes(&self) -> [&Process; 3] {
+        let [a, b] = &self.replicas;
+        [&self.operator.process, &a.process, &b.process]
+    }
+
     /// Returns only when one of the processes ends by itself, and says which.
     pub(super) async fn ended(&self) -> anyhow::Error {
-        let [a, b] = &self.replicas;
+        let [operator, a, b] = self.processes();
         let process = tokio::select! {
-            _ = self.operator.ended() => &self.operator,
+            _ = operator.ended() => operator,
             _ = a.ended() => a,
             _ = b.ended() => b,
         };
@@ -32,15 +44,15 @@ impl Installation {
 
     /// The replicas' process ids.
     pub(super) fn replica_pids(&self) -> [u32; 2] {
-        let [a, b] = &self.replicas;
+        let [_, a, b] = self.processes();
         [a.pid(), b.pid()]
     }
 
     /// That both replicas are still the processes that were started.
     pub(super) fn check_replicas(&self) -> anyhow::Result<()> {
-        for replica in &self.replicas {
-            if let Some(status) = replica.exit_status() {
-                anyhow::bail!("{} has ended ({status}); see {}", replica.name(), replica.log_path().display());
+        for RunningReplica { process, .. } in &self.replicas {
+            if let Some(status) = process.exit_status() {
+                anyhow::bail!("{} has ended ({status}); see {}", process.name(), process.log_path().display());
             }
         }
         Ok(())
@@ -48,21 +60,21 @@ impl Installation {
 }
 
 /// Does everything up to two Ready replicas.
-pub(super) async fn install(env: &Environment, stage: &mut Stage) -> anyhow::Result<Installation> {
-    stage.open("A database, prepared by its administrator");
+pub(super) async fn install(env: &Environment, terminal: &mut Terminal) -> anyhow::Result<Installation> {
+    terminal.open("A database, prepared by its administrator");
     let database = env.postgres()?.create_database("agents").await?;
-    stage.set("PG", database.superuser_url());
-    stage.set("OPERATOR_PASSWORD", crate::unique("operator"));
-    stage
+    terminal.set("PG", database.superuser_url());
+    terminal.set("OPERATOR_PASSWORD", crate::unique("operator"));
+    terminal
         .run(
             "psql \"$PG\" -q -v ON_ERROR_STOP=1 -c \"SET agent_tenancy.operator_password = '$OPERATOR_PASSWORD'\" \
              -f config/sql/bootstrap.sql",
         )
         .await?;
 
-    stage.open("The chart, installed by Helm");
-    stage.run(&format!("kubectl create namespace {NAMESPACE}")).await?;
-    stage
+    terminal.open("The chart, installed by Helm");
+    terminal.run(&format!("kubectl create namespace {NAMESPACE}")).await?;
+    terminal
         .run(&format!(
             "kubectl -n {NAMESPACE} create secret generic operator-database \
              --from-literal=password=\"$OPERATOR_PASSWORD\""
@@ -81,51 +93,47 @@ pub(super) async fn install(env: &Environment, stage: &mut Stage) -> anyhow::Res
         "helm install agent-tenancy charts/agent-tenancy -n {NAMESPACE} --hide-notes \\\n    {}",
         sets.join(" \\\n    ")
     );
-    stage.run(&install).await?;
+    terminal.run(&install).await?;
 
-    stage.open("Operator and two replicas of the agent API, as the chart's ServiceAccounts with the chart's settings");
-    let release = Release::installed(env, NAMESPACE, NAMESPACE).await?;
-    let operator = operator(env, &release, stage).await?;
-    let (a, a_url) = replica(env, &release, stage, "a").await?;
-    let (b, b_url) = replica(env, &release, stage, "b").await?;
-    stage.set("A", a_url);
-    stage.set("B", b_url);
-    Ok(Installation { operator, replicas: [a, b] })
+    terminal
+        .open("Operator and two replicas of the agent API, as the chart's ServiceAccounts with the chart's settings");
+    let parts = Parts {
+        release: Release::installed(env, NAMESPACE, NAMESPACE).await?,
+        database: InstallationDatabase::existing(database, "at", terminal.get("OPERATOR_PASSWORD")),
+        tenants_namespace: TENANTS.to_owned(),
+        registry_namespace: REGISTRY.to_owned(),
+        folder: terminal.dir().to_owned(),
+        has_admin_api: false,
+    };
+    let programs =
+        ProgramFiles { operator: terminal.program("tenant-operator"), agent_api: terminal.program("agent-api") };
+    let installation = parts.assemble(env.clone(), &programs).await?;
+    let operator = operator(&installation, terminal).await?;
+    let replicas = [replica(&installation, terminal).await?, replica(&installation, terminal).await?];
+    for (name, replica) in ["A", "B"].into_iter().zip(&replicas) {
+        terminal.set(name, replica.url.clone());
+    }
+    Ok(Installation { operator, replicas })
 }
 
-async fn operator(env: &Environment, release: &Release, stage: &Stage) -> anyhow::Result<Process> {
-    let password = stage.dir().join("operator-password");
-    write_secret(&password, stage.get("OPERATOR_PASSWORD"))?;
-    let program = release.program(env, Component::Operator, &stage.program("tenant-operator"), stage.dir()).await?;
-    let program = program.env("AGENT_TENANCY__DATABASE__PASSWORD_FILE", password);
-    let (program, _, health) = program.on_free_ports()?;
-    start(env, stage, &program, "tenant-operator", &health).await
+/// Starts the operator and shows how.
+async fn operator(installation: &TestInstallation, terminal: &Terminal) -> anyhow::Result<RunningOperator> {
+    let operator = installation.spawn_operator("operator-identity")?;
+    show(terminal, &operator.command);
+    operator.wait_ready(READY).await?;
+    terminal.say(&format!("  → process {} is ready", operator.process.pid()));
+    Ok(operator)
 }
 
-async fn replica(
-    env: &Environment,
-    release: &Release,
-    stage: &Stage,
-    letter: &str,
-) -> anyhow::Result<(Process, String)> {
-    let program = release.program(env, Component::AgentApi, &stage.program("agent-api"), stage.dir()).await?;
-    let program = program.env("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", release.namespace());
-    let (program, address, health) = program.on_free_ports()?;
-    let process = start(env, stage, &program, &format!("agent-api-{letter}"), &health).await?;
-    Ok((process, format!("http://{address}")))
+/// Starts a replica and shows how.
+async fn replica(installation: &TestInstallation, terminal: &Terminal) -> anyhow::Result<RunningReplica> {
+    let replica = installation.spawn_replica()?;
+    show(terminal, &replica.command);
+    replica.wait_ready(READY).await?;
+    terminal.say(&format!("  → process {} is ready", replica.process.pid()));
+    Ok(replica)
 }
 
-/// Shows the command, starts the program, waits until it is ready.
-async fn start(
-    env: &Environment,
-    stage: &Stage,
-    program: &Program,
-    name: &str,
-    health: &str,
-) -> anyhow::Result<Process> {
-    stage.say(&format!("$ {} &", program.words().join(" \\\n    ")));
-    let process = env.spawn(program.spec(name))?;
-    process.wait_http(&format!("http://{health}/readyz"), READY).await?;
-    stage.say(&format!("  → process {} is ready", process.pid()));
-    Ok(process)
+fn show(terminal: &Terminal, command: &[String]) {
+    terminal.say(&format!("$ {} &", command.join(" \\\n    ")));
 }

@@ -3,31 +3,31 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `programs` | builds the product's programs and puts them, kubectl, helm and psql on one search path |
-//! | `stage` | runs a command as a reader would type it, and shows command and result |
+//! | `terminal` | runs a command as a reader would type it, and shows command and result |
 //! | `install` | database, chart, operator and two replicas of the agent API |
-//! | `story` | what is shown then, with what has to come out |
+//! | `scenario` | what is shown then, with what has to come out |
 //! | `reload` | an AgentConfig edited and served by both replicas |
 
 mod install;
 mod programs;
 mod reload;
-mod stage;
-mod story;
+mod scenario;
+mod terminal;
 
 use std::{io::Write, time::Instant};
 
 use anyhow::Context as _;
 
-use crate::{Environment, Options, Output};
+use crate::{CommandOutput, Environment, Options};
 use install::Installation;
 pub use programs::Programs;
-use stage::Stage;
+use terminal::Terminal;
 
 /// A demo that has been shown and is still up. Every process ends with it, and with this process in any way.
 pub struct Demo {
     // Dropped in this order: who uses something goes before what it uses.
     installation: Installation,
-    stage: Stage,
+    terminal: Terminal,
     env: Environment,
 }
 
@@ -40,38 +40,39 @@ impl Demo {
         eprintln!("devkit: starting etcd, kube-apiserver, kube-controller-manager and Postgres ...");
         let env = Environment::start(options).await?;
         eprintln!("devkit: they are up after {:.1} s", start.elapsed().as_secs_f32());
-        let mut stage = Stage::new(&env, programs, out)?;
-        match perform(&env, &mut stage).await {
+        let mut terminal = Terminal::new(&env, programs, out)?;
+        match perform(&env, &mut terminal).await {
             Ok(installation) => {
-                stage.say(&format!("\nEverything came out as it should, in {:.0} s.", start.elapsed().as_secs_f32()));
-                Ok(Demo { installation, stage, env })
+                terminal
+                    .say(&format!("\nEverything came out as it should, in {:.0} s.", start.elapsed().as_secs_f32()));
+                Ok(Demo { installation, terminal, env })
             }
             Err(error) => {
                 env.keep_logs();
                 let logs = env.logs().display().to_string();
-                let scene = stage.scene().to_owned();
+                let step = terminal.step().to_owned();
                 env.stop().await?;
-                Err(error).with_context(|| format!("\"{scene}\" (logs are kept in {logs})"))
+                Err(error).with_context(|| format!("\"{step}\" (logs are kept in {logs})"))
             }
         }
     }
 
     /// Says how to go on in another terminal, and returns only when one of our processes ends by itself.
     pub async fn stay(&self) -> anyhow::Result<()> {
-        let Demo { installation, stage, env } = self;
-        stage.say("It stays up until Ctrl-C. To go on in another terminal:\n");
-        stage.say(&stage.exports());
-        stage.say("kubectl tenant status globex");
-        stage.say(&format!("\n# logs: {}", env.logs().display()));
+        let Demo { installation, terminal, env } = self;
+        terminal.say("It stays up until Ctrl-C. To go on in another terminal:\n");
+        terminal.say(&terminal.exports());
+        terminal.say("kubectl tenant status globex");
+        terminal.say(&format!("\n# logs: {}", env.logs().display()));
         let ended = installation.ended().await;
         env.keep_logs();
         Err(ended)
     }
 
     /// Runs a script of the documentation as a reader of [`Demo::stay`] would.
-    pub async fn script(&self, script: &str) -> anyhow::Result<Output> {
-        let (status, stdout, stderr) = self.stage.quietly(&format!("set -eu\n{script}")).await?;
-        Ok(Output { command: script.to_owned(), status, stdout, stderr })
+    pub async fn script(&self, script: &str) -> anyhow::Result<CommandOutput> {
+        let (status, stdout, stderr) = self.terminal.quietly(&format!("set -eu\n{script}")).await?;
+        Ok(CommandOutput { command: script.to_owned(), status, stdout, stderr })
     }
 
     /// Ends every process; returns when they are gone.
@@ -81,15 +82,15 @@ impl Demo {
     }
 }
 
-async fn perform(env: &Environment, stage: &mut Stage) -> anyhow::Result<Installation> {
-    let installation = install::install(env, stage).await?;
-    let story = async {
-        story::tell(stage).await?;
-        reload::tell(stage, &installation).await?;
-        story::end(stage).await
+async fn perform(env: &Environment, terminal: &mut Terminal) -> anyhow::Result<Installation> {
+    let installation = install::install(env, terminal).await?;
+    let scenario = async {
+        scenario::tell(terminal).await?;
+        reload::tell(terminal, &installation).await?;
+        scenario::end(terminal).await
     };
     tokio::select! {
-        told = story => told?,
+        told = scenario => told?,
         // Sooner than the command that would wait for it in vain.
         ended = installation.ended() => return Err(ended),
     }

@@ -8,10 +8,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::{Places, tools};
-
-/// The repository, where commands such as `kubectl apply -f config/samples` belong.
-pub(super) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+use crate::{Places, repository, tools};
 
 /// Name and place of every program that the demo uses.
 pub struct Programs {
@@ -56,7 +53,7 @@ fn cargo_build() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let output = Command::new(cargo)
         // The whole workspace, as `make demo` does: with fewer packages cargo would build dependencies once more.
         .args(["build", "--workspace", "--bins", "--message-format", "json-render-diagnostics"])
-        .current_dir(REPOSITORY)
+        .current_dir(repository())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{install::Installation, stage::Stage, story::chat};
+use super::{install::Installation, scenario::chat, terminal::Terminal};
 
 /// Far more than it takes; beyond this it does not come.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,10 +18,10 @@ struct Seen {
 }
 
 /// Edits, and measures until each replica has answered with the new revision.
-pub(super) async fn tell(stage: &mut Stage, installation: &Installation) -> anyhow::Result<()> {
-    stage.open("An AgentConfig is edited and served by both replicas, without a restart");
+pub(super) async fn tell(terminal: &mut Terminal, installation: &Installation) -> anyhow::Result<()> {
+    terminal.open("An AgentConfig is edited and served by both replicas, without a restart");
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-    let ask = |replica: &str| ask(client.clone(), stage.get(replica).to_owned(), stage.get("ACME").to_owned());
+    let ask = |replica: &str| ask(client.clone(), terminal.get(replica).to_owned(), terminal.get("ACME").to_owned());
     let before = ask("A").await?.revision;
     let edit =
         "kubectl patch agentconfig support --type merge -p '{\"spec\":{\"parameters\":{\"temperature\":\"0.7\"}}}'";
@@ -40,7 +40,7 @@ pub(super) async fn tell(stage: &mut Stage, installation: &Installation) -> anyh
         }
     };
     let editing = async {
-        stage.run(edit).await?;
+        terminal.run(edit).await?;
         anyhow::Ok(Instant::now())
     };
     // Both are asked all the while: the first answer with the new revision counts, also one before kubectl's end.
@@ -49,13 +49,13 @@ pub(super) async fn tell(stage: &mut Stage, installation: &Installation) -> anyh
         Some(later) => format!("{} ms after kubectl was done", later.as_millis()),
         None => format!("{} ms before kubectl was done", edited.duration_since(seen.at).as_millis()),
     };
-    stage.say(&format!("  → apply→served: replica A answered with revision {}, {}", a.revision, after(&a)));
-    stage.say(&format!("  → apply→served: replica B answered with revision {}, {}", b.revision, after(&b)));
+    terminal.say(&format!("  → apply→served: replica A answered with revision {}, {}", a.revision, after(&a)));
+    terminal.say(&format!("  → apply→served: replica B answered with revision {}, {}", b.revision, after(&b)));
     installation.check_replicas()?;
     let [a, b] = installation.replica_pids();
-    stage.say(&format!("  → the replicas are still the processes {a} and {b}"));
+    terminal.say(&format!("  → the replicas are still the processes {a} and {b}"));
     for replica in ["A", "B"] {
-        let answer = stage.call(&chat(replica, "acme", "$ACME", "And now?"), 200).await?;
+        let answer = terminal.call(&chat(replica, "acme", "$ACME", "And now?"), 200).await?;
         let text = answer.body["message"].as_str().unwrap_or_default();
         anyhow::ensure!(text.contains("temperature=0.7"), "replica {replica} does not show the new temperature");
     }

@@ -121,9 +121,9 @@ impl Cluster {
             "timezone=UTC".into(),
         ];
         let spec = Spec::new(name, program).args(args).arg("-D").arg(self.data());
-        settings
-            .iter()
-            .fold(spec.stage(crate::Stage::Database).dir(&self.home), |spec, setting| spec.arg("-c").arg(setting))
+        settings.iter().fold(spec.stage(crate::ShutdownStage::Database).dir(&self.home), |spec, setting| {
+            spec.arg("-c").arg(setting)
+        })
     }
 
     /// Program and first arguments that run one of the server's programs as the right user.

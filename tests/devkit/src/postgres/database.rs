@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::Postgres;
 
@@ -40,6 +40,21 @@ impl TestDatabase {
     /// For another login role. The password must not need escaping in a URL.
     pub fn url(&self, user: &str, password: &str) -> String {
         format!("postgres://{user}:{password}@{}:{}/{}", self.host, self.port, self.name)
+    }
+
+    /// The first column of each row, as the superuser sees it.
+    pub async fn column(&self, query: impl Into<String>) -> anyhow::Result<Vec<String>> {
+        let mut connection = PgConnection::connect(&self.superuser_url).await?;
+        let rows = sqlx::query(AssertSqlSafe(query.into())).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
+    }
+
+    /// Runs statements as the superuser.
+    pub async fn execute(&self, statements: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.superuser_url).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await?;
+        Ok(connection.close().await?)
     }
 
     /// Drops it, ending every connection to it.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::Asked;
+use super::ApiRequest;
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Chaos {
     }
 
     /// What goes wrong with this request, if anything.
-    pub fn decide(&self, asked: &Asked) -> Option<Fault> {
+    pub fn decide(&self, asked: &ApiRequest) -> Option<Fault> {
         // Names of other objects than the user's are different in every run.
         let named = matches!(asked.resource.as_str(), "tenants" | "agentconfigs" | "secrets");
         let name = asked.name.as_deref().filter(|_| named).unwrap_or_default();

@@ -3,8 +3,8 @@
 //! It speaks plain HTTP on loopback; a kubeconfig that leads through it is a copy of the program's own with another
 //! server, so each program keeps its own credentials and rights.
 
-mod asked;
 mod fault;
+mod request;
 mod watch;
 
 use std::{
@@ -27,12 +27,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::broadcast};
 
-pub use asked::Asked;
 pub use fault::{Chaos, Fault, WatchFault};
+pub use request::ApiRequest;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Reply = Response<UnsyncBoxBody<Bytes, Failure>>;
-type Decide = Box<dyn Fn(&Asked) -> Option<Fault> + Send + Sync>;
+type Decide = Box<dyn Fn(&ApiRequest) -> Option<Fault> + Send + Sync>;
 
 /// A running proxy; it ends with the runtime that started it. Clones are handles to the same one.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl Proxy {
     }
 
     /// From now on this function chooses what goes wrong with each request.
-    pub fn inject(&self, decide: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) {
+    pub fn inject(&self, decide: impl Fn(&ApiRequest) -> Option<Fault> + Send + Sync + 'static) {
         *lock(&self.shared.decide) = Some(Box::new(decide));
     }
 
@@ -137,7 +137,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// One request. An error ends the connection without an answer.
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Failure> {
-    let asked = Asked::of(request.method(), request.uri());
+    let asked = ApiRequest::of(request.method(), request.uri());
     *lock(&shared.seen).entry(format!("{} {}", asked.verb, asked.resource)).or_default() += 1;
     let fault = lock(&shared.decide).as_ref().and_then(|decide| decide(&asked));
     if let Some(fault) = fault {
@@ -223,7 +223,7 @@ impl Shared {
     }
 
     /// Changes an annotation as the administrator; an object that is not there is no matter.
-    async fn rival(&self, asked: &Asked) -> Result<(), Failure> {
+    async fn rival(&self, asked: &ApiRequest) -> Result<(), Failure> {
         let patch = format!(r#"{{"metadata":{{"annotations":{{"example.com/rival":"{}"}}}}}}"#, uuid::Uuid::new_v4());
         let call = self.client.request(Method::PATCH, format!("{}{}", self.upstream, asked.path));
         let call = call.header(header::AUTHORIZATION, &self.admin);

@@ -117,6 +117,6 @@ impl Release {
         let kubeconfig = env.service_account_kubeconfig(&self.namespace, self.account(component)?, dir).await?;
         let config: PathBuf = dir.join(format!("{}-{}.yaml", self.namespace, component.as_str()));
         std::fs::write(&config, self.settings(component)?)?;
-        Ok(Program::new(component, binary, &kubeconfig, &config))
+        Ok(Program::new(component, binary).env("KUBECONFIG", kubeconfig).config(config))
     }
 }

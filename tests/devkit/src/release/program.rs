@@ -13,14 +13,19 @@ use crate::{Spec, free_port};
 pub struct Program {
     component: Component,
     binary: PathBuf,
-    config: PathBuf,
+    config: Option<PathBuf>,
     variables: Vec<(String, OsString)>,
 }
 
 impl Program {
-    pub(super) fn new(component: Component, binary: &Path, kubeconfig: &Path, config: &Path) -> Program {
-        let variables = vec![("KUBECONFIG".to_owned(), kubeconfig.as_os_str().to_owned())];
-        Program { component, binary: binary.to_owned(), config: config.to_owned(), variables }
+    /// Without a file of settings and without a kubeconfig: what it needs comes from variables.
+    pub fn new(component: Component, binary: &Path) -> Program {
+        Program { component, binary: binary.to_owned(), config: None, variables: Vec::new() }
+    }
+
+    /// Reads its settings from that file.
+    pub(super) fn config(self, config: PathBuf) -> Program {
+        Program { config: Some(config), ..self }
     }
 
     /// Sets a variable; `AGENT_TENANCY__…` overrides a setting.
@@ -28,6 +33,13 @@ impl Program {
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Program {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Takes a variable back that [`Program::env`] has set.
+    #[must_use]
+    pub fn env_remove(mut self, name: &str) -> Program {
+        self.variables.retain(|(known, _)| known != name);
         self
     }
 
@@ -58,13 +70,19 @@ impl Program {
         let mut words: Vec<String> =
             self.variables.iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy())).collect();
         let name = self.binary.file_name().unwrap_or_default().to_string_lossy();
-        words.push(format!("{name} --config {}", self.config.display()));
+        words.push(match &self.config {
+            Some(config) => format!("{name} --config {}", config.display()),
+            None => name.into_owned(),
+        });
         words
     }
 
     /// What to start; `name` is for messages.
     pub fn spec(&self, name: impl Into<String>) -> Spec {
-        let spec = Spec::new(name, &self.binary).arg("--config").arg(&self.config);
+        let mut spec = Spec::new(name, &self.binary);
+        if let Some(config) = &self.config {
+            spec = spec.arg("--config").arg(config);
+        }
         self.variables.iter().fold(spec, |spec, (name, value)| spec.env(name, value))
     }
 }

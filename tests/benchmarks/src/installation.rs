@@ -1,0 +1,10 @@
+//! Installations for measurements: each in a control plane of its own, whose operator watches every namespace.
+
+use devkit::{Environment, Options, ProgramFiles, TestInstallation};
+use serde_json::Value;
+
+/// Starts a control plane and Postgres, and makes an installation in them. `values` are more values for the chart.
+pub(crate) async fn start(programs: &ProgramFiles, values: Value) -> anyhow::Result<TestInstallation> {
+    let env = Environment::start(Options::default()).await?;
+    TestInstallation::builder(&env, programs.clone()).unscoped().values(values).create().await
+}

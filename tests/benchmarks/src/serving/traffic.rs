@@ -1,0 +1,217 @@
+//! Chat calls to both replicas and all tenants in turn: as fast as they are answered, or on schedule.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::user::User;
+use crate::percentile;
+
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who calls whom.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    client: Client,
+    replicas: [String; 2],
+    users: RwLock<Vec<Arc<User>>>,
+    turn: AtomicUsize,
+}
+
+/// How calls went.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    /// How long each answer took, in milliseconds.
+    millis: Vec<f64>,
+    /// What came instead of an answer, and how often.
+    failures: BTreeMap<String, usize>,
+}
+
+/// Calls on schedule that go on until [`Schedule::end`].
+pub(super) struct Schedule {
+    over: Arc<AtomicBool>,
+    results: mpsc::UnboundedReceiver<Result<f64, String>>,
+}
+
+impl Traffic {
+    /// To these replicas, from nobody yet.
+    pub(super) fn new(replicas: [String; 2]) -> anyhow::Result<Arc<Traffic>> {
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        Ok(Arc::new(Traffic { client, replicas, users: RwLock::default(), turn: AtomicUsize::new(0) }))
+    }
+
+    /// The client of all calls.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The replicas' addresses.
+    pub(super) fn replicas(&self) -> &[String; 2] {
+        &self.replicas
+    }
+
+    /// From now on these users call as well.
+    pub(super) fn join(&self, user: User) {
+        self.users.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(user));
+    }
+
+    /// A tenant's users call no more; returns when the last of their calls is answered.
+    pub(super) async fn leave(&self, tenant: &str) {
+        let gone: Vec<Arc<User>> = {
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            users.extract_if(.., |user| user.tenant() == tenant).collect()
+        };
+        while gone.iter().any(|user| Arc::strong_count(user) > 1) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The users of the tenant that was there first.
+    pub(super) fn first(&self) -> Option<Arc<User>> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
+    /// One call of whoever's turn it is. Replicas and tenants take turns independently of each other.
+    async fn call(&self) -> Result<(), String> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let user = {
+            let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+            let place = (turn / 2).checked_rem(users.len()).unwrap_or_default();
+            users.get(place).cloned().ok_or("nobody is there to call")?
+        };
+        let answered = user.chat(&self.client, &self.replicas[turn % 2]).await;
+        answered.map(drop)
+    }
+
+    /// Closed loop: `callers` at once, each with its next call as soon as the last one is answered.
+    pub(super) async fn saturate(self: &Arc<Self>, callers: usize, time: Duration) -> Tally {
+        let end = Instant::now() + time;
+        let calling: Vec<_> = (0..callers)
+            .map(|_| {
+                let traffic = Arc::clone(self);
+                tokio::spawn(async move {
+                    let mut tally = Tally::default();
+                    while Instant::now() < end {
+                        let begun = Instant::now();
+                        let result = traffic.call().await;
+                        // What is answered later belongs to no second of the run.
+                        if Instant::now() < end || result.is_err() {
+                            tally.note(result.map(|()| millis(begun.elapsed())));
+                        }
+                    }
+                    tally
+                })
+            })
+            .collect();
+        let mut all = Tally::default();
+        for caller in calling {
+            match caller.await {
+                Ok(tally) => all.add(tally),
+                Err(error) => all.note(Err(format!("a caller broke off: {error}"))),
+            }
+        }
+        all
+    }
+
+    /// Open loop: a call every `1 / per_second`, whether or not the earlier ones are answered. How long it takes counts
+    /// from the time it was due, so that whoever holds up the callers doesn't hide it.
+    pub(super) fn on_schedule(self: &Arc<Self>, per_second: f64) -> Schedule {
+        let (sender, results) = mpsc::unbounded_channel();
+        let over = Arc::new(AtomicBool::new(false));
+        let (traffic, stop, runtime) = (Arc::clone(self), Arc::clone(&over), Handle::current());
+        let begin = Instant::now();
+        // A thread of its own: the runtime's timers are a millisecond wide.
+        thread::spawn(move || {
+            for number in 0_u32.. {
+                let due = begin + Duration::from_secs_f64(f64::from(number) / per_second);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (traffic, sender) = (Arc::clone(&traffic), sender.clone());
+                runtime.spawn(async move {
+                    let result = traffic.call().await.map(|()| millis(due.elapsed()));
+                    // Nobody listens when the benchmark has broken off.
+                    let _ = sender.send(result);
+                });
+            }
+        });
+        Schedule { over, results }
+    }
+}
+
+impl Schedule {
+    /// Starts no further call, and returns when all are answered.
+    pub(super) async fn end(mut self) -> Tally {
+        self.over.store(true, Ordering::Relaxed);
+        let mut tally = Tally::default();
+        while let Some(result) = self.results.recv().await {
+            tally.note(result);
+        }
+        tally
+    }
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Tally {
+    fn note(&mut self, result: Result<f64, String>) {
+        match result {
+            Ok(millis) => self.millis.push(millis),
+            Err(reason) => *self.failures.entry(reason).or_default() += 1,
+        }
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.millis.extend(other.millis);
+        for (reason, count) in other.failures {
+            *self.failures.entry(reason).or_default() += count;
+        }
+    }
+
+    /// How many calls were answered.
+    pub(super) fn answered(&self) -> usize {
+        self.millis.len()
+    }
+
+    /// How many were not.
+    pub(super) fn failed(&self) -> usize {
+        self.failures.values().sum()
+    }
+
+    /// How many there were.
+    pub(super) fn all(&self) -> usize {
+        self.answered() + self.failed()
+    }
+
+    /// What came instead of answers.
+    pub(super) fn reasons(&self) -> String {
+        let counted = |(reason, count): (&String, &usize)| format!("{count} × {reason}");
+        self.failures.iter().map(counted).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Milliseconds that this share of the answers did not exceed.
+    pub(super) fn percentile(&self, share: f64) -> f64 {
+        let mut sorted = self.millis.clone();
+        sorted.sort_by(f64::total_cmp);
+        percentile(&sorted, share)
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
