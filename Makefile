@@ -1,4 +1,4 @@
-# Everything a contributor types. Each target does its own set-up and says what it is doing while that takes long.
+# The commands for contributors. Each target does its own set-up, and prints progress where that takes long.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,7 +8,7 @@ CARGO ?= cargo
 DEVKIT := "$${CARGO_TARGET_DIR:-target}/debug/devkit"
 # Small, built first: what is missing on this machine is fetched, or reported, before the long builds.
 TOOLS := $(CARGO) run -p devkit-tools --
-# The oldest and the newest Postgres that must work; the first one is the default of a test that doesn't choose.
+# The oldest and the newest Postgres that must work; the first one is the default.
 POSTGRES ?= 15,18
 # Passed on to the test programs, for instance ARGS='--nocapture chat'.
 ARGS ?=
@@ -20,7 +20,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: ## The main job on a local control plane and Postgres, from samples to chat answers
+demo: ## Samples to chat answers on a local control plane and Postgres
 	$(TOOLS) fetch
 	@# Everything at once: built package by package, the same dependencies would be built with other features again.
 	$(CARGO) build --workspace --bins
@@ -51,7 +51,7 @@ matrix: ## The tests that need Postgres, on the two versions in the middle (16 a
 	  $(CARGO) test --no-fail-fast --test database --test agent_api --test operator -- --test-threads=$(TEST_THREADS) $(ARGS)
 
 .PHONY: soak
-soak: ## What `make test` runs bounded, whole: rotations with a grace of five minutes, a storm over 200 tenants, long histories
+soak: ## The tests that `make test` shortens, at full length: late signers, a storm over 200 tenants, long histories
 	$(TOOLS) fetch --postgres $(POSTGRES)
 	$(CARGO) build --workspace --bins
 	GRACE=300 STORM=200 MODEL_CASES=3000 $(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --no-fail-fast \
@@ -74,7 +74,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: generate
-generate: ## Write what is generated and committed: CRDs, the chart's copy of them, tables of values and conditions
+generate: ## Write the generated files that are committed: CRDs, the chart's copy of them, tables of values and conditions
 	UPDATE=1 $(CARGO) test -q --test contract --test chart --test readme generated
 
 .PHONY: tools

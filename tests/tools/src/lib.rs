@@ -13,7 +13,7 @@
 //! | `pip`, `debian` | the two sources: Python wheels and Debian packages |
 //! | `cache` | entries of the cache |
 //! | `missing` | [`Missing`]: what this machine lacks, and the packages that provide it |
-//! | `places` | [`Places`]: where programs are looked for, and the cache |
+//! | `places` | [`Places`]: where programs are searched, and the cache |
 //! | `progress` | lines about work that takes long |
 
 mod cache;

@@ -62,8 +62,7 @@ fn inspect(bin: &Path) -> anyhow::Result<PostgresTools> {
     }
     let text = output_of(&bin.join("postgres"), &["--version".as_ref()])?;
     let major = version_numbers(&text).and_then(|numbers| numbers.first().copied());
-    let major =
-        major.with_context(|| format!("{} does not say a version but {text:?}", bin.join("postgres").display()))?;
+    let major = major.with_context(|| format!("{} prints no version: {text:?}", bin.join("postgres").display()))?;
     let version =
         PgVersion::from_major(major).with_context(|| format!("the server in {} can't be used", bin.display()))?;
     Ok(PostgresTools { bin: bin.to_owned(), version })
