@@ -58,9 +58,13 @@ soak: ## The tests that `make test` shortens, at full length: late signers, a st
 	  --test model --test operator -- --nocapture whatever_goes_wrong after_a_storm twenty_rotations
 
 .PHONY: lint
-lint: ## Format, clippy, docs and, where cargo-deny is installed, licences and sources
+lint: ## Format, clippy, each program alone, docs and, where cargo-deny is installed, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	@# Each program alone, with only the crates that it needs.
+	$(CARGO) clippy -q --no-default-features --features operator --bin tenant-operator -- -D warnings
+	$(CARGO) clippy -q --no-default-features --features agent-api --bin agent-api -- -D warnings
+	$(CARGO) clippy -q --no-default-features --features kubectl-tenant --bin kubectl-tenant -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc -q --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then \
 	  echo '$(CARGO) deny --config config/deny.toml check bans licenses sources'; \

@@ -1,4 +1,4 @@
-//! Wall time and monotonic time behind one small type, so that a test can set both.
+//! Wall time and monotonic time as one type, so that tests can set both.
 
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Monotonic time counts from here: the first time a process asks.
+/// Monotonic time starts here: at the first use of a clock in the process.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Where the time comes from. Clones of one manual clock move together.
+/// A source of time. Clones of a manual clock share its time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -26,18 +26,18 @@ struct Manual {
 }
 
 impl Clock {
-    /// The machine's clocks.
+    /// The clocks of the machine.
     pub fn system() -> Self {
         LazyLock::force(&START);
         Self(Source::System)
     }
 
-    /// A clock that stands still until it is told to move.
+    /// A clock that changes only by [`Self::advance`].
     pub fn manual(wall: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(Mutex::new(Manual { wall, monotonic: Duration::ZERO }))))
     }
 
-    /// Time of day. May jump, also backwards: for comparing with what others wrote down.
+    /// Wall time. It may jump, also backwards: for comparison with timestamps of other processes.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => Timestamp::now(),
@@ -45,7 +45,7 @@ impl Clock {
         }
     }
 
-    /// Time since the process first asked. Never jumps: for measuring how long something took.
+    /// Time since the first use of a clock in the process. Never jumps: for measuring durations.
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System => START.elapsed(),
@@ -53,7 +53,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward, wall and monotonic time alike; the machine's clocks don't obey.
+    /// Advances wall and monotonic time of a manual clock; no effect on the machine's clocks.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.0 {
             let mut manual = manual.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clones_of_a_manual_clock_move_together() {
+    fn clones_of_a_manual_clock_share_its_time() {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let other = clock.clone();
         other.advance(Duration::from_secs(90));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn monotonic_time_does_not_go_back() {
+    fn monotonic_time_never_goes_back() {
         let clock = Clock::system();
         let first = clock.monotonic();
         assert!(clock.monotonic() >= first);

@@ -39,14 +39,30 @@
 //! | part | what one condition reports on: the database, the keys, the entry, … |
 //! | epoch | the number of the leadership; every database change fails unless its epoch is the latest |
 //! | rollout | applying a new migration to the tenants in stages |
+//!
+//! # Programs
+//!
+//! Each program is a Cargo feature and compiles only the modules and crates that it needs.
+#![cfg_attr(
+    not(all(feature = "operator", feature = "agent-api", feature = "kubectl-tenant")),
+    allow(dead_code, reason = "one program does not use everything that it shares with the others")
+)]
+#[cfg(feature = "agent-api")]
 pub mod agent_api;
 pub mod api;
 pub mod clock;
+#[cfg(feature = "operator")]
 pub mod controller;
 pub mod domain;
+#[cfg(feature = "operator")]
 pub mod effects;
+#[cfg(feature = "kubectl-tenant")]
 pub mod kubectl_tenant;
+#[cfg(any(feature = "operator", feature = "kubectl-tenant"))]
 pub mod plan;
+#[cfg(feature = "server")]
 pub mod settings;
+#[cfg(feature = "operator")]
 pub mod status;
+#[cfg(feature = "server")]
 pub mod telemetry;

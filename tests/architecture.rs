@@ -5,5 +5,7 @@ mod architecture {
     mod files;
     mod line_endings;
     mod modules;
+    mod programs;
     mod source;
+    mod vocabulary;
 }

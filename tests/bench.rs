@@ -1,4 +1,4 @@
-//! `make bench` in small, so that it can't rot: every row is there, what is counted is right, and no time is judged.
+//! `make bench` with small sizes: every row is there, counts are right, and times are not checked.
 #![allow(clippy::panic, reason = "a test stops where something is wrong")]
 
 use benchmarks::{
@@ -16,14 +16,14 @@ fn programs() -> ProgramFiles {
     }
 }
 
-/// Not a number where there is no such row.
+/// The value of a row; not a number if there is no such row.
 fn value(measures: &[Measure], name: &str) -> f64 {
     measures.iter().find(|measure| measure.name == name).map_or(f64::NAN, |measure| measure.value)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
-    let sizes = Sizes { tenants: 20, few: 5, many: 15, looks: 1, together: true };
+async fn the_operators_part_measures_everything() -> anyhow::Result<()> {
+    let sizes = Sizes { tenants: 20, few: 5, many: 15, drift_checks: 1, together: true };
     let measures = operator::measure(&programs(), sizes).await?;
     let table = Report { measures: measures.clone() }.render();
     let value = |name: &str| value(&measures, name);
@@ -52,16 +52,16 @@ async fn the_operators_half_measures_everything() -> anyhow::Result<()> {
     assert_eq!(value("operator.tenants"), 20.0);
     assert_eq!(value("operator.restart.writes"), 0.0, "{table}");
     assert_eq!(value("operator.drift_look.writes"), 0.0, "{table}");
-    // On a machine that is busy with other tests, some are looked at once more.
+    // On a machine that is busy with other tests, some are reconciled again.
     assert!((6.0..=7.0).contains(&value("operator.api_writes")), "{table}");
     assert!((2.0..=3.0).contains(&value("operator.api_reads")), "{table}");
-    // Looks are shared where several are asked for at once.
+    // Reads of several tenants at the same time are batched.
     assert!((1.0..=4.0).contains(&value("operator.sql_round_trips")), "{table}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_serving_half_measures_everything_and_no_call_fails() -> anyhow::Result<()> {
+async fn the_serving_part_measures_everything_and_no_call_fails() -> anyhow::Result<()> {
     let short = Duration::from_secs(1);
     let measures =
         serving::measure(&programs(), serving::Sizes { trial: short, calm: short, edits: 3, changes: 10 }).await?;

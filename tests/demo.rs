@@ -1,4 +1,4 @@
-//! `make demo` without a terminal: every step of it comes out as it should, and nothing secret is shown.
+//! `make demo` without a terminal: every step succeeds, and no secret is shown.
 
 use devkit::{
     Options,
@@ -23,7 +23,7 @@ impl Write for Page {
     }
 }
 
-/// Runs what README.md says is executed here.
+/// Runs the scripts of README.md that are marked as executed here.
 async fn follow_the_readme(demo: &Demo) -> anyhow::Result<()> {
     let readme = include_str!("../README.md");
     let mut scripts = readme.split("<!-- executed by tests/demo.rs -->\n```sh\n").skip(1).peekable();
@@ -39,7 +39,7 @@ async fn follow_the_readme(demo: &Demo) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_shows_the_main_job() -> anyhow::Result<()> {
+async fn the_demo_shows_an_installation_at_work() -> anyhow::Result<()> {
     let ours = vec![
         ("tenant-operator", env!("CARGO_BIN_EXE_tenant-operator").into()),
         ("agent-api", env!("CARGO_BIN_EXE_agent-api").into()),
@@ -63,11 +63,11 @@ async fn the_demo_shows_the_main_job() -> anyhow::Result<()> {
         "→ 403: tenant_mismatch",
         "permission denied for schema at_globex",
         "→ apply→served: replica B answered with revision 2",
-        "Everything came out as it should",
+        "All steps succeeded",
     ] {
         assert!(text.contains(line), "no '{line}' in\n{text}");
     }
-    // A token's three parts, each of base64url, the first of which is always a JSON object.
+    // The first part of a token is the base64url of a JSON object.
     assert!(!text.contains("eyJ"), "a token was shown");
     Ok(())
 }

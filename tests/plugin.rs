@@ -1,5 +1,5 @@
-//! `kubectl tenant` against a real API server. The operator is played by these tests: they write the status, the
-//! Secret and the replicas' Leases by hand, so that each state can be had at will.
+//! `kubectl tenant` against a real API server. No operator runs: the tests write the status, the Secret and the replicas'
+//! Leases, so that each state can be tested.
 
 mod plugin {
     mod commands;

@@ -6,6 +6,7 @@ mod verdicts {
     mod agents;
     mod deletions;
     mod everything;
+    mod keys;
     mod migrations;
     mod places;
     mod readers;

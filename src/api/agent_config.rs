@@ -1,4 +1,4 @@
-//! The `AgentConfig` resource: how one AI agent behaves, for any number of tenants of its namespace.
+//! The `AgentConfig` resource: how one AI agent behaves, for any number of tenants in its namespace.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
 use super::{
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     shortname = "agc",
     category = "agent-tenancy",
-    doc = "How an AI agent behaves: its provider, model, prompt and parameters. Tenants of the same namespace refer to it.",
+    doc = "How an AI agent behaves: its provider, model, prompt and parameters. Tenants in the same namespace refer to it.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why it is ready or not"
+        description = "Why the AgentConfig is ready or not"
     ),
     printcolumn(
         name = "Revision",
@@ -43,38 +43,38 @@ use serde::{Deserialize, Serialize};
         name = "Provider",
         type_ = "string",
         json_path = ".spec.provider.type",
-        description = "Kind of upstream"
+        description = "Kind of provider"
     ),
-    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model", description = "Model asked for"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model", description = "Name of the model"),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        description = "What to know or do",
+        description = "Details, and what to do",
         priority = 1
     ),
     printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
-        description = "Since when the object exists"
+        description = "Time since the object was created"
     ),
     selectable = ".spec.provider.type",
     selectable = ".spec.model"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfigSpec {
-    /// Where answers come from.
+    /// The provider that answers.
     pub provider: AgentProvider,
-    /// Name of the model as the provider knows it.
+    /// Name of the model at the provider.
     #[schemars(length(min = AgentConfigSpec::MODEL.min, max = AgentConfigSpec::MODEL.max))]
     pub model: String,
-    /// What the model is told before every conversation.
+    /// Instructions that the model gets before every conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<SystemPrompt>,
     /// Parameters of each request to the provider.
     pub parameters: AgentParameters,
-    /// How much of a conversation the model sees.
+    /// How much of a conversation the provider gets.
     #[serde(default, skip_serializing_if = "is_default")]
     pub context: AgentContext,
     /// How long the provider may take.
@@ -83,36 +83,34 @@ pub struct AgentConfigSpec {
 }
 
 impl AgentConfigSpec {
-    /// Length of `model`.
-    pub const MODEL: Bounds<usize> = Bounds { min: 1, max: 128 };
+    pub(crate) const MODEL: Bounds<usize> = Bounds { min: 1, max: 128 };
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Where an agent's answers come from.
+/// The provider of an agent's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = kube::core::Rule::new("self.type == 'OpenAICompatible' ? has(self.baseUrl) : !has(self.baseUrl) && !has(self.apiKeySecretRef)").message("baseUrl must be set for 'OpenAICompatible'; baseUrl and apiKeySecretRef must not be set for 'Echo'"))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentProvider {
-    /// Kind of provider. `OpenAICompatible` is any server with OpenAI's `POST …/chat/completions` at `baseUrl`; `Echo`
-    /// is built in, needs no key and answers with what it was asked and how it was configured.
+    /// Kind of provider. `OpenAICompatible` is any server with OpenAI's `POST …/chat/completions` at `baseUrl`. `Echo`
+    /// is built in, needs no key, and answers with the question and its configuration.
     #[serde(rename = "type")]
     #[schemars(schema_with = "crd::provider_type_schema")]
     pub type_: ProviderType,
-    /// Base of the provider's URLs, without `/chat/completions`: `https://…/v1`.
+    /// Base URL of the provider, without `/chat/completions`: `https://…/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = AgentProvider::BASE_URL.min, max = AgentProvider::BASE_URL.max), regex(pattern = r"^https?://[^\s?#]+$"))]
     pub base_url: Option<String>,
-    /// The Secret with the provider's API key, in the AgentConfig's namespace. Requests carry no key without it.
+    /// Secret with the provider's API key, in the AgentConfig's namespace. Without it, requests have no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
 }
 
 impl AgentProvider {
-    /// Length of `baseUrl`.
-    pub const BASE_URL: Bounds<usize> = Bounds { min: 8, max: 512 };
+    pub(crate) const BASE_URL: Bounds<usize> = Bounds { min: 8, max: 512 };
 }
 
 /// Kind of provider.
@@ -120,7 +118,7 @@ impl AgentProvider {
 pub enum ProviderType {
     /// Any server with OpenAI's `POST …/chat/completions`.
     OpenAICompatible,
-    /// Built in: answers with what it was asked and how it was configured. Needs no key.
+    /// Built in: answers with the question and its configuration. Needs no key.
     Echo,
 }
 
@@ -136,18 +134,17 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// What the model is told before every conversation.
+/// Instructions that the model gets before every conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SystemPrompt {
-    /// The prompt itself.
+    /// Text of the prompt.
     #[schemars(length(min = SystemPrompt::INLINE.min, max = SystemPrompt::INLINE.max))]
     pub inline: String,
 }
 
 impl SystemPrompt {
-    /// Length of `inline`.
-    pub const INLINE: Bounds<usize> = Bounds { min: 1, max: 32_768 };
+    pub(crate) const INLINE: Bounds<usize> = Bounds { min: 1, max: 32_768 };
 }
 
 /// Parameters of each request to the provider.
@@ -162,14 +159,14 @@ pub struct AgentParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TOP_P_PATTERN))]
     pub top_p: Option<String>,
-    /// Most tokens of one answer.
+    /// Maximum number of tokens in one answer.
     #[schemars(range(min = bounds::OUTPUT_TOKENS.min, max = bounds::OUTPUT_TOKENS.max))]
     pub max_output_tokens: i32,
     /// Texts at which the model stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::stop_schema")]
     pub stop: Vec<String>,
-    /// Seed for providers that can give the same answer again.
+    /// Seed for providers that can repeat an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = AgentParameters::SEED.min, max = AgentParameters::SEED.max))]
     pub seed: Option<i32>,
@@ -177,25 +174,23 @@ pub struct AgentParameters {
 
 impl AgentParameters {
     /// Most texts in `stop`.
-    pub const MAX_STOP: usize = 4;
+    pub(crate) const MAX_STOP: usize = 4;
     /// Length of a text in `stop`.
-    pub const STOP: Bounds<usize> = Bounds { min: 1, max: 64 };
-    /// Values of `seed`.
-    pub const SEED: Bounds<i32> = Bounds { min: 0, max: i32::MAX };
+    pub(crate) const STOP: Bounds<usize> = Bounds { min: 1, max: 64 };
+    pub(crate) const SEED: Bounds<i32> = Bounds { min: 0, max: i32::MAX };
 }
 
-/// How much of a conversation the model sees.
+/// How much of a conversation the provider gets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default = "AgentContext::default")]
 pub struct AgentContext {
-    /// Most earlier messages of the conversation that are sent along.
+    /// Maximum number of earlier messages of the conversation that are sent with a question.
     #[schemars(range(min = AgentContext::HISTORY_MESSAGES.min, max = AgentContext::HISTORY_MESSAGES.max))]
     pub max_history_messages: i32,
 }
 
 impl AgentContext {
-    /// Values of `maxHistoryMessages`.
-    pub const HISTORY_MESSAGES: Bounds<i32> = Bounds { min: 0, max: 200 };
+    pub(crate) const HISTORY_MESSAGES: Bounds<i32> = Bounds { min: 0, max: 200 };
 }
 
 impl Default for AgentContext {
@@ -208,14 +203,13 @@ impl Default for AgentContext {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default = "AgentTimeouts::default")]
 pub struct AgentTimeouts {
-    /// Longest wait for a whole answer, in seconds.
+    /// Maximum time until the answer is complete, in seconds.
     #[schemars(range(min = AgentTimeouts::TOTAL_SECONDS.min, max = AgentTimeouts::TOTAL_SECONDS.max))]
     pub total_seconds: i32,
 }
 
 impl AgentTimeouts {
-    /// Values of `totalSeconds`.
-    pub const TOTAL_SECONDS: Bounds<i32> = Bounds { min: 1, max: 600 };
+    pub(crate) const TOTAL_SECONDS: Bounds<i32> = Bounds { min: 1, max: 600 };
 }
 
 impl Default for AgentTimeouts {
@@ -224,28 +218,28 @@ impl Default for AgentTimeouts {
     }
 }
 
-/// What the operator observed about the AgentConfig. `observedGeneration` is -1 until the operator looked for the first
-/// time.
+/// What the operator observed about the AgentConfig. `observedGeneration` is -1 until the operator has reconciled the
+/// object for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfigStatus {
-    /// Generation of the spec that this status speaks of; -1 before the first look.
+    /// Generation of the spec that this status describes; -1 before the first reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
-    /// Number of the current revision; each change of behaviour makes the next one.
+    /// Number of the current revision. Each change of behaviour creates the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub revision: Option<i64>,
-    /// Hash of the current revision's content.
+    /// Hash of the content of the current revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
-    /// `resourceVersion` of the registry entry that every ready replica acknowledged last.
+    /// `resourceVersion` of the last registry entry that every ready replica acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     pub served_entry_version: Option<String>,
-    /// The state of the AgentConfig, by aspect.
+    /// Conditions of the AgentConfig.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,4 @@
-//! The custom resource definitions, generated from the types, and the few schema parts that derive can't express.
+//! The custom resource definitions, generated from the types, and the parts of schemas that the derive can't express.
 
 use super::{
     AgentConfig, AgentParameters, DatabaseInstance, Tenant, TenantDatabase, TenantSpec, names::RESERVED_TENANT_IDS,
@@ -8,7 +8,7 @@ use kube::{CustomResourceExt, core::Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-/// All definitions, as they are committed in `crds/`: file name and definition.
+/// Every definition in `crds/`: file name and definition.
 pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
         ("agentconfigs.yaml", finish(AgentConfig::crd())),
@@ -17,13 +17,13 @@ pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
     ]
 }
 
-/// What stands at the top of every generated file.
+/// First line of every generated file.
 const HEADER: &str = "# Generated from src/api by `make generate`; edit the types, not this file.\n";
 
 /// The text of every file in `crds/`: file name and YAML, in a stable order.
 ///
 /// # Errors
-/// When a definition can't be written as YAML, which is a programming error of the types.
+/// When a definition can't be written as YAML, which is a bug in the types.
 pub fn render_crds() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
     definitions()
         .into_iter()
@@ -35,7 +35,7 @@ pub fn render_crds() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
         .collect()
 }
 
-/// Writes `40.0` as `40`: bounds are floats in the CRD's own type, and read badly as such.
+/// Writes `40.0` as `40`: the CRD's Rust type has floats for bounds.
 fn whole_numbers(value: &mut serde_yaml::Value) {
     match value {
         serde_yaml::Value::Number(n) => {
@@ -51,9 +51,9 @@ fn whole_numbers(value: &mut serde_yaml::Value) {
     }
 }
 
-/// Adds what the derive leaves out: no `nullable`, defaults that reach into absent objects (so that field selectors and
-/// `kubectl get -o yaml` show what holds), and `status.observedGeneration: -1`, so that an object nobody has looked at
-/// yet reads as in progress.
+/// Completes a derived definition: removes `nullable`, adds defaults for absent objects (so that field selectors and
+/// `kubectl get -o yaml` show the effective values), and adds the default `status.observedGeneration: -1`, so that an
+/// object counts as in progress before its first reconcile.
 fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let Ok(mut value) = serde_json::to_value(&crd) else { return crd };
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
@@ -63,7 +63,7 @@ fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition {
             if let Some(spec) = schema.pointer_mut("/properties/spec") {
                 default_whole_objects(spec);
                 if let Some(spec) = spec.as_object_mut() {
-                    // Also where there is nothing to say.
+                    // An empty spec needs `properties` as well.
                     spec.entry("properties").or_insert_with(|| serde_json::json!({}));
                 }
             }
@@ -80,7 +80,7 @@ fn strip(schema: &mut Value) {
         Value::Object(map) => {
             map.remove("nullable");
             if let Some(Value::String(text)) = map.get_mut("description") {
-                // Lines break where the source code does; `kubectl explain` breaks them where the terminal does.
+                // The source code breaks lines for its own width; `kubectl explain` breaks them for the terminal's.
                 *text = text.replace('\n', " ");
             }
             if map.get("type").and_then(Value::as_str) == Some("array") {
@@ -93,7 +93,8 @@ fn strip(schema: &mut Value) {
     }
 }
 
-/// An object that needs nothing and in which something has a default defaults to `{}`, else its members' defaults hold only where it is given.
+/// Gives objects the default `{}` if they require no member and a member has a default. Without it, the members'
+/// defaults would apply only where the object is set.
 fn default_whole_objects(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for property in properties.values_mut() {
@@ -109,9 +110,9 @@ fn default_whole_objects(schema: &mut Value) {
     }
 }
 
-/// The rule that keeps reserved words from becoming tenant ids. It holds on creation only: identity never changes, and
-/// a word that is reserved later must not block the finalizer of a Tenant that already has it.
-pub fn reserved_id_rule() -> Rule {
+/// Rule against reserved words as tenant ids. It applies on creation only: a tenant id never changes, and a word that
+/// is reserved later must not block the finalizer of a Tenant that already has it.
+pub(super) fn reserved_id_rule() -> Rule {
     let words = RESERVED_TENANT_IDS.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
     Rule::new(format!(
         "oldSelf.hasValue() || !((has(self.spec.tenantId) ? self.spec.tenantId : self.metadata.name) in [{words}])"
@@ -120,15 +121,15 @@ pub fn reserved_id_rule() -> Rule {
     .optional_old_self(true)
 }
 
-/// Rule for the whole Tenant: where its data is to be is neither added nor removed later.
-pub fn instance_stays_rule() -> Rule {
+/// Rule for the whole Tenant: `spec.database.instance` is neither added nor removed later.
+pub(super) fn instance_stays_rule() -> Rule {
     let has = |object: &str| format!("(has({object}.spec.database) && has({object}.spec.database.instance))");
     Rule::new(format!("{} == {}", has("self"), has("oldSelf")))
         .message("spec.database.instance must not be added or removed after creation")
 }
 
 /// Rule for `spec.database.storageLimit`: within its bounds.
-pub fn storage_limit_rule() -> Rule {
+pub(super) fn storage_limit_rule() -> Rule {
     let super::bounds::Bounds { min, max } = TenantDatabase::STORAGE_LIMIT;
     Rule::new(format!(
         "quantity(self).compareTo(quantity('{min}')) >= 0 && quantity(self).compareTo(quantity('{max}')) <= 0"
@@ -137,51 +138,48 @@ pub fn storage_limit_rule() -> Rule {
 }
 
 /// Schema of `conditions`: a list-map by type, bounded as in `metav1.Condition`.
-pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "description": "The state of the object, by aspect.",
+        "description": "Conditions of the object.",
         "maxItems": 16,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
         "items": {
             "type": "object",
-            "description": "One aspect of the object's state (metav1.Condition).",
+            "description": "One condition of the object (metav1.Condition).",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
             "properties": {
-                "type": { "type": "string", "description": "Aspect, in CamelCase.", "maxLength": 64, "pattern": "^[A-Z][A-Za-z]*$" },
-                "status": { "type": "string", "description": "Whether it holds.", "enum": ["True", "False", "Unknown"], "maxLength": 7 },
-                "observedGeneration": { "type": "integer", "format": "int64", "description": "Generation of the spec that this condition speaks of.", "minimum": 0, "maximum": 9_007_199_254_740_991_i64 },
+                "type": { "type": "string", "description": "Type of the condition, in CamelCase.", "maxLength": 64, "pattern": "^[A-Z][A-Za-z]*$" },
+                "status": { "type": "string", "description": "Whether the condition is met.", "enum": ["True", "False", "Unknown"], "maxLength": 7 },
+                "observedGeneration": { "type": "integer", "format": "int64", "description": "Generation of the spec that this condition describes.", "minimum": 0, "maximum": 9_007_199_254_740_991_i64 },
                 "lastTransitionTime": { "type": "string", "format": "date-time", "description": "When the status last changed.", "maxLength": 40 },
-                "reason": { "type": "string", "description": "Why, as one CamelCase word of a closed list.", "minLength": 1, "maxLength": 128, "pattern": "^[A-Z][A-Za-z]*$" },
-                "message": { "type": "string", "description": "What to know or do, for people.", "maxLength": 4096 }
+                "reason": { "type": "string", "description": "Reason for the status, as one CamelCase word of a closed list.", "minLength": 1, "maxLength": 128, "pattern": "^[A-Z][A-Za-z]*$" },
+                "message": { "type": "string", "description": "Details for people, and what to do.", "maxLength": 4096 }
             }
         }
     })
 }
 
-/// Schema of a point in time.
-pub fn time_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
 }
 
-/// Schema of `status.migrations.stage`.
-pub fn stage_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn stage_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 16, "enum": ["Done", "Canaries", "Holding", "Rolling", "Halted"] })
 }
 
-/// Schema of a signing algorithm.
-pub fn algorithm_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn algorithm_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 8, "enum": ["HS256", "EdDSA", "ES256"], "default": "HS256" })
 }
 
 /// Schema of the algorithm of an existing key.
-pub fn status_algorithm_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn status_algorithm_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 8, "enum": ["HS256", "EdDSA", "ES256"] })
 }
 
-/// Schema of `status.keys.ring`: a list-map by kid, with room for every key of a full ring.
-pub fn key_ring_schema(generator: &mut SchemaGenerator) -> Schema {
+/// Schema of `status.keys.ring`: a list-map by kid, with room for every key of a full keyring.
+pub(super) fn keyring_schema(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<super::TenantKeyStatus>();
     json_schema!({
         "type": "array",
@@ -192,13 +190,12 @@ pub fn key_ring_schema(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Schema of `status.keys.ring[].state`.
-pub fn key_state_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn key_state_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 16, "enum": ["Standby", "Current", "Previous", "Revoked"] })
 }
 
 /// Schema of `spec.agents`: a list-map by name, at most 16.
-pub fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<super::TenantAgent>();
     json_schema!({
         "type": "array",
@@ -211,7 +208,7 @@ pub fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Schema of `spec.tenantMutable`: a set of known words.
-pub fn mutable_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn mutable_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 8,
@@ -225,18 +222,16 @@ pub fn mutable_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Schema of `database.deletionPolicy`.
-pub fn deletion_policy_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn deletion_policy_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 16, "enum": ["Retain", "Archive", "Delete"], "default": "Retain" })
 }
 
-/// Schema of `provider.type`.
-pub fn provider_type_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn provider_type_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 32, "enum": ["OpenAICompatible", "Echo"] })
 }
 
 /// Schema of `parameters.stop`: at most four texts.
-pub fn stop_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn stop_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": AgentParameters::MAX_STOP,

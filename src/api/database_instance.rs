@@ -1,12 +1,12 @@
-//! The `DatabaseInstance` resource: what the operator sees of one Postgres database of its settings. The operator makes it
-//! and writes its status; nobody has anything to say in it.
+//! The `DatabaseInstance` resource: what the operator observes of one Postgres database of its settings. The operator
+//! creates it and writes its status; its spec is empty.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
 use super::{Condition, crd};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// One Postgres database that holds tenants. It is set up in the operator's settings; there is nothing to say here.
+/// One Postgres database that holds tenants. It is configured in the operator's settings; this spec is empty.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "agent-tenancy.dev",
@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     shortname = "adb",
     category = "agent-tenancy",
-    doc = "What the operator sees of one Postgres database of its settings. Made and written by the operator alone.",
+    doc = "What the operator observes of one Postgres database of its settings. Only the operator creates and writes it.",
     printcolumn(
         name = "Available",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Available\")].status",
-        description = "Whether the database answers and is fit for use"
+        description = "Whether the database answers and can be used"
     ),
     printcolumn(
         name = "Server",
@@ -31,57 +31,57 @@ use serde::{Deserialize, Serialize};
         description = "Version of Postgres"
     ),
     printcolumn(
-        name = "Tables",
+        name = "Schema-Version",
         type_ = "integer",
         json_path = ".status.migrations.version",
-        description = "Version of the tables that tenants get"
+        description = "Schema version that tenants get"
     ),
     printcolumn(
         name = "Upgrade",
         type_ = "string",
         json_path = ".status.migrations.stage",
-        description = "Where the upgrade of the tenants' tables is"
+        description = "Stage of the upgrade of the tenants' schemas"
     ),
     printcolumn(
         name = "Behind",
         type_ = "integer",
         json_path = ".status.migrations.behind",
-        description = "Tenants that have not had every migration"
+        description = "Tenants with missing migrations"
     ),
     printcolumn(
         name = "Blocked",
         type_ = "integer",
         json_path = ".status.migrations.blocked",
-        description = "Tenants that get no further"
+        description = "Tenants whose migrations are stuck"
     ),
     printcolumn(
         name = "Headroom",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Headroom\")].status",
-        description = "Whether the server's limits are far enough away"
+        description = "Whether the server has enough spare capacity"
     ),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.status==\"False\")].message",
-        description = "What to know or do",
+        description = "Details, and what to do",
         priority = 1
     ),
     printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
-        description = "Since when the object exists"
+        description = "Time since the object was created"
     )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseInstanceSpec {}
 
-/// What the operator sees of the database.
+/// What the operator observed about the database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseInstanceStatus {
-    /// Generation of the object that this status speaks of; -1 before the first look.
+    /// Generation of the object that this status describes; -1 before the first reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
@@ -93,32 +93,32 @@ pub struct DatabaseInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub server_version: Option<String>,
-    /// How far their tables are.
+    /// Progress of the migrations of its tenants' schemas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsStatus>,
-    /// The state of the database, by aspect.
+    /// Conditions of the database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::conditions_schema")]
     pub conditions: Vec<Condition>,
 }
 
-/// How far the tables of an instance's tenants are.
+/// Progress of the migrations of its tenants' schemas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationsStatus {
-    /// Version of the program's tables that tenants get.
+    /// Version of the product's schema that tenants get.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub version: i32,
-    /// How many migrations of the platform team's own tenants get.
+    /// Number of custom migrations that tenants get.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub own_version: i32,
-    /// Where the upgrade is: `Done`, `Canaries`, `Ownership`, `Rolling` or `Halted`.
+    /// Stage of the upgrade: `Done`, `Canaries`, `Holding`, `Rolling` or `Halted`.
     #[schemars(schema_with = "crd::stage_schema")]
     pub stage: String,
-    /// Tenants that have not had every file.
+    /// Number of tenants with missing migrations.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub behind: i32,
-    /// Those of them that get no further by themselves.
+    /// Number of those tenants that need manual intervention.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub blocked: i32,
 }

@@ -1,10 +1,22 @@
 //! What a user writes and sees: the custom resources, their names, conditions and events.
 //!
-//! Nothing in this room does I/O, reads a clock or knows how a wish is carried out.
+//! Nothing in this module does I/O, reads a clock or knows how a spec is carried out.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `advice` | what a person can do about a reason |
+//! | `agent_config` | the `AgentConfig` resource |
+//! | `bounds` | bounds of what a user writes |
+//! | `conditions` | conditions and their reasons |
+//! | `crd` | the custom resource definitions, generated from the types |
+//! | `database_instance` | the `DatabaseInstance` resource |
+//! | `names` | names that other programs may rely on |
+//! | `notice` | events |
+//! | `tenant`, `tenant_status` | the `Tenant` resource |
 
 mod advice;
 mod agent_config;
-pub mod bounds;
+pub(crate) mod bounds;
 mod conditions;
 pub mod crd;
 mod database_instance;

@@ -1,23 +1,23 @@
-//! Events: what happened to an object, told once, at the moment it happened.
+//! Events: each is recorded once, when something happens to an object.
 
 use super::Reason;
 
-/// Whether an event is good news.
+/// How serious an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticeKind {
-    /// Something went as it should.
+    /// Something succeeded.
     Normal,
-    /// Something a person may have to look at.
+    /// Something that may need attention.
     Warning,
 }
 
-/// One event on the object under reconciliation (events.k8s.io/v1; `note` is cut to 1 kB when written).
+/// One event on the reconciled object (events.k8s.io/v1; `note` is cut to 1 kB when it is written).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Good or bad news.
+    /// How serious it is.
     pub kind: NoticeKind,
-    /// Why, from the same closed list as condition reasons.
+    /// The reason, from the same closed list as the reasons of conditions.
     pub reason: Reason,
-    /// A sentence for a person; never holds a secret.
+    /// A sentence for people. It never contains a secret.
     pub note: String,
 }

@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
     category = "agent-tenancy",
     doc = "A tenant of the shared agent API: a Postgres schema and role, a signing keyring, and an entry in the registry.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every ready replica serves the tenant"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
-    printcolumn(name = "Tables", type_ = "integer", json_path = ".status.database.schemaVersion", description = "Version of the tenant's tables"),
-    printcolumn(name = "Tenant-Id", type_ = "string", json_path = ".status.tenantId", description = "The id in URLs and tokens"),
-    printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schema", description = "Schema in the database", priority = 1),
-    printcolumn(name = "Kid", type_ = "string", json_path = ".status.keys.currentKid", description = "Id of the key that signs", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to know or do", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why the tenant is ready or not"),
+    printcolumn(name = "Schema-Version", type_ = "integer", json_path = ".status.database.schemaVersion", description = "Version of the tenant's schema"),
+    printcolumn(name = "Tenant-Id", type_ = "string", json_path = ".status.tenantId", description = "Tenant id in URLs and tokens"),
+    printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schema", description = "Name of the schema in the database", priority = 1),
+    printcolumn(name = "Kid", type_ = "string", json_path = ".status.keys.currentKid", description = "Id of the signing key", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "Details, and what to do", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the object was created"),
     selectable = ".spec.tenantId",
     selectable = ".spec.database.deletionPolicy",
     validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
@@ -40,72 +40,70 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct TenantSpec {
     /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. No two Tenants of one
-    /// registry may have the same. Immutable: it can't be changed, added or removed later.
+    /// registry may have the same id. Immutable: it can't be changed, added or removed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("tenantId must not change"))]
     pub tenant_id: Option<String>,
 
-    /// Name for people, shown by tools; has no other effect.
+    /// Name that tools show to people. It has no other effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = TenantSpec::DISPLAY_NAME.min, max = TenantSpec::DISPLAY_NAME.max))]
     pub display_name: Option<String>,
 
-    /// Takes the tenant out of service until this is false again: requests are refused (403), and the agent API loses its
+    /// Takes the tenant out of service until this is false again: requests are refused (403), and the agent API loses
     /// access to the data. Data and keys are kept.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
 
-    /// The agents that this tenant may talk to.
+    /// The agents of this tenant.
     #[schemars(schema_with = "crd::agents_schema")]
     pub agents: Vec<TenantAgent>,
 
-    /// The agent that answers when a request names none. Defaults to the first of `agents`.
+    /// The agent that answers requests which name none. Defaults to the first of `agents`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     pub default_agent: Option<String>,
 
-    /// What the tenant itself may change with `PUT …/settings`, within the bounds of the AgentConfig and this Tenant.
-    /// Nothing by default.
+    /// Settings that the tenant itself may change with `PUT …/settings`, within the bounds of the AgentConfig and this
+    /// Tenant. None by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crd::mutable_schema")]
     pub tenant_mutable: Vec<MutableSetting>,
 
-    /// The tenant's part of the database.
+    /// The tenant's data in the database.
     #[serde(default, skip_serializing_if = "is_default")]
     pub database: TenantDatabase,
 
-    /// What the tenant's tokens have to look like.
+    /// What the tenant's tokens must contain, and how its keys are rotated.
     #[serde(default, skip_serializing_if = "is_default")]
     pub auth: TenantAuth,
 }
 
 impl TenantSpec {
-    /// Length of `displayName`.
-    pub const DISPLAY_NAME: Bounds<usize> = Bounds { min: 1, max: 128 };
-    /// Number of `agents`.
-    pub const AGENTS: Bounds<usize> = Bounds { min: 1, max: 16 };
+    pub(crate) const DISPLAY_NAME: Bounds<usize> = Bounds { min: 1, max: 128 };
+    pub(crate) const AGENTS: Bounds<usize> = Bounds { min: 1, max: 16 };
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// One agent of a tenant: an AgentConfig under a name of the tenant's own.
+/// One agent of a tenant: an AgentConfig under a name that the tenant chooses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAgent {
-    /// Name that requests use.
+    /// Name of the agent in requests.
     #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
     pub name: String,
-    /// The AgentConfig in the Tenant's namespace.
+    /// Reference to the AgentConfig in the Tenant's namespace.
     pub config_ref: AgentConfigRef,
-    /// What differs from the AgentConfig for this tenant.
+    /// Parameters that differ from the AgentConfig for this tenant.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overrides: AgentOverrides,
 }
 
-/// Reference to an AgentConfig of the same namespace.
+/// Reference to an AgentConfig in the same namespace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfigRef {
@@ -114,7 +112,7 @@ pub struct AgentConfigRef {
     pub name: String,
 }
 
-/// Parameters of an agent that a Tenant sets for itself.
+/// Parameters of an agent that differ for this tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentOverrides {
@@ -126,11 +124,11 @@ pub struct AgentOverrides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = bounds::DECIMAL.min, max = bounds::DECIMAL.max), regex(pattern = bounds::TOP_P_PATTERN))]
     pub top_p: Option<String>,
-    /// Most tokens of one answer; never more than the AgentConfig allows.
+    /// Maximum number of tokens in one answer, never more than the AgentConfig allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = bounds::OUTPUT_TOKENS.min, max = bounds::OUTPUT_TOKENS.max))]
     pub max_output_tokens: Option<i32>,
-    /// Text that follows the AgentConfig's system prompt.
+    /// Text that is appended to the AgentConfig's system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = bounds::INSTRUCTIONS.min, max = bounds::INSTRUCTIONS.max))]
     pub instructions: Option<String>,
@@ -139,47 +137,47 @@ pub struct AgentOverrides {
 /// A setting that a tenant may be allowed to change itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum MutableSetting {
-    /// Which of its agents answers when a request names none.
+    /// The agent that answers requests which name none.
     DefaultAgent,
     /// Sampling temperature.
     Temperature,
     /// Nucleus sampling.
     TopP,
-    /// Most tokens of one answer, up to what the Tenant and AgentConfig allow.
+    /// Maximum number of tokens in one answer, up to what the Tenant and the AgentConfig allow.
     MaxOutputTokens,
-    /// Text that follows the system prompt.
+    /// Text that is appended to the system prompt.
     Instructions,
 }
 
-/// The tenant's part of the database.
+/// The tenant's data in the database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default = "TenantDatabase::default")]
 pub struct TenantDatabase {
-    /// Which of the databases in the operator's settings holds the tenant's data. Without it, the one with the fewest
-    /// tenants of those that take new ones. Immutable: it can't be changed, added or removed later;
-    /// `status.database.instance` tells where it went.
+    /// Name of the database instance, from the operator's settings, that holds the tenant's data. Defaults to the one
+    /// with the fewest tenants among those that accept new ones; `status.database.instance` shows the choice.
+    /// Immutable: it can't be changed, added or removed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = TenantDatabase::INSTANCE.min, max = TenantDatabase::INSTANCE.max), regex(pattern = TenantDatabase::INSTANCE_PATTERN))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("instance must not change"))]
     pub instance: Option<String>,
-    /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them, out of the
-    /// agent API's reach, and with them the tenant id; `Archive` does so under another name for as long as the operator's
-    /// settings say, and frees the tenant id; `Delete` drops them for good.
+    /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them without
+    /// access for the agent API, and keeps the tenant id in use. `Archive` keeps them under another name for a time
+    /// from the operator's settings, and frees the tenant id. `Delete` drops them permanently.
     #[schemars(schema_with = "crd::deletion_policy_schema")]
     pub deletion_policy: DeletionPolicy,
-    /// Take over the data that was kept when an earlier Tenant of this tenant id was deleted, instead of beginning with
-    /// nothing. Means nothing any more once this Tenant has data.
+    /// Takes over the data that was kept when an earlier Tenant with this tenant id was deleted. Without it, the tenant
+    /// starts empty. Ignored once this Tenant has data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopt: Option<TenantAdoption>,
-    /// Most transactions of this tenant at once in one replica of the agent API.
+    /// Maximum number of concurrent transactions of this tenant in one replica of the agent API.
     #[schemars(range(min = TenantDatabase::TRANSACTIONS.min, max = TenantDatabase::TRANSACTIONS.max))]
     pub max_concurrent_transactions: i32,
-    /// Longest run of one SQL statement of this tenant, in seconds.
+    /// Maximum duration of one SQL statement of this tenant, in seconds.
     #[schemars(range(min = TenantDatabase::STATEMENT_SECONDS.min, max = TenantDatabase::STATEMENT_SECONDS.max))]
     pub statement_timeout_seconds: i32,
-    /// Most bytes of content that the tenant may keep, as a quantity in whole numbers from `1Mi` to `1Pi`: the text of its
-    /// messages and the values of its settings. When they are reached, the agent API refuses what would add to them (507)
-    /// until something is deleted; reading and deleting go on. No limit by default.
+    /// Maximum number of bytes that the tenant may store, as a quantity in whole numbers from `1Mi` to `1Pi`: the text
+    /// of its messages and the values of its settings. When the limit is reached, the agent API refuses requests that
+    /// would store more (507) until something is deleted; reading and deleting still work. No limit by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = TenantDatabase::QUANTITY.min, max = TenantDatabase::QUANTITY.max), regex(pattern = TenantDatabase::QUANTITY_PATTERN))]
     #[x_kube(validation = crd::storage_limit_rule())]
@@ -187,20 +185,15 @@ pub struct TenantDatabase {
 }
 
 impl TenantDatabase {
-    /// Length of `instance`.
-    pub const INSTANCE: Bounds<usize> = Bounds { min: 1, max: 30 };
-    /// Pattern of `instance`.
-    pub const INSTANCE_PATTERN: &str = r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$";
-    /// Values of `maxConcurrentTransactions`.
-    pub const TRANSACTIONS: Bounds<i32> = Bounds { min: 1, max: 100 };
-    /// Values of `statementTimeoutSeconds`.
-    pub const STATEMENT_SECONDS: Bounds<i32> = Bounds { min: 1, max: 300 };
-    /// Values of `storageLimit`.
-    pub const STORAGE_LIMIT: Bounds<&'static str> = Bounds { min: "1Mi", max: "1Pi" };
+    pub(crate) const INSTANCE: Bounds<usize> = Bounds { min: 1, max: 30 };
+    pub(crate) const INSTANCE_PATTERN: &str = r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$";
+    pub(crate) const TRANSACTIONS: Bounds<i32> = Bounds { min: 1, max: 100 };
+    pub(crate) const STATEMENT_SECONDS: Bounds<i32> = Bounds { min: 1, max: 300 };
+    pub(crate) const STORAGE_LIMIT: Bounds<&'static str> = Bounds { min: "1Mi", max: "1Pi" };
     /// Length of a quantity in whole numbers: sixteen digits and a unit.
-    pub const QUANTITY: Bounds<usize> = Bounds { min: 1, max: 18 };
+    pub(crate) const QUANTITY: Bounds<usize> = Bounds { min: 1, max: 18 };
     /// Pattern of a quantity in whole numbers.
-    pub const QUANTITY_PATTERN: &str = r"^[1-9][0-9]{0,15}([kMGTP]|[KMGTP]i)?$";
+    pub(crate) const QUANTITY_PATTERN: &str = r"^[1-9][0-9]{0,15}([kMGTP]|[KMGTP]i)?$";
 }
 
 impl Default for TenantDatabase {
@@ -216,28 +209,27 @@ impl Default for TenantDatabase {
     }
 }
 
-/// Whose data to take over.
+/// The data to take over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAdoption {
-    /// `metadata.uid` of the deleted Tenant whose data was kept (`Retain`) or archived (`Archive`). Where there is no such
-    /// data, nothing is made.
+    /// `metadata.uid` of the deleted Tenant whose data was kept (`Retain`) or archived (`Archive`). If there is no such
+    /// data, nothing is created.
     #[schemars(length(min = TenantAdoption::PREVIOUS_UID.min, max = TenantAdoption::PREVIOUS_UID.max), regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
     pub previous_uid: String,
 }
 
 impl TenantAdoption {
-    /// Length of `previousUid`.
-    pub const PREVIOUS_UID: Bounds<usize> = Bounds { min: 36, max: 36 };
+    pub(crate) const PREVIOUS_UID: Bounds<usize> = Bounds { min: 36, max: 36 };
 }
 
 /// What happens to a tenant's data when the Tenant is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum DeletionPolicy {
-    /// Schema, role and data stay; the agent API may no longer use them.
+    /// Schema, role and data are kept; the agent API loses access to them.
     #[default]
     Retain,
-    /// Schema, role and data stay under another name for a time, and are dropped then; the tenant id is free at once.
+    /// Schema, role and data are kept under another name for a time and then dropped; the tenant id is free at once.
     Archive,
     /// Schema, role and data are dropped.
     Delete,
@@ -249,14 +241,14 @@ pub enum SigningAlgorithm {
     /// HMAC with SHA-256: one secret signs and verifies.
     #[default]
     HS256,
-    /// Ed25519: the agent API holds public keys only.
+    /// Ed25519: the agent API has public keys only.
     EdDSA,
-    /// ECDSA with P-256 and SHA-256: the agent API holds public keys only.
+    /// ECDSA with P-256 and SHA-256: the agent API has public keys only.
     ES256,
 }
 
 impl SigningAlgorithm {
-    /// The word in a token's header and in the signing Secret.
+    /// Its name in a token's header and in the signing Secret.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::HS256 => "HS256",
@@ -265,7 +257,7 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Whether those who verify hold the very key that signs.
+    /// Whether the key that verifies is also the key that signs.
     pub const fn is_symmetric(self) -> bool {
         match self {
             Self::HS256 => true,
@@ -274,38 +266,37 @@ impl SigningAlgorithm {
     }
 }
 
-/// What the tenant's tokens have to look like, and how its keys live.
+/// What the tenant's tokens must contain, and how its keys are rotated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default = "TenantAuth::default")]
 pub struct TenantAuth {
-    /// How tokens are signed. `HS256`: one secret signs and verifies. `EdDSA`, `ES256`: the agent API holds public keys
-    /// only. A change is a rotation: the new key signs once every replica knows it, the old one verifies until its last
-    /// token has expired.
+    /// How tokens are signed. `HS256`: one secret signs and verifies. `EdDSA`, `ES256`: the agent API has public keys
+    /// only. A change is a rotation: the new key signs once every replica has it, and the old key verifies until its
+    /// last token has expired.
     #[schemars(schema_with = "crd::algorithm_schema")]
     pub algorithm: SigningAlgorithm,
-    /// A new key replaces the one that signs after this time, in seconds (from one hour to ten years). Without it, keys
-    /// are rotated only on request. Those who sign have to read the Secret again at least every five minutes.
+    /// Time after which a new key replaces the signing key, in seconds (from one hour to ten years). Without it, keys
+    /// are rotated only on request. Signers must read the Secret again at least every five minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = TenantAuth::ROTATION_SECONDS.min, max = TenantAuth::ROTATION_SECONDS.max))]
     pub rotation_period_seconds: Option<i32>,
-    /// What the `iss` claim of a token must be.
+    /// Required value of the `iss` claim of a token.
     #[schemars(length(min = TenantAuth::CLAIM.min, max = TenantAuth::CLAIM.max))]
     pub issuer: String,
-    /// What the `aud` claim of a token must contain.
+    /// Value that the `aud` claim of a token must contain.
     #[schemars(length(min = TenantAuth::CLAIM.min, max = TenantAuth::CLAIM.max))]
     pub audience: String,
-    /// Longest `exp - iat` of an accepted token, in seconds.
+    /// Maximum lifetime of an accepted token (`exp - iat`), in seconds.
     #[schemars(range(min = TenantAuth::TOKEN_SECONDS.min, max = TenantAuth::TOKEN_SECONDS.max))]
     pub max_token_seconds: i32,
 }
 
 impl TenantAuth {
     /// Values of `rotationPeriodSeconds`: from one hour to ten years.
-    pub const ROTATION_SECONDS: Bounds<i32> = Bounds { min: 3_600, max: 315_360_000 };
+    pub(crate) const ROTATION_SECONDS: Bounds<i32> = Bounds { min: 3_600, max: 315_360_000 };
     /// Length of `issuer` and `audience`.
-    pub const CLAIM: Bounds<usize> = Bounds { min: 1, max: 256 };
-    /// Values of `maxTokenSeconds`.
-    pub const TOKEN_SECONDS: Bounds<i32> = Bounds { min: 60, max: 86_400 };
+    pub(crate) const CLAIM: Bounds<usize> = Bounds { min: 1, max: 256 };
+    pub(crate) const TOKEN_SECONDS: Bounds<i32> = Bounds { min: 60, max: 86_400 };
 }
 
 impl Default for TenantAuth {

@@ -1,44 +1,46 @@
-//! Where a provider may be, as far as its URL says.
+//! Which URLs a provider may have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Link-local addresses serve cloud credentials to whoever asks from inside; no provider lives there.
+/// Checks the URL of a provider. Link-local and metadata addresses are refused: they serve cloud credentials to any
+/// client inside the cloud.
 ///
 /// # Errors
 /// The broken rule.
-pub fn check_base_url(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_base_url(text: &str) -> Result<(), &'static str> {
     let uri: http::Uri = text.parse().map_err(|_| "must be an absolute URL")?;
     if !(text.starts_with("http://") || text.starts_with("https://")) {
         return Err("must start with 'http://' or 'https://'");
     }
     if text.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()) {
-        return Err("must not hold a query, a fragment or white space");
+        return Err("must not contain a query, a fragment or white space");
     }
     if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-        return Err("must not hold credentials; use spec.provider.apiKeySecretRef");
+        return Err("must not contain credentials; use spec.provider.apiKeySecretRef");
     }
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let refused = match host.parse::<IpAddr>() {
         Ok(address) => is_metadata_address(address),
         Err(_) if is_number(host.trim_end_matches('.').rsplit('.').next().unwrap_or_default()) => {
-            return Err("must name a host, or hold an IP address in its usual form");
+            return Err("must contain a host name, or an IP address in its usual form");
         }
         Err(_) => host.is_empty() || host == "metadata" || host.starts_with("metadata."),
     };
     if refused { Err("must not point to a link-local, unspecified or metadata address") } else { Ok(()) }
 }
 
-/// URLs take a host whose last part is a number for an IPv4 address in one of its old spellings (WHATWG URL, 3.5).
+/// Whether the last part of a host is a number. URLs treat such a host as an IPv4 address in an old notation (WHATWG
+/// URL, 3.5).
 fn is_number(part: &str) -> bool {
     let hex = part.strip_prefix("0x");
     let digits = |text: &str, radix| text.chars().all(|c| c.is_digit(radix));
     hex.map_or_else(|| !part.is_empty() && digits(part, 10), |rest| digits(rest, 16))
 }
 
-/// Whether an address is one that hands out credentials to whoever asks from inside a cloud, or means nothing elsewhere:
-/// link-local, unspecified, and metadata services beyond those (AWS and Google by IPv6, Alibaba, Azure). IPv4 addresses
-/// count in their IPv6 forms as well (RFC 4291, 6052).
-pub fn is_metadata_address(address: IpAddr) -> bool {
+/// Whether an address serves credentials to any client inside a cloud, or has no meaning elsewhere: link-local and
+/// unspecified addresses, and other metadata services (AWS and Google by IPv6, Alibaba, Azure). IPv6 forms of IPv4
+/// addresses count as well (RFC 4291, 6052).
+pub(crate) fn is_metadata_address(address: IpAddr) -> bool {
     const V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
     const V6: [Ipv6Addr; 2] =
         [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
@@ -61,7 +63,7 @@ mod tests {
     use super::check_base_url;
 
     #[test]
-    fn a_provider_is_a_host_or_an_ordinary_address() {
+    fn a_provider_url_has_a_host_name_or_an_ordinary_address() {
         for url in [
             "https://api.example/v1",
             "http://models:8080",

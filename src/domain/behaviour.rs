@@ -1,4 +1,4 @@
-//! How an agent behaves, and the registry entry that tells it: one per AgentConfig, however many tenants use it.
+//! How an agent behaves, and its registry entry: one per AgentConfig, for any number of tenants.
 
 use super::{
     decimal::Decimal,
@@ -19,14 +19,14 @@ pub struct AgentEntry {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Epoch of the leader that last wrote it; not compared.
+    /// Epoch of the leader that last wrote the entry. It is not compared.
     pub epoch: Epoch,
-    /// The revision that everybody runs.
+    /// The revision that every replica runs.
     pub current: AgentRevision,
 }
 
 impl AgentEntry {
-    /// The AgentConfig that it is about.
+    /// The AgentConfig of this entry.
     pub fn object(&self) -> ObjectId {
         ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
@@ -36,11 +36,11 @@ impl AgentEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRevision {
-    /// Its number, from 1.
+    /// Number of the revision, from 1.
     pub number: i64,
-    /// Hash of its behaviour, hexadecimal.
+    /// Hash of its behaviour in hexadecimal, from [`behaviour_hash`].
     pub hash: String,
-    /// What it does.
+    /// How the agent behaves in this revision.
     pub behaviour: Behaviour,
     /// Hash of the credential entry, if the provider needs one; see [`super::entry::upstream_entry_name`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,11 +51,11 @@ pub struct AgentRevision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Behaviour {
-    /// Where answers come from.
+    /// The provider that answers.
     pub provider: Provider,
-    /// Model to ask for.
+    /// Name of the model at the provider.
     pub model: String,
-    /// What the model is told first.
+    /// Instructions that the model gets before every conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
     /// Sampling temperature.
@@ -64,7 +64,7 @@ pub struct Behaviour {
     /// Nucleus sampling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<Decimal>,
-    /// Most tokens of one answer.
+    /// Maximum number of tokens in one answer.
     pub max_output_tokens: i32,
     /// Texts at which the model stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,13 +72,14 @@ pub struct Behaviour {
     /// Seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i32>,
-    /// Most earlier messages that are sent along.
+    /// Maximum number of earlier messages that are sent with a question.
     pub max_history_messages: i32,
-    /// Longest wait for an answer.
+    /// Maximum time until the answer is complete.
     pub total_timeout_seconds: i32,
 }
 
-/// Hash of a behaviour: the first 16 bytes of SHA-256 over its document, hexadecimal. Equal behaviour, equal hash.
+/// Hash of a behaviour: the first 16 bytes of SHA-256 over its JSON, in hexadecimal. Equal behaviours have equal
+/// hashes.
 pub fn behaviour_hash(behaviour: &Behaviour) -> String {
     short_hash(&[&serde_json::to_vec(behaviour).unwrap_or_default()])
 }
@@ -88,14 +89,14 @@ pub fn credential_hash(namespace: &str, api_key: &KeyBytes) -> String {
     short_hash(&[b"upstream\0", namespace.as_bytes(), b"\0", api_key.expose()])
 }
 
-/// The first half of a SHA-256 over these parts, in hexadecimal.
+/// The first half of the SHA-256 of these parts, in hexadecimal.
 pub(super) fn short_hash(parts: &[&[u8]]) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     parts.iter().for_each(|p| context.update(p));
     context.finish().as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Where answers come from.
+/// The provider that answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Provider {

@@ -1,29 +1,29 @@
-//! The roles of an instance and of its cells, by name. What they are for: docs of `config/sql/bootstrap.sql`.
+//! Names of the roles of an instance and of its cells. `config/sql/bootstrap.sql` documents their purpose.
 
 use super::{
     ident::{CellNumber, NamePrefix},
     logins::LoginSlot,
 };
 
-/// The role that owns the control schema and makes the cells' roles.
+/// The role that owns the control schema and creates the cells' roles.
 pub fn base_role(prefix: &NamePrefix) -> String {
     format!("{prefix}_base")
 }
 
-/// Names of one cell's roles. Tenant ids hold no underscore, so no tenant's role can have one of these names.
+/// Names of one cell's roles. Tenant ids contain no underscore, so no tenant's role can have one of these names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellRoles {
-    /// Makes and owns the tenants' roles, schemas and tables.
+    /// Role that creates and owns the tenants' roles, schemas and tables.
     pub owner: String,
-    /// Group that may become every tenant of the cell.
+    /// Group role that may `SET ROLE` to every tenant of the cell.
     pub access: String,
-    /// Logins of the agent API, members of `access`, in the order of [`LoginSlot::ALL`]: one is in use, the other is for
-    /// rotation.
+    /// Logins of the agent API, in the order of [`LoginSlot::ALL`]. They are members of `access`; one is in use, the
+    /// other is for rotation.
     pub logins: [String; 2],
 }
 
 impl CellRoles {
-    /// The names of a cell.
+    /// The names for one cell.
     pub fn of(prefix: &NamePrefix, cell: CellNumber) -> Self {
         let access = format!("{prefix}_acc_{cell}");
         let logins = LoginSlot::ALL.map(|slot| format!("{access}_{}", slot.as_str()));
@@ -39,8 +39,8 @@ impl CellRoles {
         }
     }
 
-    /// Which of its logins has this name.
-    pub fn slot_of(&self, name: &str) -> Option<LoginSlot> {
+    /// The slot of the login with this name.
+    pub(crate) fn slot_of(&self, name: &str) -> Option<LoginSlot> {
         LoginSlot::ALL.into_iter().find(|slot| self.login(*slot) == name)
     }
 }

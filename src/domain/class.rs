@@ -1,19 +1,19 @@
-//! Classes of errors. The class alone decides retry, condition, log level and metric label.
+//! Classes of errors. Only the class decides retry, condition, log level and metric label.
 
-/// What kind of trouble an error is.
+/// Class of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorClass {
-    /// The object itself is wrong; nothing changes until the object does.
+    /// The object itself is invalid. A retry makes sense only after the object has changed.
     Invalid,
-    /// Not an error: something else has to happen first.
+    /// Something else has to happen first; this is no failure.
     Waiting,
-    /// Somebody else owns what we would have to change; never overwritten.
+    /// Another owner has what the operator would have to change. It is never overwritten.
     Conflict,
-    /// Goes away by itself; retried with growing delays.
+    /// A temporary failure, retried with growing delays.
     Transient,
-    /// We lack a right; somebody has to grant it.
+    /// A missing permission or privilege, which somebody has to grant.
     Denied,
-    /// Our own mistake.
+    /// A bug of this program.
     Bug,
 }
 
@@ -21,7 +21,7 @@ impl ErrorClass {
     /// Every class.
     pub const ALL: [Self; 6] = [Self::Invalid, Self::Waiting, Self::Conflict, Self::Transient, Self::Denied, Self::Bug];
 
-    /// Label value for metrics and logs.
+    /// Its name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",

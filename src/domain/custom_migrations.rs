@@ -1,9 +1,9 @@
-//! The platform team's own migrations: SQL files that every tenant gets in a schema of its own beside the program's.
+//! The platform team's custom migrations: SQL files that every tenant gets in a second schema.
 
 use super::migrations::{Migration, PRIVILEGES};
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-/// Most files; a ConfigMap holds 1 MiB in all.
+/// Maximum number of files. A ConfigMap holds at most 1 MiB.
 const MOST: usize = 999;
 
 /// The files, in order, without gaps. Clones share them.
@@ -16,7 +16,7 @@ pub enum CustomMigrationsError {
     /// A name that is not `0001_words.sql`.
     #[error("'{0}': a file must be named like 0001_notes.sql: four digits from 0001 on, then words of a-z, 0-9 and _")]
     Name(String),
-    /// A number is missing, or there twice.
+    /// A number is missing or duplicate.
     #[error("'{name}': this is file number {place}, so its name must start with {place:04}: numbers have no gaps")]
     Gap {
         /// The file.
@@ -24,22 +24,22 @@ pub enum CustomMigrationsError {
         /// What its number should be.
         place: i32,
     },
-    /// It is empty.
+    /// A file is empty.
     #[error("'{0}' is empty")]
     Empty(String),
-    /// A zero byte, which Postgres takes in no text.
-    #[error("'{0}' holds a zero byte")]
+    /// A file contains a zero byte, which Postgres accepts in no text.
+    #[error("'{0}' contains a zero byte")]
     Zero(String),
-    /// A grant that can't be understood.
+    /// A grant does not follow the form.
     #[error("{0}; privileges may be {list}", list = PRIVILEGES.join(", "))]
     Grant(#[from] super::migrations::GrantError),
-    /// Too many.
+    /// There are too many files.
     #[error("there may be at most {MOST} files")]
     Many,
 }
 
 impl CustomMigrations {
-    /// Reads files by name, as a ConfigMap holds them.
+    /// Parses the files of a ConfigMap, by name.
     ///
     /// # Errors
     /// With the name of the first file that breaks a rule.
@@ -71,14 +71,14 @@ impl CustomMigrations {
         &self.0
     }
 
-    /// The version that a tenant has with all of them.
+    /// The version of a tenant that has all of them.
     pub fn version(&self) -> i32 {
         self.0.last().map_or(0, |file| file.version)
     }
 }
 
-/// Name of the schema for a tenant's own tables, and of the role that makes them: at most 53 bytes. Tenant ids hold no
-/// underscore, so it is no other tenant's.
+/// Name of the schema for a tenant's custom tables, and of the role that creates them: at most 53 bytes. Tenant ids
+/// contain no underscore, so it is never the name of another tenant's schema.
 pub fn own_name(schema: &str) -> String {
     format!("{schema}_x")
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_the_name_of_the_file() {
+    fn an_error_names_the_file() {
         for (files, told) in [
             (&[("notes.sql", "SELECT 1")][..], "'notes.sql': a file must be named like"),
             (&[("0001_Notes.sql", "SELECT 1")], "'0001_Notes.sql': a file must"),
@@ -119,7 +119,7 @@ mod tests {
             (&[("0002_notes.sql", "SELECT 1")], "'0002_notes.sql': this is file number 1"),
             (&[("0001_a.sql", "SELECT 1"), ("0001_b.sql", "SELECT 1")], "'0001_b.sql': this is file number 2"),
             (&[("0001_a.sql", " \n")], "'0001_a.sql' is empty"),
-            (&[("0001_a.sql", "SELECT '\0'")], "'0001_a.sql' holds a zero byte"),
+            (&[("0001_a.sql", "SELECT '\0'")], "'0001_a.sql' contains a zero byte"),
             (&[("0001_a.sql", "-- grant: ALL ON notes\nSELECT 1")], "0001_a.sql: line 1 is not"),
         ] {
             let error = parse(files).unwrap_err();

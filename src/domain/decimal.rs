@@ -1,9 +1,9 @@
-//! Decimals of up to four places, kept exact: the API has no floats.
+//! Exact decimals of up to four places. The API has no floats.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A decimal from 0 to 9.9999 in steps of 0.0001; text form without needless zeros.
+/// A decimal from 0 to 9.9999 in steps of 0.0001. Its text has no trailing zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Decimal {
@@ -24,8 +24,8 @@ impl Decimal {
         (value.ten_thousandths <= max * 10_000).then_some(value)
     }
 
-    /// The nearest float, for JSON bodies of providers that want a number.
-    pub fn as_f64(self) -> f64 {
+    /// The nearest float, for the JSON bodies of requests to providers.
+    pub(crate) fn as_f64(self) -> f64 {
         f64::from(self.ten_thousandths) / 10_000.0
     }
 }

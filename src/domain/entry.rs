@@ -1,5 +1,6 @@
-//! The tenant registry's entries: one Secret each, one JSON document in it. The operator writes, every replica of the
-//! agent API reads. Unknown fields are ignored by readers; the writer uses the lowest format that all readers know.
+//! The entries of the tenant registry: one Secret each, with one JSON document. The operator writes them, and every
+//! replica of the agent API reads them. Readers ignore unknown fields; the writer uses the lowest format that all
+//! readers know.
 
 use super::{
     decimal::Decimal,
@@ -47,7 +48,7 @@ impl EntryKind {
         }
     }
 
-    /// Reads a label value.
+    /// Parses a label value.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|k| k.as_str() == text)
     }
@@ -66,7 +67,7 @@ pub enum Entry {
     Cell(CellEntry),
 }
 
-/// Why a document is not an entry. Never quotes the document: it holds secrets.
+/// Why a document is not an entry. The message never quotes the document, which contains secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// Not JSON, or a field is missing or of the wrong type.
@@ -77,7 +78,7 @@ pub enum EntryError {
         /// Column of the first error.
         column: usize,
     },
-    /// Written in a format that this version does not read.
+    /// The entry has a format that this version does not read.
     #[error("the entry has format {found}, this version reads up to {FORMAT}")]
     Format {
         /// The entry's format.
@@ -129,7 +130,7 @@ impl Entry {
         }
     }
 
-    /// The document. Maps are ordered, so equal content gives equal bytes.
+    /// The JSON document. Maps are ordered, so equal content gives equal bytes.
     pub fn render(&self) -> Vec<u8> {
         match self {
             Self::Tenant(e) => serde_json::to_vec(e),
@@ -164,7 +165,7 @@ pub enum TenantState {
     Active,
     /// Requests are answered with 403.
     Suspended,
-    /// Requests are answered with 410; the entry is about to go.
+    /// Requests are answered with 410; the entry will be deleted.
     Deleting,
 }
 
@@ -176,7 +177,7 @@ pub struct TenantEntry {
     pub format: u32,
     /// The tenant's id.
     pub tenant_id: TenantId,
-    /// Identity of the tenant's data; caches, cursors and counters are keyed by it.
+    /// Identity of the tenant's data, and the key of caches, cursors and counters.
     pub incarnation: Incarnation,
     /// UID of the Tenant.
     pub uid: Uid,
@@ -184,39 +185,39 @@ pub struct TenantEntry {
     pub namespace: String,
     /// Name of the Tenant.
     pub name: String,
-    /// Generation of the spec this entry was made from.
+    /// Generation of the spec that the entry was created from.
     pub generation: i64,
-    /// Epoch of the leader that last wrote it; not compared.
+    /// Epoch of the leader that last wrote the entry. It is not compared.
     pub epoch: Epoch,
     /// Whether it may be served.
     pub state: TenantState,
-    /// When `state` was entered (bounded waits count from here).
+    /// When the tenant entered `state`. Timeouts start here.
     pub state_since: jiff::Timestamp,
-    /// Where its data is.
+    /// Location and limits of its data.
     pub database: EntryDatabase,
-    /// Its agents, by its own names.
+    /// Its agents, by the names in its requests.
     pub agents: BTreeMap<AgentName, EntryAgent>,
-    /// The agent for requests that name none.
+    /// The agent that answers requests which name none.
     pub default_agent: AgentName,
-    /// What the tenant may change itself.
+    /// Settings that the tenant may change itself.
     pub mutable: BTreeSet<MutableSetting>,
-    /// What its tokens have to look like.
+    /// What its tokens must contain.
     pub auth: TokenRules,
     /// The keys that verify its tokens.
     pub keys: Vec<VerificationKey>,
-    /// Kids that must not verify anything, whatever else is loaded, and when each was revoked.
+    /// Revoked kids, and when each was revoked. They verify nothing, even if `keys` contains them.
     #[serde(default)]
     pub revoked_kids: BTreeMap<Kid, jiff::Timestamp>,
-    /// Version of the keyring these keys are from.
+    /// Version of the keyring of these keys.
     #[serde(default)]
     pub ring_version: i32,
-    /// The last rotation request that the ring fulfilled.
+    /// The last rotation request that the keyring fulfilled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_request: Option<String>,
 }
 
 impl TenantEntry {
-    /// What it holds of the tenant's keyring.
+    /// The published part of the tenant's keyring.
     pub fn keyring(&self) -> PublishedKeyring<'_> {
         PublishedKeyring {
             version: self.ring_version,
@@ -226,19 +227,19 @@ impl TenantEntry {
         }
     }
 
-    /// The Tenant that it is about.
+    /// The Tenant of this entry.
     pub fn object(&self) -> ObjectId {
         ObjectId { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
 }
 
-/// Where a tenant's data is and how it may be used: one object of the document, with the fields of both.
+/// Location and limits of a tenant's data: one object of the document, with the fields of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryDatabase {
-    /// Where it is.
+    /// Where the data is.
     #[serde(flatten)]
     pub location: DataLocation,
-    /// How it may be used.
+    /// What the tenant may use.
     #[serde(flatten)]
     pub limits: DatabaseLimits,
 }
@@ -247,14 +248,14 @@ pub struct EntryDatabase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryAgent {
-    /// UID of the AgentConfig; its entry is [`agent_entry_name`].
+    /// UID of the AgentConfig. [`agent_entry_name`] gives the name of its entry.
     pub config_uid: Uid,
-    /// What the Tenant sets differently.
+    /// Parameters that differ from the AgentConfig.
     #[serde(default)]
     pub overrides: Overrides,
 }
 
-/// Parameters that a Tenant, or the tenant itself, sets differently from the AgentConfig.
+/// Parameters that differ from the AgentConfig, set by the Tenant or by the tenant itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overrides {
@@ -264,21 +265,21 @@ pub struct Overrides {
     /// Nucleus sampling, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<Decimal>,
-    /// Most tokens of one answer; the AgentConfig's value stays the ceiling.
+    /// Maximum number of tokens in one answer; the AgentConfig's value stays the ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<i32>,
-    /// Text after the system prompt.
+    /// Text that is appended to the system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
 }
 
-/// A provider credential, shared by every AgentConfig with the same key.
+/// A provider credential, shared by the AgentConfigs of a namespace that have the same key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamEntry {
     /// Entry format.
     pub format: u32,
-    /// Hash that names it (of namespace and key, so that tenants' namespaces never share an entry).
+    /// Hash of namespace and key, which names the entry. Two namespaces never share one.
     pub hash: String,
     /// The API key.
     pub api_key: KeyBytes,
@@ -292,7 +293,7 @@ pub struct CellEntry {
     pub format: u32,
     /// Name of the database in the operator's settings.
     pub instance: String,
-    /// Which database that was when the cell was made.
+    /// Identity of the database when the cell was created.
     pub database_id: DatabaseId,
     /// Number of the cell.
     pub cell: CellNumber,
@@ -308,7 +309,7 @@ pub struct CellEntry {
     pub user: String,
     /// Its password.
     pub password: KeyBytes,
-    /// Which password of which rotation that is; none in what an earlier version wrote.
+    /// Which login of which rotation this is. Absent in entries of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginMark>,
 }

@@ -1,4 +1,4 @@
-//! Identifiers, parsed once. A value of one of these types obeys the rule its constructor states.
+//! Identifiers, parsed once. A value of one of these types obeys the rule of its constructor.
 
 use crate::api::{TenantDatabase, bounds, names::RESERVED_TENANT_IDS};
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,12 @@ fn is_label(text: &str, max: usize) -> bool {
 }
 
 /// Whether a text can name a database instance: `[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?`.
-pub fn is_instance_name(text: &str) -> bool {
+pub(crate) fn is_instance_name(text: &str) -> bool {
     is_label(text, TenantDatabase::INSTANCE.max)
 }
 
 /// Whether a text can name an object of Kubernetes: [`bounds::OBJECT_NAME_PATTERN`].
-pub fn is_object_name(text: &str) -> bool {
+pub(crate) fn is_object_name(text: &str) -> bool {
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = text.as_bytes();
     bounds::OBJECT_NAME.allow_text(text)
@@ -47,7 +47,7 @@ pub fn is_object_name(text: &str) -> bool {
 }
 
 /// Whether a text can be a key of a Secret: [`bounds::SECRET_KEY_PATTERN`].
-pub fn is_secret_key(text: &str) -> bool {
+pub(crate) fn is_secret_key(text: &str) -> bool {
     bounds::OBJECT_NAME.allow_text(text)
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
@@ -96,7 +96,7 @@ text_newtype! {
     AgentName
 }
 text_newtype! {
-    /// Prefix of every role and schema that one operator makes on one Postgres server: `[a-z][a-z0-9]{0,9}`.
+    /// Prefix of every role and schema that one operator creates on one Postgres server: `[a-z][a-z0-9]{0,9}`.
     NamePrefix
 }
 
@@ -116,7 +116,8 @@ impl TenantId {
     }
 
     /// Name of the schema and of the role: `<prefix>_<tenantId>`, at most 51 bytes, so that an archive suffix fits
-    /// into Postgres' 63. Tenant ids hold no underscore, so no cell role (`<prefix>_own_1`) can be met.
+    /// into Postgres' 63. Tenant ids contain no underscore, so this is never the name of a cell's role
+    /// (`<prefix>_own_1`).
     pub fn database_name(&self, prefix: &NamePrefix) -> String {
         format!("{prefix}_{self}")
     }
@@ -142,7 +143,7 @@ impl AgentName {
 }
 
 impl NamePrefix {
-    /// The prefix where the settings name none.
+    /// The prefix if the settings have none.
     pub fn standard() -> Self {
         Self("at".to_owned())
     }
@@ -176,11 +177,11 @@ macro_rules! uuid_newtype {
 }
 
 uuid_newtype! {
-    /// Identity of a tenant's data: survives adoption, changes with re-creation.
+    /// Identity of a tenant's data. Adoption keeps it; new data gets a new one.
     Incarnation
 }
 uuid_newtype! {
-    /// Identity of a database, made with its control schema.
+    /// Identity of a database, created with its control schema.
     DatabaseId
 }
 uuid_newtype! {
@@ -188,36 +189,37 @@ uuid_newtype! {
     ProcessId
 }
 uuid_newtype! {
-    /// Names one password of one of a cell's logins.
+    /// Id of one password of one of a cell's logins.
     LoginId
 }
 
 impl Incarnation {
-    /// The digits by which this data is told from other data of the same name.
+    /// The last digits, which distinguish this data from other data of the same name.
     fn digits(self, count: usize) -> String {
         let digits = self.0.simple().to_string();
         digits.get(32 - count..).unwrap_or_default().to_owned()
     }
 
-    /// Name of the schema or role of this data's own tables (`custom_migrations`) while it is archived; `schema` is the name of
-    /// its schema in use: `<schema>_x<10 hexadecimal digits>`, at most 63 bytes too.
+    /// Name of the schema or role of this data's own tables (`custom_migrations`) while it is archived; `schema` is the
+    /// name of its schema in use: `<schema>_x<10 hexadecimal digits>`, at most 63 bytes too.
     pub fn archived_own_name(self, schema: &str) -> String {
         format!("{schema}_x{}", self.digits(10))
     }
 
     /// The name in use, from the name while it is archived.
-    pub fn name_before_archive(self, archived: &str) -> Option<&str> {
+    pub(crate) fn name_before_archive(self, archived: &str) -> Option<&str> {
         archived.strip_suffix(&format!("_{}", self.digits(11)))
     }
 
-    /// Name of a schema or role of this data while it is archived: `<name>_<11 hexadecimal digits>`. Neither a tenant's
-    /// name, which ends with its id, nor a cell's role can be met: their last parts hold no such word.
+    /// Name of a schema or role of this data while it is archived: `<name>_<11 hexadecimal digits>`. This is never the
+    /// name of another tenant's schema, which ends with its id, or of a cell's role: their last parts have another
+    /// form.
     pub fn archive_name(&self, name: &str) -> String {
         format!("{name}_{}", self.digits(11))
     }
 }
 
-/// UID of a Kubernetes object. The API server makes them; their form is its business.
+/// UID of a Kubernetes object. The API server creates it, and its form is not checked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(pub String);
@@ -228,14 +230,14 @@ impl fmt::Display for Uid {
     }
 }
 
-/// Which object is meant, and which life of it.
+/// One Kubernetes object. The UID distinguishes it from an earlier or later object of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectId {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// UID of this life.
+    /// UID of the object.
     pub uid: Uid,
 }
 
@@ -251,7 +253,7 @@ impl fmt::Display for ObjectId {
 pub struct Version(pub u64);
 
 impl Version {
-    /// Parses what the API server sent; `None` for anything that is not a number.
+    /// Parses a `resourceVersion`; `None` if it is not a number.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }
@@ -274,7 +276,7 @@ impl fmt::Display for CellNumber {
     }
 }
 
-/// Fence value: how often leadership changed hands, as both the Lease and the database count it.
+/// Fence value: how often leadership has changed, as the Lease and the database count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub i32);

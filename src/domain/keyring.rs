@@ -1,8 +1,8 @@
-//! A tenant's keyring: its rules, how it moves on, and how it lies in its Secret.
+//! A tenant's keyring: its rules, its changes, and its layout in a Secret.
 //!
-//! The Secret's layout is API: `current.kid`, `current.key` and `current.alg` for those who sign, `keyring.json` for the
-//! operator. Each change makes a ring with the next version; the ledger repeats version and digest, so that of a Secret
-//! and an entry that contradict each other the right one is known.
+//! The Secret's layout is API: `current.kid`, `current.key` and `current.alg` for signers, `ring.json` for the
+//! operator. Each change creates a keyring with the next version. The ledger repeats version and digest, which decide
+//! between a Secret and an entry that contradict each other.
 
 use super::keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey, can_verify};
 use crate::api::TenantAuth;
@@ -12,33 +12,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod secret;
 
-/// Most `Previous` keys at once: with them the ring is full, and the next promotion waits.
-pub const MAX_PREVIOUS: usize = 14;
-/// How far the clocks of those who sign and those who verify may differ, in seconds; the agent API allows the same.
-pub const LEEWAY_SECONDS: i64 = 30;
-/// How long a revoked kid stays listed: twice the longest token that the API allows.
-pub const REVOKED_LISTED: SignedDuration = SignedDuration::from_secs(2 * TenantAuth::TOKEN_SECONDS.max as i64);
+/// Maximum number of `Previous` keys. With them the keyring is full, and the next promotion waits.
+pub(crate) const MAX_PREVIOUS: usize = 14;
+/// Tolerated difference between the clocks of signers and verifiers, in seconds. The agent API uses the same value.
+pub(crate) const LEEWAY_SECONDS: i64 = 30;
+/// How long a revoked kid stays listed: twice the longest allowed lifetime of a token.
+pub(crate) const REVOKED_LISTED: SignedDuration = SignedDuration::from_secs(2 * TenantAuth::TOKEN_SECONDS.max as i64);
 
-/// One key of a ring.
+/// One key of a keyring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningKey {
-    /// What verifies; for HS256 that is the key itself.
+    /// The part that verifies. For HS256 this is the key itself.
     #[serde(flatten)]
     pub verifying: VerificationKey,
-    /// The private key (PKCS #8, RFC 5208) of EdDSA and ES256; `None` also where it was lost.
+    /// The private key (PKCS #8, RFC 5208) of EdDSA and ES256; `None` if it was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<KeyBytes>,
 }
 
 impl SigningKey {
-    /// The bytes that sign; `None` where they were lost.
-    pub fn signing_bytes(&self) -> Option<&KeyBytes> {
+    /// The bytes that sign; `None` if they were lost.
+    pub(crate) fn signing_bytes(&self) -> Option<&KeyBytes> {
         if self.verifying.algorithm.is_symmetric() { Some(&self.verifying.key) } else { self.private.as_ref() }
     }
 }
 
-/// A new key, drawn for one pass.
+/// A new key, generated for one reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// Its id.
@@ -47,7 +47,7 @@ pub struct NewKey {
     pub algorithm: Algorithm,
     /// The secret (HS256) or the public key.
     pub verifying: KeyBytes,
-    /// The private key, if it is another one.
+    /// The private key, if it differs.
     pub private: Option<KeyBytes>,
 }
 
@@ -68,7 +68,8 @@ impl NewKey {
     }
 }
 
-/// A tenant's keys. At most one is `Current`, at most one `Standby`, and there is one of them; kids differ.
+/// A tenant's keys. At most one is `Current`, at most one is `Standby`, at least one of the two exists, and kids
+/// differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Keyring {
@@ -80,7 +81,7 @@ pub struct Keyring {
     keys: Vec<SigningKey>,
 }
 
-/// Why something is not a keyring. Never quotes the content.
+/// Why something is not a keyring. The message never quotes the content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     /// A key of the Secret is missing.
@@ -90,27 +91,27 @@ pub enum KeyringError {
     #[error("'{0}' is damaged")]
     Damaged(&'static str),
     /// The keys contradict each other.
-    #[error("'ring.json' must hold one Current key or a Standby, distinct kids, and keys that fit their algorithms")]
+    #[error("'ring.json' must have one Current key or a Standby, distinct kids, and keys that fit their algorithms")]
     Inconsistent,
-    /// `current.*` is not the ring's current key.
-    #[error("'current.kid', 'current.key' or 'current.alg' is not the ring's Current key")]
+    /// `current.*` is not the keyring's current key.
+    #[error("'current.kid', 'current.key' or 'current.alg' is not the keyring's Current key")]
     Mismatch,
 }
 
-/// What the ledger repeats of a ring.
+/// What the ledger repeats of a keyring.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct KeyringMark {
     /// Its version.
     pub version: i32,
-    /// Hash of all of it but private keys.
+    /// Hash of everything except private keys.
     pub digest: String,
 }
 
 impl Keyring {
-    /// A ring of these parts.
+    /// A keyring of these parts.
     ///
     /// # Errors
-    /// When a rule of rings is broken.
+    /// When the parts break a rule of keyrings.
     pub fn new(
         version: i32,
         handled_request: Option<String>,
@@ -122,7 +123,7 @@ impl Keyring {
         let fits = |k: &SigningKey| {
             let usable = k.verifying.state == KeyState::Previous || k.signing_bytes().is_some();
             let ends = (k.verifying.state == KeyState::Previous) == k.verifying.verifies_until.is_some();
-            // A revoked key stays only while it is the one that signs: until the next one may.
+            // A revoked key stays only while it is `Current`, until its successor may sign.
             let alive = k.verifying.state == KeyState::Current || !revoked.contains_key(&k.verifying.kid);
             usable && ends && alive && can_verify(k.verifying.algorithm, &k.verifying.key)
         };
@@ -151,12 +152,12 @@ impl Keyring {
         Self::new(version, request, BTreeMap::new(), vec![key])
     }
 
-    /// A ring from what the registry entry holds of it, with the private keys that `private` still knows. Keys that can't
-    /// sign any more verify until their tokens have expired; `fallback` takes the place of a lost private key.
+    /// A ring from what the registry entry holds of it, with the private keys that `private` still knows. Keys that
+    /// can't sign any more verify until their tokens have expired; `fallback` takes the place of a lost private key.
     ///
     /// # Errors
     /// When that is no ring.
-    pub fn restored(
+    pub(crate) fn restored(
         version: i32,
         published: &PublishedKeyring<'_>,
         private: impl Fn(&VerificationKey) -> Option<KeyBytes>,
@@ -215,23 +216,23 @@ impl Keyring {
         self.in_state(KeyState::Standby).next()
     }
 
-    /// The keys in a state.
+    /// Every key in this state.
     pub fn in_state(&self, state: KeyState) -> impl Iterator<Item = &SigningKey> {
         self.keys.iter().filter(move |k| k.verifying.state == state)
     }
 
-    /// Whether the key that signs was revoked.
-    pub fn current_is_revoked(&self) -> bool {
+    /// Whether the signing key was revoked.
+    pub(crate) fn current_is_revoked(&self) -> bool {
         self.current().is_some_and(|k| self.revoked.contains_key(&k.verifying.kid))
     }
 
-    /// What the registry entry holds of it: no private key, and nothing revoked.
+    /// The keys for the registry entry: without private keys and without revoked ones.
     pub fn published(&self) -> Vec<VerificationKey> {
         let alive = self.keys.iter().filter(|k| !self.revoked.contains_key(&k.verifying.kid));
         alive.map(|k| k.verifying.clone()).collect()
     }
 
-    /// What the ledger repeats of it.
+    /// What the ledger repeats of this keyring.
     pub fn mark(&self) -> KeyringMark {
         let keys = self.published();
         PublishedKeyring {
@@ -243,22 +244,22 @@ impl Keyring {
         .mark()
     }
 
-    /// The next version with a new key that verifies everywhere before it signs. One that waits already is dropped.
+    /// The next version with a new `Standby` key, which verifies everywhere before it signs. An earlier one is dropped.
     ///
     /// # Errors
     /// When the key does not fit.
-    pub fn with_standby(&self, new: NewKey, now: Timestamp) -> Result<Self, KeyringError> {
+    pub(crate) fn with_standby(&self, new: NewKey, now: Timestamp) -> Result<Self, KeyringError> {
         let others = self.keys.iter().filter(|k| k.verifying.state != KeyState::Standby).cloned();
         let keys = others.chain([new.into_key(KeyState::Standby, now)]).collect();
         Self::new(self.version + 1, self.handled_request.clone(), self.revoked.clone(), keys)
     }
 
-    /// The next version in which the standby signs, and the one that signed until now verifies on until the last of its
-    /// tokens has expired for everybody; not if it was revoked.
+    /// The next version: the `Standby` key signs, and the former signing key verifies until its last token has expired,
+    /// unless it was revoked.
     ///
     /// # Errors
     /// Without a standby, or with too many previous keys.
-    pub fn promoted(
+    pub(crate) fn promoted(
         &self,
         request: Option<String>,
         rules: &KeyringRules,
@@ -283,12 +284,17 @@ impl Keyring {
         Self::new(self.version + 1, request, self.revoked.clone(), keys)
     }
 
-    /// The next version without these keys: they verify nothing any more. The one that signs stays in the Secret until
+    /// The next version without these keys, which then verify nothing. A revoked signing key stays in the Secret until
     /// its successor may sign; `fallback` becomes that successor if there is none.
     ///
     /// # Errors
     /// When the new key does not fit.
-    pub fn revoking(&self, kids: &BTreeSet<Kid>, fallback: NewKey, now: Timestamp) -> Result<Self, KeyringError> {
+    pub(crate) fn revoking(
+        &self,
+        kids: &BTreeSet<Kid>,
+        fallback: NewKey,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
         let mut revoked = self.revoked.clone();
         revoked.extend(kids.iter().map(|kid| (kid.clone(), now)));
         let stays = |k: &&SigningKey| k.verifying.state == KeyState::Current || !revoked.contains_key(&k.verifying.kid);
@@ -301,16 +307,16 @@ impl Keyring {
         Self::new(self.version + 1, self.handled_request.clone(), revoked, keys)
     }
 
-    /// The next version without what is over by now and with the longest token that may have been signed; `None` if
-    /// that changes nothing.
-    pub fn tidied(&self, rules: &KeyringRules, now: Timestamp) -> Option<Self> {
+    /// The next version without expired keys and revocations, and with the longest lifetime of a signed token; `None`
+    /// if nothing changes.
+    pub(crate) fn tidied(&self, rules: &KeyringRules, now: Timestamp) -> Option<Self> {
         let over = |k: &SigningKey| k.verifying.verifies_until.is_some_and(|until| until <= now);
         let mut keys: Vec<SigningKey> = self.keys.iter().filter(|k| !over(k)).cloned().collect();
         for key in keys.iter_mut().filter(|k| k.verifying.state == KeyState::Current) {
             key.verifying.longest_token_seconds = key.verifying.longest_token_seconds.max(rules.max_token_seconds);
         }
         let listed = |at: &Timestamp| at.saturating_add(REVOKED_LISTED).is_ok_and(|end| end > now);
-        // The one that still stands for `Current` stays listed.
+        // A revoked key that is still `Current` stays listed.
         let stands = |kid: &Kid| keys.iter().any(|k| k.verifying.kid == *kid);
         let revoked: BTreeMap<_, _> =
             self.revoked.iter().filter(|(kid, at)| listed(at) || stands(kid)).map(|(k, at)| (k.clone(), *at)).collect();
@@ -319,37 +325,37 @@ impl Keyring {
         (!same).then(next)
     }
 
-    /// When [`Self::tidied`] will next have something to do.
-    pub fn next_tidying(&self) -> Option<Timestamp> {
+    /// When [`Self::tidied`] will next change something.
+    pub(crate) fn next_tidying(&self) -> Option<Timestamp> {
         let keys = self.keys.iter().filter_map(|k| k.verifying.verifies_until);
         let revoked = self.revoked.values().filter_map(|at| at.saturating_add(REVOKED_LISTED).ok());
         keys.chain(revoked).min()
     }
 }
 
-/// What tokens and signers may do, as far as it bounds the life of keys.
+/// Rules for tokens and signers that determine how long keys verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyringRules {
     /// Longest `exp - iat` of a token, in seconds.
     pub max_token_seconds: i32,
-    /// How late a signer may still sign with a key that it read before, in seconds.
+    /// How long a signer may use a key after its replacement, in seconds.
     pub grace_seconds: i64,
 }
 
-/// Ends the signing life of a key.
+/// Makes a key `Previous`.
 fn retire(key: &mut SigningKey, now: Timestamp, grace_seconds: i64) {
     let life = i64::from(key.verifying.longest_token_seconds) + LEEWAY_SECONDS + grace_seconds;
     key.verifying.state = KeyState::Previous;
     key.verifying.since = now;
     key.verifying.verifies_until = Some(now.saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX));
-    // It will never sign again.
+    // The key never signs again.
     key.private = None;
 }
 
-/// What the registry entry holds of a ring.
+/// The part of a keyring in the registry entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PublishedKeyring<'a> {
-    /// The ring's version.
+    /// Version of the keyring.
     pub version: i32,
     /// The last rotation request that was fulfilled.
     pub request: Option<&'a str>,
@@ -360,8 +366,8 @@ pub struct PublishedKeyring<'a> {
 }
 
 impl PublishedKeyring<'_> {
-    /// What the ledger repeats of this ring. Key bytes are part of the hash: they are random and at least 256 bits long,
-    /// so the hash tells nothing about them.
+    /// What the ledger repeats of this keyring. Key bytes are part of the hash: they are random and at least 256 bits
+    /// long, so the hash reveals nothing about them.
     pub fn mark(&self) -> KeyringMark {
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
         KeyringMark { version: self.version, digest: super::behaviour::short_hash(&[b"ring\0", &bytes]) }

@@ -1,13 +1,13 @@
-//! The words of signing keys: id, bytes, algorithm, state, and the part of a key that verifies.
+//! Signing keys: id, bytes, algorithm, state, and the part of a key that verifies.
 
-/// How a key signs. Pinned per key, never taken from a token.
+/// How a key signs. Each key has one algorithm; the token's header does not choose it.
 pub use crate::api::SigningAlgorithm as Algorithm;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Fewest bytes of an HS256 key (RFC 7518, 3.2), and what we make.
+/// Minimum length of an HS256 key (RFC 7518, 3.2), and the length of new ones.
 pub const HS256_KEY_BYTES: usize = 32;
 
 /// Id of a key: random and globally unique, 1 to 64 characters of `A-Za-z0-9_-`.
@@ -23,8 +23,8 @@ impl Kid {
         ok.then(|| Self(text.to_owned()))
     }
 
-    /// A kid of random bytes in unpadded base64url; other characters are left out.
-    pub fn of_base64url(text: &str) -> Self {
+    /// A kid from random bytes in unpadded base64url. Other characters are dropped.
+    pub(crate) fn of_base64url(text: &str) -> Self {
         Self(text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).take(64).collect())
     }
 
@@ -53,7 +53,7 @@ impl TryFrom<String> for Kid {
     }
 }
 
-/// Raw key bytes. Wiped from memory when dropped, never shown.
+/// Raw key bytes. They are wiped from memory on drop and never displayed.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct KeyBytes(Vec<u8>);
 
@@ -64,7 +64,7 @@ impl KeyBytes {
     }
 
     /// The bytes, for signing, verifying and writing into a Secret.
-    pub fn expose(&self) -> &[u8] {
+    pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
 }
@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for KeyBytes {
 
 /// Whether these bytes can verify: a secret of at least 32 bytes, a raw Ed25519 public key (RFC 8032), an uncompressed
 /// P-256 point (SEC 1, 2.3.3).
-pub fn can_verify(algorithm: Algorithm, verifying: &KeyBytes) -> bool {
+pub(crate) fn can_verify(algorithm: Algorithm, verifying: &KeyBytes) -> bool {
     let bytes = verifying.expose();
     match algorithm {
         Algorithm::HS256 => bytes.len() >= HS256_KEY_BYTES,
@@ -105,10 +105,10 @@ pub fn can_verify(algorithm: Algorithm, verifying: &KeyBytes) -> bool {
     }
 }
 
-/// Where in its life a key is.
+/// State of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyState {
-    /// Published for verifying, does not sign yet.
+    /// Verifies and does not sign yet.
     Standby,
     /// Signs and verifies.
     Current,
@@ -116,22 +116,22 @@ pub enum KeyState {
     Previous,
 }
 
-/// The part of a key that verifies a tenant's tokens, as the registry carries it.
+/// The part of a key that verifies a tenant's tokens, as the registry has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationKey {
-    /// Its id.
+    /// Id of the key.
     pub kid: Kid,
-    /// The one algorithm it verifies.
+    /// The only algorithm that it verifies.
     pub algorithm: Algorithm,
-    /// Where in its life it is.
+    /// State of the key.
     pub state: KeyState,
-    /// When it entered that state.
+    /// When it entered this state.
     pub since: jiff::Timestamp,
-    /// Longest `exp - iat`, in seconds, of tokens it may have signed; 0 while it never signed.
+    /// Longest `exp - iat`, in seconds, of the tokens that it may have signed; 0 before it signs.
     #[serde(default)]
     pub longest_token_seconds: i32,
-    /// Until when a `Previous` one verifies.
+    /// When a `Previous` key stops verifying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifies_until: Option<jiff::Timestamp>,
     /// The secret (HS256) or the public key.
@@ -143,12 +143,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_bytes_are_never_shown() {
+    fn debug_output_has_no_key_bytes() {
         assert!(!format!("{:?}", KeyBytes::new(vec![7; 32])).contains('7'));
     }
 
     #[test]
-    fn an_algorithm_knows_the_shape_of_its_keys() {
+    fn each_algorithm_checks_the_form_of_its_keys() {
         let bytes = |n: usize, first: u8| KeyBytes::new(std::iter::once(first).chain(vec![1; n - 1]).collect());
         assert!(can_verify(Algorithm::HS256, &bytes(32, 1)) && !can_verify(Algorithm::HS256, &bytes(31, 1)));
         assert!(can_verify(Algorithm::EdDSA, &bytes(32, 1)) && !can_verify(Algorithm::EdDSA, &bytes(33, 1)));

@@ -9,18 +9,18 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseLimits {
-    /// Most transactions at once in one replica.
+    /// Maximum number of concurrent transactions in one replica.
     pub max_concurrent_transactions: i32,
-    /// Longest statement.
+    /// Maximum duration of one SQL statement.
     pub statement_timeout_seconds: i32,
-    /// Most bytes of content that the tenant may keep.
+    /// Maximum number of bytes that the tenant may store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_limit_bytes: Option<i64>,
 }
 
 impl DatabaseLimits {
     /// The limits in the entry of a tenant that is being deleted and whose limits are unknown.
-    pub const UNKNOWN: Self =
+    pub(crate) const UNKNOWN: Self =
         Self { max_concurrent_transactions: 1, statement_timeout_seconds: 1, storage_limit_bytes: None };
 
     pub(super) fn resolve(spec: &TenantDatabase, wrong: &mut Violations) -> Self {
@@ -41,7 +41,7 @@ impl DatabaseLimits {
     }
 
     /// How long a statement may run; at least one second.
-    pub fn statement_timeout(&self) -> Duration {
+    pub(crate) fn statement_timeout(&self) -> Duration {
         Duration::from_secs(self.statement_timeout_seconds.max(1).unsigned_abs().into())
     }
 }

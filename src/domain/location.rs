@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DataLocation {
-    /// Name of the database in the operator's settings.
+    /// Name of the database instance in the operator's settings.
     pub instance: String,
-    /// The cell whose login reaches it.
+    /// Cell whose login has access to it.
     pub cell: CellNumber,
     /// Schema with the tenant's tables.
     pub schema: String,
-    /// Role to take on in each transaction.
+    /// Role to set in each transaction.
     pub role: String,
-    /// Version of the tenant's tables.
+    /// Version of the tenant's schema.
     pub schema_version: i32,
 }

@@ -1,4 +1,4 @@
-//! The two alternating logins of a cell: which is which, and what a rotation keeps in the registry until it is through.
+//! The two alternating logins of a cell, and what a rotation keeps in the registry until it is complete.
 
 use super::{ident::LoginId, keys::KeyBytes};
 use crate::api::bounds::REQUEST;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoginSlot {
-    /// The one that a new cell begins with.
+    /// The first login of a new cell.
     A,
     /// The other.
     B,
@@ -18,7 +18,7 @@ impl LoginSlot {
     /// Both.
     pub const ALL: [Self; 2] = [Self::A, Self::B];
 
-    /// The letter in the control schema, and at the end of the role's name.
+    /// Its letter in the control schema and at the end of the role's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::A => "a",
@@ -35,21 +35,21 @@ impl LoginSlot {
     }
 }
 
-/// What a cell's entry says about the login in it.
+/// What a cell's entry records about its login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginMark {
     /// Which password it is.
     pub id: LoginId,
-    /// When the entry was written with it; bounded waits count from here.
+    /// When the entry was written with it. Timeouts start here.
     pub since: jiff::Timestamp,
-    /// The login before it is to end at once.
+    /// Whether the previous login is to be revoked at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revokes: bool,
 }
 
-/// The login that a cell's entry is about to change to, kept beside the entry under a key that replicas don't read, until
-/// the database knows it.
+/// The next login of a cell. It is stored in the entry's Secret under a key that replicas don't read, until the
+/// database has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NextLogin {
@@ -59,25 +59,25 @@ pub struct NextLogin {
     pub slot: LoginSlot,
     /// Its password.
     pub password: KeyBytes,
-    /// What is asked for, and will be fulfilled by it.
+    /// The requests that it will fulfil.
     #[serde(default)]
     pub requests: LoginRequests,
 }
 
-/// What people ask for by annotations on a cell's Secret: each new value asks once.
+/// Requests by annotations on a cell's Secret. Each new value is one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginRequests {
     /// A rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<String>,
-    /// A rotation after which the login before it ends at once.
+    /// A rotation that revokes the previous login at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<String>,
 }
 
-/// Reads the value of an annotation: none if it is empty, or too long to be remembered.
-pub fn resolve_request(value: &str) -> Option<String> {
+/// Parses the value of an annotation: `None` if it is empty or too long to be stored.
+pub(crate) fn resolve_request(value: &str) -> Option<String> {
     REQUEST.allow_text(value).then(|| value.to_owned())
 }
 
@@ -90,7 +90,7 @@ mod tests {
     };
 
     #[test]
-    fn names_and_slots_belong_together() {
+    fn a_slot_and_the_name_of_its_login_are_equivalent() {
         let roles = CellRoles::of(&NamePrefix::standard(), CellNumber(3));
         assert_eq!(roles.logins, ["at_acc_3_a", "at_acc_3_b"]);
         for slot in LoginSlot::ALL {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_a_value_that_can_be_remembered() {
+    fn a_request_has_a_value_that_can_be_stored() {
         assert_eq!(resolve_request("2026-12-01").as_deref(), Some("2026-12-01"));
         assert_eq!(resolve_request(&"ü".repeat(64)).map(|v| v.chars().count()), Some(64));
         assert_eq!((resolve_request(""), resolve_request(&"x".repeat(65))), (None, None));

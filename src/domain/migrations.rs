@@ -1,9 +1,9 @@
-//! SQL files by version, with checksums and grants: those that are part of the program, the control schema's and the
-//! tenants', and the platform team's own for every tenant (`custom_migrations`).
+//! SQL files by version, with checksums and grants: those of the product, for the control schema and for the tenants,
+//! and the platform team's custom migrations for every tenant (`custom_migrations`).
 //!
-//! A tenant migration declares what the tenant's role may do in comment lines, `-- grant: SELECT, INSERT ON usage`,
-//! so that the same declaration serves for granting and for noticing drift. One with the line `-- no-transaction` holds one
-//! statement that may be run again, such as CREATE INDEX CONCURRENTLY IF NOT EXISTS.
+//! A tenant migration declares the privileges of the tenant's role in comment lines, `-- grant: SELECT, INSERT ON
+//! usage`. The same declaration is used for granting and for detecting drift. A file with the line `-- no-transaction`
+//! contains one statement that may be repeated, such as CREATE INDEX CONCURRENTLY IF NOT EXISTS.
 
 use super::{
     ident::NamePrefix,
@@ -24,18 +24,19 @@ pub struct Migration {
     pub sql: Cow<'static, str>,
 }
 
-/// Whose files.
+/// Which sequence of files a migration belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Track {
-    /// The program's, in the tenant's schema.
+    /// The product's, in the tenant's schema.
     Base,
-    /// The platform team's own, in a schema beside it.
+    /// The platform team's custom migrations, in a second schema.
+    #[serde(rename = "own")]
     Custom,
 }
 
 impl Track {
-    /// The word in the ledger.
+    /// Its name in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -62,11 +63,11 @@ pub const TENANT: &[Migration] = &[
     file(2, "0002_storage.sql", include_str!("../../config/migrations/0002_storage.sql")),
 ];
 
-/// For the database's administrator, see the file. Also what tests and local environments run.
+/// The bootstrap script for the database's administrator. Tests and local environments run it too.
 pub const BOOTSTRAP: &str = include_str!("../../config/sql/bootstrap.sql");
 
-/// The bootstrap with its choices in front, as one text for any client: run it as the database's owner, connected to
-/// that database.
+/// The bootstrap script with its settings in front, as one text for any client. The database's owner runs it, connected
+/// to that database.
 ///
 /// # Errors
 /// When the password or verifier holds a zero byte.
@@ -75,21 +76,21 @@ pub fn render_bootstrap(prefix: &NamePrefix, operator_password: &str) -> Result<
     Ok(format!("SET agent_tenancy.prefix = {prefix};\nSET agent_tenancy.operator_password = {password};\n{BOOTSTRAP}"))
 }
 
-/// Name of the login that [`render_bootstrap`] gives the password to.
+/// Name of the login whose password [`render_bootstrap`] sets.
 pub fn bootstrap_login(prefix: &NamePrefix) -> String {
     format!("{prefix}_operator_a")
 }
 
 /// Version of the newest control schema.
-pub const CONTROL_VERSION: i32 = CONTROL.len() as i32;
+pub(crate) const CONTROL_VERSION: i32 = CONTROL.len() as i32;
 
-/// Version of the newest tenant schema: what a new tenant gets.
+/// Version of the newest tenant schema, which new tenants get.
 pub const TENANT_VERSION: i32 = TENANT.len() as i32;
 
 /// First version of a tenant's schema that counts its bytes, in the table `storage`.
-pub const STORAGE_SINCE: i32 = 2;
+pub(crate) const STORAGE_SINCE: i32 = 2;
 
-/// What a tenant's role may do with one of its tables.
+/// Privileges of a tenant's role on one of its tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Keywords of GRANT, of [`PRIVILEGES`].
@@ -101,7 +102,7 @@ pub struct Grant {
 /// The privileges that a migration may grant. None of them lets the tenant change the table itself.
 pub const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
-/// A `-- grant:` line that can't be understood.
+/// A `-- grant:` line that does not follow the form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: line {line} is not '-- grant: SELECT[, INSERT…] ON table'")]
 pub struct GrantError {
@@ -118,12 +119,12 @@ impl Migration {
         sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether it is run in a transaction together with its record in the ledger.
-    pub fn is_transactional(&self) -> bool {
+    /// Whether it runs in one transaction with its record in the ledger.
+    pub(crate) fn is_transactional(&self) -> bool {
         !self.sql.lines().any(|line| line.trim_end() == "-- no-transaction")
     }
 
-    /// Reads the grants.
+    /// Parses the grants.
     ///
     /// # Errors
     /// When a line that starts with `-- grant:` does not follow the form.
@@ -144,7 +145,7 @@ pub fn tenant_checksums(version: i32) -> Vec<String> {
 }
 
 /// The version up to which a tenant's files can be applied in one transaction, from a version on.
-pub fn transactional_version(from: i32, target: i32) -> i32 {
+pub(crate) fn transactional_version(from: i32, target: i32) -> i32 {
     let files = TENANT.iter().filter(|m| m.version > from && m.version <= target);
     files.take_while(|m| m.is_transactional()).last().map_or(from, |m| m.version)
 }
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_count_up_and_every_declared_table_is_made() {
+    fn versions_have_no_gaps_and_every_table_with_a_grant_is_created() {
         for list in [CONTROL, TENANT] {
             assert!(list.iter().enumerate().all(|(at, m)| m.version == at as i32 + 1));
         }
@@ -185,6 +186,13 @@ mod tests {
         assert!(!grants.is_empty());
         for grant in grants {
             assert!(all.contains(&format!("CREATE TABLE {} (", grant.table)), "{}", grant.table);
+        }
+    }
+
+    #[test]
+    fn a_track_has_one_name_in_the_ledger() {
+        for track in [Track::Base, Track::Custom] {
+            assert_eq!(serde_json::from_value::<Track>(track.as_str().into()).unwrap(), track);
         }
     }
 

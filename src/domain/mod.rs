@@ -1,6 +1,21 @@
 //! What a valid tenant, agent, keyring and registry entry is; the entries' format; quoting of SQL.
 //!
-//! Raw specs stop at [`resolve`]: beyond it there are only types that can't be wrong. No I/O, clock or randomness here.
+//! Raw specs stop at [`resolve`]: code beyond it gets only types that can't be wrong. There is no I/O, clock or
+//! randomness in this module.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `ack` | a replica's acknowledgement |
+//! | `base_url`, `decimal`, `quantity`, `time` | values and their rules |
+//! | `behaviour`, `entry` | the registry's entries |
+//! | `cells`, `ident`, `sql` | names in the database, identifiers, quoting |
+//! | `class` | classes of errors |
+//! | `custom_migrations`, `migrations` | SQL files by version |
+//! | `keyring`, `keys` | a tenant's signing keys |
+//! | `limits`, `location`, `tokens` | values that travel from spec or plan through the entry to the agent API |
+//! | `logins`, `scram` | the agent API's database logins |
+//! | `resolve`, `violation` | from raw specs to valid values |
+//! | `tls` | explanations of refused certificates |
 
 pub mod ack;
 pub mod base_url;

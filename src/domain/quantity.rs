@@ -15,8 +15,8 @@ const UNITS: [(&str, i64); 11] = [
     ("Pi", 1 << 50),
 ];
 
-/// Bytes of a whole number with a unit, as the CRD's pattern has it; `None` if it is none, or more than fits.
-pub fn parse_bytes(text: &str) -> Option<i64> {
+/// Parses a whole number with a unit, as the CRD's pattern allows it, into bytes; `None` if it is invalid or overflows.
+pub(crate) fn parse_bytes(text: &str) -> Option<i64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if !(1..=16).contains(&digits) || number.starts_with('0') {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_with_a_known_unit_and_nothing_else() {
+    fn only_whole_numbers_with_a_known_unit_are_quantities() {
         for (text, bytes) in [
             ("1", 1),
             ("1500k", 1_500_000),

@@ -1,17 +1,17 @@
-//! SCRAM-SHA-256 verifiers, so that a password in clear text never reaches the database server or its log.
+//! SCRAM-SHA-256 verifiers. With them, no password in clear text reaches the database server or its log.
 //!
-//! Form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803; PostgreSQL keeps it so in `pg_authid`).
+//! Form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803; PostgreSQL stores it in `pg_authid`).
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::num::NonZeroU32;
 use zeroize::Zeroize;
 
-/// Iterations, as PostgreSQL's own default (`scram_iterations`). The passwords are random and 256 bits long, so more
-/// would only slow every login down.
+/// Iterations: PostgreSQL's default (`scram_iterations`). The passwords are random and 256 bits long, so more
+/// iterations would only slow down every login.
 const ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
-/// The password is not one that both sides would read alike.
+/// The client and the server might normalize the password differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a database password must be 1 to 128 printable ASCII characters")]
 pub struct PasswordError;
@@ -20,7 +20,7 @@ pub struct PasswordError;
 ///
 /// # Errors
 /// When the password is empty or has characters beyond printable ASCII: SASLprep (RFC 4013) could change those.
-pub fn render_verifier(password: &[u8], salt: &[u8; 16]) -> Result<String, PasswordError> {
+pub(crate) fn render_verifier(password: &[u8], salt: &[u8; 16]) -> Result<String, PasswordError> {
     if password.is_empty() || password.len() > 128 || !password.iter().all(|b| (0x21..=0x7e).contains(b)) {
         return Err(PasswordError);
     }

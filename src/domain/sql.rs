@@ -1,4 +1,4 @@
-//! The two functions through which names and values may enter the text of a multi-statement query.
+//! Quoting: the only two functions that put names and values into the text of a multi-statement query.
 //!
 //! Everywhere else values are bound. Rules: PostgreSQL manual, 4.1.1 (identifiers: 63 bytes, silently cut beyond) and
 //! 4.1.2.1 (string constants; `standard_conforming_strings` is on since 9.1, backslashes are plain).
@@ -6,10 +6,10 @@
 /// Why a text can't be written into a statement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuoteError {
-    /// Empty, or longer than Postgres keeps.
+    /// Empty, or longer than Postgres allows.
     #[error("an SQL identifier must have 1 to 63 bytes")]
     IdentifierLength,
-    /// Postgres has no text with a zero byte.
+    /// Postgres accepts no text with a zero byte.
     #[error("an SQL text must not hold a zero byte")]
     ZeroByte,
 }
@@ -17,7 +17,7 @@ pub enum QuoteError {
 /// Quotes an identifier: `acme` becomes `"acme"`.
 ///
 /// # Errors
-/// When Postgres would cut or refuse it.
+/// When Postgres would truncate or refuse it.
 pub fn quote_ident(name: &str) -> Result<String, QuoteError> {
     if name.is_empty() || name.len() > 63 {
         return Err(QuoteError::IdentifierLength);
@@ -29,7 +29,7 @@ pub fn quote_ident(name: &str) -> Result<String, QuoteError> {
 }
 
 /// Quotes a string constant: `it's` becomes `'it''s'`. A text with a backslash becomes an escape string, so the result
-/// means the same whatever `standard_conforming_strings` says.
+/// does not depend on `standard_conforming_strings`.
 ///
 /// # Errors
 /// When the text holds a zero byte.

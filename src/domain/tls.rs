@@ -1,18 +1,20 @@
-//! Why a server's certificate was refused, in a sentence that says what to do about it.
+//! Explains why a server's certificate was refused, and what to do about it.
 
 use rustls::{CertificateError, Error as TlsError};
 use std::{error::Error, io};
 
-/// What is wrong, as it follows "the server …"; `None` if the certificate is not what went wrong. `setting` names the file
-/// with the trusted authorities.
-pub fn explain_tls(error: &(dyn Error + 'static), setting: &str) -> Option<String> {
+/// The problem with a certificate, as it follows "the server …"; `None` for other errors. `setting` names the file with
+/// the trusted CA certificates.
+pub(crate) fn explain_tls(error: &(dyn Error + 'static), setting: &str) -> Option<String> {
     let TlsError::InvalidCertificate(wrong) = find(error)? else { return None };
     Some(match wrong {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            format!("has a certificate of an authority that is not trusted; {setting} names the file of trusted ones")
+            format!(
+                "has a certificate of a CA that is not trusted; {setting} names the file with the trusted CA certificates"
+            )
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            // They come as `DnsName("host")`.
+            // Each name has the form `DnsName("host")`.
             let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
             let others = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
             format!("has a certificate for {others}, not for {}", expected.to_str())
@@ -29,7 +31,7 @@ pub fn explain_tls(error: &(dyn Error + 'static), setting: &str) -> Option<Strin
     })
 }
 
-/// The TLS library's error, wherever it stands in the chain. An I/O error keeps what it carries beside its sources.
+/// Finds the TLS library's error in a chain of sources. An I/O error does not list its inner error as its source.
 fn find<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     if let Some(found) = error.downcast_ref::<TlsError>() {
         return Some(found);
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_refused_is_explained_from_within_any_error() {
+    fn a_refused_certificate_is_found_inside_an_io_error() {
         let wrong = TlsError::InvalidCertificate(CertificateError::UnknownIssuer);
         let carried = io::Error::new(io::ErrorKind::InvalidData, io::Error::other(wrong));
         let text = explain_tls(&carried, "database.rootCertificates").unwrap();

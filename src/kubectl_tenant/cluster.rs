@@ -8,41 +8,40 @@ use kube::{
 };
 use std::{path::PathBuf, time::Duration};
 
-/// A cluster that does not answer at all should not hold a terminal for long.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Longest wait for a connection to the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The flags that say which cluster and namespace are meant.
+/// Flags that choose the cluster and the namespace.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct ClusterArgs {
-    /// Namespace of the Tenant; without it, the context's
+pub(crate) struct ClusterArgs {
+    /// Namespace of the Tenant; default: the context's namespace
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
-    /// Look for the Tenant in every namespace, by its name or its tenant id
+    pub(crate) namespace: Option<String>,
+    /// Find the Tenant in any namespace, by its name or its tenant id
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
-    pub all_namespaces: bool,
-    /// Context of the kubeconfig; without it, the current one
+    pub(crate) all_namespaces: bool,
+    /// Context of the kubeconfig; default: the current context
     #[arg(long, global = true, value_name = "CONTEXT")]
-    pub context: Option<String>,
-    /// The kubeconfig file; without it, $KUBECONFIG or the file in your home directory
+    pub(crate) context: Option<String>,
+    /// The kubeconfig file; default: $KUBECONFIG or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
-/// A client and where to look.
-pub struct Cluster {
-    /// The client.
-    pub client: Client,
-    /// The one namespace to look in; `None`: all of them.
-    pub namespace: Option<String>,
+/// A client of the API server, and the namespace of the command.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    /// `None`: all namespaces.
+    pub(crate) namespace: Option<String>,
 }
 
-/// Reads the configuration and makes the client; nothing is sent yet.
+/// Reads the kubeconfig and creates the client; nothing is sent yet.
 ///
 /// # Errors
 /// When there is no usable configuration.
-pub async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError> {
+pub(crate) async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let no_cluster = |reason: String| PluginError::new(ErrorClass::Invalid, format!("no cluster to talk to: {reason}"));
+    let no_cluster = |reason: String| PluginError::new(ErrorClass::Invalid, format!("no usable kubeconfig: {reason}"));
     let mut config = match (&args.kubeconfig, &args.context) {
         (Some(file), _) => {
             let read = Kubeconfig::read_from(file).map_err(|e| no_cluster(e.to_string()))?;
@@ -52,7 +51,7 @@ pub async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError>
         // Inside a Pod there is no kubeconfig.
         (None, None) => Config::infer().await.map_err(|e| no_cluster(innermost(&e)))?,
     };
-    config.connect_timeout = Some(CONNECT);
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
     let namespace = match (args.all_namespaces, &args.namespace) {
         (true, _) => None,
         (false, Some(given)) => Some(given.clone()),

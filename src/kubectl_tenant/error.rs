@@ -1,28 +1,27 @@
-//! What can go wrong, as one sentence and one exit code.
+//! Errors of the plugin: one sentence and one exit code each.
 
 use crate::domain::class::ErrorClass;
 
-/// An error for the person at the terminal.
+/// An error for the user at the terminal.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct PluginError {
+pub(crate) struct PluginError {
     class: ErrorClass,
     message: String,
 }
 
 impl PluginError {
-    /// An error of that class; `message` is one sentence without a full stop and holds no secret.
-    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+    /// `message` is one sentence without a full stop and holds no secret.
+    pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
-    /// Its class.
-    pub fn class(&self) -> ErrorClass {
+    pub(crate) fn class(&self) -> ErrorClass {
         self.class
     }
 
-    /// The exit code that scripts can rely on; 2 is a wrong command line.
-    pub fn exit_code(&self) -> u8 {
+    /// The exit code that scripts can rely on; clap exits with 2 for a wrong command line.
+    pub(crate) fn exit_code(&self) -> u8 {
         match self.class {
             ErrorClass::Bug => 1,
             ErrorClass::Invalid => 3,
@@ -33,8 +32,8 @@ impl PluginError {
         }
     }
 
-    /// What the API server, or the way to it, said while we wanted to do `what` ("read the Tenant acme …").
-    pub(super) fn of_kube(error: &kube::Error, what: &str) -> Self {
+    /// A failed request to the API server; `what` names the request ("read the Tenant acme").
+    pub(crate) fn of_kube(error: &kube::Error, what: &str) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::new(
@@ -42,7 +41,7 @@ impl PluginError {
                     format!("can't {what}: the cluster does not accept your credentials (401 Unauthorized)"),
                 ),
                 403 => Self::new(ErrorClass::Denied, format!("you may not {what}: {}", status.message)),
-                // The objects are looked up one by one; a list or watch that is "not found" lacks the whole type.
+                // For a list or watch, "not found" means that the cluster has no such resource type.
                 404 => Self::new(ErrorClass::Invalid, format!("can't {what}: {}", status.message)),
                 409 => Self::new(ErrorClass::Conflict, format!("can't {what}: {}", status.message)),
                 code if code == 429 || code >= 500 => {
@@ -51,19 +50,35 @@ impl PluginError {
                 _ => Self::new(ErrorClass::Bug, format!("can't {what}: {}", status.message)),
             },
             kube::Error::Auth(error) => {
-                Self::new(ErrorClass::Denied, format!("can't {what}: your credentials can't be had: {error}"))
+                Self::new(ErrorClass::Denied, format!("can't {what}: your credentials can't be obtained: {error}"))
             }
             kube::Error::SerdeError(error) => Self::new(
                 ErrorClass::Invalid,
-                format!("can't {what}: it is not of the form that this version of the plugin reads ({error})"),
+                format!("can't {what}: this version of the plugin can't read the answer ({error})"),
             ),
             other => Self::new(ErrorClass::Transient, format!("can't {what}: {}", innermost(other))),
         }
     }
 }
 
-/// The innermost cause: the layers above it only say that a request failed.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+/// Why a verb failed, and what is printed before the error.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: PluginError,
+    /// A partial answer, for standard output.
+    pub(crate) output: String,
+    /// For standard error, before the error.
+    pub(crate) details: String,
+}
+
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Self {
+        Self { error, output: String::new(), details: String::new() }
+    }
+}
+
+/// The innermost cause; the errors around it only say that a request failed.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -87,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_was_refused() {
+    fn a_denied_request_is_named() {
         let status = Status { code: 403, message: "secrets is forbidden".into(), ..Status::default() };
         let error = PluginError::of_kube(&kube::Error::Api(Box::new(status)), "read the Secret a");
         assert_eq!(error.to_string(), "you may not read the Secret a: secrets is forbidden");

@@ -1,6 +1,6 @@
-//! Every read of the plugin.
+//! Every read from the API server.
 
-use super::{cluster::Cluster, error::PluginError, report::Facts};
+use super::{cluster::Cluster, error::PluginError, report::document::Facts};
 use crate::{
     api::{AgentConfig, Tenant, names},
     domain::{class::ErrorClass, keyring::Keyring},
@@ -9,14 +9,14 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-/// Tenants have at most 16 agents; the API server should not feel the difference.
+/// AgentConfigs of one Tenant that are read in parallel.
 const PARALLEL_READS: usize = 4;
 
 /// The Tenant of that name (with `-A`: of that name or tenant id, in any namespace), or none.
 ///
 /// # Errors
-/// When it can't be read, or several Tenants answer to the name.
-pub async fn observe_tenant(cluster: &Cluster, name: &str) -> Result<Option<Tenant>, PluginError> {
+/// When it can't be read, or the name is ambiguous.
+pub(crate) async fn observe_tenant(cluster: &Cluster, name: &str) -> Result<Option<Tenant>, PluginError> {
     match &cluster.namespace {
         Some(namespace) => {
             let what = format!("read the Tenant {namespace}/{name}");
@@ -35,19 +35,19 @@ async fn observe_anywhere(client: &Client, name: &str) -> Result<Option<Tenant>,
     let mut found: Vec<Tenant> = Vec::new();
     for selector in ["metadata.name", "spec.tenantId"] {
         let params = ListParams::default().fields(&format!("{selector}={name}"));
-        let list = api.list(&params).await.map_err(|e| of_read(&e, "look for Tenants in every namespace"))?;
+        let list = api.list(&params).await.map_err(|e| of_read(&e, "list the Tenants in every namespace"))?;
         found.extend(list.items.into_iter().filter(|t| !found.iter().any(|f| f.uid() == t.uid())).collect::<Vec<_>>());
     }
     if found.len() > 1 {
         let names: Vec<_> =
             found.iter().map(|t| format!("{}/{}", t.namespace().unwrap_or_default(), t.name_any())).collect();
-        let advice = format!("'{name}' means several Tenants ({}); choose one with --namespace", names.join(", "));
+        let advice = format!("'{name}' matches several Tenants ({}); choose one with --namespace", names.join(", "));
         return Err(PluginError::new(ErrorClass::Invalid, advice));
     }
     Ok(found.pop())
 }
 
-/// A 404 for an object names it; one for an unknown type names nothing.
+/// Whether a 404 is about an object; a 404 for an unknown resource type has no object name.
 fn names_an_object(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
@@ -62,26 +62,24 @@ fn of_read(error: &kube::Error, what: &str) -> PluginError {
     }
 }
 
-/// The Tenant, which has to exist.
+/// [`observe_tenant`] for a Tenant that must exist.
 ///
 /// # Errors
-/// Also when there is none.
-pub async fn observe_existing(cluster: &Cluster, name: &str) -> Result<Tenant, PluginError> {
+/// As [`observe_tenant`], and when there is none.
+pub(crate) async fn observe_existing(cluster: &Cluster, name: &str) -> Result<Tenant, PluginError> {
     let place = cluster.namespace.as_ref().map_or("any namespace".to_owned(), |n| format!("namespace '{n}'"));
     let missing = || PluginError::new(ErrorClass::Invalid, format!("there is no Tenant '{name}' in {place}"));
     observe_tenant(cluster, name).await?.ok_or_else(missing)
 }
 
-/// The Tenant's keyring, from its Secret; `None` while no keys are issued.
+/// The Tenant's keyring, from its Secret.
 ///
 /// # Errors
-/// When the Secret can't be read, is somebody else's, or holds no keyring.
-pub async fn observe_ring(client: &Client, tenant: &Tenant) -> Option<Result<Keyring, PluginError>> {
-    let name = tenant.status.as_ref()?.keys.as_ref()?.secret_name.clone();
-    Some(read_ring(client, tenant, &name).await)
-}
-
-async fn read_ring(client: &Client, tenant: &Tenant, name: &str) -> Result<Keyring, PluginError> {
+/// When no keys are issued yet, or the Secret can't be read, has another owner, or holds no keyring.
+pub(crate) async fn observe_keyring(client: &Client, tenant: &Tenant) -> Result<Keyring, PluginError> {
+    let missing = || PluginError::new(ErrorClass::Waiting, format!("Tenant {} has no keys yet", tenant.name_any()));
+    let keys = tenant.status.as_ref().and_then(|status| status.keys.as_ref()).ok_or_else(missing)?;
+    let name = keys.secret_name.as_str();
     let namespace = tenant.namespace().unwrap_or_default();
     let api = Api::<Secret>::namespaced(client.clone(), &namespace);
     let what = format!("read the Secret {namespace}/{name}");
@@ -95,8 +93,8 @@ async fn read_ring(client: &Client, tenant: &Tenant, name: &str) -> Result<Keyri
         .map_err(|e| PluginError::new(ErrorClass::Invalid, format!("the Secret {namespace}/{name} holds no keys: {e}")))
 }
 
-/// Everything about a Tenant. `agent_api` is the namespace to look for replicas in; `None`: all.
-pub async fn observe_facts(client: &Client, tenant: Tenant, agent_api: Option<&str>) -> Facts {
+/// Reads everything about a Tenant. `agent_api` is the namespace of the replicas' Leases; `None`: all namespaces.
+pub(crate) async fn observe_facts(client: &Client, tenant: Tenant, agent_api: Option<&str>) -> Facts {
     let (agents, leases) = futures::join!(observe_agents(client, &tenant), observe_leases(client, agent_api));
     Facts { tenant, agents, leases }
 }
@@ -124,7 +122,8 @@ async fn observe_leases(client: &Client, namespace: Option<&str>) -> Result<Vec<
         Err(error) => {
             let error = PluginError::of_kube(&error, &what);
             if error.class() == ErrorClass::Denied && namespace.is_none() {
-                let advice = format!("{error} (if you may in the agent API's namespace, give --agent-api-namespace)");
+                let advice =
+                    format!("{error} (if you may list them in the agent API's namespace, give --agent-api-namespace)");
                 return Err(PluginError::new(ErrorClass::Denied, advice));
             }
             Err(error)

@@ -1,6 +1,6 @@
-//! A tenant, its agent and its replicas, for this room's tests. The time is always the beginning of 1970.
+//! A tenant, its agent and its replicas, for the tests of the plugin. The time is always the Unix epoch.
 
-use super::report::Facts;
+use super::report::document::Facts;
 use crate::{
     api::{AgentConfig, Tenant, names},
     domain::{
@@ -12,17 +12,17 @@ use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
 /// Key bytes that must appear nowhere.
-pub const CANARY: &[u8] = b"canary-canary-canary-canary-canary";
+pub(crate) const CANARY: &[u8] = b"canary-canary-canary-canary-canary";
 /// The same in base64, as a Secret shows them.
-pub const CANARY_BASE64: &str = "Y2FuYXJ5";
+pub(crate) const CANARY_BASE64: &str = "Y2FuYXJ5";
 
 fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
     json!({ "type": type_, "status": status, "reason": reason, "message": message, "observedGeneration": 2,
             "lastTransitionTime": "1969-12-31T23:57:00Z" })
 }
 
-/// Ready for three minutes; its entry was proved with version 40.
-pub fn ready_tenant() -> Tenant {
+/// Ready for three minutes; every replica acknowledged version 40 of its entry.
+pub(crate) fn ready_tenant() -> Tenant {
     let value = json!({
         "apiVersion": "agent-tenancy.dev/v1alpha1",
         "kind": "Tenant",
@@ -40,7 +40,7 @@ pub fn ready_tenant() -> Tenant {
                 { "kid": "kid-new", "state": "Standby", "algorithm": "HS256", "lastTransitionTime": "1969-12-31T23:57:00Z" }] },
             "served": { "entryVersion": "40", "servedTime": "1969-12-31T23:57:00Z" },
             "conditions": [
-                condition("Ready", "True", "Ready", "everything holds"),
+                condition("Ready", "True", "Ready", "all conditions are met"),
                 condition("Accepted", "True", "Accepted", "the spec is valid"),
                 condition("Served", "True", "Served", "2 of 2 replicas serve it"),
             ]
@@ -50,7 +50,7 @@ pub fn ready_tenant() -> Tenant {
 }
 
 /// The same tenant while a replica has not acknowledged yet.
-pub fn waiting_tenant() -> Tenant {
+pub(crate) fn waiting_tenant() -> Tenant {
     let mut tenant = ready_tenant();
     let status = tenant.status.as_mut().unwrap();
     status.served = None;
@@ -65,20 +65,20 @@ pub fn waiting_tenant() -> Tenant {
 }
 
 /// The AgentConfig of both.
-pub fn agent() -> AgentConfig {
+pub(crate) fn agent() -> AgentConfig {
     let value = json!({
         "apiVersion": "agent-tenancy.dev/v1alpha1",
         "kind": "AgentConfig",
         "metadata": { "namespace": "shop", "name": "support-bot" },
         "spec": { "provider": { "type": "Echo" }, "model": "echo-1", "parameters": { "maxOutputTokens": 256 } },
         "status": { "observedGeneration": 1, "revision": 3,
-                    "conditions": [condition("Ready", "True", "Ready", "everything holds")] }
+                    "conditions": [condition("Ready", "True", "Ready", "all conditions are met")] }
     });
     serde_json::from_value(value).unwrap()
 }
 
 /// A keyring of two keys.
-pub fn ring() -> Keyring {
+pub(crate) fn keyring() -> Keyring {
     let key = |kid: &str| NewKey {
         kid: Kid::parse(kid).unwrap(),
         algorithm: Algorithm::HS256,
@@ -89,8 +89,8 @@ pub fn ring() -> Keyring {
     first.with_standby(key("kid-new"), jiff::Timestamp::UNIX_EPOCH).unwrap()
 }
 
-/// A replica's Lease, renewed that many seconds ago, good for 30.
-pub fn acknowledgement(name: &str, version: u64, seconds_ago: i64) -> Lease {
+/// A replica's Lease, renewed `seconds_ago` seconds ago and valid for 30 s.
+pub(crate) fn acknowledgement(name: &str, version: u64, seconds_ago: i64) -> Lease {
     let renewed = jiff::Timestamp::from_second(-seconds_ago).unwrap();
     let ack = json!({ "process": "00000000-0000-0000-0000-000000000009", "version": version, "format": 1,
                       "quarantined": {}, "quarantineOverflow": false });
@@ -103,7 +103,7 @@ pub fn acknowledgement(name: &str, version: u64, seconds_ago: i64) -> Lease {
 }
 
 /// Everything readable, two replicas up to date.
-pub fn facts(tenant: Tenant) -> Facts {
+pub(crate) fn facts(tenant: Tenant) -> Facts {
     Facts {
         tenant,
         agents: vec![Ok(Some(agent()))],

@@ -127,10 +127,8 @@ fn plan_revision(
 ) -> (AgentRevision, Vec<String>) {
     let hash = behaviour_hash(&desired.behaviour);
     // The entry counts as well: numbers go on where the revisions were deleted by hand.
-    let published = match &observed.entry {
-        Seen::Ours(AgentEntryView { entry: Some(entry), .. }) => Some((entry.current.number, &entry.current.hash)),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    };
+    let published = observed.entry.ours().and_then(|view| view.entry.as_ref());
+    let published = published.map(|entry| (entry.current.number, &entry.current.hash));
     let newest = revisions.iter().map(|r| (r.number, &r.hash)).chain(published).max_by_key(|(number, _)| *number);
     let number = match newest {
         Some((number, newest)) if *newest == hash => number,

@@ -131,7 +131,8 @@ enum Claim {
     Other,
 }
 
-fn claim(uid: &Uid, previous: Option<&Uid>, facts: &LedgerFacts) -> Option<Claim> {
+fn claim(requester: Requester<'_>, facts: &LedgerFacts) -> Option<Claim> {
+    let Requester { uid, previous } = requester;
     let row = facts.row.as_ref();
     if row.is_some_and(|row| row.uid == *uid) {
         return Some(Claim::Own);
@@ -143,22 +144,40 @@ fn claim(uid: &Uid, previous: Option<&Uid>, facts: &LedgerFacts) -> Option<Claim
     row.filter(|row| row.state != RowState::Dropped).map(|_| Claim::Other)
 }
 
-/// Decides after everybody was asked: the instance that holds something of the id, if one does. `uid` is the Tenant's,
-/// `previous` that of the one whose data it asks for. A Tenant that names its instance takes data over nowhere else.
+/// A Tenant, and the one whose data it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    /// Its UID.
+    pub uid: &'a Uid,
+    /// UID of the Tenant whose data it asks for.
+    pub previous: Option<&'a Uid>,
+}
+
+/// What the ledger of one instance holds of a tenant id.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Place of the instance among the candidates.
+    pub at: usize,
+    /// What it holds.
+    pub facts: &'a LedgerFacts,
+}
+
+/// Decides after everybody was asked: the instance that holds something of the id, if one does. A Tenant that names its
+/// instance takes data over nowhere else.
 ///
 /// # Errors
 /// When it names another one than the one that holds the id.
 pub fn resolve_holder(
     request: PlacementRequest<'_>,
-    (uid, previous): (&Uid, Option<&Uid>),
+    requester: Requester<'_>,
     candidates: &[PlacementCandidate],
-    answers: &[(usize, &LedgerFacts)],
+    answers: &[Answer<'_>],
 ) -> Result<Option<usize>, Unplaced> {
     let name_of = |at: usize| candidates.get(at).map(|candidate| candidate.name.as_str());
     let own_choice = |at: usize| request.named.is_none() || request.named == name_of(at);
-    let claims = answers.iter().filter_map(|(at, facts)| {
-        let previous = previous.filter(|_| own_choice(*at));
-        claim(uid, previous, facts).map(|claim| (claim, *at))
+    let claims = answers.iter().filter_map(|Answer { at, facts }| {
+        let previous = requester.previous.filter(|_| own_choice(*at));
+        claim(Requester { previous, ..requester }, facts).map(|claim| (claim, *at))
     });
     match claims.min() {
         Some((Claim::Other, at)) if !own_choice(at) => {

@@ -53,16 +53,26 @@ pub struct Permission {
     pub from_cluster_id: String,
 }
 
+/// The Tenant for which a takeover is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant<'a> {
+    /// Its tenant id.
+    pub tenant_id: &'a TenantId,
+    /// The Tenant.
+    pub object: &'a ObjectId,
+}
+
 /// Whether the ledger says what was asked with: what to answer, and what to record first, if anything.
 ///
 /// # Errors
 /// A sentence that says why there is nothing to allow.
 pub fn judge_request(
-    (tenant_id, object): (&TenantId, &ObjectId),
+    applicant: Applicant<'_>,
     from: &str,
     facts: &LedgerFacts,
     installation: &Installation,
 ) -> Result<(TakeoverAnswer, Option<Permission>), String> {
+    let Applicant { tenant_id, object } = applicant;
     if from.is_empty() || from.chars().count() > MAX_CLUSTER_ID {
         return Err("from: must be the id of a cluster".to_owned());
     }

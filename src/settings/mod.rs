@@ -4,8 +4,11 @@
 //! An environment variable names a key by its path: `AGENT_TENANCY__DATABASE__CONNECTION_BUDGET=16` sets
 //! `database.connectionBudget`. Its value is read as YAML, so `true`, `5` and `[a, b]` mean what they say.
 
+#[cfg(feature = "agent-api")]
 pub mod agent_api;
+#[cfg(feature = "operator")]
 pub mod database;
+#[cfg(feature = "operator")]
 pub mod operator;
 
 use crate::domain::class::ErrorClass;

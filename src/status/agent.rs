@@ -6,7 +6,7 @@ use crate::{
     domain::entry::AgentRevision,
     plan::{
         Plan,
-        observed::{ObservedAgent, Seen},
+        observed::ObservedAgent,
         report::PartState,
         step::{AgentStep, EntryStep, Execution, UpstreamStep},
     },
@@ -74,17 +74,11 @@ fn current<'a>(facts: &AgentFacts<'a>) -> Option<&'a AgentRevision> {
         AgentStep::Entry(EntryStep::Put { entry, .. }) => Some(&entry.current),
         _ => None,
     });
-    let seen = facts.observed.and_then(|o| match &o.entry {
-        Seen::Ours(view) => view.entry.as_ref().map(|e| &e.current),
-        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    });
-    written.or(seen)
+    let seen = facts.observed.and_then(|observed| observed.entry.ours()?.entry.as_ref());
+    written.or(seen.map(|entry| &entry.current))
 }
 
 fn served(facts: &AgentFacts<'_>) -> Option<String> {
     let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
-    match &facts.observed?.entry {
-        Seen::Ours(view) if holds => Some(view.version.to_string()),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    }
+    facts.observed?.entry.ours().filter(|_| holds).map(|view| view.version.to_string())
 }

@@ -49,6 +49,17 @@ pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition
 
 /// Computes all conditions, and the events that tell what changed.
 pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>, Vec<Notice>) {
+    let parts = project_parts(sources);
+    let blocked = project_blocked(sources);
+    let ready = summarise(&parts, blocked.as_ref(), sources);
+    let summary = project_kstatus(&ready);
+    let wanted: Vec<Wanted> = parts.into_iter().chain([ready]).chain(summary).chain(blocked).collect();
+    let notices = notices(&wanted, sources.previous);
+    (wanted.into_iter().map(|w| condition(w, sources.previous, sources.generation, now)).collect(), notices)
+}
+
+/// One condition for each part: of its failed step, of its verdict, or as it was.
+fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
     let mut parts: Vec<Wanted> = Vec::new();
     let mut passed_failure = false;
     let failed_at = |part| sources.failed.is_some_and(|(failed, _)| failed == part);
@@ -71,37 +82,30 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
         };
         parts.push(wanted);
     }
-    // `True` is the bad news here.
-    let blocked = sources.reports.iter().find(|v| v.part == ConditionType::DeletionBlocked);
-    let blocked = blocked.map(|v| Wanted { status: Status::True, ..Wanted::of_verdict(v) });
+    parts
+}
+
+/// `DeletionBlocked`, while something holds up the deletion: `True` is the bad news here.
+fn project_blocked(sources: &Sources<'_>) -> Option<Wanted> {
     let blocked = match sources.failed {
-        Some((ConditionType::DeletionBlocked, failure)) => {
-            Some(Wanted { status: Status::True, ..failed_part(ConditionType::DeletionBlocked, failure) })
-        }
-        _ => blocked,
+        Some((ConditionType::DeletionBlocked, failure)) => failed_part(ConditionType::DeletionBlocked, failure),
+        _ => Wanted::of_verdict(sources.reports.iter().find(|v| v.part == ConditionType::DeletionBlocked)?),
     };
-    let ready = summarise(&parts, blocked.as_ref(), sources);
-    let mut wanted = parts;
-    let stalled = ready.terminal;
-    let reconciling = ready.status != Status::True && !stalled;
-    let (reason, message) = (ready.reason, ready.message.clone());
-    wanted.push(ready);
-    if reconciling {
-        let reason = if reason == Reason::Retrying { Reason::Retrying } else { Reason::Progressing };
-        wanted.push(Wanted {
-            type_: ConditionType::Reconciling,
-            status: Status::True,
-            reason,
-            message: message.clone(),
-            terminal: false,
-        });
-    }
-    if stalled {
-        wanted.push(Wanted { type_: ConditionType::Stalled, status: Status::True, reason, message, terminal: true });
-    }
-    wanted.extend(blocked);
-    let notices = notices(&wanted, sources.previous);
-    (wanted.into_iter().map(|w| condition(w, sources.previous, sources.generation, now)).collect(), notices)
+    Some(Wanted { status: Status::True, ..blocked })
+}
+
+/// `Reconciling` or `Stalled`, as kstatus reads them, while the object is not ready.
+fn project_kstatus(ready: &Wanted) -> Option<Wanted> {
+    let (type_, reason) = match (ready.terminal, ready.status) {
+        (true, _) => (ConditionType::Stalled, ready.reason),
+        (false, Status::True) => return None,
+        (false, Status::False | Status::Unknown) if ready.reason == Reason::Retrying => {
+            (ConditionType::Reconciling, Reason::Retrying)
+        }
+        (false, Status::False | Status::Unknown) => (ConditionType::Reconciling, Reason::Progressing),
+    };
+    let (message, terminal) = (ready.message.clone(), ready.terminal);
+    Some(Wanted { type_, status: Status::True, reason, message, terminal })
 }
 
 /// Whether a verdict holds only if the steps before it went well.

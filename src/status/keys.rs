@@ -8,7 +8,7 @@ use crate::{
         keys::KeyState,
     },
     plan::{
-        observed::Seen,
+        observed::ObservedTenant,
         step::{KeyChange, KeysStep, TenantStep},
     },
 };
@@ -17,10 +17,7 @@ use crate::{
 pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
     let written = facts.execution.done.iter().rev().find_map(|(step, _)| keyring_of(step));
     let failed = facts.execution.failed.as_ref().and_then(|(step, _)| keyring_of(step));
-    let seen = facts.observed.and_then(|o| match &o.keys {
-        Seen::Ours(view) => view.keyring.as_ref().ok(),
-        Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    });
+    let seen = facts.observed.and_then(ObservedTenant::readable_keyring);
     // A ring that could not be put right is not told.
     let keyring = written.or(seen.filter(|_| failed.is_none()))?;
     Some(TenantKeysStatus {

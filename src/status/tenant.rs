@@ -19,7 +19,6 @@ use crate::{
     plan::{
         acks::{Proof, prove_served},
         drift::render_list,
-        observed::{DatabaseView, Seen},
         report::{PartReport, PartState},
         step::{DatabaseStep, EntryStep, Execution, KeysStep, ObjectStep, TenantStep},
         tenant::{loss::kept_name, ownership::database_id},
@@ -170,15 +169,29 @@ fn render_span(seconds: i64) -> String {
     }
 }
 
-/// Incarnation, schema and role that a pass made or took over, and the version of its tables.
-fn provisioned(execution: &Execution<TenantStep>) -> Option<(Incarnation, String, String, i32)> {
+/// A tenant's data in its database.
+struct ProvisionedData<'a> {
+    incarnation: Incarnation,
+    schema: &'a str,
+    role: &'a str,
+    schema_version: i32,
+}
+
+/// The data that a pass made or took over.
+fn provisioned(execution: &Execution<TenantStep>) -> Option<ProvisionedData<'_>> {
     execution.done.iter().find_map(|(step, _)| match step {
-        TenantStep::Database(DatabaseStep::Provision(made)) => {
-            Some((made.incarnation, made.schema.clone(), made.role.clone(), made.schema_version))
-        }
-        TenantStep::Database(DatabaseStep::Adopt(taken)) => {
-            Some((taken.incarnation, taken.schema.clone(), taken.role.clone(), taken.target_version))
-        }
+        TenantStep::Database(DatabaseStep::Provision(made)) => Some(ProvisionedData {
+            incarnation: made.incarnation,
+            schema: &made.schema,
+            role: &made.role,
+            schema_version: made.schema_version,
+        }),
+        TenantStep::Database(DatabaseStep::Adopt(taken)) => Some(ProvisionedData {
+            incarnation: taken.incarnation,
+            schema: &taken.schema,
+            role: &taken.role,
+            schema_version: taken.target_version,
+        }),
         _ => None,
     })
 }
@@ -195,23 +208,26 @@ fn migrated(execution: &Execution<TenantStep>) -> Option<i32> {
 fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
     let observed = facts.observed?;
     let database_id = database_id(&observed.database)?;
-    let (incarnation, schema, role, schema_version) = match (provisioned(facts.execution), &observed.database) {
-        (Some(made), _) => made,
-        (None, DatabaseView::Facts(seen)) => {
+    let data = match provisioned(facts.execution) {
+        Some(made) => made,
+        None => {
             let owner = facts.plan.reports.iter().any(|v| v.part == Part::DatabaseReady && v.allows_next_part());
-            let row = seen.row.as_ref().filter(|row| owner && row.state.in_use())?;
-            let version = migrated(facts.execution).unwrap_or(row.schema_version);
-            (row.incarnation, row.schema.clone(), row.role.clone(), version)
+            let row = observed.row().filter(|row| owner && row.state.in_use())?;
+            ProvisionedData {
+                incarnation: row.incarnation,
+                schema: &row.schema,
+                role: &row.role,
+                schema_version: migrated(facts.execution).unwrap_or(row.schema_version),
+            }
         }
-        (None, DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_)) => return None,
     };
     Some(TenantDatabaseStatus {
         instance: facts.installation.home.name.clone(),
         database_id: database_id.to_string(),
-        incarnation: incarnation.to_string(),
-        schema,
-        role,
-        schema_version,
+        incarnation: data.incarnation.to_string(),
+        schema: data.schema.to_owned(),
+        role: data.role.to_owned(),
+        schema_version: data.schema_version,
     })
 }
 
@@ -219,10 +235,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
 fn served(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Timestamp) -> Option<TenantServedStatus> {
     let holds = facts.plan.reports.iter().any(|v| v.part == Part::Served && v.state == PartState::Ready);
     let observed = facts.observed?;
-    let view = match &observed.entry {
-        Seen::Ours(view) if holds => view,
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => return None,
-    };
+    let view = observed.entry.ours().filter(|_| holds)?;
     let entry_version = view.version.to_string();
     match &previous.served {
         Some(proof) if proof.entry_version == entry_version => Some(proof.clone()),

@@ -1,40 +1,40 @@
-//! The health server of a process, on a port of its own: /livez, /readyz, /metrics, and whatever the process adds.
+//! The health server of a process, on a separate port: /livez, /readyz, /metrics, and the routes that the process adds.
 
 use super::metrics::{CONTENT_TYPE, Metrics};
 use axum::{Router, http::StatusCode, http::header, response::IntoResponse, routing::get};
 use std::{future::Future, sync::Arc};
 use tokio::net::TcpListener;
 
-/// Whether a process wants requests, and if not, why not.
+/// Whether a process accepts requests, and if not, why.
 pub type Readiness = Result<(), String>;
 
-/// What the health server shows.
+/// Metrics and readiness of a process.
 #[derive(Clone)]
 pub struct Health {
     metrics: Metrics,
     ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
-    /// Runs before the metrics are shown, for gauges that are read rather than counted.
+    /// Runs before the metrics are rendered, for gauges that are read rather than counted.
     collect: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Health {
-    /// Shows these metrics, and asks `ready` on each call of /readyz.
+    /// `ready` is called for each request to /readyz.
     pub fn new(metrics: Metrics, ready: impl Fn() -> Readiness + Send + Sync + 'static) -> Self {
         Self { metrics, ready: Arc::new(ready), collect: Arc::new(|| {}) }
     }
 
-    /// Runs `collect` before the metrics are shown.
+    /// Runs `collect` before the metrics are rendered.
     #[must_use]
     pub fn with_collector(mut self, collect: impl Fn() + Send + Sync + 'static) -> Self {
         self.collect = Arc::new(collect);
         self
     }
 
-    /// The routes; a process merges its own to them.
+    /// The routes; a process merges its own routes into them.
     pub fn router(&self) -> Router {
         let Self { metrics, ready, collect } = self.clone();
         Router::new()
-            // Answering at all is the proof: the runtime still runs tasks.
+            // Any answer proves that the runtime still runs tasks.
             .route("/livez", get(|| async { "ok\n" }))
             .route(
                 "/readyz",
@@ -74,12 +74,12 @@ mod tests {
     use tower::ServiceExt;
 
     #[tokio::test]
-    async fn readiness_says_why_not() {
+    async fn readiness_reports_the_reason() {
         let health = Health::new(Metrics::new("sample"), || Err("the registry is not applied yet".to_owned()));
-        let ask = |path: &str| health.router().oneshot(Request::get(path).body(Body::empty()).unwrap());
-        assert_eq!(ask("/livez").await.unwrap().status(), 200);
-        assert_eq!(ask("/metrics").await.unwrap().status(), 200);
-        let answer = ask("/readyz").await.unwrap();
+        let get = |path: &str| health.router().oneshot(Request::get(path).body(Body::empty()).unwrap());
+        assert_eq!(get("/livez").await.unwrap().status(), 200);
+        assert_eq!(get("/metrics").await.unwrap().status(), 200);
+        let answer = get("/readyz").await.unwrap();
         assert_eq!(answer.status(), 503);
         let body = axum::body::to_bytes(answer.into_body(), 1024).await.unwrap();
         assert_eq!(body, "the registry is not applied yet\n");

@@ -1,4 +1,4 @@
-//! A registry of metrics that a process fills and the health server shows in the OpenMetrics text format.
+//! A registry of metrics, which the health server renders in the OpenMetrics text format.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Bounds in seconds for what usually takes milliseconds.
+/// Histogram buckets in seconds for operations that usually take milliseconds.
 pub const SHORT_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// A gauge of seconds or other fractions.
+/// A gauge of fractional numbers, such as seconds.
 pub type FractionGauge = Gauge<f64, AtomicU64>;
 
 /// The metrics of one process. Clones share everything.
@@ -21,7 +21,7 @@ pub type FractionGauge = Gauge<f64, AtomicU64>;
 pub struct Metrics(Arc<Mutex<Registry>>);
 
 impl Metrics {
-    /// An empty registry; every name will start with `prefix` and an underscore.
+    /// An empty registry; every name starts with `prefix` and an underscore.
     pub fn new(prefix: &str) -> Self {
         Self(Arc::new(Mutex::new(Registry::with_prefix(prefix))))
     }
@@ -84,7 +84,7 @@ impl Metrics {
         self.add(name, help, Family::new_with_constructor(make))
     }
 
-    /// Everything registered, as text.
+    /// All metrics as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_shown() {
+    fn counted_values_are_rendered() {
         let metrics = Metrics::new("sample");
         metrics.counter("things", "Things seen").inc();
         metrics.seconds("wait_seconds", "Waiting").observe(0.002);

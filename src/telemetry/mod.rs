@@ -1,4 +1,10 @@
-//! What operators of the product see from outside: logs, metrics, health.
+//! Logs, metrics and health of the two servers.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `health` | the HTTP server with /livez, /readyz and /metrics |
+//! | `metrics` | the registry of metrics |
+//! | `signals` | SIGTERM and SIGINT |
 
 pub mod health;
 pub mod metrics;
@@ -8,21 +14,21 @@ use crate::settings::{LogFormat, LogSettings};
 use std::{error::Error, fmt};
 use tracing_subscriber::{EnvFilter, fmt as lines, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Why there is no log.
+/// Why the log can't be started.
 #[derive(Debug, thiserror::Error)]
 #[error("log.level: '{level}' is neither a level nor a list of directives")]
 pub struct LogError {
     level: String,
 }
 
-/// Not even by the settings: where a reply of the API server does not decode, kube logs the whole reply, and it may hold
-/// Secrets. We get the error all the same.
+/// No setting enables this log: for a reply of the API server that can't be decoded, kube logs the whole reply, which may
+/// hold Secrets. The error is returned all the same.
 const SILENCED: &str = "kube_client::client=off";
 
 /// Starts the log of this process, on standard error. A second call in one process changes nothing.
 ///
 /// # Errors
-/// When the level doesn't parse.
+/// When the level can't be parsed.
 pub fn start_log(settings: &LogSettings) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(format!("{},{SILENCED}", settings.level));
     let filter = filter.map_err(|_| LogError { level: settings.level.clone() })?;
@@ -35,12 +41,12 @@ pub fn start_log(settings: &LogSettings) -> Result<(), LogError> {
             tracing_subscriber::registry().with(filter).with(lines::layer().with_writer(std::io::stderr)).try_init()
         }
     };
-    // Tests start several servers in one process; the first one's log serves all.
+    // Tests start several servers in one process; they share the first one's log.
     drop(started);
     Ok(())
 }
 
-/// An error with everything that caused it, in one line.
+/// An error with its causes, in one line.
 pub struct Chain<'e>(pub &'e dyn Error);
 
 impl fmt::Display for Chain<'_> {
@@ -64,7 +70,7 @@ mod tests {
     struct Outer(#[source] std::fmt::Error);
 
     #[test]
-    fn a_chain_names_every_layer_once() {
+    fn a_chain_names_every_cause_once() {
         let shown = Chain(&Outer(std::fmt::Error)).to_string();
         assert!(shown.starts_with("the outer: "), "{shown}");
     }

@@ -1,11 +1,11 @@
-//! Being told to stop: SIGTERM from an orchestrator, SIGINT from a terminal.
+//! Signals that stop the process: SIGTERM from an orchestrator, SIGINT from a terminal.
 
 use tokio::signal::{
     ctrl_c,
     unix::{SignalKind, signal},
 };
 
-/// Done when the process was told to stop.
+/// Returns when the process receives SIGTERM or SIGINT.
 pub async fn stop() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -13,7 +13,7 @@ pub async fn stop() {
                 signals.recv().await;
             }
             Err(error) => {
-                tracing::warn!(%error, "SIGTERM can't be listened for");
+                tracing::warn!(%error, "can't listen for SIGTERM");
                 std::future::pending::<()>().await;
             }
         }

@@ -36,8 +36,8 @@ async fn a_cell_is_reached_over_tls_only_where_its_certificate_fits() {
         (
             &stranger,
             "localhost",
-            "'cell-main-1': the database has a certificate of an authority that is not trusted; database.rootCertificates \
-             names the file of trusted ones",
+            "'cell-main-1': the database has a certificate of a CA that is not trusted; database.rootCertificates names the \
+             file with the trusted CA certificates",
         ),
         (&authority, "127.0.0.1", "'cell-main-1': the database has a certificate for localhost, not for 127.0.0.1"),
     ] {

@@ -33,7 +33,7 @@ const PURE: &[&str] = &[
     "kube_runtime",
 ];
 
-/// Folders inside a room that is not pure, which are pure all the same.
+/// Pure folders inside a module that is not pure.
 const PURE_FOLDERS: &[&str] = &["src/effects/postgres/render/"];
 
 /// The map in `src/lib.rs`.
@@ -158,7 +158,7 @@ fn each_kind_of_fault_is_found() {
     caught("src/domain/x.rs", "use super::super::plan::Step;", "must not leave the module");
     caught("src/domain/mod.rs", "use super::plan::Step;", "must not leave the module");
     caught("src/helpers/x.rs", "fn f() {}", "is not in the map");
-    let fine = "//! Not async, no crate::effects.\nuse crate::{api::{Tenant, names::RING}, domain::ident::Uid};\n\
+    let fine = "//! Not async, no crate::effects.\nuse crate::{api::{Tenant, names::KEYRING}, domain::ident::Uid};\n\
                 const TEXT: &str = \"async crate::effects\";\nmod tests { use super::super::ident; }";
     assert_eq!(of("src/domain/x.rs", fine), Vec::<String>::new());
     assert_eq!(of("src/bin/x.rs", "async fn main() {}"), Vec::<String>::new());

@@ -1,29 +1,29 @@
-//! Objects and changes of objects, with what the API server has to say about each: one table for schema and CEL.
+//! Objects and changes of objects, with the API server's answer to each: one table for schema and CEL.
 
 use super::support::schemas;
 use serde_json::{Value, json};
 
-/// What the API server must answer.
+/// The expected answer of the API server.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It takes the object.
+pub enum Answer {
+    /// It accepts the object.
     Accepted,
     /// It refuses it, and its message contains this.
     Refused(&'static str),
 }
-use Verdict::{Accepted, Refused};
+use Answer::{Accepted, Refused};
 
-/// One object, or one change, and the verdict on it.
+/// One object, or one change, with the expected answer.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// Which rule the case is about: the CEL rule's message, or the schema keyword.
     pub rule: &'static str,
-    /// The object that exists before; none for a creation.
+    /// The object that exists before; `None` for a creation.
     pub before: Option<Value>,
     /// The object that is sent.
     pub object: Value,
-    /// What must come back.
-    pub verdict: Verdict,
+    /// The expected answer.
+    pub answer: Answer,
 }
 
 const NAME: &str = "metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and \
@@ -72,7 +72,7 @@ fn merge(target: &mut Value, patch: Value) {
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut create = |rule, object, verdict| cases.push(Case { rule, before: None, object, verdict });
+    let mut create = |rule, object, answer| cases.push(Case { rule, before: None, object, answer });
     let (long, longest) = ("a".repeat(41), "a".repeat(40));
 
     create(NAME, tenant("acme", json!({})), Accepted);
@@ -115,7 +115,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Wrong types, formats and sizes.
-fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
+fn schema_cases(create: &mut impl FnMut(&'static str, Value, Answer)) {
     let mut refuse = |rule, object, message| create(rule, object, Refused(message));
     let of_tenant = |patch| tenant("acme", patch);
     refuse("type", of_tenant(json!({ "displayName": 7 })), "must be of type string");
@@ -178,10 +178,10 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Verdict)) {
     }
 }
 
-/// What may and may not happen to an object that exists.
+/// Allowed and refused changes of an object.
 fn transitions() -> Vec<Case> {
     let given = |id: &str| tenant("given", json!({ "tenantId": id }));
-    let change = |rule, before, object, verdict| Case { rule, before: Some(before), object, verdict };
+    let change = |rule, before, object, answer| Case { rule, before: Some(before), object, answer };
     let named = |patch| tenant("named", patch);
     let placed = |name: &str| tenant("placed", json!({ "database": { "instance": name } }));
     let timed = |seconds: i32| tenant("placed", json!({ "database": { "statementTimeoutSeconds": seconds } }));
@@ -223,7 +223,7 @@ fn transitions() -> Vec<Case> {
     ]
 }
 
-/// A rule without a case for each verdict is a rule nobody has tried.
+/// Every rule is tried with an object that it accepts and with one that it refuses.
 #[test]
 fn every_cel_rule_has_a_positive_and_a_negative_case() {
     fn messages(node: &Value, found: &mut Vec<String>) {
@@ -244,7 +244,7 @@ fn every_cel_rule_has_a_positive_and_a_negative_case() {
     let cases = cases();
     for rule in &rules {
         let about: Vec<_> = cases.iter().filter(|case| rule.starts_with(case.rule)).collect();
-        assert!(about.iter().any(|case| case.verdict == Accepted), "no positive case for: {rule}");
-        assert!(about.iter().any(|case| case.verdict == Refused(case.rule)), "no negative case for: {rule}");
+        assert!(about.iter().any(|case| case.answer == Accepted), "no positive case for: {rule}");
+        assert!(about.iter().any(|case| case.answer == Refused(case.rule)), "no negative case for: {rule}");
     }
 }

@@ -1,4 +1,4 @@
-//! The committed CRDs equal the generated ones, and name the resource as users know it.
+//! The committed CRDs equal the generated ones, and have the documented names.
 
 use super::support::{compare, crds, repository};
 use std::{collections::BTreeSet, path::Path};

@@ -1,4 +1,4 @@
-//! The samples decode, resolve without a violation, and say nothing that the schema doesn't know.
+//! The samples decode, resolve without a violation, and have no field that the schema doesn't have.
 
 use super::support::{repository, schemas};
 use agent_tenancy::{

@@ -1,4 +1,4 @@
-//! The walker finds nothing in the CRDs, and finds each fault where there is one.
+//! The walker finds no fault in the CRDs, and finds each kind of fault in a broken schema.
 
 use super::{support::schemas, walker::faults};
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
-//! What a real API server makes of the CRDs: admission, pruning, defaults, columns, names, selectors.
+//! The CRDs in a real API server: admission, pruning, defaults, columns, names, selectors.
 
 use super::{
     bounds::probes,
-    cases::{Case, Verdict, agent, cases, tenant},
+    cases::{Answer, Case, agent, cases, tenant},
     samples::samples,
     support::repository,
 };
@@ -72,22 +72,20 @@ impl Server {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_judges_every_case_as_the_table_says() {
+async fn the_api_server_answers_every_case_as_expected() {
     let server = Server::prepare("cases").await;
     let mut wrong = Vec::new();
     for case in cases() {
         let answer = server.answer(&case).await;
-        let as_expected = match (&case.verdict, &answer) {
-            (Verdict::Accepted, answer) => answer.is_ok(),
-            (Verdict::Refused(expected), Err(error)) => error.contains(expected),
-            (Verdict::Refused(_), Ok(_)) => false,
+        let as_expected = match (&case.answer, &answer) {
+            (Answer::Accepted, answer) => answer.is_ok(),
+            (Answer::Refused(expected), Err(error)) => error.contains(expected),
+            (Answer::Refused(_), Ok(_)) => false,
         };
         if !as_expected {
             let answer = answer.map(|_| "it was accepted");
-            wrong.push(format!(
-                "{}: expected {:?}, got {answer:?} for {}",
-                case.rule, case.verdict, case.object["spec"]
-            ));
+            wrong
+                .push(format!("{}: expected {:?}, got {answer:?} for {}", case.rule, case.answer, case.object["spec"]));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -127,7 +125,7 @@ async fn unknown_fields_are_refused_when_strict_and_pruned_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_object_shows_its_defaults_and_that_nobody_looked_yet() {
+async fn a_stored_object_has_its_defaults_and_the_initial_status() {
     let server = Server::prepare("defaults").await;
     let stored = server.create(&tenant("acme", json!({})), false).await.unwrap();
     assert_eq!(stored.data["status"], json!({ "observedGeneration": -1 }));
@@ -186,7 +184,7 @@ async fn kubectl_shows_columns_short_names_category_and_selections() {
     let table = server.kubectl(&["get", "atn", "acme"]).await;
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<_> = table.lines().map(words).collect();
-    assert_eq!(lines[0], ["NAME", "READY", "REASON", "TABLES", "TENANT-ID", "AGE"]);
+    assert_eq!(lines[0], ["NAME", "READY", "REASON", "SCHEMA-VERSION", "TENANT-ID", "AGE"]);
     assert_eq!(lines[1][..4], ["acme", "False", "Lost", "acme"]);
     let wide = server.kubectl(&["get", "tenants.agent-tenancy.dev", "-o", "wide"]).await;
     assert!(wide.starts_with("NAME") && wide.contains("SCHEMA") && wide.contains("the schema is gone"), "{wide}");

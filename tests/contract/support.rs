@@ -1,4 +1,4 @@
-//! Where the repository is, and files that are compared with what is generated.
+//! The repository's folder, and comparison of committed files with generated ones.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

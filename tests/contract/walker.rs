@@ -1,4 +1,4 @@
-//! Rules that hold for every node of every schema, without exceptions.
+//! Rules for every node of every schema, without exceptions.
 
 use serde_json::Value;
 

@@ -17,7 +17,10 @@ use agent_tenancy::{
             DatabaseView, LedgerRow, ObservedTenant, Presence, Recorded, Replicas, RowState, Seen, render_mark,
         },
         step::Provision,
-        tenant::ownership::{Ownership, judge},
+        tenant::{
+            ownership::{Ownership, judge},
+            refusal::Refusal,
+        },
     },
 };
 use devkit::PgVersion;
@@ -55,7 +58,7 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
 async fn findings(instance: &Instance, id: &TenantId, uid: &Uid) -> (LedgerRow, Vec<Finding>, DatabaseView) {
     let observed = observe(instance, id, Recorded::default()).await;
     match judge(uid, &observed) {
-        Ownership::Ours { row, drift } => (row, drift, observed.database),
+        Ok(Ownership::Ours { row, drift }) => (row, drift, observed.database),
         other => panic!("{other:?}"),
     }
 }
@@ -234,7 +237,7 @@ async fn relations_of_others_are_no_drift(version: PgVersion) {
     // A dropped table of ours is a loss of data, not drift.
     instance.as_admin(&format!("DROP VIEW \"{s}\".report; DROP TABLE \"{s}\".messages")).await;
     let observed = observe(&instance, &id, Recorded::default()).await;
-    let Ownership::Lost(note) = judge(&owner.uid, &observed) else { panic!("not lost") };
+    let Err(Refusal::Lost(note)) = judge(&owner.uid, &observed) else { panic!("not lost") };
     assert!(note.contains("table 'messages'"), "{note}");
     assert_eq!(fleet(&instance).await, ["acme"]);
 }
@@ -270,25 +273,25 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
     };
     for wrong in ["", "yes", &Uuid::new_v4().to_string()] {
         let ownership = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
-        assert!(matches!(&ownership, Ownership::Lost(note) if note.contains(&lost.to_string())), "{ownership:?}");
+        assert!(matches!(&ownership, Err(Refusal::Lost(note)) if note.contains(&lost.to_string())), "{ownership:?}");
     }
     let name = id.database_name(&instance.prefix);
     for _ in 0..3 {
         match judge(&owner.uid, &observe(instance, id, recorded(&lost.to_string())).await) {
-            Ownership::GivenUp(remains) => {
+            Ok(Ownership::GivenUp(remains)) => {
                 for _ in 0..2 {
                     let done =
                         instance.database.perform_set_aside(id, &name, &remains, instance.id, &instance.fence).await;
                     done.unwrap();
                 }
             }
-            Ownership::Nothing { offer, replaces } => {
+            Ok(Ownership::Nothing { offer, replaces }) => {
                 assert!(offer.unwrap().exists);
                 let wanted = Provision { replaces, ..instance.provision(id) };
                 instance.database.perform_provision(&wanted, owner, instance.id, &instance.fence).await.unwrap();
             }
             // The annotation has no effect any more.
-            Ownership::Ours { row, drift } => {
+            Ok(Ownership::Ours { row, drift }) => {
                 assert_eq!(drift, []);
                 assert_ne!(row.incarnation, *lost);
                 assert_eq!(row.state, RowState::Active);
@@ -352,7 +355,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         ..Recorded::default()
     };
     let ownership = judge(&owner.uid, &observe(&instance, &id, recorded).await);
-    assert!(matches!(ownership, Ownership::Foreign(_)), "{ownership:?}");
+    assert!(matches!(ownership, Err(Refusal::Foreign(_))), "{ownership:?}");
 }
 
 /// Finding drift takes one round trip for any number of tenants, and writes nothing.

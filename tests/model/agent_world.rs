@@ -153,9 +153,10 @@ impl World<AgentScope> for Operator {
                 let found = s.agents.get(&key).filter(|a| a.metadata.uid.as_deref() == Some(&object.uid.0));
                 let Some(agent) = found else { return Err(transient("the object is gone")) };
                 let before = agent.status.clone().unwrap_or_default();
-                let generation = (status.observed_generation, agent.metadata.generation);
+                let generations =
+                    objects::Generations { observed: status.observed_generation, object: agent.metadata.generation };
                 let parts = ["Accepted", "Published", "Served"];
-                objects::check_conditions(s, &object.uid, &parts, generation, &before.conditions, &status.conditions);
+                objects::check_conditions(s, &object.uid, &parts, generations, &before.conditions, &status.conditions);
                 let version = s.bump().to_string();
                 if let Some(agent) = s.agents.get_mut(&key) {
                     agent.status = serde_json::to_value(status).ok().and_then(|v| serde_json::from_value(v).ok());

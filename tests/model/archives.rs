@@ -1,7 +1,7 @@
 //! The model's archives: putting data aside, taking it over, dropping it when its time is over; and what must hold of them.
 
 use super::{
-    database::{conflict, enter_row, hold},
+    database::{NewRow, conflict, enter_row, hold},
     operator::Operator,
     state::{Archived, Database, FORMER, Key, State, transient},
 };
@@ -129,16 +129,16 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     if !state.stale && asked.is_some_and(|a| a.previous_uid != wanted.previous.0) {
         state.violation(format!("{owner} takes over what it does not ask for"));
     }
-    let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
-    enter_row(
-        state,
-        owner,
-        &wanted.tenant_id,
-        wanted.incarnation,
-        place,
-        (wanted.target_version, own.unwrap_or_default()),
-        &wanted.keyring,
-    );
+    let row = NewRow {
+        incarnation: wanted.incarnation,
+        cell: wanted.cell,
+        schema: &wanted.schema,
+        role: &wanted.role,
+        schema_version: wanted.target_version,
+        own: own.unwrap_or_default(),
+        keyring: &wanted.keyring,
+    };
+    enter_row(state, owner, &wanted.tenant_id, row);
     Ok(Done::Plain)
 }
 

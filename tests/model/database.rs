@@ -126,35 +126,45 @@ pub fn provision(state: &mut State, wanted: &Provision, owner: &ObjectId) -> Res
     let mark = render_mark(database.id, wanted.incarnation);
     database.roles.insert(wanted.role.clone(), mark.clone());
     database.schemas.insert(wanted.schema.clone(), mark);
-    let place = (wanted.cell, wanted.schema.as_str(), wanted.role.as_str());
-    let had = (wanted.schema_version, Applied::default());
-    enter_row(state, owner, &wanted.tenant_id, wanted.incarnation, place, had, &wanted.keyring);
+    let row = NewRow {
+        incarnation: wanted.incarnation,
+        cell: wanted.cell,
+        schema: &wanted.schema,
+        role: &wanted.role,
+        schema_version: wanted.schema_version,
+        own: Applied::default(),
+        keyring: &wanted.keyring,
+    };
+    enter_row(state, owner, &wanted.tenant_id, row);
     Ok(Done::Plain)
 }
 
+/// What a tenant's row says of its data.
+pub struct NewRow<'a> {
+    pub incarnation: Incarnation,
+    pub cell: CellNumber,
+    pub schema: &'a str,
+    pub role: &'a str,
+    pub schema_version: i32,
+    pub own: Applied,
+    pub keyring: &'a KeyringMark,
+}
+
 /// A tenant's row, in use from now on, with the rights and the access that go with it.
-pub fn enter_row(
-    state: &mut State,
-    owner: &ObjectId,
-    id: &TenantId,
-    incarnation: Incarnation,
-    (cell, schema, role): (CellNumber, &str, &str),
-    (schema_version, own): (i32, Applied),
-    keyring: &KeyringMark,
-) {
+pub fn enter_row(state: &mut State, owner: &ObjectId, id: &TenantId, new: NewRow<'_>) {
     let row = LedgerRow {
-        incarnation,
+        incarnation: new.incarnation,
         uid: owner.uid.clone(),
         namespace: owner.namespace.clone(),
         name: owner.name.clone(),
         cluster_id: CLUSTER.to_owned(),
-        cell,
-        schema: schema.to_owned(),
-        role: role.to_owned(),
-        schema_version,
-        schema_checksums: tenant_checksums(schema_version),
-        own,
-        keyring: keyring.clone(),
+        cell: new.cell,
+        schema: new.schema.to_owned(),
+        role: new.role.to_owned(),
+        schema_version: new.schema_version,
+        schema_checksums: tenant_checksums(new.schema_version),
+        own: new.own,
+        keyring: new.keyring.clone(),
         state: RowState::Active,
         state_since: state.now,
     };

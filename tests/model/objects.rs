@@ -80,12 +80,19 @@ pub fn check_canary(state: &mut State, what: &impl Debug) {
     }
 }
 
+/// Of an object and of its status.
+#[derive(Clone, Copy)]
+pub struct Generations {
+    pub observed: Option<i64>,
+    pub object: Option<i64>,
+}
+
 /// What must hold of all conditions in every status that is written.
 pub fn check_conditions(
     state: &mut State,
     uid: &Uid,
     parts: &[&str],
-    generation: (Option<i64>, Option<i64>),
+    generations: Generations,
     before: &[Condition],
     after: &[Condition],
 ) {
@@ -94,7 +101,7 @@ pub fn check_conditions(
             state.violation(format!("{uid}: condition {part} is missing"));
         }
     }
-    let (own, of_object) = generation;
+    let Generations { observed: own, object: of_object } = generations;
     // That an object is paused is said of what it is now; the rest is of what was last looked at.
     let told = |c: &Condition| if c.reason == "Paused" { of_object } else { own };
     if own > of_object || after.iter().any(|c| c.observed_generation != told(c)) {

@@ -1,6 +1,6 @@
 //! The model's registry: Secrets of one namespace with one order of versions, and the lock of references.
 
-use super::state::{State, transient};
+use super::state::{NewSecret, State, transient};
 use agent_tenancy::{
     domain::{
         class::ErrorClass,
@@ -27,7 +27,7 @@ pub fn put(state: &mut State, entry: Entry, owner: Option<Uid>, replace: Option<
         (None | Some(_), Some(_)) => return Err(transient(format!("{name} changed"))),
     };
     check_tenant(state, &entry);
-    let version = state.set_registry(&name, Some((uid, owner, Some(entry))));
+    let version = state.set_registry(&name, Some(NewSecret { uid, owner, entry: Some(entry) }));
     state.wrote();
     Ok(Done::At(version))
 }

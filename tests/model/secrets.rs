@@ -49,7 +49,8 @@ pub fn replace(
     state: &mut State,
     scope: &TenantScope,
     keyring: &Keyring,
-    (uid, version): (&Uid, Version),
+    uid: &Uid,
+    version: Version,
 ) -> Result<Done, EffectError> {
     let name = key_of(scope);
     let Some(found) = state.secrets.get(&name).filter(|s| s.uid == *uid && s.version == version).cloned() else {

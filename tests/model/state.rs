@@ -62,6 +62,14 @@ pub struct EntrySecret {
     pub entry: Option<Entry>,
 }
 
+/// A registry Secret to be written, at the version that it then gets.
+pub struct NewSecret {
+    pub uid: Uid,
+    pub owner: Option<Uid>,
+    /// `None`: damaged by hand.
+    pub entry: Option<Entry>,
+}
+
 #[derive(Clone, Debug)]
 pub struct FakeReplica {
     pub name: String,
@@ -272,11 +280,11 @@ impl State {
     }
 
     /// Puts or removes a registry Secret and remembers what was let go of.
-    pub fn set_registry(&mut self, name: &str, secret: Option<(Uid, Option<Uid>, Option<Entry>)>) -> Version {
+    pub fn set_registry(&mut self, name: &str, secret: Option<NewSecret>) -> Version {
         let version = self.bump();
         let before = Self::references(self.registry.get(name).and_then(|s| s.entry.as_ref()));
         match secret {
-            Some((uid, owner, entry)) => {
+            Some(NewSecret { uid, owner, entry }) => {
                 self.registry.insert(name.to_owned(), EntrySecret { uid, version, owner, entry });
             }
             None => {

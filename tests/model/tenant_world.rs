@@ -112,9 +112,10 @@ impl Operator {
                 let found = s.tenants.get(&key).filter(|t| t.metadata.uid.as_deref() == Some(&object.uid.0));
                 let Some(tenant) = found else { return Err(transient("the object is gone")) };
                 let before = tenant.status.clone().unwrap_or_default();
-                let generation = (status.observed_generation, tenant.metadata.generation);
+                let generations =
+                    objects::Generations { observed: status.observed_generation, object: tenant.metadata.generation };
                 let parts = ["Accepted", "DatabaseReady", "SigningKeysReady", "Published", "Served"];
-                objects::check_conditions(s, &object.uid, &parts, generation, &before.conditions, &status.conditions);
+                objects::check_conditions(s, &object.uid, &parts, generations, &before.conditions, &status.conditions);
                 let version = s.bump().to_string();
                 if let Some(tenant) = s.tenants.get_mut(&key) {
                     // As it comes back from the API server.
@@ -172,7 +173,7 @@ impl Operator {
                 if !missing.is_empty() {
                     return Err(transient(format!("{missing:?} do not know the new key")));
                 }
-                secrets::replace(s, scope, keyring, (uid, *version))
+                secrets::replace(s, scope, keyring, uid, *version)
             }),
             KeysStep::Delete { uid, version } => self.effect(|s| {
                 let name = (object.namespace.clone(), scope.key_secret.clone());

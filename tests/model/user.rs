@@ -1,6 +1,6 @@
 //! What people do in the model: apply and delete objects, edit things by hand, take databases and replicas away.
 
-use super::state::{CANARY, Database, FakeReplica, Key, State};
+use super::state::{CANARY, Database, FakeReplica, Key, NewSecret, State};
 use agent_tenancy::{
     api::{
         AgentConfig, AgentConfigRef, AgentConfigSpec, AgentContext, AgentOverrides, AgentParameters, AgentProvider,
@@ -252,7 +252,8 @@ impl State {
 
     pub fn hand_damage_entry(&mut self, id: &TenantId) {
         if let Some(secret) = self.registry.get(&id.entry_name()).cloned() {
-            self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, None)));
+            let damaged = NewSecret { uid: secret.uid, owner: secret.owner, entry: None };
+            self.set_registry(&id.entry_name(), Some(damaged));
             self.forget_lost_kids();
         }
     }
@@ -262,7 +263,8 @@ impl State {
         let Some(Entry::Tenant(mut entry)) = secret.entry else { return };
         entry.auth.issuer = "somebody-else".to_owned();
         entry.database.limits.statement_timeout_seconds += 1;
-        self.set_registry(&id.entry_name(), Some((secret.uid, secret.owner, Some(Entry::Tenant(entry)))));
+        let edited = NewSecret { uid: secret.uid, owner: secret.owner, entry: Some(Entry::Tenant(entry)) };
+        self.set_registry(&id.entry_name(), Some(edited));
     }
 
     /// Asks to try a migration again that failed.

@@ -136,7 +136,7 @@ async fn a_plan_shows_exactly_what_is_done_afterwards_and_changes_nothing(versio
     // A second Tenant with the same tenant id.
     let output = setup.plan_as_planner(&["-f", "-"], &tenant("second", &json!({ "tenantId": "acme" }))).await?;
     assert_eq!(output.status, 3, "{}{}", output.stdout, output.stderr);
-    assert!(output.stderr.contains("would be stuck: Conflict"), "{}", output.stderr);
+    assert!(output.stderr.contains("would be stalled: Conflict"), "{}", output.stderr);
 
     // No plan contains a secret: of the tenant's keys, the cell's login, the operator.
     let keys: Vec<_> =

@@ -5,7 +5,7 @@ use super::{
     installation::{Installation, LONG},
     installation_state::settle,
 };
-use devkit::{ApiRequest, Chaos, Fault, PgVersion, Proxy, WatchFault, eventually};
+use devkit::{ApiRequest, Fault, PgVersion, Proxy, RandomFaults, WatchFault, eventually};
 use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -73,8 +73,8 @@ async fn random_faults_cost_time_and_nothing_else() -> anyhow::Result<()> {
 
 async fn scenario(installation: &Installation, proxy: &Proxy) -> anyhow::Result<()> {
     let names: Vec<String> = (0..TENANTS).map(|n| format!("t{n:02}")).collect();
-    let chaos = Chaos::new("FAULT_SEED", SHARE, LATE)?;
-    proxy.inject(move |asked| chaos.decide(asked));
+    let faults = RandomFaults::new("FAULT_SEED", SHARE, LATE)?;
+    proxy.inject(move |asked| faults.decide(asked));
     installation.agent("support", "You help.").await?;
     for name in &names {
         installation.tenant(name, "Delete").await?;

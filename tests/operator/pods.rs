@@ -107,5 +107,5 @@ async fn a_pod_that_never_acknowledges_delays_a_deletion_and_is_named(version: P
 
 /// Notes of the events which say that a deletion continued without a replica.
 async fn replicas_timed_out(installation: &Installation, tenant: &str) -> anyhow::Result<Vec<String>> {
-    installation.notes(tenant, "ReplicaPassedOver").await
+    installation.notes(tenant, "ReplicaTimedOut").await
 }

@@ -199,7 +199,7 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     // Granted, but nothing is taken over from a cluster that still sends heartbeats.
     let output = takeover("acme", "lost", "restorer", "1s").await?;
     assert!(
-        output.status == 4 && output.stderr.contains("it is taken over in 10s if it stays silent"),
+        output.status == 4 && output.stderr.contains("the takeover starts in 10s without another"),
         "{} {}",
         output.status,
         output.stderr

@@ -20,8 +20,8 @@ async fn an_installation_works_over_tls_and_reports_an_untrusted_ca(version: PgV
     // With the wrong CA nothing is created, and the Tenant's condition says in one sentence what is wrong.
     installation.over_tls("localhost", &stranger.file());
     let operator = installation.operator("a").await?;
-    let sentence = "the server has a certificate of an authority that is not trusted; database.sslRootCertFile names the \
-                    file of trusted ones";
+    let sentence = "the server has a certificate of a CA that is not trusted; database.sslRootCertFile names the file with \
+                    the trusted CA certificates";
     eventually(LONG, "the Tenant says so", || async {
         let status = serde_json::to_value(installation.tenants.get("acme").await?.status)?;
         anyhow::ensure!(status.to_string().contains(sentence), "it says {status}");

@@ -127,7 +127,7 @@ async fn an_upgrade_is_rolled_out_step_by_step_and_halts_when_a_tenant_fails(ver
     wait_instance(&installation, "TablesCurrent", "False", "UpgradeHalted").await?;
     let output = plugin(&["migrations", "-n", &namespace]).await?;
     assert!(output.is_success(), "{output:?}");
-    for part in ["database main: tables 2: Halted", "/bad, tables 1: MigrationFailed:"] {
+    for part in ["database main: schema version 2: Halted", "/bad, schema version 1: MigrationFailed:"] {
         assert!(output.text().contains(part), "{output:?}");
     }
     // No further upgrade begins, also after a restart, and nothing is written meanwhile.

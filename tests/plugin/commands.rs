@@ -1,4 +1,4 @@
-//! What each verb prints and how it ends.
+//! What each verb prints, and its exit code.
 
 use super::fake_operator::{FakeOperator, KEY};
 use jsonwebtoken::{DecodingKey, Validation, decode};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 #[tokio::test]
-async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
+async fn status_prints_a_tree_of_the_tenants_parts() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.agent_config("support-bot", 3).await?;
     let version = fake.served_tenant("acme").await?;
@@ -44,7 +44,7 @@ async fn status_draws_a_tree_of_what_the_tenant_has() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn whoever_may_only_read_tenants_sees_the_rest_named() -> anyhow::Result<()> {
+async fn parts_without_permission_are_named_in_the_status() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.agent_config("support-bot", 1).await?;
     fake.served_tenant("acme").await?;
@@ -104,29 +104,30 @@ async fn a_tenant_is_found_by_its_id_in_any_namespace() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn wait_ends_when_the_tenant_gets_ready_and_when_it_goes() -> anyhow::Result<()> {
+async fn wait_ends_when_the_tenant_becomes_ready_and_when_it_is_deleted() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.tenant("acme", json!({})).await?;
     let args = ["wait", "acme", "--timeout", "30s"];
-    let (waited, made) = tokio::join!(fake.plugin(&args), async {
+    let (waited, updated) = tokio::join!(fake.plugin(&args), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         fake.conditions("acme", &[("Ready", "True", "Ready")]).await
     });
-    made?;
+    updated?;
     assert_eq!(waited?.ok()?, "tenant.agent-tenancy.dev/acme ready\n");
     let args = ["wait", "acme", "--for", "deleted", "--timeout", "30s"];
-    let (waited, gone) = tokio::join!(fake.plugin(&args), async {
+    let (waited, deleted) = tokio::join!(fake.plugin(&args), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         fake.delete("acme").await
     });
-    gone?;
+    deleted?;
     assert_eq!(waited?.ok()?, "tenant.agent-tenancy.dev/acme deleted\n");
-    assert!(fake.plugin(&args).await?.is_success(), "it is gone already");
+    assert!(fake.plugin(&args).await?.is_success(), "it is deleted already");
     Ok(())
 }
 
 #[tokio::test]
-async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen() -> anyhow::Result<()> {
+async fn wait_reports_what_is_missing_after_the_timeout_or_when_manual_intervention_is_required() -> anyhow::Result<()>
+{
     let fake = FakeOperator::new().await?;
     fake.tenant("acme", json!({})).await?;
     fake.conditions("acme", &[("Accepted", "True", "Accepted"), ("Ready", "Unknown", "WaitingForReplicas")]).await?;
@@ -138,19 +139,19 @@ async fn wait_says_what_is_missing_when_the_time_is_over_or_nothing_will_happen(
     fake.conditions("acme", &[("Ready", "False", "Conflict"), ("Stalled", "True", "Conflict")]).await?;
     let stalled = fake.plugin(&["wait", "acme", "--timeout", "30s"]).await?;
     assert_eq!(stalled.status, 3, "{}", stalled.stderr);
-    assert!(stalled.stderr.contains("nothing happens until somebody acts: Conflict"), "{}", stalled.stderr);
+    assert!(stalled.stderr.contains("manual intervention required: Conflict"), "{}", stalled.stderr);
     Ok(())
 }
 
 #[tokio::test]
-async fn every_mistake_is_one_sentence_and_has_its_exit_code() -> anyhow::Result<()> {
+async fn every_error_is_one_sentence_with_its_exit_code() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     let unknown = fake.plugin(&["status", "nobody"]).await?;
     assert_eq!(unknown.status, 3);
     assert_eq!(unknown.stderr, format!("error: there is no Tenant 'nobody' in namespace '{}'\n", fake.namespace));
     let nowhere = fake.plugin(&["status", "acme", "--kubeconfig", "no-such-file"]).await?;
     assert_eq!(nowhere.status, 3);
-    assert!(nowhere.stderr.starts_with("error: no cluster to talk to: "), "{}", nowhere.stderr);
+    assert!(nowhere.stderr.starts_with("error: no usable kubeconfig: "), "{}", nowhere.stderr);
     let unreachable = fake.kubeconfig_to(&format!("https://127.0.0.1:{}", devkit::free_port()?))?;
     let away = fake.plugin_as(&unreachable, &["status", "acme"]).await?;
     assert_eq!(away.status, 6, "{}", away.stderr);
@@ -163,7 +164,7 @@ async fn every_mistake_is_one_sentence_and_has_its_exit_code() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn kubectl_finds_it_as_its_plugin() -> anyhow::Result<()> {
+async fn kubectl_finds_the_plugin() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
     fake.served_tenant("acme").await?;
     let help = fake.kubectl(&["tenant", "wait", "-h"]).await?.ok()?;

@@ -1,4 +1,4 @@
-//! A namespace of a real cluster with what an operator would have made in it.
+//! A namespace of a real cluster, with the objects that an operator would have written.
 
 use agent_tenancy::{
     api::{AgentConfig, Tenant, names},
@@ -39,13 +39,13 @@ const INCARNATION: &str = "00000000-0000-0000-0000-000000000002";
 pub struct FakeOperator {
     env: &'static Environment,
     client: Client,
-    /// Everything is in here.
+    /// The namespace of all objects.
     pub namespace: String,
     dir: tempfile::TempDir,
 }
 
 impl FakeOperator {
-    /// A namespace of its own; the CRDs are there.
+    /// Creates a namespace; the CRDs are applied.
     pub async fn new() -> anyhow::Result<Self> {
         let env = Environment::shared().await?;
         let client = env.client().await?;
@@ -66,7 +66,7 @@ impl FakeOperator {
         Ok(Api::namespaced(self.client.clone(), &self.namespace).create(&PostParams::default(), &object).await?)
     }
 
-    /// A Tenant nobody has looked at; `spec` adds to the usual one.
+    /// Creates a Tenant without a status; `spec` is added to the default one.
     pub async fn tenant(&self, name: &str, spec: Value) -> anyhow::Result<Tenant> {
         let mut whole = json!({ "agents": [{ "name": "support", "configRef": { "name": "support-bot" } }] });
         if let (Some(whole), Value::Object(more)) = (whole.as_object_mut(), spec) {
@@ -98,7 +98,7 @@ impl FakeOperator {
         self.patch_status(name, json!({ "observedGeneration": 1, "conditions": Self::list_of(conditions) })).await
     }
 
-    /// A Tenant with everything, Ready. Returns the version of its entry.
+    /// Creates a Ready Tenant with its Secret. Returns the version of its entry.
     pub async fn served_tenant(&self, name: &str) -> anyhow::Result<u64> {
         let tenant = self.tenant(name, json!({})).await?;
         let secret_name = format!("{name}-signing-keys");
@@ -152,13 +152,13 @@ impl FakeOperator {
         self.create::<Lease>(object).await.map(drop)
     }
 
-    /// Deletes a Tenant; without an operator there is no finalizer, so it goes at once.
+    /// Deletes a Tenant; without an operator there is no finalizer, so it is gone at once.
     pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
         let api = Api::<Tenant>::namespaced(self.client.clone(), &self.namespace);
         Ok(api.delete(name, &DeleteParams::default()).await.map(drop)?)
     }
 
-    /// A kubeconfig of somebody who may get and list Tenants of this namespace, and nothing else.
+    /// A kubeconfig of a user who may only get and list Tenants of this namespace.
     pub async fn reader_of_tenants(&self) -> anyhow::Result<PathBuf> {
         self.create::<ServiceAccount>(json!({ "metadata": { "name": "reader" } })).await?;
         let rule = json!({ "apiGroups": [names::GROUP], "resources": ["tenants"], "verbs": ["get", "list", "watch"] });

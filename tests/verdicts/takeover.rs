@@ -11,7 +11,7 @@ use agent_tenancy::{
         observed::{DatabaseView, LedgerRow, ObservedTenant, RowState, render_mark, takeover_grant::TakeoverGrant},
         report::PartState,
         step::{AdoptionSource, DatabaseStep, TenantStep},
-        takeover_request::judge_request,
+        takeover_request::{Applicant, judge_request},
     },
 };
 
@@ -337,7 +337,9 @@ fn only_what_the_ledger_says_can_be_allowed() {
     for (name, tweak, from, wanted) in rows {
         let mut observed = untouched();
         tweak(&mut observed);
-        let judged = judge_request((&tenant_id(), &object()), from, facts_of(&mut observed), &installation());
+        let (tenant_id, object) = (tenant_id(), object());
+        let applicant = Applicant { tenant_id: &tenant_id, object: &object };
+        let judged = judge_request(applicant, from, facts_of(&mut observed), &installation());
         match (judged, wanted) {
             (Ok((answer, permission)), Ok((done, seconds))) => {
                 assert_eq!((answer.done, answer.wait_seconds), (done, seconds), "{name}");

@@ -16,7 +16,6 @@ use agent_tenancy::{
     plan::{
         observed::{DatabaseView, EntryView, KeysView, LedgerRow, ObservedTenant, RowState, Seen},
         report::PartState,
-        step::{KeysStep, TenantStep},
     },
 };
 use uuid::Uuid;
@@ -394,12 +393,4 @@ fn a_tenant_that_should_exist() {
             assert_eq!((found.part, found.state, found.reason), *report, "{name}: {}", found.note);
         }
     }
-}
-
-#[test]
-fn a_lost_key_comes_back_from_the_entry() {
-    let mut observed = converged();
-    observed.keys = Seen::Missing;
-    let [TenantStep::Keys(KeysStep::Create { keyring })] = &present(&observed).steps[..] else { panic!("one step") };
-    assert_eq!(keyring.current().unwrap().verifying.kid.as_str(), "kid-1");
 }

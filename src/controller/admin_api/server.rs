@@ -161,7 +161,7 @@ impl AdminApi {
 
     /// Whether the caller has a right on a Tenant.
     pub(crate) async fn check_right(&self, caller: &AuthenticatedUser, verb: &str, key: &Key) -> Result<(), Refused> {
-        if self.reviews.observe_right::<Tenant>(caller, verb, (&key.namespace, &key.name)).await? {
+        if self.reviews.observe_permission::<Tenant>(caller, verb, key).await? {
             return Ok(());
         }
         let error = format!(

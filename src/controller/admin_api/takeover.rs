@@ -19,7 +19,7 @@ use crate::{
     },
     plan::{
         observed::{DatabaseView, unplaced::Unplaced},
-        takeover_request::{TakeoverRequest, VERB, judge_request},
+        takeover_request::{Applicant, TakeoverRequest, VERB, judge_request},
     },
 };
 use axum::{
@@ -86,7 +86,8 @@ impl AdminApi {
             }
         };
         let installation = context.installation_now();
-        let (told, permission) = judge_request((tenant_id, &scope.object), from, &facts, &installation)
+        let applicant = Applicant { tenant_id, object: &scope.object };
+        let (told, permission) = judge_request(applicant, from, &facts, &installation)
             .map_err(|why| Refused::new(StatusCode::CONFLICT, why))?;
         if let Some(permission) = &permission {
             let done = context.world.perform_allow_takeover(&scope, permission, caller.name()).await;

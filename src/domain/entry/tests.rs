@@ -1,4 +1,4 @@
-//! The bytes of every kind of entry: replicas and operators of other versions read and compare them.
+//! The bytes of every kind of entry. Replicas and operators of other versions read and compare them.
 
 use super::*;
 
@@ -19,7 +19,7 @@ const TENANT: &str = concat!(
     r#""revokedKids":{"k0":"2028-01-01T00:00:00Z"},"ringVersion":5,"ringRequest":"again"}"#,
 );
 
-/// The same without what may be absent, as it is written for a tenant of which next to nothing is known.
+/// A tenant's entry without optional fields, as it is written for a damaged tenant that is being deleted.
 const BARE_TENANT: &str = concat!(
     r#"{"format":1,"tenantId":"acme","incarnation":"00000000-0000-4000-8000-000000000001","uid":"u1","#,
     r#""namespace":"team","name":"acme","generation":0,"epoch":3,"state":"deleting","#,
@@ -61,7 +61,7 @@ fn rewritten(kind: EntryKind, text: &str) -> String {
 }
 
 #[test]
-fn an_entry_is_written_with_the_bytes_that_were_read() {
+fn a_parsed_entry_renders_to_the_same_bytes() {
     for (kind, text) in [
         (EntryKind::Tenant, TENANT),
         (EntryKind::Tenant, BARE_TENANT),
@@ -76,7 +76,7 @@ fn an_entry_is_written_with_the_bytes_that_were_read() {
 }
 
 #[test]
-fn an_entry_of_another_version_is_read_whatever_it_has_more_or_less() {
+fn an_entry_of_another_version_is_read() {
     // Fields that an earlier version did not write.
     let old = TENANT
         .replace(r#","storageLimitBytes":1125899906842624"#, "")
@@ -99,7 +99,7 @@ fn an_entry_of_another_version_is_read_whatever_it_has_more_or_less() {
 }
 
 #[test]
-fn a_field_that_is_missing_twice_there_or_of_the_wrong_type_is_malformed() {
+fn a_missing_duplicate_or_mistyped_field_is_malformed() {
     let members = [
         r#""instance":"main""#,
         r#""cell":2"#,

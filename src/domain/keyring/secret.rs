@@ -1,4 +1,4 @@
-//! How a keyring lies in its Secret.
+//! The layout of a keyring in its Secret.
 
 use super::{Keyring, KeyringError, SigningKey};
 use crate::{api::names, domain::keys::Kid};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawRing {
+struct RawKeyring {
     version: i32,
     #[serde(default)]
     handled_request: Option<String>,
@@ -28,7 +28,7 @@ impl Keyring {
             data.insert(names::CURRENT_KEY.to_owned(), render_current(current));
             data.insert(names::CURRENT_ALG.to_owned(), current.verifying.algorithm.as_str().as_bytes().to_vec());
         }
-        data.insert(names::RING.to_owned(), serde_json::to_vec(self).unwrap_or_default());
+        data.insert(names::KEYRING.to_owned(), serde_json::to_vec(self).unwrap_or_default());
         data
     }
 
@@ -37,8 +37,8 @@ impl Keyring {
     /// # Errors
     /// When a part is missing, damaged or contradicts another.
     pub fn parse_secret<'a>(read: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, KeyringError> {
-        let keyring = read(names::RING).ok_or(KeyringError::Missing(names::RING))?;
-        let raw: RawRing = serde_json::from_slice(keyring).map_err(|_| KeyringError::Damaged(names::RING))?;
+        let keyring = read(names::KEYRING).ok_or(KeyringError::Missing(names::KEYRING))?;
+        let raw: RawKeyring = serde_json::from_slice(keyring).map_err(|_| KeyringError::Damaged(names::KEYRING))?;
         let keyring = Self::new(raw.version, raw.handled_request, raw.revoked, raw.keys)?;
         let parts = [names::CURRENT_KID, names::CURRENT_KEY, names::CURRENT_ALG];
         let wanted = keyring.render_secret();
@@ -54,7 +54,7 @@ impl Keyring {
     }
 }
 
-/// What signers read: the raw secret, or the private key as PEM (RFC 7468), which every JWT library takes.
+/// The key for signers: the raw secret, or the private key as PEM (RFC 7468), which every JWT library accepts.
 fn render_current(key: &SigningKey) -> Vec<u8> {
     match &key.private {
         None => key.verifying.key.expose().to_vec(),

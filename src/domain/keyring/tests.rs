@@ -1,4 +1,4 @@
-//! How rings move on, and what is said of damaged ones.
+//! Changes of keyrings, and errors for damaged ones.
 
 use super::*;
 use crate::domain::keys::HS256_KEY_BYTES;
@@ -27,7 +27,7 @@ fn read(data: &BTreeMap<String, Vec<u8>>) -> Result<Keyring, KeyringError> {
 }
 
 #[test]
-fn a_ring_survives_its_secret() {
+fn a_keyring_survives_its_secret() {
     let rotated = keyring().with_standby(new_key("k2"), at(1)).unwrap();
     let rotated = rotated.promoted(Some("now".to_owned()), &RULES, at(2)).unwrap();
     let rotated = rotated.revoking(&[Kid::parse("k1").unwrap()].into(), new_key("k3"), at(3)).unwrap();
@@ -46,7 +46,7 @@ fn a_ring_survives_its_secret() {
 }
 
 #[test]
-fn an_edited_secret_is_named_but_never_quoted() {
+fn the_error_for_an_edited_secret_names_the_part_and_quotes_nothing() {
     let mut data = keyring().render_secret();
     data.insert("current.key".into(), b"swapped-by-hand-swapped-by-hand-".to_vec());
     assert_eq!(read(&data).unwrap_err(), KeyringError::Mismatch);
@@ -55,7 +55,7 @@ fn an_edited_secret_is_named_but_never_quoted() {
 }
 
 #[test]
-fn a_key_verifies_before_it_signs_and_after() {
+fn a_key_verifies_before_and_after_it_signs() {
     let waiting = keyring().with_standby(new_key("k2"), at(10)).unwrap();
     assert_eq!((kids(&waiting, KeyState::Current), kids(&waiting, KeyState::Standby)), (vec!["k1"], vec!["k2"]));
     let done = waiting.promoted(Some("r1".into()), &RULES, at(20)).unwrap();
@@ -69,7 +69,7 @@ fn a_key_verifies_before_it_signs_and_after() {
 }
 
 #[test]
-fn the_longest_token_a_key_ever_signed_decides() {
+fn a_previous_key_verifies_until_its_longest_token_has_expired() {
     let short = KeyringRules { max_token_seconds: 60, ..RULES };
     let long = KeyringRules { max_token_seconds: 7200, ..RULES };
     assert!(keyring().tidied(&short, at(1)).is_none());
@@ -79,7 +79,7 @@ fn the_longest_token_a_key_ever_signed_decides() {
 }
 
 #[test]
-fn a_revoked_key_is_published_no_more_but_stands_until_its_successor_signs() {
+fn a_revoked_key_is_not_published_and_stays_until_its_successor_signs() {
     let kid: BTreeSet<Kid> = [Kid::parse("k1").unwrap()].into();
     let revoked = keyring().revoking(&kid, new_key("k2"), at(5)).unwrap();
     assert!(revoked.current_is_revoked());
@@ -91,7 +91,7 @@ fn a_revoked_key_is_published_no_more_but_stands_until_its_successor_signs() {
 }
 
 #[test]
-fn a_full_ring_takes_no_promotion() {
+fn a_full_keyring_refuses_a_promotion() {
     let mut full = keyring();
     for i in 0..MAX_PREVIOUS {
         full = full.with_standby(new_key(&format!("n{i}")), at(1)).unwrap().promoted(None, &RULES, at(1)).unwrap();
@@ -101,7 +101,7 @@ fn a_full_ring_takes_no_promotion() {
 }
 
 #[test]
-fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
+fn secret_and_entry_of_a_keyring_have_the_same_mark() {
     let one = keyring();
     let keys = one.published();
     let published = PublishedKeyring { version: 1, request: None, revoked: one.revoked(), keys: &keys };
@@ -113,7 +113,7 @@ fn the_mark_tells_secret_and_entry_of_one_ring_and_no_other() {
 }
 
 #[test]
-fn a_lost_private_key_verifies_on_and_is_replaced() {
+fn a_key_without_its_private_part_still_verifies_and_is_replaced() {
     let public = KeyBytes::new(vec![3; 32]);
     let new = NewKey {
         kid: Kid::parse("e1").unwrap(),

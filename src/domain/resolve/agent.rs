@@ -25,9 +25,9 @@ pub struct DesiredAgent {
     pub object: ObjectId,
     /// Generation of its spec.
     pub generation: i64,
-    /// How it behaves.
+    /// How the agent behaves.
     pub behaviour: Behaviour,
-    /// Where the provider's key is.
+    /// Reference to the provider's key.
     pub credential: Option<SecretKeyRef>,
 }
 

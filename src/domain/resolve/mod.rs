@@ -12,17 +12,18 @@ mod tenant;
 
 pub use super::violation::Violation;
 pub use agent::{DesiredAgent, resolve_agent};
-pub use tenant::{DesiredAgentRef, DesiredKeys, DesiredTenant, resolve_tenant, resolve_tenant_id};
+pub(crate) use tenant::resolve_tenant_id;
+pub use tenant::{DesiredAgentRef, DesiredKeys, DesiredTenant, resolve_tenant};
 
 use super::ident::{ObjectId, Uid};
 use crate::api::names;
 use std::collections::BTreeMap;
 
-/// Whether the operator shall not touch an object, by its annotations.
+/// Whether an object's annotations say that the operator must not change it.
 ///
 /// # Errors
 /// The broken rule.
-pub fn resolve_paused(annotations: &BTreeMap<String, String>) -> Result<bool, Violation> {
+pub(crate) fn resolve_paused(annotations: &BTreeMap<String, String>) -> Result<bool, Violation> {
     match annotations.get(names::PAUSED_ANNOTATION).map(String::as_str) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
@@ -34,7 +35,8 @@ fn annotation(name: &str) -> String {
     format!("metadata.annotations[{name}]")
 }
 
-/// The oldest of several Tenants that claim one id, then the one with the smallest UID; those being deleted don't count.
+/// The Tenant that gets an id: the oldest of those that claim it, then the one with the smallest UID. Tenants that are
+/// being deleted don't count.
 pub fn resolve_claim(candidates: impl IntoIterator<Item = Claimant>) -> Option<Claimant> {
     candidates
         .into_iter()
@@ -47,18 +49,19 @@ pub fn resolve_claim(candidates: impl IntoIterator<Item = Claimant>) -> Option<C
 pub struct Claimant {
     /// The Tenant.
     pub object: ObjectId,
-    /// When it was created; unknown sorts first, as before every known time.
+    /// When it was created. An unknown time sorts first.
     pub created: Option<jiff::Timestamp>,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
 
-/// Which life of an AgentConfig a name means, as the registry knows it.
+/// What the registry has of the AgentConfig with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentLookup {
     /// No such AgentConfig.
     Missing,
-    /// It is being deleted. Who runs it already keeps it, which holds the deletion up; nobody else may start to.
+    /// It is being deleted. Tenants that use it already keep it and delay the deletion; no other tenant may start to
+    /// use it.
     Leaving(Uid),
     /// It exists, but its entry is not in the registry yet.
     Unpublished(Uid),

@@ -27,38 +27,38 @@ pub struct DesiredTenant {
     pub generation: i64,
     /// The tenant's id.
     pub tenant_id: TenantId,
-    /// It is to be out of service.
+    /// Whether it is to be out of service.
     pub suspend: bool,
-    /// Its agents: the AgentConfig's name, and what the Tenant sets differently.
+    /// Its agents, by name.
     pub agents: BTreeMap<AgentName, DesiredAgentRef>,
-    /// The agent for requests that name none.
+    /// The agent that answers requests which name none.
     pub default_agent: AgentName,
-    /// What the tenant may change itself.
+    /// Settings that the tenant may change itself.
     pub mutable: BTreeSet<MutableSetting>,
-    /// What happens to its data in the end.
+    /// What happens to its data when the Tenant is deleted.
     pub deletion_policy: DeletionPolicy,
     /// The database instance that holds its data; `None`: any.
     pub instance: Option<String>,
-    /// The deleted Tenant whose data it takes over, as long as it has none.
+    /// The deleted Tenant whose data it takes over if it has none.
     pub adopt: Option<Uid>,
     /// What it may use of its database.
     pub limits: DatabaseLimits,
     /// What its tokens have to contain.
     pub tokens: TokenRules,
-    /// How its keys live.
+    /// How its keys are rotated.
     pub keys: DesiredKeys,
 }
 
-/// How a tenant's keys live.
+/// How a tenant's keys are rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredKeys {
     /// How tokens are signed.
     pub algorithm: Algorithm,
-    /// How long a key signs, if that is bounded.
+    /// How long a key signs, if that is limited.
     pub period: Option<jiff::SignedDuration>,
-    /// The rotation that is asked for; each new text asks once.
+    /// The requested rotation. Each new value is one request.
     pub rotate: Option<String>,
-    /// Keys that must not verify anything.
+    /// Revoked keys.
     pub revoke: BTreeSet<Kid>,
 }
 
@@ -67,7 +67,7 @@ pub struct DesiredKeys {
 pub struct DesiredAgentRef {
     /// Name of the AgentConfig in the Tenant's namespace.
     pub config: String,
-    /// What the Tenant sets differently.
+    /// Parameters that differ from the AgentConfig.
     pub overrides: Overrides,
 }
 
@@ -75,7 +75,7 @@ pub struct DesiredAgentRef {
 ///
 /// # Errors
 /// The broken rule, with the path of the field it came from.
-pub fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, Violation> {
+pub(crate) fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, Violation> {
     let (field, text) = spec_id.map_or(("metadata.name", name), |id| ("spec.tenantId", id));
     TenantId::parse(text).map_err(|e| Violation::new(field, e.to_string()))
 }
@@ -188,7 +188,7 @@ fn resolve_adoption(spec: &TenantSpec, wrong: &mut Violations) -> Option<Uid> {
     Some(Uid(uid.clone()))
 }
 
-/// Most kids that one annotation revokes: more than a keyring holds.
+/// Maximum number of kids in one annotation, at least as many as a keyring holds.
 const MAX_REVOKED: usize = 16;
 
 fn resolve_keys(spec: &TenantSpec, annotations: &BTreeMap<String, String>, wrong: &mut Violations) -> DesiredKeys {

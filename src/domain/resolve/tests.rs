@@ -1,4 +1,4 @@
-//! What of a spec is valid, and what is said of the rest.
+//! Valid specs, and the violations of invalid ones.
 
 use super::*;
 use crate::api::TenantSpec;

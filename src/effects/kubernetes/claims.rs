@@ -1,4 +1,4 @@
-//! Which Tenants claim which tenant id, kept beside the cache of Tenants.
+//! An index of the Tenants that claim each tenant id, updated with the cache of Tenants.
 
 use super::cache::Key;
 use crate::domain::{
@@ -10,13 +10,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The claims. Clones share them.
+/// The index. Clones share it.
 #[derive(Clone, Default)]
 pub struct TenantIdClaims(Arc<Mutex<Index>>);
 
 #[derive(Default)]
 struct Index {
-    /// Hardly ever more than one for an id. Not a tree: its smallest node has room for eleven, 2 kB for each Tenant.
+    /// Rarely more than one per id. Not a `BTreeMap`: its smallest node has room for eleven, 2 kB per Tenant.
     by_id: HashMap<TenantId, Vec<Claimant>>,
     by_object: HashMap<Key, TenantId>,
 }
@@ -26,8 +26,8 @@ fn key(claimant: &Claimant) -> Key {
 }
 
 impl TenantIdClaims {
-    /// Takes in what a Tenant claims now; `None`: it is gone, or claims nothing valid.
-    pub fn set(&self, object: &Key, claim: Option<(TenantId, Claimant)>) {
+    /// Sets what a Tenant claims; `None`: it is deleted, or its claim is invalid.
+    pub(crate) fn set(&self, object: &Key, claim: Option<(TenantId, Claimant)>) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = index.by_object.remove(object)
             && let Some(claimants) = index.by_id.get_mut(&old)
@@ -44,15 +44,14 @@ impl TenantIdClaims {
         }
     }
 
-    /// The other Tenant to whom the id goes, if it does not go to `object`.
-    pub fn rival(&self, id: &TenantId, object: &ObjectId) -> Option<ObjectId> {
+    /// The other Tenant that owns the id, if `object` does not own it.
+    pub(crate) fn rival(&self, id: &TenantId, object: &ObjectId) -> Option<ObjectId> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let claimants = index.by_id.get(id)?.iter().cloned();
         resolve_claim(claimants).map(|c| c.object).filter(|winner| winner != object)
     }
 
-    /// Every Tenant that claims an id.
-    pub fn claimants(&self, id: &TenantId) -> Vec<Key> {
+    pub(crate) fn claimants(&self, id: &TenantId) -> Vec<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         index.by_id.get(id).map(|claimants| claimants.iter().map(key).collect()).unwrap_or_default()
     }
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_goes_to_the_oldest_until_it_claims_something_else() {
+    fn an_id_belongs_to_the_oldest_tenant_until_that_claims_another_id() {
         let claims = TenantIdClaims::default();
         let id = |text: &str| TenantId::parse(text).unwrap();
         let ((old_key, old), (new_key, new)) = (tenant("old", 1), tenant("new", 2));

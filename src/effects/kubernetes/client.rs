@@ -1,4 +1,4 @@
-//! The client of the API server, with every request counted by verb and resource.
+//! The client of the API server; it counts every request by verb and resource.
 
 use crate::telemetry::metrics::Metrics;
 use http::{Method, Request, Uri};
@@ -10,21 +10,21 @@ use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, met
 use std::time::Duration;
 use tower::{Layer, Service};
 
-/// Labels of a counted request. Both come from closed lists: Kubernetes verbs, and the resources we use.
+/// Labels of a counted request, from two closed lists: Kubernetes verbs, and the resources that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     verb: &'static str,
     resource: &'static str,
 }
 
-/// Makes the client. A connection from which nothing came for `silence` is given up: the lists of watches have no other
-/// bound.
+/// Creates the client. A connection without data for `idle_timeout` is closed: list requests of watches have no other
+/// timeout.
 ///
 /// # Errors
 /// When the configuration can't be used (certificates, proxy).
-pub fn connect(mut config: Config, silence: Duration, metrics: &Metrics) -> Result<Client, kube::Error> {
-    config.read_timeout = Some(silence);
-    // Or the time that a pooled connection lay idle would count.
+pub fn connect(mut config: Config, idle_timeout: Duration, metrics: &Metrics) -> Result<Client, kube::Error> {
+    config.read_timeout = Some(idle_timeout);
+    // Otherwise the idle time of a pooled connection would count.
     config.reset_reader_on_write = true;
     let requests = metrics.counters("api_requests", "Requests to the API server, by verb and resource");
     Ok(ClientBuilder::try_from(config)?.with_layer(&CountLayer { requests }).build())
@@ -42,7 +42,7 @@ impl<S> Layer<S> for CountLayer {
     }
 }
 
-/// Counts and passes on.
+/// Counts a request and forwards it.
 #[derive(Clone)]
 struct Count<S> {
     inner: S,
@@ -64,7 +64,7 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Count<S> {
     }
 }
 
-/// Resources as they stand in paths; anything else is `other`.
+/// Resources as they are written in paths; anything else is `other`.
 const RESOURCES: [&str; 14] = [
     "tenants",
     "agentconfigs",
@@ -86,7 +86,7 @@ fn labels(method: &Method, uri: &Uri) -> RequestLabels {
     let mut segments = uri.path().split('/').filter(|s| !s.is_empty()).peekable();
     let (mut resource, mut named) = ("other", false);
     while let Some(segment) = segments.next() {
-        // `namespaces/NAME/…` names a scope unless nothing follows.
+        // `namespaces/NAME/…` is the scope of a resource unless nothing follows.
         if let Some(found) = RESOURCES.iter().find(|r| **r == segment) {
             named = segments.next().is_some();
             if *found == "namespaces" && segments.peek().is_some() {

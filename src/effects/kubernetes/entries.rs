@@ -1,4 +1,4 @@
-//! What the operator keeps in memory of a registry entry, and how an entry becomes a Secret.
+//! The cached form of a registry Secret, and the Secret of an entry.
 
 use super::{cache::Versioned, watch::version_of};
 use crate::{
@@ -16,24 +16,24 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub struct Record {
     /// UID of the Secret.
-    pub uid: Uid,
-    /// Its version.
-    pub version: Version,
-    /// What it holds; an unlabelled or unreadable one says so.
-    pub entry: Result<Entry, EntryError>,
-    /// UID of the Tenant in its label, if it has one.
-    pub owner: Option<Uid>,
-    /// What a cell's Secret holds beside its entry.
-    pub beside: Option<Box<Beside>>,
+    pub(crate) uid: Uid,
+    /// `metadata.resourceVersion` of the Secret.
+    pub(crate) version: Version,
+    /// The entry, or why the Secret has no readable one.
+    pub(crate) entry: Result<Entry, EntryError>,
+    /// UID of the Tenant in the Secret's label.
+    pub(crate) owner: Option<Uid>,
+    /// What a cell's Secret holds next to its entry.
+    pub(crate) beside: Option<Box<Beside>>,
 }
 
-/// What a cell's Secret holds beside its entry.
+/// What a cell's Secret holds next to its entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
-    /// The login that the entry is about to change to; none also if it can't be read.
-    pub next: Option<NextLogin>,
-    /// All of its annotations: other people's, which are kept, and requests.
-    pub annotations: BTreeMap<String, String>,
+    /// The login that the entry changes to next; also `None` if it can't be decoded.
+    pub(crate) next: Option<NextLogin>,
+    /// All annotations of the Secret: requests for login rotation, and others, which are preserved.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Beside {
@@ -45,8 +45,8 @@ impl Beside {
         }
     }
 
-    /// What people ask for.
-    pub fn asked(&self) -> LoginRequests {
+    /// The requested rotation and revocation of logins.
+    pub(crate) fn login_requests(&self) -> LoginRequests {
         let value = |name: &str| self.annotations.get(name).and_then(|value| resolve_request(value));
         LoginRequests {
             rotation: value(names::ROTATE_LOGIN_ANNOTATION),
@@ -62,8 +62,7 @@ impl Versioned for Record {
 }
 
 impl Record {
-    /// Reads a Secret.
-    pub fn new(secret: &Secret) -> Self {
+    pub(crate) fn new(secret: &Secret) -> Self {
         let label = |name: &str| secret.metadata.labels.as_ref().and_then(|l| l.get(name));
         let missing = EntryError::Malformed { line: 0, column: 0 };
         let kind = label(names::ENTRY_LABEL).and_then(|k| EntryKind::parse(k));
@@ -83,8 +82,13 @@ impl Record {
     }
 }
 
-/// The Secret of an entry, and what is to stand beside it.
-pub fn render_secret(entry: &Entry, beside: Option<&Beside>, namespace: &str, replace: Option<Version>) -> Secret {
+/// The Secret of an entry and of the data next to it.
+pub(crate) fn render_secret(
+    entry: &Entry,
+    beside: Option<&Beside>,
+    namespace: &str,
+    replace: Option<Version>,
+) -> Secret {
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
         (names::ENTRY_LABEL.to_owned(), entry.kind().as_str().to_owned()),
@@ -94,7 +98,7 @@ pub fn render_secret(entry: &Entry, beside: Option<&Beside>, namespace: &str, re
     }
     let mut data = BTreeMap::from([(names::ENTRY_KEY.to_owned(), ByteString(entry.render()))]);
     if let Some(next) = beside.and_then(|beside| beside.next.as_ref()) {
-        // Texts and bytes always serialise.
+        // Strings and bytes can always be serialised.
         let json = serde_json::to_vec(next).unwrap_or_default();
         data.insert(names::NEXT_LOGIN_KEY.to_owned(), ByteString(json));
     }

@@ -1,20 +1,20 @@
-//! From an API server's answer to a class. The one place where Kubernetes' error codes are read
-//! (API conventions, "Response Status Kind").
+//! The error class of a failed request. Kubernetes' error codes are interpreted only here (API conventions, "Response
+//! Status Kind").
 
 use crate::{domain::class::ErrorClass, effects::error::EffectError};
 use std::{future::Future, time::Duration};
 
-/// Longest wait for one request, retries of the client included. Shorter than a third of the default Lease.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of one request, including retries of the client. Shorter than a third of the default Lease.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Class of a failed request.
-pub fn classify(error: &kube::Error) -> ErrorClass {
+pub(crate) fn classify(error: &kube::Error) -> ErrorClass {
     match error {
         kube::Error::Api(status) => classify_status(status),
-        // A reply that is no JSON, or only the beginning of it, says nothing of the object.
+        // A reply that is truncated or not JSON says nothing about the object.
         kube::Error::SerdeError(error) if !error.is_data() => ErrorClass::Transient,
         kube::Error::BuildRequest(_) | kube::Error::SerdeError(_) => ErrorClass::Bug,
-        // Everything else is the way to the API server: connection, TLS, HTTP, authentication plug-ins.
+        // Everything else is about the connection to the API server: TLS, HTTP, authentication plug-ins.
         _ => ErrorClass::Transient,
     }
 }
@@ -25,7 +25,7 @@ fn classify_status(status: &kube::core::Status) -> ErrorClass {
     match status.code {
         403 if terminating => ErrorClass::Waiting,
         401 | 403 => ErrorClass::Denied,
-        // The object moved on, or appeared, or is gone: the next pass sees it as it is.
+        // The object was changed, created or deleted: the next reconcile reads it again.
         404 | 409 | 410 | 429 => ErrorClass::Transient,
         400 | 405 | 413 | 415 | 422 => ErrorClass::Bug,
         _ => ErrorClass::Transient,
@@ -40,11 +40,11 @@ fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-/// Runs one request with a bound. `Ok(None)` is "not found".
+/// Runs one request with [`REQUEST_TIMEOUT`]. `Ok(None)` is "not found".
 ///
 /// # Errors
 /// Every other failure, with its class.
-pub async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     what: &str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<Option<T>, EffectError> {
@@ -56,20 +56,25 @@ pub async fn bounded<T>(
     }
 }
 
-/// [`bounded`] for requests on objects that must be there: "not found" means that the world moved on.
+/// [`bounded`] for requests on objects that must exist: "not found" is `Transient`.
 ///
 /// # Errors
 /// Every failure, with its class.
-pub async fn required<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, EffectError> {
-    bounded(what, request).await?.ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{what}: it is gone")))
+pub(crate) async fn required<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, EffectError> {
+    bounded(what, request)
+        .await?
+        .ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{what}: it does not exist any more")))
 }
 
-/// [`required`] for requests that create an object or replace the version that was seen. `Ok(None)`: one of that name is
-/// there already, or its version is another; nothing was written.
+/// [`required`] for requests that create an object or replace the version that was read. `Ok(None)` (409): an object of
+/// that name exists already, or has another version; nothing was written.
 ///
 /// # Errors
 /// Every other failure, with its class.
-pub async fn unless_taken<T>(
+pub(crate) async fn unless_taken<T>(
     what: &str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<Option<T>, EffectError> {
@@ -80,4 +85,16 @@ pub async fn unless_taken<T>(
         }
     };
     required(what, request).await
+}
+
+/// [`unless_taken`] for writers that can't continue after a conflict: it is `Transient`.
+///
+/// # Errors
+/// Every failure, with its class.
+pub(crate) async fn unless_changed<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, EffectError> {
+    let written = unless_taken(what, request).await?;
+    written.ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{what}: another version of it exists")))
 }

@@ -1,4 +1,4 @@
-//! The fence of Kubernetes effects: no write starts unless our Lease outlasts the longest time the write may take.
+//! The fence of writes to Kubernetes: no write starts unless our Lease is valid for longer than the write may take.
 
 use super::error::REQUEST_TIMEOUT;
 use crate::{clock::Clock, domain::class::ErrorClass, effects::error::EffectError};
@@ -10,48 +10,47 @@ use std::{
     time::Duration,
 };
 
-/// What this process knows of its leadership. Clones share it.
+/// What this process knows about its leadership. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LeaseFence {
     clock: Clock,
-    /// Monotonic time until which the Lease is surely ours, in milliseconds; 0 before and after leadership.
+    /// Monotonic time until which we hold the Lease, in milliseconds; 0 before and after leadership.
     until: Arc<AtomicU64>,
     epoch: Arc<AtomicI32>,
 }
 
 impl LeaseFence {
-    /// A fence that lets nothing through yet.
-    pub fn new(clock: Clock) -> Self {
+    /// A closed fence.
+    pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, until: Arc::default(), epoch: Arc::default() }
     }
 
-    /// The Lease is ours until this monotonic time, counted from before the request that renewed it was sent.
-    pub fn extend(&self, until: Duration) {
+    /// We hold the Lease until this monotonic time, counted from before the renewal request was sent.
+    pub(crate) fn extend(&self, until: Duration) {
         self.until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Leadership is given up.
-    pub fn close(&self) {
+    /// Ends leadership.
+    pub(crate) fn close(&self) {
         self.until.store(0, Ordering::SeqCst);
     }
 
-    /// Sets the epoch of this leadership.
-    pub fn set_epoch(&self, epoch: i32) {
+    pub(crate) fn set_epoch(&self, epoch: i32) {
         self.epoch.store(epoch, Ordering::SeqCst);
     }
 
     /// The epoch of this leadership.
-    pub fn epoch(&self) -> i32 {
+    pub(crate) fn epoch(&self) -> i32 {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    /// The time, by the clock that leadership is measured with.
-    pub fn now(&self) -> jiff::Timestamp {
+    /// The time of the clock that measures leadership.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
         self.clock.now()
     }
 
-    /// Whether the Lease is ours now.
-    pub fn is_leader(&self) -> bool {
+    /// Whether we hold the Lease now.
+    pub(crate) fn is_leader(&self) -> bool {
         self.clock.monotonic() < Duration::from_millis(self.until.load(Ordering::SeqCst))
     }
 
@@ -59,7 +58,7 @@ impl LeaseFence {
     ///
     /// # Errors
     /// When the Lease could end before the write does.
-    pub fn check(&self) -> Result<(), EffectError> {
+    pub(crate) fn check(&self) -> Result<(), EffectError> {
         let until = Duration::from_millis(self.until.load(Ordering::SeqCst));
         if self.clock.monotonic() + REQUEST_TIMEOUT < until {
             return Ok(());

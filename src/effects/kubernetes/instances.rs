@@ -1,12 +1,12 @@
-//! What the operator says of its databases, as DatabaseInstances in its own namespace. It alone makes and writes them.
+//! The operator's databases, reported as DatabaseInstances in its own namespace. Only the operator creates and writes
+//! them.
 
 use super::{
-    error::{bounded, required, unless_taken},
+    error::{bounded, required, unless_changed},
     fence::LeaseFence,
 };
 use crate::{
     api::{DatabaseInstance, DatabaseInstanceSpec, DatabaseInstanceStatus},
-    domain::class::ErrorClass,
     effects::error::EffectError,
 };
 use kube::{
@@ -23,35 +23,32 @@ pub struct InstanceObjects {
 }
 
 impl InstanceObjects {
-    /// Those in this namespace.
-    pub fn new(client: Client, namespace: &str, fence: LeaseFence) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, fence: LeaseFence) -> Self {
         Self { api: Api::namespaced(client, namespace), fence }
     }
 
-    /// One of them.
     ///
     /// # Errors
     /// As any request.
-    pub async fn observe(&self, name: &str) -> Result<Option<DatabaseInstance>, EffectError> {
+    pub(crate) async fn observe(&self, name: &str) -> Result<Option<DatabaseInstance>, EffectError> {
         bounded("read a DatabaseInstance", self.api.get(name)).await
     }
 
-    /// Makes one.
+    /// Creates a DatabaseInstance.
     ///
     /// # Errors
-    /// As any request; `Transient` if it is there by now.
-    pub async fn perform_create(&self, name: &str) -> Result<DatabaseInstance, EffectError> {
+    /// As any request; `Transient` if it exists.
+    pub(crate) async fn perform_create(&self, name: &str) -> Result<DatabaseInstance, EffectError> {
         self.fence.check()?;
         let object = DatabaseInstance::new(name, DatabaseInstanceSpec {});
-        let made = unless_taken("create a DatabaseInstance", self.api.create(&PostParams::default(), &object)).await?;
-        made.ok_or_else(|| EffectError::new(ErrorClass::Transient, "the DatabaseInstance is there by now"))
+        unless_changed("create a DatabaseInstance", self.api.create(&PostParams::default(), &object)).await
     }
 
-    /// Writes the status of one, if it is still the version that was seen.
+    /// Writes the status of a DatabaseInstance, if it is still the version that was read.
     ///
     /// # Errors
-    /// As any request; `Transient` if it is another version by now.
-    pub async fn perform_write_status(
+    /// As any request; `Transient` if it has another version.
+    pub(crate) async fn perform_write_status(
         &self,
         seen: &DatabaseInstance,
         status: &DatabaseInstanceStatus,
@@ -63,15 +60,15 @@ impl InstanceObjects {
         required("write the status of a DatabaseInstance", sent).await.map(drop)
     }
 
-    /// Takes away those of databases that are not in the settings any more.
+    /// Deletes the DatabaseInstances of databases that are not in the settings any more.
     ///
     /// # Errors
     /// As any request.
-    pub async fn perform_keep_only(&self, names: &[String]) -> Result<(), EffectError> {
+    pub(crate) async fn perform_keep_only(&self, names: &[String]) -> Result<(), EffectError> {
         let all = required("list the DatabaseInstances", self.api.list(&ListParams::default())).await?;
-        for gone in all.items.iter().map(ResourceExt::name_any).filter(|name| !names.contains(name)) {
+        for removed in all.items.iter().map(ResourceExt::name_any).filter(|name| !names.contains(name)) {
             self.fence.check()?;
-            bounded("delete a DatabaseInstance", self.api.delete(&gone, &DeleteParams::default())).await?;
+            bounded("delete a DatabaseInstance", self.api.delete(&removed, &DeleteParams::default())).await?;
         }
         Ok(())
     }

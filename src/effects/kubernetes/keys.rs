@@ -1,14 +1,13 @@
-//! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator lists no Secrets there.
+//! Signing Secrets in the Tenants' namespaces. They are read one by one; the operator does not list Secrets there.
 
 use super::{
-    error::{bounded, required, unless_taken},
+    error::{bounded, unless_changed},
     fence::LeaseFence,
     watch::version_of,
 };
 use crate::{
     api::names,
     domain::{
-        class::ErrorClass,
         ident::{ObjectId, Uid, Version},
         keyring::Keyring,
     },
@@ -25,6 +24,15 @@ use kube::{
 };
 use std::collections::BTreeMap;
 
+/// UID and version of the object that was read: a write fails if either has changed.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectVersion<'a> {
+    /// `metadata.uid`.
+    pub(crate) uid: &'a Uid,
+    /// `metadata.resourceVersion`.
+    pub(crate) version: Version,
+}
+
 /// The signing Secrets.
 #[derive(Clone)]
 pub struct KeySecrets {
@@ -33,8 +41,7 @@ pub struct KeySecrets {
 }
 
 impl KeySecrets {
-    /// Secrets behind this client.
-    pub fn new(client: Client, fence: LeaseFence) -> Self {
+    pub(crate) fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence }
     }
 
@@ -42,8 +49,8 @@ impl KeySecrets {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Looks at the signing Secret of a Tenant.
-    pub async fn observe(&self, owner: &ObjectId, name: &str) -> Seen<KeysView> {
+    /// Reads the signing Secret of a Tenant.
+    pub(crate) async fn observe(&self, owner: &ObjectId, name: &str) -> Seen<KeysView> {
         match bounded("read the signing Secret", self.api(&owner.namespace).get(name)).await {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => view(&secret, owner, name),
@@ -51,59 +58,63 @@ impl KeySecrets {
         }
     }
 
-    /// Creates the signing Secret, marked as the Tenant's. One that is there already is left alone: the next pass reads it.
+    /// Creates the signing Secret with the Tenant's label. An existing one is not changed: the next reconcile reads it.
     ///
     /// # Errors
     /// As any request; `Transient` if a Secret of that name exists.
-    pub async fn perform_create(&self, owner: &ObjectId, name: &str, keyring: &Keyring) -> Result<Done, EffectError> {
-        self.fence.check()?;
-        let secret = secret(owner, name, keyring);
-        let api = self.api(&owner.namespace);
-        match unless_taken("create the signing Secret", api.create(&PostParams::default(), &secret)).await? {
-            Some(_) => Ok(Done::Plain),
-            None => Err(EffectError::new(ErrorClass::Transient, format!("Secret '{name}' appeared meanwhile"))),
-        }
-    }
-
-    /// Replaces the content of the signing Secret that was seen.
-    ///
-    /// # Errors
-    /// As any request; `Transient` if it changed since it was seen.
-    pub async fn perform_replace(
+    pub(crate) async fn perform_create(
         &self,
         owner: &ObjectId,
         name: &str,
         keyring: &Keyring,
-        (uid, version): (&Uid, Version),
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let mut secret = secret(owner, name, keyring);
-        secret.metadata.uid = Some(uid.0.clone());
-        secret.metadata.resource_version = Some(version.to_string());
+        let secret = secret(owner, name, keyring);
         let api = self.api(&owner.namespace);
-        required("replace the signing Secret", api.replace(name, &PostParams::default(), &secret)).await?;
+        let what = format!("create the signing Secret '{name}'");
+        unless_changed(&what, api.create(&PostParams::default(), &secret)).await?;
         Ok(Done::Plain)
     }
 
-    /// Deletes the signing Secret that was seen. One that is gone counts as done.
+    /// Replaces the content of the signing Secret that was read.
     ///
     /// # Errors
-    /// As any request; `Transient` if it changed since it was seen.
-    pub async fn perform_delete(
+    /// As any request; `Transient` if it changed since.
+    pub(crate) async fn perform_replace(
         &self,
         owner: &ObjectId,
         name: &str,
-        uid: &Uid,
-        version: Version,
+        keyring: &Keyring,
+        seen: ObjectVersion<'_>,
     ) -> Result<Done, EffectError> {
         self.fence.check()?;
-        let params = preconditions(uid, version);
+        let mut secret = secret(owner, name, keyring);
+        secret.metadata.uid = Some(seen.uid.0.clone());
+        secret.metadata.resource_version = Some(seen.version.to_string());
+        let api = self.api(&owner.namespace);
+        let what = format!("replace the signing Secret '{name}'");
+        unless_changed(&what, api.replace(name, &PostParams::default(), &secret)).await?;
+        Ok(Done::Plain)
+    }
+
+    /// Deletes the signing Secret that was read. A Secret that does not exist counts as deleted.
+    ///
+    /// # Errors
+    /// As any request; `Transient` if it changed since.
+    pub(crate) async fn perform_delete(
+        &self,
+        owner: &ObjectId,
+        name: &str,
+        seen: ObjectVersion<'_>,
+    ) -> Result<Done, EffectError> {
+        self.fence.check()?;
+        let params = preconditions(seen);
         bounded("delete the signing Secret", self.api(&owner.namespace).delete(name, &params)).await?;
         Ok(Done::Plain)
     }
 }
 
-/// The signing Secret, marked as the Tenant's.
+/// The signing Secret with the Tenant's label.
 fn secret(owner: &ObjectId, name: &str, keyring: &Keyring) -> Secret {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "agent-tenancy".to_owned()),
@@ -117,10 +128,11 @@ fn secret(owner: &ObjectId, name: &str, keyring: &Keyring) -> Secret {
     }
 }
 
-/// Deletion of exactly the object that was seen.
-pub fn preconditions(uid: &Uid, version: Version) -> DeleteParams {
+/// Deletes exactly the object that was read.
+pub(crate) fn preconditions(seen: ObjectVersion<'_>) -> DeleteParams {
+    let (uid, version) = (seen.uid.0.clone(), seen.version.to_string());
     DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.0.clone()), resource_version: Some(version.to_string()) }),
+        preconditions: Some(Preconditions { uid: Some(uid), resource_version: Some(version) }),
         ..DeleteParams::default()
     }
 }
@@ -129,7 +141,7 @@ fn view(secret: &Secret, owner: &ObjectId, name: &str) -> Seen<KeysView> {
     let mark = secret.metadata.labels.as_ref().and_then(|l| l.get(names::TENANT_UID_LABEL));
     if mark != Some(&owner.uid.0) {
         return Seen::Foreign(format!(
-            "Secret '{name}' exists and is not marked as this Tenant's; rename or delete it"
+            "Secret '{name}' exists and does not belong to this Tenant; rename or delete it"
         ));
     }
     let data = secret.data.as_ref();

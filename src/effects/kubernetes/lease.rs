@@ -1,4 +1,4 @@
-//! The leader's Lease (coordination.k8s.io/v1): reading it, and replacing exactly the version that was read.
+//! The leader Lease (coordination.k8s.io/v1): reading it, and replacing exactly the version that was read.
 
 use super::error::{bounded, unless_taken};
 use crate::effects::error::EffectError;
@@ -10,59 +10,58 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use std::time::Duration;
 
-/// What the leader's Lease says.
+/// Content of the leader Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderRecord {
-    /// The object's version: it changes with every renewal.
-    pub version: String,
-    /// Who leads; empty when it was given up.
-    pub holder: String,
-    /// How long a silent holder is believed.
-    pub duration: Duration,
-    /// How often leadership changed hands: the epoch.
-    pub transitions: i32,
+    /// `metadata.resourceVersion`: it changes with every renewal.
+    pub(crate) version: String,
+    /// The leader; empty if it was released.
+    pub(crate) holder: String,
+    /// How long the Lease is valid after a renewal.
+    pub(crate) duration: Duration,
+    /// The number of leader changes: the epoch.
+    pub(crate) transitions: i32,
 }
 
-/// The leader's Lease.
+/// The leader Lease.
 #[derive(Clone)]
 pub struct LeaderLease {
     api: Api<Lease>,
     name: String,
 }
 
-/// What to write into the Lease.
+/// What is written into the Lease.
 #[derive(Clone, Debug)]
 pub struct LeaseRequest<'a> {
-    /// Who leads; empty gives it up.
-    pub holder: &'a str,
-    /// How long a silent holder is believed.
-    pub duration: Duration,
+    /// The leader; empty releases the Lease.
+    pub(crate) holder: &'a str,
+    /// How long the Lease is valid after a renewal.
+    pub(crate) duration: Duration,
     /// The epoch.
-    pub transitions: i32,
+    pub(crate) transitions: i32,
     /// Time of this renewal.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 impl LeaderLease {
-    /// The Lease of this name.
-    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
     }
 
-    /// Reads it.
+    /// Reads the Lease.
     ///
     /// # Errors
     /// As any request.
-    pub async fn observe(&self) -> Result<Option<LeaderRecord>, EffectError> {
+    pub(crate) async fn observe(&self) -> Result<Option<LeaderRecord>, EffectError> {
         let found = bounded("read the leader Lease", self.api.get(&self.name)).await?;
         Ok(found.as_ref().map(record))
     }
 
-    /// Writes it: creates it, or replaces the version that was read. `Ok(None)`: somebody else was faster.
+    /// Creates the Lease, or replaces the version that was read. `Ok(None)`: another operator was faster.
     ///
     /// # Errors
     /// As any request.
-    pub async fn perform_write(
+    pub(crate) async fn perform_write(
         &self,
         claim: &LeaseRequest<'_>,
         seen: Option<&LeaderRecord>,

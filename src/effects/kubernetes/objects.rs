@@ -1,4 +1,4 @@
-//! Writes to Tenants and AgentConfigs themselves: finalizer, status, events. Never the spec.
+//! Writes to Tenants and AgentConfigs: finalizer, status, events. Never the spec.
 
 use super::{
     cache::{Cache, Key, Versioned},
@@ -29,25 +29,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use std::fmt::Debug;
 
-/// A watched object: decoded, or why not.
+/// A watched object: decoded, or the reason why it can't be decoded.
 #[derive(Clone, Debug)]
 pub struct Watched<K> {
-    /// Its version.
-    pub version: Version,
-    /// The object without its managed fields, or the error and what is known of it.
-    pub object: Result<K, Broken>,
+    /// `metadata.resourceVersion`.
+    pub(crate) version: Version,
+    /// The object without its managed fields, or its metadata and the error.
+    pub(crate) object: Result<K, Broken>,
 }
 
-/// What `kubectl apply` leaves on an object: the whole of it once more.
+/// The annotation of `kubectl apply`: a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// An object that does not decode.
 #[derive(Clone, Debug)]
 pub struct Broken {
-    /// Its metadata.
-    pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    /// What is wrong with it.
-    pub error: String,
+    /// The object's metadata.
+    pub(crate) metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    /// Why it can't be decoded.
+    pub(crate) error: String,
 }
 
 impl<K: Send + Sync + 'static> Versioned for Watched<K> {
@@ -57,8 +57,8 @@ impl<K: Send + Sync + 'static> Versioned for Watched<K> {
 }
 
 impl<K: ResourceExt> Watched<K> {
-    /// Keeps what is needed of an object.
-    pub fn new(guarded: DeserializeGuard<K>) -> Self {
+    /// Drops the fields that are not needed.
+    pub(crate) fn new(guarded: DeserializeGuard<K>) -> Self {
         match guarded.0 {
             Ok(object) => Self::decoded(object),
             Err(invalid) => {
@@ -69,15 +69,15 @@ impl<K: ResourceExt> Watched<K> {
     }
 
     fn decoded(mut object: K) -> Self {
-        // About a third of an object's memory, and nobody here reads it. Taken out whole: `clear` keeps what a list holds.
+        // About a third of an object's memory, and never read. Set to `None`, because `clear` keeps the allocation.
         object.meta_mut().managed_fields = None;
         object.annotations_mut().remove(LAST_APPLIED);
         let version = object.meta().resource_version.as_deref().and_then(Version::parse).unwrap_or_default();
         Self { version, object: Ok(object) }
     }
 
-    /// Its metadata.
-    pub fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+    /// The metadata, also of an object that can't be decoded.
+    pub(crate) fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
         match &self.object {
             Ok(object) => object.meta(),
             Err(broken) => &broken.metadata,
@@ -85,7 +85,7 @@ impl<K: ResourceExt> Watched<K> {
     }
 }
 
-/// The kind of object that [`Objects`] writes.
+/// A kind of object that [`Objects`] writes.
 pub trait Owned:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Clone
@@ -96,7 +96,7 @@ pub trait Owned:
     + Sync
     + 'static
 {
-    /// The finalizer that we put on it.
+    /// The operator's finalizer on objects of this kind.
     const FINALIZER: &'static str;
 }
 
@@ -114,59 +114,58 @@ pub struct Objects<K: Owned> {
     client: Client,
     fence: LeaseFence,
     reporter: Reporter,
-    /// Counts repeated warnings instead of writing each anew; for that it remembers every event for minutes.
+    /// Counts repeated warnings instead of writing a new event for each; for that it stores every event for minutes.
     warnings: Recorder,
-    /// What is in the API server.
-    pub cache: Cache<Watched<K>>,
+    /// The objects in the API server.
+    pub(crate) cache: Cache<Watched<K>>,
 }
 
 impl<K: Owned> Objects<K> {
-    /// Objects behind this client.
-    pub fn new(client: Client, fence: LeaseFence, instance: Option<String>) -> Self {
+    pub(crate) fn new(client: Client, fence: LeaseFence, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance };
         let warnings = Recorder::new(client.clone(), reporter.clone());
         Self { client, fence, reporter, warnings, cache: Cache::default() }
     }
 
-    /// Guarded, because the reply to a write is the whole object, and that may be one that does not decode.
+    /// Guarded, because the reply to a write is the whole object, which may be undecodable.
     fn api(&self, namespace: &str) -> Api<DeserializeGuard<K>> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// The object as it was last seen, if it still lives the life that `id` names.
+    /// The cached object, if it still has the UID of `id`.
     fn current(&self, id: &ObjectId) -> Result<std::sync::Arc<Watched<K>>, EffectError> {
         let found = self.cache.get(&Key::new(&id.namespace, &id.name));
         found
             .filter(|w| w.metadata().uid.as_deref() == Some(id.uid.0.as_str()))
-            .ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{id} is gone or was made anew")))
+            .ok_or_else(|| EffectError::new(ErrorClass::Transient, format!("{id} was deleted or recreated")))
     }
 
-    /// Whether the object is there: for one that is taken for gone the API server is asked.
-    pub async fn observe_presence(&self, id: &ObjectId, vanished: bool) -> Presence {
+    /// Whether the object exists. For an object that vanished from the cache, the API server is asked.
+    pub(crate) async fn observe_presence(&self, id: &ObjectId, vanished: bool) -> Presence {
         if !vanished {
             return Presence::Cached;
         }
-        match bounded(&format!("look whether {id} is gone"), self.api(&id.namespace).get_metadata(&id.name)).await {
+        match bounded(&format!("check whether {id} exists"), self.api(&id.namespace).get_metadata(&id.name)).await {
             Ok(Some(found)) if found.metadata.uid.as_deref() == Some(id.uid.0.as_str()) => Presence::Alive,
             Ok(Some(_) | None) => Presence::Gone,
             Err(error) => Presence::Unknown(ReadError { class: error.class, note: error.chain() }),
         }
     }
 
-    /// The object as it is stored, for one that does not decode.
+    /// The stored JSON of an object that can't be decoded.
     ///
     /// # Errors
     /// As any request.
-    pub async fn observe_raw(&self, key: &Key) -> Result<Option<serde_json::Value>, EffectError> {
+    pub(crate) async fn observe_raw(&self, key: &Key) -> Result<Option<serde_json::Value>, EffectError> {
         let resource = kube::core::ApiResource::erase::<K>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        Ok(bounded("read the object as it is stored", api.get(&key.name)).await?.map(|object| object.data))
+        Ok(bounded("read the stored object", api.get(&key.name)).await?.map(|object| object.data))
     }
 
     fn keep(&self, object: DeserializeGuard<K>) -> Done {
         let (key, version) = (key_of(&object), version_of(&object));
         self.cache.apply(key, Watched::new(object));
-        tracing::trace!(%version, "took in our own write");
+        tracing::trace!(%version, "cached our own write");
         Done::Plain
     }
 
@@ -193,11 +192,12 @@ impl<K: Owned> Objects<K> {
                 finalizers.push(K::FINALIZER.to_owned());
             }
         };
-        let gone = || EffectError::new(ErrorClass::Transient, format!("{id} went before its finalizer was on"));
-        self.set_finalizers(id, add).await?.ok_or_else(gone)
+        let deleted =
+            || EffectError::new(ErrorClass::Transient, format!("{id} was deleted before its finalizer was added"));
+        self.set_finalizers(id, add).await?.ok_or_else(deleted)
     }
 
-    /// Takes our finalizer off the object. An object that is gone counts as done.
+    /// Removes the finalizer. An object that is deleted counts as done.
     ///
     /// # Errors
     /// As any request; `Transient` when the object moved on since it was seen.
@@ -206,7 +206,7 @@ impl<K: Owned> Objects<K> {
         Ok(done.unwrap_or(Done::Plain))
     }
 
-    /// `None`: the object is gone.
+    /// `None`: the object is deleted.
     async fn set_finalizers(
         &self,
         id: &ObjectId,
@@ -231,8 +231,12 @@ impl<K: Owned> Objects<K> {
     /// Writes the status.
     ///
     /// # Errors
-    /// As any request; `Transient` when the object moved on since it was seen.
-    pub async fn perform_write_status(&self, id: &ObjectId, status: &impl Serialize) -> Result<Done, EffectError> {
+    /// As any request; `Transient` when the object changed since it was read.
+    pub(crate) async fn perform_write_status(
+        &self,
+        id: &ObjectId,
+        status: &impl Serialize,
+    ) -> Result<Done, EffectError> {
         let current = self.current(id)?;
         self.fence.check()?;
         let patch = json!({
@@ -249,7 +253,7 @@ impl<K: Owned> Objects<K> {
     ///
     /// # Errors
     /// As any request.
-    pub async fn perform_record(&self, id: &ObjectId, notice: &Notice) -> Result<Done, EffectError> {
+    pub(crate) async fn perform_record(&self, id: &ObjectId, notice: &Notice) -> Result<Done, EffectError> {
         self.fence.check()?;
         let reference = ObjectReference {
             api_version: Some(K::api_version(&()).into_owned()),
@@ -259,18 +263,18 @@ impl<K: Owned> Objects<K> {
             uid: Some(id.uid.0.clone()),
             ..ObjectReference::default()
         };
-        let afresh = || Recorder::new(self.client.clone(), self.reporter.clone());
+        let new_recorder = || Recorder::new(self.client.clone(), self.reporter.clone());
         let (type_, recorder) = match (notice.kind, notice.reason) {
-            // Told once in a life or so, by every object: not worth remembering.
-            (NoticeKind::Normal, _) => (EventType::Normal, afresh()),
-            // Each tells something else; a series would keep the words of the first.
-            (NoticeKind::Warning, Reason::DriftRepaired | Reason::LossAccepted) => (EventType::Warning, afresh()),
+            // Recorded about once per object: a series of them does not occur.
+            (NoticeKind::Normal, _) => (EventType::Normal, new_recorder()),
+            // Each note is different; a series would keep the first note.
+            (NoticeKind::Warning, Reason::DriftRepaired | Reason::LossAccepted) => (EventType::Warning, new_recorder()),
             (NoticeKind::Warning, _) => (EventType::Warning, self.warnings.clone()),
         };
         let event = Event {
             type_,
             reason: notice.reason.as_str().to_owned(),
-            note: Some(cut(&notice.note)),
+            note: Some(truncate(&notice.note)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -282,7 +286,7 @@ impl<K: Owned> Objects<K> {
 /// events.k8s.io/v1 allows 1 kB.
 const MAX_NOTE: usize = 1000;
 
-fn cut(note: &str) -> String {
+fn truncate(note: &str) -> String {
     let end = (0..=MAX_NOTE.min(note.len())).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
     note[..end].to_owned()
 }

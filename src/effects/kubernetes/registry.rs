@@ -1,12 +1,12 @@
-//! The tenant registry: the operator is its only writer. What is referenced is written before what refers to it, and
-//! deleted only when nothing refers to it; a lock keeps the two apart.
+//! The tenant registry; the operator is its only writer. An entry is written before the entries that refer to it, and
+//! deleted only when no entry refers to it; a lock separates the two.
 
 use super::{
     cache::{Cache, Change, Key},
     entries::{Beside, Record, render_secret},
-    error::{bounded, unless_taken},
+    error::{bounded, unless_changed},
     fence::LeaseFence,
-    keys::preconditions,
+    keys::{ObjectVersion, preconditions},
     watch::version_of,
 };
 use crate::{
@@ -35,9 +35,9 @@ pub struct Registry {
     api: Api<Secret>,
     namespace: String,
     fence: LeaseFence,
-    /// What is in it.
-    pub cache: Cache<Record>,
-    /// Shared by whoever writes a reference, exclusive for whoever deletes what may be referred to.
+    /// The Secrets of the registry.
+    pub(crate) cache: Cache<Record>,
+    /// Shared by writers of references, exclusive for the deletion of an entry that may be referred to.
     references: Arc<RwLock<()>>,
     memory: Arc<Mutex<Memory>>,
     changes: mpsc::UnboundedSender<RegistryChange>,
@@ -46,27 +46,26 @@ pub struct Registry {
 /// One change of the registry.
 #[derive(Clone, Debug)]
 pub struct RegistryChange {
-    /// What was there, if it was readable.
-    pub before: Option<Entry>,
-    /// What is there, if it is readable.
-    pub after: Option<Entry>,
-    /// We wrote it.
-    pub own: bool,
+    /// The entry before the change, if it was readable.
+    pub(crate) before: Option<Entry>,
+    /// The entry after the change, if it is readable.
+    pub(crate) after: Option<Entry>,
+    /// Whether this process wrote it.
+    pub(crate) own: bool,
 }
 
 #[derive(Default)]
 struct Memory {
-    /// When the last reference to a named entry went away.
+    /// When the last reference to an entry was removed.
     dropped: BTreeMap<String, LastReference>,
-    /// Entries that are being written by us: their changes are no news.
+    /// Entries that this process is writing: their changes are its own.
     in_flight: BTreeSet<String>,
-    /// Entries that we have deleted and the watch still has to take out.
-    going: BTreeSet<String>,
+    /// Entries that are deleted, and that the watch has not removed from the cache yet.
+    deleting: BTreeSet<String>,
 }
 
 impl Registry {
-    /// The registry in this namespace.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         namespace: &str,
         fence: LeaseFence,
@@ -84,17 +83,16 @@ impl Registry {
     }
 
     /// The Secrets of the registry.
-    pub fn api(&self) -> Api<Secret> {
+    pub(crate) fn api(&self) -> Api<Secret> {
         self.api.clone()
     }
 
-    /// Its namespace.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The time, by the clock that leadership is measured with.
-    pub fn now(&self) -> jiff::Timestamp {
+    /// The time of the clock that measures leadership.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
         self.fence.now()
     }
 
@@ -107,29 +105,29 @@ impl Registry {
     }
 
     /// One Secret of the registry, readable or not.
-    pub fn record(&self, name: &str) -> Option<Arc<Record>> {
+    pub(crate) fn record(&self, name: &str) -> Option<Arc<Record>> {
         self.cache.get(&self.key(name))
     }
 
-    /// Notes a change of the cache and tells it on.
-    pub fn note_change(&self, key: &Key, change: &Change<Record>) {
+    /// Records a change of the cache and forwards it.
+    pub(crate) fn note_change(&self, key: &Key, change: &Change<Record>) {
         let mut memory = self.memory();
         let (before, after) = (refers_to(change.before.as_deref()), refers_to(change.after.as_deref()));
         for name in before.difference(&after) {
             let last = LastReference { version: change.version, since: self.fence.now() };
             memory.dropped.insert(name.clone(), last);
         }
-        memory.going.remove(&key.name);
+        memory.deleting.remove(&key.name);
         let readable = |record: &Option<Arc<Record>>| record.as_ref().and_then(|r| r.entry.clone().ok());
         let own = memory.in_flight.contains(&key.name);
         drop(memory);
-        // Nobody listens any more when the process is ending.
+        // The receiver is gone when the process is ending.
         let _ =
             self.changes.send(RegistryChange { before: readable(&change.before), after: readable(&change.after), own });
     }
 
-    /// The entry of a tenant, judged for the Tenant `uid`.
-    pub fn observe_tenant(&self, tenant: &TenantId, uid: &Uid) -> Seen<EntryView> {
+    /// The entry of a tenant id, with its ownership judged for the Tenant `uid`.
+    pub(crate) fn observe_tenant(&self, tenant: &TenantId, uid: &Uid) -> Seen<EntryView> {
         let name = tenant.entry_name();
         let Some(record) = self.record(&name) else { return Seen::Missing };
         let entry = match &record.entry {
@@ -142,14 +140,13 @@ impl Registry {
                 Some(e) => {
                     format!("the registry gives this tenant id to Tenant {}/{} (UID {})", e.namespace, e.name, e.uid)
                 }
-                None => format!("registry Secret '{name}' is not marked as this Tenant's"),
+                None => format!("registry Secret '{name}' does not belong to this Tenant"),
             });
         }
         Seen::Ours(EntryView { secret_uid: record.uid.clone(), version: record.version, entry })
     }
 
-    /// The entry of an AgentConfig.
-    pub fn observe_agent(&self, uid: &Uid) -> Seen<AgentEntryView> {
+    pub(crate) fn observe_agent(&self, uid: &Uid) -> Seen<AgentEntryView> {
         let Some(record) = self.record(&agent_entry_name(uid)) else { return Seen::Missing };
         let entry = match &record.entry {
             Ok(Entry::Agent(entry)) if entry.uid == *uid => Some(entry.as_ref().clone()),
@@ -158,18 +155,18 @@ impl Registry {
         Seen::Ours(AgentEntryView { secret_uid: record.uid.clone(), version: record.version, entry })
     }
 
-    /// Whether an entry of this name is there and readable.
-    pub fn holds(&self, name: &str) -> bool {
-        self.record(name).is_some_and(|r| r.entry.is_ok()) && !self.memory().going.contains(name)
+    /// Whether an entry of this name exists, is readable and is not being deleted.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.record(name).is_some_and(|r| r.entry.is_ok()) && !self.memory().deleting.contains(name)
     }
 
     /// One readable entry.
-    pub fn entry(&self, name: &str) -> Option<Entry> {
+    pub(crate) fn entry(&self, name: &str) -> Option<Entry> {
         self.record(name).and_then(|r| r.entry.clone().ok())
     }
 
-    /// The entry of a tenant, if it is readable and not just being deleted.
-    pub fn tenant_entry(&self, tenant: &TenantId) -> Option<TenantEntry> {
+    /// The entry of a tenant, if it is readable and not being deleted.
+    pub(crate) fn tenant_entry(&self, tenant: &TenantId) -> Option<TenantEntry> {
         let name = tenant.entry_name();
         match self.entry(&name) {
             Some(Entry::Tenant(entry)) if self.holds(&name) => Some(*entry),
@@ -178,12 +175,12 @@ impl Registry {
     }
 
     /// Every readable entry.
-    pub fn entries(&self) -> impl Iterator<Item = (Version, Entry)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Version, Entry)> {
         self.cache.all().into_iter().filter_map(|(_, r)| r.entry.clone().ok().map(|e| (r.version, e)))
     }
 
-    /// The databases that cell entries of an instance were made in.
-    pub fn database_ids(&self, instance: &str) -> BTreeSet<DatabaseId> {
+    /// The databases in which the cells of an instance were created.
+    pub(crate) fn database_ids(&self, instance: &str) -> BTreeSet<DatabaseId> {
         self.entries()
             .filter_map(|(_, entry)| match entry {
                 Entry::Cell(cell) if cell.instance == instance => Some(cell.database_id),
@@ -193,7 +190,7 @@ impl Registry {
     }
 
     /// Tenants whose entry refers to an AgentConfig.
-    pub fn users_of(&self, uid: &Uid) -> Vec<TenantEntry> {
+    pub(crate) fn users_of(&self, uid: &Uid) -> Vec<TenantEntry> {
         let name = agent_entry_name(uid);
         let records = self.cache.all();
         let using = records.iter().filter(|(_, r)| refers_to(Some(r)).contains(&name));
@@ -206,7 +203,7 @@ impl Registry {
     }
 
     /// Credential entries that no AgentConfig's entry refers to, by hash.
-    pub fn unused_upstreams(&self) -> BTreeMap<String, Version> {
+    pub(crate) fn unused_upstreams(&self) -> BTreeMap<String, Version> {
         let records = self.cache.all();
         let used: BTreeSet<String> = records.iter().flat_map(|(_, r)| refers_to(Some(r))).collect();
         let upstreams = records.iter().filter_map(|(_, r)| match &r.entry {
@@ -216,26 +213,26 @@ impl Registry {
         upstreams.filter(|(hash, _)| !used.contains(&upstream_entry_name(hash))).collect()
     }
 
-    /// The version and time from which on nothing refers to any of these entries, as far as this process has seen; what was
-    /// dropped before it started, every replica has long been told.
-    pub fn last_reference(&self, names: impl IntoIterator<Item = String>) -> LastReference {
+    /// The version and time since which nothing refers to any of these entries, as far as this process has seen. Removals
+    /// before its start have reached every replica.
+    pub(crate) fn last_reference(&self, names: impl IntoIterator<Item = String>) -> LastReference {
         let memory = self.memory();
         names.into_iter().filter_map(|name| memory.dropped.get(&name).copied()).max().unwrap_or_default()
     }
 
-    /// Writes an entry: creates it, or replaces the version that was seen.
+    /// Creates an entry, or replaces the version that was read.
     ///
     /// # Errors
-    /// `Transient` when it is there already or changed since, or when something it refers to went away meanwhile.
-    pub async fn perform_put(&self, entry: &Entry, replace: Option<Version>) -> Result<Done, EffectError> {
+    /// `Transient` when it exists already or changed since, or when an entry that it refers to was deleted.
+    pub(crate) async fn perform_put(&self, entry: &Entry, replace: Option<Version>) -> Result<Done, EffectError> {
         self.put(entry, None, replace).await
     }
 
-    /// Replaces the cell's entry that was seen, and what stands beside it.
+    /// Replaces the cell's entry that was read, and the data next to it.
     ///
     /// # Errors
     /// `Transient` when it changed since.
-    pub async fn perform_replace_cell(
+    pub(crate) async fn perform_replace_cell(
         &self,
         entry: CellEntry,
         beside: &Beside,
@@ -275,18 +272,15 @@ impl Registry {
                 Some(_) => self.api.replace(name, &params, secret).await,
             }
         };
-        let written = unless_taken(&format!("write registry entry '{name}'"), request).await?;
-        written.ok_or_else(|| {
-            EffectError::new(ErrorClass::Transient, format!("registry entry '{name}' changed meanwhile"))
-        })
+        unless_changed(&format!("write registry entry '{name}'"), request).await
     }
 
-    /// Deletes exactly the entry that was seen, unless something refers to it by now. One that is gone counts as done.
+    /// Deletes exactly the entry that was read, unless another entry refers to it. A deleted one counts as done.
     ///
     /// # Errors
-    /// `Transient` when it changed since it was seen; `Waiting` when it is referred to.
-    pub async fn perform_delete(&self, name: &str, uid: &Uid, version: Version) -> Result<Done, EffectError> {
-        let _alone = self.references.write().await;
+    /// `Transient` when it changed since it was read; `Waiting` when an entry refers to it.
+    pub(crate) async fn perform_delete(&self, name: &str, uid: &Uid, version: Version) -> Result<Done, EffectError> {
+        let _exclusive = self.references.write().await;
         let user = self.cache.all().into_iter().find(|(_, r)| refers_to(Some(r)).contains(name));
         if let Some((key, _)) = user {
             let what = format!("registry entry '{name}' is still used by '{}'", key.name);
@@ -294,30 +288,30 @@ impl Registry {
         }
         self.fence.check()?;
         let what = format!("delete registry entry '{name}'");
-        bounded(&what, self.api.delete(name, &preconditions(uid, version))).await?;
-        // It stays in the cache until the watch tells the version of its deletion, which replicas will acknowledge.
-        self.memory().going.insert(name.to_owned());
+        bounded(&what, self.api.delete(name, &preconditions(ObjectVersion { uid, version }))).await?;
+        // It stays in the cache until the watch delivers the version of its deletion, which replicas will acknowledge.
+        self.memory().deleting.insert(name.to_owned());
         Ok(Done::Plain)
     }
 
-    /// Looks, not in the cache, that no entry of this name is marked as this owner's.
+    /// Checks with the API server that this owner has no entry of this name.
     ///
     /// # Errors
     /// As any request; `Transient` if there is one.
-    pub async fn check_gone(&self, name: &str, owner: &Uid) -> Result<(), EffectError> {
-        let found = bounded(&format!("look for registry entry '{name}'"), self.api.get(name)).await?;
+    pub(crate) async fn check_gone(&self, name: &str, owner: &Uid) -> Result<(), EffectError> {
+        let found = bounded(&format!("read registry entry '{name}'"), self.api.get(name)).await?;
         if found.is_some_and(|secret| Record::new(&secret).owner.as_ref() == Some(owner)) {
-            let what = format!("registry entry '{name}' is there, though it looked deleted");
+            let what = format!("registry entry '{name}' exists, although it seemed deleted");
             return Err(EffectError::new(ErrorClass::Transient, what));
         }
         Ok(())
     }
 
-    /// Deletes the entry of a credential that nothing refers to.
+    /// Deletes the entry of a credential that no entry refers to.
     ///
     /// # Errors
     /// As [`Self::perform_delete`].
-    pub async fn perform_delete_upstream(&self, hash: &str, version: Version) -> Result<Done, EffectError> {
+    pub(crate) async fn perform_delete_upstream(&self, hash: &str, version: Version) -> Result<Done, EffectError> {
         let name = upstream_entry_name(hash);
         match self.record(&name) {
             None => Ok(Done::Plain),
@@ -326,7 +320,7 @@ impl Registry {
     }
 }
 
-/// The entries that an entry refers to, by name. A cell is left out: it is never deleted.
+/// The names of the entries that an entry refers to. Cells are left out: they are never deleted.
 fn references(entry: &Entry) -> BTreeSet<String> {
     match entry {
         Entry::Tenant(tenant) => tenant.agents.values().map(|a| agent_entry_name(&a.config_uid)).collect(),

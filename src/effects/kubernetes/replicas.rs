@@ -20,7 +20,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Clocks of two machines differ by at most this much, we assume, when a Lease's own time is read.
+/// Assumed maximum difference between the clocks of two machines, when the time in a Lease is read.
 const SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// An acknowledgement Lease.
@@ -29,11 +29,11 @@ pub struct AckLease {
     version: Version,
     name: String,
     acknowledgement: Option<Acknowledgement>,
-    /// The Pod it says it runs in.
+    /// UID of the replica's Pod, from its acknowledgement.
     pod: Option<String>,
     renewed: Option<Timestamp>,
     duration: Duration,
-    /// When we saw this version, by our monotonic clock.
+    /// When this version was read, by our monotonic clock.
     seen: Duration,
 }
 
@@ -44,8 +44,7 @@ impl Versioned for AckLease {
 }
 
 impl AckLease {
-    /// Reads a Lease.
-    pub fn new(lease: Lease, clock: &Clock) -> Self {
+    pub(crate) fn new(lease: Lease, clock: &Clock) -> Self {
         let version = version_of(&lease);
         let json = lease.annotations().get(names::ACK_ANNOTATION);
         let acknowledgement: Option<Acknowledgement> = json.and_then(|text| serde_json::from_str(text).ok());
@@ -63,18 +62,17 @@ impl AckLease {
         }
     }
 
-    /// What it acknowledges.
-    pub fn acknowledgement(&self) -> Option<&Acknowledgement> {
+    pub(crate) fn acknowledgement(&self) -> Option<&Acknowledgement> {
         self.acknowledgement.as_ref()
     }
 
-    /// Not renewed for an hour: the process is gone for good.
-    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+    /// Whether the Lease was not renewed for an hour: the process has ended.
+    pub(crate) fn is_abandoned(&self, now: Timestamp) -> bool {
         let hour = SignedDuration::from_hours(1);
         self.renewed.is_some_and(|t| now.duration_since(t) > hour)
     }
 
-    /// Renewed within its duration and `grace` more, by both our own clock and the time it carries.
+    /// Whether it was renewed within its duration plus `grace`, by both our own clock and the time in the Lease.
     fn is_fresh(&self, clock: &Clock, grace: Duration) -> bool {
         let limit = self.duration + grace;
         let by_ours = clock.monotonic().saturating_sub(self.seen) < limit;
@@ -101,8 +99,7 @@ impl Versioned for ApiPod {
 }
 
 impl ApiPod {
-    /// Reads a Pod.
-    pub fn new(pod: &Pod) -> Self {
+    pub(crate) fn new(pod: &Pod) -> Self {
         let status = pod.status.as_ref();
         let condition = |type_: &str| {
             status
@@ -121,36 +118,36 @@ impl ApiPod {
     }
 }
 
-/// How replicas are counted.
+/// Where replicas are found.
 #[derive(Clone)]
 pub enum Source {
-    /// The Pods that a label selector finds; a Lease only tells what a Pod acknowledged.
+    /// The Pods of a label selector; a Lease only holds what a Pod acknowledged.
     Pods(Cache<ApiPod>, String),
-    /// Fresh Leases (agent API outside the cluster).
+    /// Leases that have not expired (agent API outside the cluster).
     Leases,
 }
 
-/// All replicas.
+/// Every replica of the agent API, with its acknowledgement.
 #[derive(Clone)]
 pub struct ReplicaTracker {
     /// The acknowledgement Leases.
-    pub leases: Cache<AckLease>,
+    pub(crate) leases: Cache<AckLease>,
     source: Source,
     namespace: String,
     clock: Clock,
     none_wanted: bool,
-    /// How long a stale Lease still counts as a running replica.
+    /// How long a replica with an expired Lease still counts as running.
     grace: Duration,
 }
 
 impl ReplicaTracker {
-    /// A board of the replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
-    pub fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
+    /// Replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
+    pub(crate) fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
         Self { leases: Cache::default(), source, namespace, clock, none_wanted, grace }
     }
 
-    /// The replicas as the watches know them.
-    pub fn observe(&self) -> Replicas {
+    /// The replicas in the caches.
+    pub(crate) fn observe(&self) -> Replicas {
         let leases: Vec<_> = self.leases.all().into_iter().map(|(_, lease)| lease).collect();
         let pods: Vec<_> = match &self.source {
             Source::Pods(pods, _) => pods.all().into_iter().map(|(_, pod)| pod).collect(),
@@ -159,12 +156,12 @@ impl ReplicaTracker {
         self.judge(&leases, &pods)
     }
 
-    /// The replicas as the API server knows them now: one or two lists. How long a Lease has been silent is still judged
-    /// by what the watch saw.
+    /// The replicas in the API server: one or two lists. The age of a Lease is still measured from when the watch
+    /// delivered it.
     ///
     /// # Errors
     /// As any request.
-    pub async fn observe_live(&self, client: &Client) -> Result<Replicas, EffectError> {
+    pub(crate) async fn observe_live(&self, client: &Client) -> Result<Replicas, EffectError> {
         let params = ListParams::default().labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
         let api: Api<Lease> = Api::namespaced(client.clone(), &self.namespace);
         let found = required("list the acknowledgement Leases", api.list(&params)).await?;
@@ -214,7 +211,7 @@ impl ReplicaTracker {
                     acknowledged: leases
                         .iter()
                         .filter(|l| l.pod.as_deref() == Some(pod.uid.as_str()))
-                        // A restarted container has a new process and a new acknowledgement; the newest counts.
+                        // A restarted container has a new process and a new acknowledgement: the newest is used.
                         .max_by_key(|l| l.version)
                         .and_then(|l| l.acknowledgement.clone()),
                 })
@@ -225,24 +222,23 @@ impl ReplicaTracker {
     }
 }
 
-/// Up to which entry version the replicas have come.
+/// The entry version that all replicas have applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Floors {
-    /// Every ready replica has applied this much; `None` without a ready replica.
-    pub ready: Option<Version>,
-    /// Every running replica has; `None` without a running replica.
-    pub running: Option<Version>,
+    /// Applied by every ready replica; `None` without a ready replica.
+    pub(crate) ready: Option<Version>,
+    /// Applied by every running replica; `None` without a running replica.
+    pub(crate) running: Option<Version>,
 }
 
 impl Floors {
-    /// Whether who waits for this version has something new to see: it was reached, or nobody is left to wait for.
-    pub fn wakes(&self, version: Version) -> bool {
+    /// Whether a reconcile that waits for this version is to run: it was reached, or there is no replica to wait for.
+    pub(crate) fn wakes(&self, version: Version) -> bool {
         [self.ready, self.running].iter().any(|floor| floor.is_none_or(|floor| floor >= version))
     }
 }
 
-/// Computes the floors.
-pub fn floors(replicas: &Replicas) -> Floors {
+pub(crate) fn floors(replicas: &Replicas) -> Floors {
     let applied = |r: &Replica| r.acknowledged.as_ref().map(|a| a.version).unwrap_or_default();
     Floors {
         ready: replicas.all.iter().filter(|r| r.ready).map(applied).min(),

@@ -1,5 +1,5 @@
-//! Revisions of AgentConfigs, kept as ControllerRevisions that the AgentConfig owns (apps/v1), so that the registry can
-//! always be derived again.
+//! Revisions of AgentConfigs, stored as ControllerRevisions that the AgentConfig owns (apps/v1), so that the registry
+//! can always be derived from them.
 
 use super::{
     error::{bounded, required, unless_taken},
@@ -45,13 +45,12 @@ const HASH: &str = "agent-tenancy.dev/revision-hash";
 pub struct Revisions {
     client: Client,
     fence: LeaseFence,
-    /// Everything up to here has been seen, or written by us.
+    /// The newest `resourceVersion` that was read or written.
     seen: Arc<AtomicU64>,
 }
 
 impl Revisions {
-    /// Revisions behind this client.
-    pub fn new(client: Client, fence: LeaseFence) -> Self {
+    pub(crate) fn new(client: Client, fence: LeaseFence) -> Self {
         Self { client, fence, seen: Arc::default() }
     }
 
@@ -59,11 +58,11 @@ impl Revisions {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// The revisions of an AgentConfig, our own last writes among them.
-    pub async fn observe(&self, owner: &ObjectId) -> Seen<Vec<RevisionView>> {
+    /// The revisions of an AgentConfig, including our own last writes.
+    pub(crate) async fn observe(&self, owner: &ObjectId) -> Seen<Vec<RevisionView>> {
         let mut params = ListParams::default().labels(&format!("{}={}", names::AGENT_UID_LABEL, owner.uid));
-        // Nobody else writes them, so what the API server remembers is enough once it knows what we know. To be told of
-        // the very latest it would wait until etcd has reported the progress of all resources, for up to 100 ms.
+        // Only the operator writes them, so the API server's cache is sufficient if it includes our writes. For the very
+        // latest version it would wait until etcd has reported its progress, for up to 100 ms.
         let seen = self.seen.load(Ordering::Relaxed);
         if seen > 0 {
             params = params.at(&seen.to_string()).matching(VersionMatch::NotOlderThan);
@@ -76,7 +75,7 @@ impl Revisions {
                 Seen::Ours(revisions)
             }
             Err(error) => {
-                // It may know less than we do: restored from a backup.
+                // The API server may be older than our version: restored from a backup.
                 self.seen.store(0, Ordering::Relaxed);
                 Seen::Unknown(ReadError { class: error.class, note: error.chain() })
             }
@@ -89,11 +88,11 @@ impl Revisions {
         }
     }
 
-    /// Keeps a revision. Its name follows from its number, so repeating the step meets the same object.
+    /// Creates a revision. Its name is derived from its number, so a repeated step finds the same object.
     ///
     /// # Errors
-    /// As any request; `Conflict` if the number is taken by another behaviour.
-    pub async fn perform_create(
+    /// As any request; `Transient` if the number is in use for another behaviour.
+    pub(crate) async fn perform_create(
         &self,
         owner: &ObjectId,
         number: i64,
@@ -103,7 +102,7 @@ impl Revisions {
         self.fence.check()?;
         let name = format!("{}-{number}", owner.name);
         let data = serde_json::to_value(behaviour)
-            .map_err(|e| EffectError::from_source(ErrorClass::Bug, "a behaviour has no JSON form", e))?;
+            .map_err(|e| EffectError::from_source(ErrorClass::Bug, "a behaviour can't be serialised", e))?;
         let revision = ControllerRevision {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -126,24 +125,24 @@ impl Revisions {
             data: Some(RawExtension(data)),
         };
         let api = self.api(&owner.namespace);
-        let what = format!("keep revision {number} of {owner}");
+        let what = format!("create revision {number} of {owner}");
         if unless_taken(&what, api.create(&PostParams::default(), &revision)).await?.is_some() {
             return Ok(Done::Plain);
         }
-        let there = required(&what, api.get(&name)).await?;
-        let ours = there.metadata.labels.as_ref().and_then(|l| l.get(names::AGENT_UID_LABEL)) == Some(&owner.uid.0);
-        if ours && view(&there).hash == hash {
+        let existing = required(&what, api.get(&name)).await?;
+        let ours = existing.metadata.labels.as_ref().and_then(|l| l.get(names::AGENT_UID_LABEL)) == Some(&owner.uid.0);
+        if ours && view(&existing).hash == hash {
             return Ok(Done::Plain);
         }
-        let what = format!("ControllerRevision '{name}' is in use; the next pass looks again");
+        let what = format!("ControllerRevision '{name}' is in use; the next reconcile reads the revisions again");
         Err(EffectError::new(ErrorClass::Transient, what))
     }
 
-    /// Deletes an old revision. One that is gone counts as done.
+    /// Deletes an old revision. A deleted one counts as done.
     ///
     /// # Errors
     /// As any request.
-    pub async fn perform_delete(&self, owner: &ObjectId, name: &str) -> Result<Done, EffectError> {
+    pub(crate) async fn perform_delete(&self, owner: &ObjectId, name: &str) -> Result<Done, EffectError> {
         self.fence.check()?;
         let api = self.api(&owner.namespace);
         bounded("delete an old revision", api.delete(name, &DeleteParams::default())).await?;

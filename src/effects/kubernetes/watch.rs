@@ -1,4 +1,4 @@
-//! Feeding a cache from a watch, for as long as the process runs.
+//! Fills a cache from a watch while the process runs.
 
 use super::cache::{Cache, Change, Key, Versioned};
 use crate::{domain::ident::Version, telemetry::Chain};
@@ -9,14 +9,16 @@ use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// First and longest wait after a watch or its list has failed. kube-runtime's own would go up to a minute, and what
-/// happens meanwhile is not seen.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// After so long without a failure the next wait is the first one again. A list that succeeds is no sign: a server that
-/// calls every version too old would be asked for whole lists all the time.
-const STEADY: Duration = Duration::from_secs(30);
+/// First wait after a watch or its list has failed.
+const MIN_RETRY: Duration = Duration::from_millis(200);
+/// Longest wait after a watch or its list has failed. kube-runtime's default is up to a minute, during which
+/// changes are missed.
+const MAX_RETRY: Duration = Duration::from_secs(5);
+/// After this time without a failure, the next wait is the first one again. A successful list does not reset the waits: a
+/// server that refuses every version as too old would be asked for whole lists continuously.
+const RESET_AFTER: Duration = Duration::from_secs(30);
 
-/// The waits of one watch.
+/// The waits between the retries of one watch.
 struct Waits {
     next: Duration,
     until: Instant,
@@ -24,11 +26,11 @@ struct Waits {
 
 impl Waits {
     fn at(&mut self, now: Instant) -> Duration {
-        if now.saturating_duration_since(self.until) > STEADY {
-            self.next = RETRY.0;
+        if now.saturating_duration_since(self.until) > RESET_AFTER {
+            self.next = MIN_RETRY;
         }
         let wait = self.next;
-        self.next = (wait * 2).min(RETRY.1);
+        self.next = (wait * 2).min(MAX_RETRY);
         self.until = now + wait;
         wait
     }
@@ -45,21 +47,19 @@ impl Backoff for Waits {
     fn reset(&mut self) {}
 }
 
-/// Namespace and name of an object.
-pub fn key_of<K: Resource>(object: &K) -> Key {
+pub(crate) fn key_of<K: Resource>(object: &K) -> Key {
     let meta = object.meta();
     Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// Version of an object.
-pub fn version_of<K: Resource>(object: &K) -> Version {
+pub(crate) fn version_of<K: Resource>(object: &K) -> Version {
     object.meta().resource_version.as_deref().and_then(Version::parse).unwrap_or_default()
 }
 
-/// Watches `api` into `cache` until the process ends. `view` keeps what is needed of an object; `changed` hears of
-/// every change; `synced` turns true after the first complete list. With a `namespace` only its keys are taken out when
-/// a new list lacks them, so that several watches can feed one cache.
-pub async fn watch_into<K, V>(
+/// Watches `api` into `cache` until the process ends. `view` selects what is stored of an object; `changed` is called for
+/// every change; `synced` becomes true after the first complete list. With a `namespace`, only keys of that namespace are
+/// removed when a new list lacks them, so that several watches can fill one cache.
+pub(crate) async fn watch_into<K, V>(
     api: Api<K>,
     namespace: Option<String>,
     config: watcher::Config,
@@ -72,7 +72,7 @@ pub async fn watch_into<K, V>(
     K::DynamicType: Default,
     V: Versioned,
 {
-    let waits = Waits { next: RETRY.0, until: Instant::now() };
+    let waits = Waits { next: MIN_RETRY, until: Instant::now() };
     let mut events = watcher(api, config).backoff(waits).boxed();
     // Keys of a list that is being received.
     let mut listed: BTreeSet<Key> = BTreeSet::new();
@@ -93,11 +93,11 @@ pub async fn watch_into<K, V>(
                 }
             }
             Ok(Some(watcher::Event::InitDone)) => {
-                // What was there before the list began, has not been written since, and is not in the list, is gone.
+                // An object that was cached before the list began, was not written since, and is not in the list, is deleted.
                 let listed_at = cache.all().iter().map(|(_, value)| value.version()).max().unwrap_or_default();
                 for (key, version) in at_start.drain(..).filter(|(key, _)| !listed.contains(key)) {
-                    let untouched = cache.get(&key).is_some_and(|value| value.version() == version);
-                    if let Some(change) = untouched.then(|| cache.remove(&key, listed_at)).flatten() {
+                    let unchanged = cache.get(&key).is_some_and(|value| value.version() == version);
+                    if let Some(change) = unchanged.then(|| cache.remove(&key, listed_at)).flatten() {
                         changed(&key, change);
                     }
                 }
@@ -116,7 +116,7 @@ pub async fn watch_into<K, V>(
                 }
             }
             Ok(None) => return,
-            // The watcher backs off and starts again by itself.
+            // The watcher backs off and restarts by itself.
             Err(error) => tracing::debug!(error = %Chain(&error), "a watch was interrupted"),
         }
     }
@@ -127,9 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_few_seconds_and_are_short_again_after_a_steady_time() {
+    fn waits_grow_to_a_few_seconds_and_are_short_again_after_a_time_without_failures() {
         let mut now = Instant::now();
-        let mut waits = Waits { next: RETRY.0, until: now };
+        let mut waits = Waits { next: MIN_RETRY, until: now };
         let mut take = |pause: u64, n: usize| -> Vec<u128> {
             now += Duration::from_secs(pause);
             let mut next = || {

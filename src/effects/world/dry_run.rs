@@ -141,7 +141,7 @@ fn render_keys(keyring: &Keyring) -> Value {
         names::CURRENT_KID: current.map(|key| &key.kid),
         names::CURRENT_ALG: current.map(|key| key.algorithm.as_str()),
         names::CURRENT_KEY: REDACTED,
-        names::RING: { "version": keyring.version(), "keys": keys },
+        names::KEYRING: { "version": keyring.version(), "keys": keys },
     } })
 }
 

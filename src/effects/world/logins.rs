@@ -63,7 +63,7 @@ impl LiveWorld {
                     Some(slot) => CellEntryView::Read(EntryFacts {
                         version,
                         slot,
-                        asked: beside.asked(),
+                        asked: beside.login_requests(),
                         mark: entry.login,
                         next: beside.next,
                     }),

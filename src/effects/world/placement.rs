@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{
         observed::{DatabaseView, LedgerFacts, ReadError, Seen, unplaced::Unplaced},
-        placement::{PlacementCandidate, PlacementRequest, Search, resolve_holder},
+        placement::{Answer, PlacementCandidate, PlacementRequest, Requester, Search, resolve_holder},
         step::Done,
         takeover_request::Permission,
     },
@@ -143,19 +143,20 @@ impl LiveWorld {
         };
         let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
         let (first, asked) = tokio::join!(read_chosen, join_all(others.iter().copied().map(ask)));
-        let mut answers: Vec<(usize, &LedgerFacts)> = Vec::new();
+        let mut answers: Vec<Answer<'_>> = Vec::new();
         if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
-            answers.push((*at, facts));
+            answers.push(Answer { at: *at, facts });
         }
         for (at, answer) in &asked {
             match answer {
-                Ok(facts) => answers.push((*at, facts)),
+                Ok(facts) => answers.push(Answer { at: *at, facts }),
                 // The instance has just become unavailable. The next reconcile knows.
                 Err(view) => return (None, view.clone()),
             }
         }
-        answers.sort_by_key(|(at, _)| *at);
-        match resolve_holder(request, (&scope.object.uid, scope.adopt.as_ref()), candidates, &answers) {
+        answers.sort_by_key(|answer| answer.at);
+        let requester = Requester { uid: &scope.object.uid, previous: scope.adopt.as_ref() };
+        match resolve_holder(request, requester, candidates, &answers) {
             Err(unplaced) => {
                 self.note_found(scope, None);
                 (None, DatabaseView::Unplaced(unplaced))

@@ -8,7 +8,7 @@ use crate::effects::{
     database::breaker::CircuitBreaker,
     entropy::draw_login_id,
     error::EffectError,
-    kubernetes::{cache::Key, objects::Watched},
+    kubernetes::{cache::Key, keys::ObjectVersion, objects::Watched},
     postgres::{CellLogin, PgErrorKind},
 };
 use crate::{
@@ -122,9 +122,11 @@ impl LiveWorld {
                 if let Some(entry) = acknowledged {
                     self.check_acknowledged(*entry).await?;
                 }
-                self.keys.perform_replace(object, secret, keyring, (uid, *version)).await
+                self.keys.perform_replace(object, secret, keyring, ObjectVersion { uid, version: *version }).await
             }
-            KeysStep::Delete { uid, version } => self.keys.perform_delete(object, secret, uid, *version).await,
+            KeysStep::Delete { uid, version } => {
+                self.keys.perform_delete(object, secret, ObjectVersion { uid, version: *version }).await
+            }
         }
     }
 

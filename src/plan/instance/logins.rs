@@ -196,93 +196,100 @@ pub fn plan_login(cell: &CellView, rules: Rules, replicas: &Replicas, now: Times
     let idle = entry.slot.other();
     let Some(role) = role_of(facts, idle) else { return LoginPlan::Wait(LoginWait::RoleGone(idle)) };
     let asked = unhandled(&entry.asked, &facts.handled);
-    let prepare = |keep: Option<NextLogin>| LoginStep::Prepare { slot: idle, requests: asked.clone(), keep };
+    let rotation = Rotation { cell, entry, idle, role, asked };
     if let Some(next) = &entry.next {
-        return LoginPlan::Step(plan_next(next, idle, facts, &asked, role).unwrap_or_else(prepare));
+        return LoginPlan::Step(rotation.plan_next(next).unwrap_or_else(|keep| rotation.prepare(keep)));
     }
     let in_use = entry.mark.as_ref().map(|mark| mark.id);
     if facts.active != entry.slot || facts.login_id != in_use {
         // The database was told of a login that is not kept any more: nobody knows its password.
-        return LoginPlan::Step(prepare(None));
+        return LoginPlan::Step(rotation.prepare(None));
     }
-    let urgent = asked.revocation.is_some() || entry.mark.as_ref().is_some_and(|mark| mark.revokes);
-    if let Some(plan) = plan_end(cell, entry, role, urgent, rules, replicas, now) {
+    if let Some(plan) = rotation.plan_end(rules, replicas, now) {
         // Whoever asks need not wait for sessions of the login before.
         let only_sessions = matches!(plan, LoginPlan::Wait(LoginWait::Sessions(_)));
-        return if only_sessions && asked.rotation.is_some() { LoginPlan::Step(prepare(None)) } else { plan };
+        let goes_on = only_sessions && rotation.asked.rotation.is_some();
+        return if goes_on { LoginPlan::Step(rotation.prepare(None)) } else { plan };
     }
-    if asked != LoginRequests::default() {
-        return LoginPlan::Step(prepare(None));
+    if rotation.asked != LoginRequests::default() {
+        return LoginPlan::Step(rotation.prepare(None));
     }
     match due_after(rules.period_seconds, facts.cell).map(|due| due.saturating_sub(facts.age_seconds)) {
-        Some(0) => LoginPlan::Scheduled(prepare(None)),
+        Some(0) => LoginPlan::Scheduled(rotation.prepare(None)),
         left => LoginPlan::Rest(left),
     }
 }
 
-/// The next step with a login that is prepared; `Err` with it if it has to be prepared differently.
-fn plan_next(
-    next: &NextLogin,
+/// A cell whose entry can be read.
+struct Rotation<'a> {
+    cell: &'a CellView,
+    entry: &'a EntryFacts,
+    /// The login that is not in use.
     idle: LoginSlot,
-    facts: &LoginFacts,
-    asked: &LoginRequests,
+    /// What the database says of that one.
     role: LoginRoleFacts,
-) -> Result<LoginStep, Option<NextLogin>> {
-    if next.slot != idle {
-        return Err(None);
-    }
-    let set = facts.active == next.slot && facts.login_id == Some(next.id);
-    // A revocation that is asked for meanwhile turns a rotation into one. What is set in the database has been counted as
-    // fulfilling what it was asked for; the next rotation fulfils what came later.
-    if !set && asked.revocation.is_some() && next.requests.revocation != asked.revocation {
-        return Err(Some(next.clone()));
-    }
-    // The login before the last one may be what leaked, too.
-    let left = facts.active != next.slot && (role.can_login || role.sessions > 0);
-    if next.requests.revocation.is_some() && left {
-        let end = if role.can_login {
-            LoginStep::Lock { slot: idle, force: true, replicas_timed_out: Vec::new() }
-        } else {
-            LoginStep::EndSessions { slot: idle }
-        };
-        return Ok(end);
-    }
-    Ok(if set { LoginStep::Switch(next.clone()) } else { LoginStep::Set(next.clone()) })
+    /// What no rotation has fulfilled yet.
+    asked: LoginRequests,
 }
 
-/// How the login that was in use before comes to its end; none if it has.
-fn plan_end(
-    cell: &CellView,
-    entry: &EntryFacts,
-    role: LoginRoleFacts,
-    urgent: bool,
-    rules: Rules,
-    replicas: &Replicas,
-    now: Timestamp,
-) -> Option<LoginPlan> {
-    let slot = entry.slot.other();
-    if !role.can_login {
-        let end = urgent && role.sessions > 0;
-        return end.then_some(LoginPlan::Step(LoginStep::EndSessions { slot }));
+impl Rotation<'_> {
+    fn prepare(&self, keep: Option<NextLogin>) -> LoginStep {
+        LoginStep::Prepare { slot: self.idle, requests: self.asked.clone(), keep }
     }
-    if urgent {
-        return Some(LoginPlan::Step(LoginStep::Lock { slot, force: true, replicas_timed_out: Vec::new() }));
+
+    /// The next step with a login that is prepared; `Err` with it if it has to be prepared differently.
+    fn plan_next(&self, next: &NextLogin) -> Result<LoginStep, Option<NextLogin>> {
+        let Self { cell: CellView { facts, .. }, idle, role, asked, .. } = self;
+        if next.slot != *idle {
+            return Err(None);
+        }
+        let set = facts.active == next.slot && facts.login_id == Some(next.id);
+        // A revocation that is asked for meanwhile turns a rotation into one. What is set in the database has been counted as
+        // fulfilling what it was asked for; the next rotation fulfils what came later.
+        if !set && asked.revocation.is_some() && next.requests.revocation != asked.revocation {
+            return Err(Some(next.clone()));
+        }
+        // The login before the last one may be what leaked, too.
+        let left = facts.active != next.slot && (role.can_login || role.sessions > 0);
+        if next.requests.revocation.is_some() && left {
+            let end = if role.can_login {
+                LoginStep::Lock { slot: *idle, force: true, replicas_timed_out: Vec::new() }
+            } else {
+                LoginStep::EndSessions { slot: *idle }
+            };
+            return Ok(end);
+        }
+        Ok(if set { LoginStep::Switch(next.clone()) } else { LoginStep::Set(next.clone()) })
     }
-    let since = entry.mark.as_ref().map(|mark| mark.since).unwrap_or_default();
-    let told = LastReference { version: entry.version, since };
-    let replicas_timed_out = match judge_acknowledged(told, replicas, rules.ack_timeout_seconds, now) {
-        Acknowledged::Everywhere => Vec::new(),
-        Acknowledged::Waiting(names, until) => return Some(LoginPlan::Wait(LoginWait::Replicas(names, until))),
-        Acknowledged::TimedOut(names) => names,
-    };
-    let refusing = still_refusing(&cell.tenants, replicas);
-    Some(if !refusing.is_empty() {
-        LoginPlan::Wait(LoginWait::Refusing(refusing))
-    } else if role.sessions > 0 {
-        LoginPlan::Wait(LoginWait::Sessions(role.sessions))
-    } else {
-        LoginPlan::Step(LoginStep::Lock { slot, force: false, replicas_timed_out })
-    })
+
+    /// How the login that was in use before comes to its end; none if it has.
+    fn plan_end(&self, rules: Rules, replicas: &Replicas, now: Timestamp) -> Option<LoginPlan> {
+        let Self { cell, entry, idle, role, asked } = self;
+        let slot = *idle;
+        let urgent = asked.revocation.is_some() || entry.mark.as_ref().is_some_and(|mark| mark.revokes);
+        if !role.can_login {
+            let end = urgent && role.sessions > 0;
+            return end.then_some(LoginPlan::Step(LoginStep::EndSessions { slot }));
+        }
+        if urgent {
+            return Some(LoginPlan::Step(LoginStep::Lock { slot, force: true, replicas_timed_out: Vec::new() }));
+        }
+        let since = entry.mark.as_ref().map(|mark| mark.since).unwrap_or_default();
+        let told = LastReference { version: entry.version, since };
+        let replicas_timed_out = match judge_acknowledged(told, replicas, rules.ack_timeout_seconds, now) {
+            Acknowledged::Everywhere => Vec::new(),
+            Acknowledged::Waiting(names, until) => return Some(LoginPlan::Wait(LoginWait::Replicas(names, until))),
+            Acknowledged::TimedOut(names) => names,
+        };
+        let refusing = still_refusing(&cell.tenants, replicas);
+        Some(if !refusing.is_empty() {
+            LoginPlan::Wait(LoginWait::Refusing(refusing))
+        } else if role.sessions > 0 {
+            LoginPlan::Wait(LoginWait::Sessions(role.sessions))
+        } else {
+            LoginPlan::Step(LoginStep::Lock { slot, force: false, replicas_timed_out })
+        })
+    }
 }
 
 /// The running replicas that serve no tenant of the cell as written: what all of them share is the login.

@@ -124,93 +124,124 @@ pub fn plan_instance(facts: &InstanceFacts, prefix: &NamePrefix, expected: Optio
     InstancePlan::Fit { database_id: control.database_id, warnings: find_warnings(facts) }
 }
 
+/// What is wrong, in the order in which it is mended.
 fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Vec<String> {
-    let mut findings = Vec::new();
-    let mut unless = |good: bool, finding: String| {
+    let base = base_role(prefix);
+    let mut findings = Findings::default();
+    findings.server_and_login(facts, prefix);
+    findings.base(facts, &base);
+    findings.public(facts);
+    findings.control_schema(facts, &base);
+    findings.0
+}
+
+/// What mends most of it.
+const BOOTSTRAP: &str = "run the bootstrap file as the database's owner or a superuser";
+
+#[derive(Default)]
+struct Findings(Vec<String>);
+
+impl Findings {
+    fn unless(&mut self, good: bool, finding: String) {
         if !good {
-            findings.push(finding);
+            self.0.push(finding);
         }
-    };
-    let (base, login, database) = (base_role(prefix), &facts.login.name, &facts.database);
-    let mend = "run the bootstrap file as the database's owner or a superuser";
-    unless(
-        facts.server_version >= OLDEST_SERVER,
-        format!("the server is PostgreSQL {}; 15 or later is needed", facts.server_version / 10_000),
-    );
-    unless(!facts.read_only, "the server takes no writes (a standby?); name the primary in the settings".to_owned());
-    unless(
-        !facts.login.superuser,
-        format!("the operator logs in as the superuser {login}; use {prefix}_operator_a or {prefix}_operator_b"),
-    );
-    unless(
-        !facts.login.createrole,
-        format!("login {login} may make roles itself; ALTER ROLE \"{login}\" NOCREATEROLE"),
-    );
-    match &facts.base {
-        None => unless(false, format!("role {base} does not exist; {mend}")),
-        Some(role) => {
-            unless(!role.superuser, format!("role {base} is a superuser; ALTER ROLE \"{base}\" NOSUPERUSER"));
-            unless(!role.login, format!("role {base} may log in; ALTER ROLE \"{base}\" NOLOGIN"));
-            unless(role.createrole, format!("role {base} may not make roles; ALTER ROLE \"{base}\" CREATEROLE"));
-            unless(facts.may_set_base, format!("login {login} may not become {base}; GRANT \"{base}\" TO \"{login}\""));
-            unless(
-                !facts.inherits_base || facts.login.superuser,
+    }
+
+    fn server_and_login(&mut self, facts: &InstanceFacts, prefix: &NamePrefix) {
+        let login = &facts.login.name;
+        self.unless(
+            facts.server_version >= OLDEST_SERVER,
+            format!("the server is PostgreSQL {}; 15 or later is needed", facts.server_version / 10_000),
+        );
+        self.unless(
+            !facts.read_only,
+            "the server takes no writes (a standby?); name the primary in the settings".to_owned(),
+        );
+        self.unless(
+            !facts.login.superuser,
+            format!("the operator logs in as the superuser {login}; use {prefix}_operator_a or {prefix}_operator_b"),
+        );
+        self.unless(
+            !facts.login.createrole,
+            format!("login {login} may make roles itself; ALTER ROLE \"{login}\" NOCREATEROLE"),
+        );
+    }
+
+    fn base(&mut self, facts: &InstanceFacts, base: &str) {
+        let (login, database) = (&facts.login.name, &facts.database);
+        let Some(role) = &facts.base else {
+            return self.0.push(format!("role {base} does not exist; {BOOTSTRAP}"));
+        };
+        self.unless(!role.superuser, format!("role {base} is a superuser; ALTER ROLE \"{base}\" NOSUPERUSER"));
+        self.unless(!role.login, format!("role {base} may log in; ALTER ROLE \"{base}\" NOLOGIN"));
+        self.unless(role.createrole, format!("role {base} may not make roles; ALTER ROLE \"{base}\" CREATEROLE"));
+        self.unless(
+            facts.may_set_base,
+            format!("login {login} may not become {base}; GRANT \"{base}\" TO \"{login}\""),
+        );
+        self.unless(
+            !facts.inherits_base || facts.login.superuser,
+            format!(
+                "login {login} has the rights of {base} without becoming it; ALTER ROLE \"{login}\" NOINHERIT, \
+                 then REVOKE \"{base}\" FROM \"{login}\" and {BOOTSTRAP}"
+            ),
+        );
+        for (granted, privilege) in [(facts.base_grants_create, "CREATE"), (facts.base_grants_connect, "CONNECT")] {
+            self.unless(
+                granted,
                 format!(
-                    "login {login} has the rights of {base} without becoming it; ALTER ROLE \"{login}\" NOINHERIT, \
-                     then REVOKE \"{base}\" FROM \"{login}\" and {mend}"
+                    "role {base} may not grant {privilege} on database {database}; \
+                     GRANT {privilege} ON DATABASE \"{database}\" TO \"{base}\" WITH GRANT OPTION"
                 ),
             );
-            for (granted, privilege) in [(facts.base_grants_create, "CREATE"), (facts.base_grants_connect, "CONNECT")] {
-                unless(
-                    granted,
-                    format!(
-                        "role {base} may not grant {privilege} on database {database}; \
-                         GRANT {privilege} ON DATABASE \"{database}\" TO \"{base}\" WITH GRANT OPTION"
-                    ),
-                );
-            }
         }
     }
-    for (held, privilege) in
-        [(facts.public_connect, "CONNECT"), (facts.public_temp, "TEMPORARY"), (facts.public_create, "CREATE")]
-    {
-        unless(
-            !held,
-            format!(
-                "every role has {privilege} on database {database}; \
-                 REVOKE {privilege} ON DATABASE \"{database}\" FROM PUBLIC, as its owner"
-            ),
+
+    fn public(&mut self, facts: &InstanceFacts) {
+        let database = &facts.database;
+        for (held, privilege) in
+            [(facts.public_connect, "CONNECT"), (facts.public_temp, "TEMPORARY"), (facts.public_create, "CREATE")]
+        {
+            self.unless(
+                !held,
+                format!(
+                    "every role has {privilege} on database {database}; \
+                     REVOKE {privilege} ON DATABASE \"{database}\" FROM PUBLIC, as its owner"
+                ),
+            );
+        }
+        self.unless(
+            !facts.public_schema,
+            "every role has rights on schema public; REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner".to_owned(),
         );
     }
-    unless(
-        !facts.public_schema,
-        "every role has rights on schema public; REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner".to_owned(),
-    );
-    if let Some(owner) = &facts.control_owner {
-        unless(
-            *owner == base,
-            format!(
-                "schema agent_tenancy belongs to {owner}, not to {base}; another operator uses this database, or the \
-                 prefix in the settings is wrong"
-            ),
-        );
-    }
-    if let Some(control) = &facts.control {
+
+    fn control_schema(&mut self, facts: &InstanceFacts, base: &str) {
+        if let Some(owner) = &facts.control_owner {
+            self.unless(
+                *owner == base,
+                format!(
+                    "schema agent_tenancy belongs to {owner}, not to {base}; another operator uses this database, or the \
+                     prefix in the settings is wrong"
+                ),
+            );
+        }
+        let Some(control) = &facts.control else { return };
         let newest = control.migrations.last().map_or(0, |(version, _)| *version);
-        unless(
+        self.unless(
             newest <= CONTROL_VERSION,
             format!(
                 "schema agent_tenancy has version {newest}, this program knows {CONTROL_VERSION}; run a newer version"
             ),
         );
         for (applied, known) in control.migrations.iter().zip(CONTROL) {
-            unless(
+            self.unless(
                 *applied == (known.version, known.checksum()),
                 format!("{} in schema agent_tenancy is not this program's; run the version that made it", known.name),
             );
         }
     }
-    findings
 }
 
 fn find_warnings(facts: &InstanceFacts) -> Vec<String> {

@@ -3,13 +3,13 @@
 pub(crate) mod access;
 pub mod applied;
 pub(crate) mod recorded;
+mod seen;
 pub mod takeover_grant;
 pub mod unplaced;
 
 use super::drift::AccessFacts;
 use crate::domain::{
     ack::Replica,
-    class::ErrorClass,
     entry::{AgentEntry, TenantEntry},
     ident::{AgentName, CellNumber, DatabaseId, Incarnation, ObjectId, Uid, Version},
     keyring::{Keyring, KeyringError, KeyringMark, NewKey},
@@ -18,45 +18,11 @@ use crate::domain::{
 };
 use applied::{Applied, MigrationFailure};
 pub use recorded::{Proof, Recorded};
+pub use seen::{Presence, ReadError, Seen};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use takeover_grant::TakeoverGrant;
 use unplaced::Unplaced;
-
-/// One part of the world.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Seen<T> {
-    /// It does not exist.
-    Missing,
-    /// It exists and carries our mark.
-    Ours(T),
-    /// It exists and carries somebody else's mark, or none.
-    Foreign(String),
-    /// It could not be read. Never a reason to destroy or create anything.
-    Unknown(ReadError),
-}
-
-/// Why a part could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    /// Class of the error.
-    pub class: ErrorClass,
-    /// The error, for people; holds no secret.
-    pub note: String,
-}
-
-/// Whether the object of a pass is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It is in the cache. The API server is not asked.
-    Cached,
-    /// It was taken for gone, and is there.
-    Alive,
-    /// It was asked for, not in a cache: nothing of this name has this UID.
-    Gone,
-    /// It was taken for gone, and could not be asked for.
-    Unknown(ReadError),
-}
 
 /// What one pass of a Tenant saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +55,23 @@ pub struct ObservedTenant {
     pub fresh: Fresh,
 }
 
+impl ObservedTenant {
+    /// The registry entry, where it is ours and can be read.
+    pub fn readable_entry(&self) -> Option<&TenantEntry> {
+        self.entry.ours()?.entry.as_ref()
+    }
+
+    /// The keyring of the signing Secret, where the Secret is ours and not damaged.
+    pub fn readable_keyring(&self) -> Option<&Keyring> {
+        self.keys.ours()?.keyring.as_ref().ok()
+    }
+
+    /// The ledger row of the tenant id, where the database answered and there is one.
+    pub fn row(&self) -> Option<&LedgerRow> {
+        self.database.facts()?.row.as_ref()
+    }
+}
+
 /// The database of a tenant, as one pass saw it.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "there is one per pass, and nearly always it holds facts")]
@@ -106,6 +89,16 @@ pub enum DatabaseView {
     },
     /// There is no database to ask.
     Unplaced(Unplaced),
+}
+
+impl DatabaseView {
+    /// What the database holds, where it answered.
+    pub const fn facts(&self) -> Option<&LedgerFacts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::Unknown(_) | Self::Changed { .. } | Self::Unplaced(_) => None,
+        }
+    }
 }
 
 /// What the database holds for one tenant, from one round trip.

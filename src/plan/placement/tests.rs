@@ -187,8 +187,9 @@ fn after_all_were_asked_the_strongest_claim_holds() {
         ("named, and its own row elsewhere", Some("a"), false, [nothing(), own()], Ok(Some(1))),
     ] {
         let previous = Uid("old".to_owned());
-        let subject = (&Uid("me".to_owned()), adopts.then_some(&previous));
+        let requester = Requester { uid: &Uid("me".to_owned()), previous: adopts.then_some(&previous) };
+        let answers = [Answer { at: 0, facts: &a }, Answer { at: 1, facts: &b }];
         let request = PlacementRequest { named, ..NEW };
-        assert_eq!(resolve_holder(request, subject, &candidates, &[(0, &a), (1, &b)]), found, "{what}");
+        assert_eq!(resolve_holder(request, requester, &candidates, &answers), found, "{what}");
     }
 }

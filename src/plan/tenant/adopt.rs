@@ -2,71 +2,60 @@
 //! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken.
 
 use super::{
-    ownership::Ownership,
+    inputs::Inputs,
     schema::{find_changed, is_known, resolve_target},
 };
-use crate::domain::{
-    ident::{Incarnation, Uid},
-    keyring::KeyringMark,
-    migrations::{TENANT, TENANT_VERSION, Track, transactional_version},
-    resolve::DesiredTenant,
-};
 use crate::plan::{
-    installation::Installation,
-    observed::{Archive, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, RowState, render_mark},
+    observed::{Archive, LedgerFacts, LedgerRow, RowState, render_mark},
+    report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},
+};
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::{
+        class::ErrorClass,
+        ident::{Incarnation, Uid},
+        keyring::KeyringMark,
+        migrations::{TENANT, TENANT_VERSION, Track, transactional_version},
+        resolve::DesiredTenant,
+    },
 };
 
 /// The field, as messages name it.
 const FIELD: &str = "spec.database.adopt.previousUid";
 
-/// Judges anew what is nobody's yet, for a Tenant that asks for earlier data. Anything else stays as it was judged.
-pub(crate) fn judge_adoption(
-    ownership: Ownership,
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-) -> Ownership {
-    let (Some(previous), DatabaseView::Facts(facts)) = (&desired.adopt, &observed.database) else { return ownership };
-    // It had data once: an older state of the database is not begun with again.
-    if observed.recorded.incarnation.is_some() {
-        return ownership;
-    }
-    let target = resolve_target(installation, &observed.replicas);
-    match ownership {
-        Ownership::Retained(note) => match &facts.row {
-            Some(row) if row.uid == *previous && row.state == RowState::Retained => {
-                let adoption = of_row(desired, row, target);
-                adoptable(check_fit(adoption, &row.schema_checksums, (&facts.role_mark, &facts.schema_mark), facts))
-            }
-            Some(_) | None => Ownership::Retained(note),
-        },
-        Ownership::Nothing { replaces, .. } => match facts.archive_of(previous) {
-            Some(archive) => {
-                let adoption = of_archive(desired, installation, archive, replaces, target);
-                let marks = (&archive.role_mark, &archive.schema_mark);
-                adoptable(check_fit(adoption, &archive.schema_checksums, marks, facts))
-            }
-            None => Ownership::Unadoptable(nothing_note(previous, desired, facts)),
-        },
-        Ownership::Ours { .. }
-        | Ownership::Foreign(_)
-        | Ownership::Awaited(_)
-        | Ownership::Adoptable(_)
-        | Ownership::Unadoptable(_)
-        | Ownership::Lost(_)
-        | Ownership::GivenUp(_)
-        | Ownership::Changed(_)
-        | Ownership::Unplaced(_)
-        | Ownership::Unknown(_) => ownership,
-    }
+/// What a Tenant that asks for earlier data takes over of the kept row of its tenant id; `None` if it asks for none of it.
+pub(crate) fn judge_retained(inputs: Inputs<'_>) -> Option<Result<Adoption, PartReport>> {
+    let previous = resolve_previous(inputs)?;
+    let facts = inputs.observed.database.facts()?;
+    let row = facts.row.as_ref().filter(|row| row.uid == *previous && row.state == RowState::Retained)?;
+    Some(check_fit(of_row(inputs, row), Evidence::of_row(facts, row)).map_err(refuse))
 }
 
-fn adoptable(fit: Result<Adoption, String>) -> Ownership {
-    match fit {
-        Ok(adoption) => Ownership::Adoptable(Box::new(adoption)),
-        Err(note) => Ownership::Unadoptable(format!("{FIELD}: {note}")),
-    }
+/// What a Tenant that asks for earlier data takes over from an archive; `None` if it asks for none. `replaces`: the
+/// tombstone in whose place the row goes.
+pub(crate) fn judge_archived(
+    inputs: Inputs<'_>,
+    replaces: Option<Incarnation>,
+) -> Option<Result<Adoption, PartReport>> {
+    let previous = resolve_previous(inputs)?;
+    let facts = inputs.observed.database.facts()?;
+    let fit = match facts.archive_of(previous) {
+        Some(archive) => check_fit(of_archive(inputs, archive, replaces), Evidence::of_archive(facts, archive)),
+        None => Err(nothing_note(previous, inputs.desired, facts)),
+    };
+    Some(fit.map_err(refuse))
+}
+
+/// The Tenant whose data is asked for. One that had data once asks for none: an older state of the database is not begun
+/// with again.
+fn resolve_previous(inputs: Inputs<'_>) -> Option<&Uid> {
+    inputs.desired.adopt.as_ref().filter(|_| inputs.observed.recorded.incarnation.is_none())
+}
+
+fn refuse(note: String) -> PartReport {
+    let state = PartState::Refused(ErrorClass::Conflict);
+    PartReport::new(Part::Accepted, state, Reason::AdoptionRefused, format!("{FIELD}: {note}"))
 }
 
 /// The keyring that is made for it follows the last one that there was.
@@ -74,10 +63,11 @@ fn next_keyring(version: i32) -> KeyringMark {
     KeyringMark { version: version.saturating_add(1), digest: String::new() }
 }
 
-/// All of a row's data, from where it is kept, with tables up to the version `target`.
-pub(crate) fn of_row(desired: &DesiredTenant, row: &LedgerRow, target: i32) -> Adoption {
+/// All of a row's data, from where it is kept, with tables of the version that tenants get.
+pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow) -> Adoption {
+    let target = resolve_target(inputs.installation, &inputs.observed.replicas);
     Adoption {
-        tenant_id: desired.tenant_id.clone(),
+        tenant_id: inputs.desired.tenant_id.clone(),
         incarnation: row.incarnation,
         previous: row.uid.clone(),
         cell: row.cell,
@@ -90,16 +80,11 @@ pub(crate) fn of_row(desired: &DesiredTenant, row: &LedgerRow, target: i32) -> A
     }
 }
 
-fn of_archive(
-    desired: &DesiredTenant,
-    installation: &Installation,
-    archive: &Archive,
-    replaces: Option<Incarnation>,
-    target: i32,
-) -> Adoption {
-    let name = desired.tenant_id.database_name(&installation.home.prefix);
+fn of_archive(inputs: Inputs<'_>, archive: &Archive, replaces: Option<Incarnation>) -> Adoption {
+    let name = inputs.desired.tenant_id.database_name(&inputs.installation.home.prefix);
+    let target = resolve_target(inputs.installation, &inputs.observed.replicas);
     Adoption {
-        tenant_id: desired.tenant_id.clone(),
+        tenant_id: inputs.desired.tenant_id.clone(),
         incarnation: archive.incarnation,
         previous: archive.uid.clone(),
         cell: archive.cell,
@@ -112,17 +97,41 @@ fn of_archive(
     }
 }
 
+/// What the database says of data that is to be taken over.
+pub(crate) struct Evidence<'a> {
+    /// The mark that it has to carry.
+    mark: String,
+    role_mark: Option<&'a str>,
+    schema_mark: Option<&'a str>,
+    /// Checksums of the files that made its tables.
+    checksums: &'a [String],
+}
+
+impl<'a> Evidence<'a> {
+    pub(crate) fn of_row(facts: &'a LedgerFacts, row: &'a LedgerRow) -> Self {
+        Self {
+            mark: render_mark(facts.database_id, row.incarnation),
+            role_mark: facts.role_mark.as_deref(),
+            schema_mark: facts.schema_mark.as_deref(),
+            checksums: &row.schema_checksums,
+        }
+    }
+
+    fn of_archive(facts: &LedgerFacts, archive: &'a Archive) -> Self {
+        Self {
+            mark: render_mark(facts.database_id, archive.incarnation),
+            role_mark: archive.role_mark.as_deref(),
+            schema_mark: archive.schema_mark.as_deref(),
+            checksums: &archive.schema_checksums,
+        }
+    }
+}
+
 /// Whole, ours, and of a version that this operator knows; else what is wrong.
-pub(crate) fn check_fit(
-    adoption: Adoption,
-    checksums: &[String],
-    (role_mark, schema_mark): (&Option<String>, &Option<String>),
-    facts: &LedgerFacts,
-) -> Result<Adoption, String> {
+pub(crate) fn check_fit(adoption: Adoption, evidence: Evidence<'_>) -> Result<Adoption, String> {
     let uid = &adoption.previous;
-    let mark = render_mark(facts.database_id, adoption.incarnation);
-    match (role_mark, schema_mark) {
-        (Some(role), Some(schema)) if *role == mark && *schema == mark => {}
+    match (evidence.role_mark, evidence.schema_mark) {
+        (Some(role), Some(schema)) if role == evidence.mark && schema == evidence.mark => {}
         (Some(_), Some(_)) => {
             return Err(format!("role or schema of UID {uid} carries another mark than the ledger"));
         }
@@ -135,10 +144,10 @@ pub(crate) fn check_fit(
              needs a newer operator"
         ));
     }
-    if let Some(changed) = find_changed(Track::Base, TENANT, checksums) {
-        return Err(changed);
+    match find_changed(Track::Base, TENANT, evidence.checksums) {
+        Some(changed) => Err(changed),
+        None => Ok(adoption),
     }
-    Ok(adoption)
 }
 
 /// What there would be, for those who may know: the namespace's own people.
@@ -151,7 +160,7 @@ fn nothing_note(previous: &Uid, desired: &DesiredTenant, facts: &LedgerFacts) ->
         false => format!("; of this namespace, archives are kept of UID {}", own.join(", ")),
     };
     format!(
-        "{FIELD}: the database keeps nothing of tenant id '{id}' from a Tenant with UID {previous}{there}; name the UID of \
+        "the database keeps nothing of tenant id '{id}' from a Tenant with UID {previous}{there}; name the UID of \
          a deleted Tenant whose data is kept, or remove the field to begin with nothing"
     )
 }

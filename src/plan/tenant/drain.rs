@@ -2,7 +2,7 @@
 
 use crate::plan::{
     installation::Installation,
-    observed::{DatabaseView, LedgerRow, ObservedTenant},
+    observed::{LedgerRow, ObservedTenant},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,10 +14,7 @@ pub(crate) fn judge_drain(
     installation: &Installation,
     now: Timestamp,
 ) -> Option<(String, Timestamp)> {
-    let open = match &observed.database {
-        DatabaseView::Facts(facts) => facts.open_transactions,
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => 0,
-    };
+    let open = observed.database.facts().map_or(0, |facts| facts.open_transactions);
     let deadline =
         row.state_since.saturating_add(SignedDuration::from_secs(installation.ack_timeout_seconds)).unwrap_or(now);
     if open == 0 || now >= deadline {

@@ -1,9 +1,9 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
 
-use super::location::TenantData;
+use super::{inputs::Inputs, location::TenantData};
 use crate::plan::{
     installation::Installation,
-    observed::{DatabaseView, EntryView, KeysView, ObservedTenant, Seen},
+    observed::{EntryView, ObservedTenant, Seen},
     report::{PartReport, PartState},
     step::{EntryStep, ObjectStep, TenantStep},
 };
@@ -16,17 +16,15 @@ use crate::{
         keyring::Keyring,
         limits::DatabaseLimits,
         location::DataLocation,
-        resolve::{AgentLookup, DesiredTenant},
+        resolve::AgentLookup,
         tokens::TokenRules,
     },
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn published_agents(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+fn published_agents(inputs: Inputs<'_>) -> Result<BTreeMap<AgentName, EntryAgent>, String> {
+    let Inputs { desired, observed, .. } = inputs;
     let mut agents = BTreeMap::new();
     for (name, wanted) in &desired.agents {
         let uid: Uid = match observed.agents.get(name) {
@@ -40,54 +38,27 @@ fn published_agents(
 
 /// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
 pub(crate) fn plan_entry(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    home: &TenantData,
+    inputs: Inputs<'_>,
+    data: &TenantData,
     keyring: &Keyring,
-    now: Timestamp,
     steps: &mut Vec<TenantStep>,
 ) -> (PartReport, Option<Version>) {
     let report = |state, reason, note: String| PartReport::new(Part::Published, state, reason, note);
-    let agents = match published_agents(desired, observed) {
+    let agents = match published_agents(inputs) {
         Ok(agents) => agents,
         Err(config) => {
             let note = format!("AgentConfig '{config}' is not in the registry yet");
             return (report(PartState::Waiting, Reason::AgentConfigNotPublished, note), None);
         }
     };
-    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
-    let state_since = match &observed.entry {
-        Seen::Ours(EntryView { entry: Some(old), .. }) if old.state == state => old.state_since,
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => now,
-    };
-    let entry = TenantEntry {
-        format: FORMAT,
-        tenant_id: desired.tenant_id.clone(),
-        incarnation: home.incarnation,
-        uid: desired.object.uid.clone(),
-        namespace: desired.object.namespace.clone(),
-        name: desired.object.name.clone(),
-        generation: desired.generation,
-        epoch: installation.epoch,
-        state,
-        state_since,
-        database: EntryDatabase { location: home.location.clone(), limits: desired.limits },
-        agents,
-        default_agent: desired.default_agent.clone(),
-        mutable: desired.mutable.clone(),
-        auth: desired.tokens.clone(),
-        keys: keyring.published(),
-        revoked_kids: keyring.revoked().clone(),
-        ring_version: keyring.version(),
-        ring_request: keyring.handled_request().map(ToOwned::to_owned),
-    };
+    let entry = render_entry(inputs, data, keyring, agents);
+    let observed = inputs.observed;
     let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
         Seen::Missing => {
-            steps.push(EntryStep::Put { entry: Box::new(entry), replace: None }.into());
+            steps.push(TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: None }));
             // A tenant that was served had one; replicas ignored that it went.
-            if observed.recorded.served.is_some() && home.row.is_some() {
+            if observed.recorded.served.is_some() && data.row.is_some() {
                 steps.push(repaired("deleted"));
             }
             (written(), None)
@@ -101,7 +72,7 @@ pub(crate) fn plan_entry(
                 Some(old) => Some(find_edits(old, &entry)).filter(|found| !found.is_empty()),
                 None => Some("damaged".to_owned()),
             };
-            steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
+            steps.push(TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }));
             steps.extend(edited.as_deref().map(repaired));
             (written(), None)
         }
@@ -109,6 +80,39 @@ pub(crate) fn plan_entry(
         Seen::Unknown(read_error) => {
             (report(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone()), None)
         }
+    }
+}
+
+/// The entry of a Tenant that should exist.
+fn render_entry(
+    inputs: Inputs<'_>,
+    data: &TenantData,
+    keyring: &Keyring,
+    agents: BTreeMap<AgentName, EntryAgent>,
+) -> TenantEntry {
+    let Inputs { desired, observed, installation, now } = inputs;
+    let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
+    let state_since = observed.readable_entry().filter(|old| old.state == state).map_or(now, |old| old.state_since);
+    TenantEntry {
+        format: FORMAT,
+        tenant_id: desired.tenant_id.clone(),
+        incarnation: data.incarnation,
+        uid: desired.object.uid.clone(),
+        namespace: desired.object.namespace.clone(),
+        name: desired.object.name.clone(),
+        generation: desired.generation,
+        epoch: installation.epoch,
+        state,
+        state_since,
+        database: EntryDatabase { location: data.location.clone(), limits: desired.limits },
+        agents,
+        default_agent: desired.default_agent.clone(),
+        mutable: desired.mutable.clone(),
+        auth: desired.tokens.clone(),
+        keys: keyring.published(),
+        revoked_kids: keyring.revoked().clone(),
+        ring_version: keyring.version(),
+        ring_request: keyring.handled_request().map(ToOwned::to_owned),
     }
 }
 
@@ -177,15 +181,9 @@ pub(crate) fn withdrawn_entry(
     if let Some(entry) = view.and_then(|v| v.entry.as_ref()) {
         return Some(enter_state(entry, TenantState::Deleting, installation, now));
     }
-    let row = match &observed.database {
-        DatabaseView::Facts(facts) => facts.row.as_ref().filter(|row| row.uid == object.uid),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
-    };
+    let row = observed.row().filter(|row| row.uid == object.uid);
     let name = tenant_id.database_name(&installation.home.prefix);
-    let keyring = match &observed.keys {
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) => Some(keyring),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    };
+    let keyring = observed.readable_keyring();
     Some(TenantEntry {
         format: FORMAT,
         tenant_id: tenant_id.clone(),

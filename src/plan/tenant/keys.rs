@@ -6,10 +6,9 @@
 
 mod evolve;
 
-use super::location::TenantData;
+use super::{inputs::Inputs, location::TenantData};
 use crate::plan::{
-    installation::Installation,
-    observed::{EntryView, KeysView, ObservedTenant, Seen},
+    observed::{KeysView, ObservedTenant, Seen},
     report::{PartReport, PartState},
     step::{DatabaseStep, KeyChange, KeysStep, TenantStep},
 };
@@ -17,10 +16,10 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
+        entry::TenantEntry,
         ident::{Incarnation, Version},
         keyring::{Keyring, KeyringError, KeyringMark, KeyringRules, PublishedKeyring},
         keys::{KeyBytes, VerificationKey},
-        resolve::DesiredTenant,
         time::whole_seconds,
     },
 };
@@ -51,37 +50,29 @@ impl KeysPlan {
 
 /// What everything about keys is planned from.
 struct Situation<'a> {
-    desired: &'a DesiredTenant,
-    observed: &'a ObservedTenant,
-    home: &'a TenantData,
+    inputs: Inputs<'a>,
+    data: &'a TenantData,
     rules: KeyringRules,
-    now: Timestamp,
 }
 
-/// Plans the keys of a tenant whose home is known.
-pub(crate) fn plan_keys(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    home: &TenantData,
-    now: Timestamp,
-    steps: &mut Vec<TenantStep>,
-) -> KeysPlan {
+/// Plans the keys of a tenant whose data is known.
+pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<TenantStep>) -> KeysPlan {
+    let Inputs { desired, observed, installation, .. } = inputs;
     let rules = KeyringRules {
         max_token_seconds: desired.tokens.max_token_seconds,
         grace_seconds: installation.signer_grace_seconds,
     };
-    let situation = Situation { desired, observed, home, rules, now };
+    let situation = Situation { inputs, data, rules };
     match &observed.keys {
         Seen::Foreign(note) => KeysPlan::stop(PartState::Refused(ErrorClass::Conflict), Reason::Conflict, note.clone()),
         Seen::Unknown(read_error) => {
             KeysPlan::stop(PartState::Unread(read_error.class), Reason::Retrying, read_error.note.clone())
         }
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == home.keyring => {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == data.keyring => {
             situation.evolve(keyring, steps)
         }
         // Written by a pass that ended before it told the ledger.
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == home.keyring.version + 1 => {
+        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == data.keyring.version + 1 => {
             situation.record(keyring, steps);
             KeysPlan::settled(issued(keyring, PartState::InProgress), keyring.clone())
         }
@@ -91,41 +82,24 @@ pub(crate) fn plan_keys(
 
 /// The mark of the ring that a new tenant gets in this pass, or one that takes over another's data: its first ring has
 /// the version that follows.
-pub(crate) fn first_mark(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    version: i32,
-    now: Timestamp,
-) -> KeyringMark {
-    match &observed.keys {
-        Seen::Ours(KeysView { keyring: Ok(keyring), .. }) => keyring.mark(),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
-            first_keyring(desired, observed, version, now)
-                .map_or_else(|_| KeyringMark { version, digest: String::new() }, |keyring| keyring.mark())
-        }
+pub(crate) fn first_mark(inputs: Inputs<'_>, version: i32) -> KeyringMark {
+    match inputs.observed.readable_keyring() {
+        Some(keyring) => keyring.mark(),
+        None => first_keyring(inputs, version)
+            .map_or_else(|_| KeyringMark { version, digest: String::new() }, |keyring| keyring.mark()),
     }
 }
 
-fn first_keyring(
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    version: i32,
-    now: Timestamp,
-) -> Result<Keyring, KeyringError> {
+fn first_keyring(inputs: Inputs<'_>, version: i32) -> Result<Keyring, KeyringError> {
+    let Inputs { desired, observed, now, .. } = inputs;
     let request = desired.keys.rotate.clone();
     Keyring::first(version, observed.fresh.key.clone(), desired.tokens.max_token_seconds, request, whole_seconds(now))
 }
 
 /// What the registry entry still holds of the ring of the same data.
 fn published_keyring(observed: &ObservedTenant, incarnation: Incarnation) -> Option<PublishedKeyring<'_>> {
-    match &observed.entry {
-        Seen::Ours(EntryView { entry: Some(entry), .. })
-            if entry.incarnation == incarnation && !entry.keys.is_empty() =>
-        {
-            Some(entry.keyring())
-        }
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    }
+    let same = |entry: &&TenantEntry| entry.incarnation == incarnation && !entry.keys.is_empty();
+    observed.readable_entry().filter(same).map(TenantEntry::keyring)
 }
 
 /// `SigningKeysReady` of a ring that was only looked at.
@@ -141,14 +115,14 @@ impl Situation<'_> {
     /// Tells the ledger of a ring, if it does not know it yet.
     fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = keyring.mark();
-        if let Some(row) = self.home.row.clone().filter(|_| mark != self.home.keyring) {
-            steps.push(DatabaseStep::RecordKeyring { row, mark }.into());
+        if let Some(row) = self.data.row.clone().filter(|_| mark != self.data.keyring) {
+            steps.push(TenantStep::Database(DatabaseStep::RecordKeyring { row, mark }));
         }
     }
 
     /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
     fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
-        steps.push(match &self.observed.keys {
+        steps.push(match &self.inputs.observed.keys {
             Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
                 keyring: keyring.clone(),
                 uid: view.uid.clone(),
@@ -165,14 +139,14 @@ impl Situation<'_> {
 
     /// The Secret is gone, damaged, edited or an older one: puts it right.
     fn restore(&self, steps: &mut Vec<TenantStep>) -> KeysPlan {
-        let (observed, mark) = (self.observed, &self.home.keyring);
+        let (observed, mark) = (self.inputs.observed, &self.data.keyring);
         if matches!(observed.entry, Seen::Unknown(_)) {
             // The entry may hold the ring that was lost: no second key before it is read.
             let note = "the signing Secret is not the last one written, and the registry entry that holds its keys can't \
                         be read";
             return KeysPlan::stop(PartState::Unread(ErrorClass::Transient), Reason::Retrying, note.to_owned());
         }
-        let keyring = match (published_keyring(observed, self.home.incarnation), &observed.keys) {
+        let keyring = match (published_keyring(observed, self.data.incarnation), &observed.keys) {
             (Some(published), _) => self.restored(&published),
             (None, Seen::Ours(KeysView { keyring: Err(e), .. })) => {
                 let note = format!("the signing Secret is damaged: {e}; delete it, and new keys are issued");
@@ -181,9 +155,9 @@ impl Situation<'_> {
             // Nothing else is left to go by.
             (None, Seen::Ours(KeysView { keyring: Ok(keyring), .. })) => keyring.with_version(mark.version + 1),
             (None, Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_)) => {
-                match first_keyring(self.desired, observed, mark.version, self.now) {
+                match first_keyring(self.inputs, mark.version) {
                     Ok(keyring) if keyring.mark() == *mark => Ok(keyring),
-                    _ => first_keyring(self.desired, observed, mark.version + 1, self.now),
+                    _ => first_keyring(self.inputs, mark.version + 1),
                 }
             }
         };
@@ -201,10 +175,10 @@ impl Situation<'_> {
 
     /// The ring of the entry; the very one that the ledger knows, where nothing of it was lost.
     fn restored(&self, published: &PublishedKeyring<'_>) -> Result<Keyring, KeyringError> {
-        let (mark, now) = (&self.home.keyring, whole_seconds(self.now));
+        let (mark, now) = (&self.data.keyring, whole_seconds(self.inputs.now));
         let private = |key: &VerificationKey| self.private(key);
         let build = |version| {
-            let fallback = self.observed.fresh.key.clone();
+            let fallback = self.inputs.observed.fresh.key.clone();
             Keyring::restored(version, published, private, fallback, self.rules.grace_seconds, now)
         };
         let same = build(mark.version)?;
@@ -213,8 +187,13 @@ impl Situation<'_> {
 
     /// The private key of a public one, if the Secret still holds it.
     fn private(&self, key: &VerificationKey) -> Option<KeyBytes> {
-        let Seen::Ours(KeysView { keyring: Ok(keyring), .. }) = &self.observed.keys else { return None };
-        let found = keyring.keys().iter().find(|k| k.verifying.kid == key.kid && k.verifying.key == key.key);
+        let found = self
+            .inputs
+            .observed
+            .readable_keyring()?
+            .keys()
+            .iter()
+            .find(|k| k.verifying.kid == key.kid && k.verifying.key == key.key);
         found.and_then(|k| k.private.clone())
     }
 }

@@ -1,7 +1,11 @@
 //! A tenant's data as this pass plans it.
 
 use crate::domain::{ident::Incarnation, keyring::KeyringMark, location::DataLocation};
-use crate::plan::{installation::Installation, observed::LedgerRow};
+use crate::plan::{
+    installation::Installation,
+    observed::LedgerRow,
+    step::{Adoption, Provision},
+};
 
 /// A tenant's data, as it is or will be once the steps are done.
 pub(crate) struct TenantData {
@@ -16,6 +20,38 @@ pub(crate) struct TenantData {
 }
 
 impl TenantData {
+    /// The data of a tenant that is provisioned.
+    pub(crate) fn of_provision(provision: &Provision, installation: &Installation) -> Self {
+        Self {
+            incarnation: provision.incarnation,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: provision.cell,
+                schema: provision.schema.clone(),
+                role: provision.role.clone(),
+                schema_version: provision.schema_version,
+            },
+            keyring: provision.keyring.clone(),
+            row: None,
+        }
+    }
+
+    /// Data that is taken over.
+    pub(crate) fn of_adoption(adoption: &Adoption, installation: &Installation) -> Self {
+        Self {
+            incarnation: adoption.incarnation,
+            location: DataLocation {
+                instance: installation.home.name.clone(),
+                cell: adoption.cell,
+                schema: adoption.schema.clone(),
+                role: adoption.role.clone(),
+                schema_version: adoption.target_version,
+            },
+            keyring: adoption.keyring.clone(),
+            row: None,
+        }
+    }
+
     /// The data of a ledger row, with tables of this version once the steps before are done.
     pub(crate) fn of_row(row: &LedgerRow, installation: &Installation, schema_version: i32) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! Loss, and giving up what was lost: only a person's word, that names exactly what is lost, lets a tenant begin anew.
 //! Nothing that is left is destroyed for it; a schema that is still there is put out of the way under another name.
 
-use crate::plan::observed::{EntryView, LedgerFacts, LedgerRow, ObservedTenant, Seen, render_mark};
+use crate::plan::observed::{LedgerFacts, LedgerRow, ObservedTenant, render_mark};
 use crate::{api::names::ACCEPT_LOSS_ANNOTATION, domain::ident::Incarnation};
 use std::fmt::Display;
 
@@ -32,11 +32,8 @@ pub(crate) fn hint(lost: &impl Display) -> String {
 
 /// Identity of the data that this Tenant had, by its status or entry.
 pub(crate) fn lost_incarnation(observed: &ObservedTenant) -> Option<Incarnation> {
-    let entry = match &observed.entry {
-        Seen::Ours(EntryView { entry: Some(entry), .. }) => Some(entry.incarnation),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-    };
-    observed.recorded.incarnation.or(entry)
+    let entry = || observed.readable_entry().map(|entry| entry.incarnation);
+    observed.recorded.incarnation.or_else(entry)
 }
 
 /// What is left, if all of it carries the mark of the lost data: anything else is not ours to touch.

@@ -16,15 +16,20 @@
 //! | `takeover` | Taking over tenants of a cluster that is no more |
 //! | `upkeep` | What is kept in order of a tenant that was provisioned, also where its spec can't be had |
 
+mod acceptance;
 pub(crate) mod adopt;
+mod database;
 pub mod delete;
 pub(crate) mod drain;
 pub(crate) mod entry;
+mod inputs;
 pub(crate) mod keys;
 pub(crate) mod location;
 pub mod loss;
+mod origin;
 pub mod ownership;
 pub mod present;
+pub mod refusal;
 pub mod schema;
 pub(crate) mod suspend;
 pub(crate) mod takeover;

@@ -7,7 +7,7 @@
 use crate::plan::{
     installation::Installation,
     observed::{
-        DatabaseView, LedgerRow, ObservedTenant, Replicas,
+        LedgerRow, ObservedTenant, Replicas,
         applied::{MigrationFailure, render_failure},
     },
     step::{DatabaseStep, Migrate, TenantStep},
@@ -59,10 +59,7 @@ pub(crate) fn is_known(version: i32) -> bool {
 
 /// Judges the tables of a tenant in use.
 pub(crate) fn judge_tables(row: &LedgerRow, observed: &ObservedTenant, installation: &Installation) -> Tables {
-    let failure = match &observed.database {
-        DatabaseView::Facts(facts) => facts.failure.as_ref(),
-        DatabaseView::Unknown(_) | DatabaseView::Changed { .. } | DatabaseView::Unplaced(_) => None,
-    };
+    let failure = observed.database.facts().and_then(|facts| facts.failure.as_ref());
     let request = observed.recorded.retry_migration.as_deref().unwrap_or_default();
     let asked = failure.is_some_and(|failure| !request.is_empty() && failure.request != request);
     let now = observed.admitted || observed.recorded.served.is_none() || asked;

@@ -7,22 +7,19 @@
 use super::{
     drain::judge_drain,
     entry::enter_state,
+    inputs::Inputs,
     ownership::{Ownership, judge},
 };
 use crate::plan::{
     Plan,
     acks::{Acknowledged, judge_acknowledged, replicas_timed_out},
-    installation::Installation,
-    observed::{EntryView, LastReference, LedgerRow, ObservedTenant, RowState, Seen},
+    observed::{EntryView, LastReference, LedgerRow, RowState},
     report::{PartReport, PartState},
     step::{DatabaseStep, EntryStep, ObjectStep, TenantStep},
 };
 use crate::{
     api::{ConditionType as Part, Reason},
-    domain::{
-        entry::{TenantEntry, TenantState},
-        ident::{Uid, Version},
-    },
+    domain::{entry::TenantState, ident::Version},
 };
 use jiff::Timestamp;
 
@@ -34,78 +31,49 @@ struct Pause {
 }
 
 /// Adds to the plan of a Tenant what takes it out of service.
-pub(crate) fn plan_suspension(
-    plan: &mut Plan<TenantStep>,
-    uid: &Uid,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) {
-    let (report, pause) = suspend(&mut plan.steps, uid, observed, installation, now);
+pub(crate) fn plan_suspension(plan: &mut Plan<TenantStep>, inputs: Inputs<'_>) {
+    let (report, pause) = suspend(inputs, &mut plan.steps);
     plan.reports.push(report);
     plan.awaits = plan.awaits.max(pause.awaits);
     plan.wake_at = plan.wake_at.into_iter().chain(pause.wake_at).min();
 }
 
-fn suspend(
-    steps: &mut Vec<TenantStep>,
-    uid: &Uid,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) -> (PartReport, Pause) {
+fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
+    let Inputs { desired, observed, installation, now } = inputs;
     let told = "the replicas are told to refuse the tenant";
     if steps.iter().any(|step| matches!(step, TenantStep::Entry(EntryStep::Put { .. }))) {
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
-    let (view, entry) = match &observed.entry {
-        Seen::Ours(view @ EntryView { entry: Some(entry), .. }) => (view, entry),
-        Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => {
-            return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
-        }
+    let Some(view @ EntryView { entry: Some(entry), .. }) = observed.entry.ours() else {
+        return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
     };
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
         steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
         return (waits(Reason::WaitingForReplicas, told), Pause::default());
     }
-    match judge(uid, observed) {
-        Ownership::Ours { row, .. } if row.state == RowState::Active => {
-            revoke(steps, row, view.version, entry, observed, installation, now)
+    match judge(&desired.object.uid, observed) {
+        Ok(Ownership::Ours { row, .. }) if row.state == RowState::Active => {
+            let told = LastReference { version: view.version, since: entry.state_since };
+            revoke(inputs, row, told, steps)
         }
-        Ownership::Ours { row, .. } => drain(&row, observed, installation, now),
-        Ownership::Nothing { .. }
-        | Ownership::Foreign(_)
-        | Ownership::Awaited(_)
-        | Ownership::Retained(_)
-        | Ownership::Adoptable(_)
-        | Ownership::Unadoptable(_)
-        | Ownership::Lost(_)
-        | Ownership::GivenUp(_)
-        | Ownership::Changed(_)
-        | Ownership::Unplaced(_)
-        | Ownership::Unknown(_) => {
+        Ok(Ownership::Ours { row, .. }) => drain(inputs, &row),
+        Ok(Ownership::Nothing { .. } | Ownership::GivenUp(_)) | Err(_) => {
             (waits(Reason::Pending, "requests are refused; the database has to be ready first"), Pause::default())
         }
     }
 }
 
-/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time.
-fn revoke(
-    steps: &mut Vec<TenantStep>,
-    row: LedgerRow,
-    version: Version,
-    entry: &TenantEntry,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) -> (PartReport, Pause) {
-    let told = LastReference { version, since: entry.state_since };
+/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time. `told`: the
+/// entry that says so.
+fn revoke(inputs: Inputs<'_>, row: LedgerRow, told: LastReference, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
+    let Inputs { observed, installation, now, .. } = inputs;
     let named = match judge_acknowledged(told, &observed.replicas, installation.ack_timeout_seconds, now) {
         Acknowledged::Everywhere => None,
         Acknowledged::Waiting(names, deadline) => {
             let note = format!("waiting for {} to refuse the tenant", names.join(", "));
-            return (waits(Reason::WaitingForReplicas, note), Pause { awaits: Some(version), wake_at: Some(deadline) });
+            let pause = Pause { awaits: Some(told.version), wake_at: Some(deadline) };
+            return (waits(Reason::WaitingForReplicas, note), pause);
         }
         Acknowledged::TimedOut(names) => {
             Some(TenantStep::Object(ObjectStep::RecordEvent(replicas_timed_out(&names, "the suspension"))))
@@ -118,13 +86,8 @@ fn revoke(
 }
 
 /// Waits a bounded time for open transactions. Later ones are none of the agent API's: it has no access any more.
-fn drain(
-    row: &LedgerRow,
-    observed: &ObservedTenant,
-    installation: &Installation,
-    now: Timestamp,
-) -> (PartReport, Pause) {
-    if let Some((note, poll)) = judge_drain(row, observed, installation, now) {
+fn drain(inputs: Inputs<'_>, row: &LedgerRow) -> (PartReport, Pause) {
+    if let Some((note, poll)) = judge_drain(row, inputs.observed, inputs.installation, inputs.now) {
         return (waits(Reason::DrainingTransactions, note), Pause { awaits: None, wake_at: Some(poll) });
     }
     let note = "requests are refused, and the agent API has no access to the data";

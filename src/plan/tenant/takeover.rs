@@ -4,42 +4,40 @@
 //! once nothing has been heard of the predecessor for long enough.
 
 use super::{
-    adopt::{check_fit, of_row},
-    ownership::Ownership,
-    schema::resolve_target,
+    adopt::{Evidence, check_fit, of_row},
+    inputs::Inputs,
+    refusal::Refusal,
 };
-use crate::domain::resolve::DesiredTenant;
 use crate::plan::{
-    installation::Installation,
-    observed::{DatabaseView, LedgerRow, ObservedTenant, RowState},
+    observed::{LedgerRow, RowState},
+    report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},
     takeover_request::describe_owner,
 };
+use crate::{
+    api::{ConditionType as Part, Reason},
+    domain::class::ErrorClass,
+};
 
-/// Judges anew what the ledger gives to another cluster's Tenant. Anything else stays as it was judged.
-pub(crate) fn judge_takeover(
-    ownership: Ownership,
-    desired: &DesiredTenant,
-    observed: &ObservedTenant,
-    installation: &Installation,
-) -> Ownership {
-    let (Ownership::Foreign(_), DatabaseView::Facts(facts)) = (&ownership, &observed.database) else {
-        return ownership;
-    };
-    let predecessors = &installation.predecessors;
+/// What a Tenant takes over from another cluster's of the same name, or why it does not yet; `None` where no other
+/// cluster's Tenant has the tenant id.
+pub(crate) fn judge_predecessor(inputs: Inputs<'_>) -> Option<Result<Adoption, PartReport>> {
+    let Inputs { desired, observed, installation, .. } = inputs;
+    let facts = observed.database.facts()?;
     let left = |row: &&LedgerRow| {
         let in_use = matches!(row.state, RowState::Active | RowState::Suspended | RowState::Deleting);
         in_use && row.uid != desired.object.uid && row.cluster_id != installation.cluster_id
     };
-    let Some(row) = facts.row.as_ref().filter(left) else { return ownership };
-    let (cluster, silence_seconds) = (&row.cluster_id, predecessors.silence_seconds);
+    let row = facts.row.as_ref().filter(left)?;
+    let (cluster, silence_seconds) = (&row.cluster_id, installation.predecessors.silence_seconds);
     let owner = describe_owner(row);
+    let foreign = |note: String| Some(Err(Refusal::Foreign(note).report()));
     if (&row.namespace, &row.name) != (&desired.object.namespace, &desired.object.name) {
-        return Ownership::Foreign(format!("{owner}: only a Tenant of the same namespace and name takes it over"));
+        return foreign(format!("{owner}: only a Tenant of the same namespace and name takes it over"));
     }
-    let named = predecessors.cluster_ids.contains(cluster);
+    let named = installation.predecessors.cluster_ids.contains(cluster);
     if !named && !facts.permitted.iter().any(|grant| grant.is(&desired.object.uid, installation)) {
-        return Ownership::Foreign(format!(
+        return foreign(format!(
             "{owner}: if that cluster is lost, name it in the operator's previousClusterIds, or let this Tenant alone take \
              it over: kubectl tenant takeover {} --from {cluster}",
             row.name
@@ -47,18 +45,19 @@ pub(crate) fn judge_takeover(
     }
     // It had data of its own, restored with its status: that is not this.
     if observed.recorded.incarnation.is_some_and(|incarnation| incarnation != row.incarnation) {
-        return Ownership::Foreign(format!("{owner}, and the status of this Tenant names another incarnation"));
+        return foreign(format!("{owner}, and the status of this Tenant names another incarnation"));
     }
     if facts.silence_seconds.is_none_or(|silence| silence < silence_seconds) {
-        return Ownership::Awaited(format!(
+        let note = format!(
             "{owner}, a predecessor of this one that was heard of less than {silence_seconds} seconds ago: it is taken \
              over when its operator has been silent for so long"
-        ));
+        );
+        let state = PartState::Refused(ErrorClass::Waiting);
+        return Some(Err(PartReport::new(Part::Accepted, state, Reason::Conflict, note)));
     }
     let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds, by_permission: !named };
-    let adoption = Adoption { source, ..of_row(desired, row, resolve_target(installation, &observed.replicas)) };
-    match check_fit(adoption, &row.schema_checksums, (&facts.role_mark, &facts.schema_mark), facts) {
-        Ok(adoption) => Ownership::Adoptable(Box::new(adoption)),
-        Err(note) => Ownership::Foreign(format!("{owner}; {note}")),
+    match check_fit(Adoption { source, ..of_row(inputs, row) }, Evidence::of_row(facts, row)) {
+        Ok(adoption) => Some(Ok(adoption)),
+        Err(note) => foreign(format!("{owner}; {note}")),
     }
 }

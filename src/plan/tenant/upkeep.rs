@@ -19,15 +19,23 @@ use crate::{
     domain::{class::ErrorClass, ident::Uid},
 };
 
+/// What is planned for the database of a tenant in use.
+pub(crate) struct RepairPlan {
+    /// How the database stands.
+    pub report: PartReport,
+    /// The version that its tables have once the steps are done.
+    pub schema_version: i32,
+}
+
 /// Puts right what the operator's rights are enough for, brings the tables on where it is their turn, and says what a
-/// person has to do about the rest. The tenant is served meanwhile. Also the version that its tables have then.
+/// person has to do about the rest. The tenant is served meanwhile.
 pub(crate) fn plan_repair(
     row: LedgerRow,
     drift: Vec<Finding>,
     observed: &ObservedTenant,
     installation: &Installation,
     steps: &mut Vec<TenantStep>,
-) -> (PartReport, i32) {
+) -> RepairPlan {
     let report = |state, reason, note: String| PartReport::new(Part::DatabaseReady, state, reason, note);
     let note = provisioned_note(&row.schema);
     let (mendable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.mendable);
@@ -35,7 +43,7 @@ pub(crate) fn plan_repair(
     let (found, rest) = (drifts(mendable), drifts(rest));
     let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
     let mut tables = judge_tables(&row, observed, installation);
-    let (version, blocked) = (tables.version(&row), tables.blocked.take());
+    let (schema_version, blocked) = (tables.version(&row), tables.blocked.take());
     let state = if found.is_empty() && tables.due.is_empty() { PartState::Ready } else { PartState::InProgress };
     if !found.is_empty() {
         steps.push(DatabaseStep::Repair { row, found }.into());
@@ -46,7 +54,7 @@ pub(crate) fn plan_repair(
         (None, Some((reason, told))) => report(PartState::Refused(ErrorClass::Conflict), reason, told),
         (None, None) => report(state, Reason::Provisioned, note),
     };
-    (report, version)
+    RepairPlan { report, schema_version }
 }
 
 /// Keeps the database of a tenant in order that is not to be changed otherwise; nothing can be said of one that is not in
@@ -59,20 +67,9 @@ pub(crate) fn plan_upkeep(
 ) -> Option<PartReport> {
     match ownership {
         Ownership::Ours { row, drift } if row.state.in_use() => {
-            Some(plan_repair(row, drift, observed, installation, steps).0)
+            Some(plan_repair(row, drift, observed, installation, steps).report)
         }
-        Ownership::Ours { .. }
-        | Ownership::Nothing { .. }
-        | Ownership::Foreign(_)
-        | Ownership::Retained(_)
-        | Ownership::Adoptable(_)
-        | Ownership::Unadoptable(_)
-        | Ownership::Awaited(_)
-        | Ownership::Lost(_)
-        | Ownership::GivenUp(_)
-        | Ownership::Changed(_)
-        | Ownership::Unplaced(_)
-        | Ownership::Unknown(_) => None,
+        Ownership::Ours { .. } | Ownership::Nothing { .. } | Ownership::GivenUp(_) => None,
     }
 }
 
@@ -89,7 +86,9 @@ pub fn plan_rejected(
     if !observed.finalizer {
         plan.steps.push(ObjectStep::AddFinalizer.into());
     }
-    plan.reports.extend(plan_upkeep(judge(uid, observed), observed, installation, &mut plan.steps));
+    let ownership = judge(uid, observed).ok();
+    plan.reports
+        .extend(ownership.and_then(|ownership| plan_upkeep(ownership, observed, installation, &mut plan.steps)));
     plan.reports.extend(judge_unspecified_entry(observed));
     plan
 }

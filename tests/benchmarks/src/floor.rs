@@ -1,5 +1,5 @@
 //! The floor: a bare program that makes the operator's writes and SQL, as it made them for a sample, for as many Tenants
-//! and with the same concurrency. It decides nothing, looks at nothing and waits for nobody; no operator could be faster.
+//! and with the same concurrency. It decides nothing, reads nothing and waits for no replica: no operator could be faster.
 
 use std::{
     sync::{
@@ -27,18 +27,18 @@ use crate::{
     sample::{self, Sample},
 };
 
-/// What it found.
+/// The result.
 pub(super) struct Floor {
     /// Tenants per second.
     pub(super) rate: f64,
-    /// How.
+    /// How it was measured.
     pub(super) note: String,
 }
 
 /// Takes samples from a real operator in a fresh installation, ends it, and repeats what it did for `count` Tenants.
 pub(super) async fn measure(programs: &ProgramFiles, count: usize) -> anyhow::Result<Floor> {
     eprintln!("benchmarks: the floor: the same writes and SQL for {count} Tenants by a bare program ...");
-    // Each sample gets a cell to itself, so there is one for each cell that the Tenants would fill.
+    // Each sample gets its own cell, so that there is one for each cell that the Tenants would fill.
     let installation = installation::start(programs, json!({ "database": { "tenantsPerCell": 1 } })).await?;
     let cells = count.div_ceil(TENANTS_PER_CELL);
     let samples = sample::take(&installation, cells).await?;
@@ -49,7 +49,7 @@ pub(super) async fn measure(programs: &ProgramFiles, count: usize) -> anyhow::Re
     Ok(Floor {
         rate: count as f64 / seconds,
         note: format!(
-            "a bare program with the operator's rights: the same 6 API writes and 3 messages of SQL, {workers} Tenants at \
+            "a bare program with the operator's permissions: the same 6 API writes and 3 messages of SQL, {workers} Tenants at \
              once; no reads, no replicas"
         ),
     })
@@ -63,7 +63,7 @@ struct Bare {
     samples: Vec<Sample>,
     /// Creates Tenants, as in the operator's run.
     user: Client,
-    /// Has the operator's rights.
+    /// Has the operator's permissions.
     operator: Client,
     /// A database login of the operator.
     url: String,
@@ -144,15 +144,15 @@ impl Bare {
 
         send(connection, mine.text(observe)).await?;
         let finalizers = json!({ "metadata": { "finalizers": sample.finalizers } });
-        let after = tenants.patch(&name, &params, &Patch::Merge(upon(created, finalizers))).await?;
+        let after = tenants.patch(&name, &params, &Patch::Merge(conditional(created, finalizers))).await?;
         send(connection, mine.text(change)).await?;
         secrets.create(&PostParams::default(), &mine.object(&sample.keys)?).await?;
         registry.create(&PostParams::default(), &mine.object(&sample.entry)?).await?;
         let status = json!({ "status": mine.object::<Value>(first)? });
-        let after = tenants.patch_status(&name, &params, &Patch::Merge(upon(&after, status))).await?;
+        let after = tenants.patch_status(&name, &params, &Patch::Merge(conditional(&after, status))).await?;
         send(connection, mine.text(confirm)).await?;
         let status = json!({ "status": mine.object::<Value>(last)? });
-        tenants.patch_status(&name, &params, &Patch::Merge(upon(&after, status))).await?;
+        tenants.patch_status(&name, &params, &Patch::Merge(conditional(&after, status))).await?;
         events.create(&PostParams::default(), &mine.object(&sample.event)?).await?;
         Ok(())
     }
@@ -163,8 +163,8 @@ async fn send(connection: &mut PgConnection, text: String) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Names the version and the life that a patch belongs to.
-fn upon(object: &DynamicObject, mut patch: Value) -> Value {
+/// Adds the resource version and the UID that a patch applies to.
+fn conditional(object: &DynamicObject, mut patch: Value) -> Value {
     patch["metadata"]["resourceVersion"] = json!(object.resource_version());
     patch["metadata"]["uid"] = json!(object.uid());
     patch

@@ -3,7 +3,7 @@
 use devkit::{Environment, Options, ProgramFiles, TestInstallation};
 use serde_json::Value;
 
-/// Starts a control plane and Postgres, and makes an installation in them. `values` are more values for the chart.
+/// Starts a control plane and Postgres, and creates an installation in them. `values` are additional chart values.
 pub(crate) async fn start(programs: &ProgramFiles, values: Value) -> anyhow::Result<TestInstallation> {
     let env = Environment::start(Options::default()).await?;
     TestInstallation::builder(&env, programs.clone()).unscoped().values(values).create().await

@@ -10,7 +10,7 @@
 //! | `installation` | installations in control planes of their own |
 //! | `usage` | processor time, memory, requests |
 //!
-//! Absolute times belong to the machine that the report names. What is asserted are ratios of one run.
+//! Absolute times belong to the machine that the report names. Only counts and ratios of one run are asserted.
 
 mod floor;
 mod installation;
@@ -48,7 +48,7 @@ pub enum Part {
     Serving,
 }
 
-/// Measures and reports: prints the table and writes `file`. A part that breaks off fails the run; what was measured
+/// Measures and reports: prints the table and writes `file`. A part that fails also fails the run; what was measured
 /// before is reported all the same.
 pub async fn run(programs: &ProgramFiles, plan: &Plan, file: &Path) -> anyhow::Result<Report> {
     let mut report = Report::begin();

@@ -14,12 +14,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Creations that are under way at the same time.
+/// Create requests at the same time.
 pub(super) const AT_ONCE: usize = 16;
 /// The AgentConfigs that Tenants refer to in turn.
 const AGENTS: [&str; 3] = ["support", "sales", "billing"];
 
-/// An API of our own kind.
+/// An API for a kind of agent-tenancy.
 pub(super) fn kind(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("agent-tenancy.dev", "v1alpha1", kind);
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
@@ -97,7 +97,7 @@ impl Timeline {
         self.rows.iter().map(|(_, ready)| ready.as_secs_f64()).fold(0.0, f64::max)
     }
 
-    /// From the first request to the last one's being sent.
+    /// From the first request until the last one was sent.
     pub(super) fn last_sent(&self) -> f64 {
         self.rows.iter().map(|(sent, _)| sent.as_secs_f64()).fold(0.0, f64::max)
     }
@@ -127,17 +127,17 @@ impl Timeline {
     }
 }
 
-/// Waits, from now on, until all of these are Ready; tells when each was seen to be. Fails when nothing happens for long.
+/// Watches from now on until all of these are Ready; returns when each was seen Ready. Fails after a time without changes.
 fn watch_ready(
     api: &Api<DynamicObject>,
     names: BTreeSet<String>,
 ) -> impl Future<Output = anyhow::Result<HashMap<String, Instant>>> + use<> {
     let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
-    // A task of its own takes the time although the caller is busy.
+    // A separate task takes the time even while the caller is busy.
     let watching = tokio::spawn(async move {
         let (mut left, mut seen) = (names, HashMap::new());
         while !left.is_empty() {
-            let next = tokio::time::timeout(PATIENCE, events.try_next()).await;
+            let next = tokio::time::timeout(TIMEOUT, events.try_next()).await;
             let object = next.map_err(|_| stuck(&left))??.context("the watch has ended")?;
             let now = Instant::now();
             if is_ready(&object.data) && left.remove(&object.name_any()) {
@@ -150,14 +150,14 @@ fn watch_ready(
 }
 
 /// Longest time without any change of any object.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn stuck(left: &BTreeSet<String>) -> anyhow::Error {
     let some: Vec<&str> = left.iter().map(String::as_str).take(5).collect();
-    anyhow::anyhow!("{} objects are not Ready, and nothing happens any more: {}, …", left.len(), some.join(", "))
+    anyhow::anyhow!("{} objects are not Ready, and nothing changes any more: {}, …", left.len(), some.join(", "))
 }
 
-/// Whether an object's data say so.
+/// Whether an object has the condition Ready.
 pub(super) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))

@@ -46,7 +46,7 @@ impl From<&Arguments> for Plan {
         };
         let Arguments { tenants, few, many, .. } = *arguments;
         let serving = serving::Sizes { edits: arguments.edits, ..serving::Sizes::default() };
-        Plan { parts, operator: Sizes { tenants, few, many, looks: 5, together: false }, serving }
+        Plan { parts, operator: Sizes { tenants, few, many, drift_checks: 5, together: false }, serving }
     }
 }
 

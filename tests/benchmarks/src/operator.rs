@@ -1,4 +1,4 @@
-//! The operator's half: many Tenants at once, what each costs, and whether that stays so when there are many.
+//! The operator's part: many Tenants at once, what each costs, and whether the cost stays the same when there are many.
 
 use std::{
     collections::BTreeMap,
@@ -25,13 +25,13 @@ pub struct Sizes {
     pub few: usize,
     /// Tenants that are there at the end of the last wave, which is of the same size.
     pub many: usize,
-    /// Looks for drift over these many; each takes 10 s.
-    pub looks: usize,
-    /// All runs at the same time, where no time is judged.
+    /// Drift checks over these many; they are 10 s apart.
+    pub drift_checks: usize,
+    /// All runs at the same time, for tests in which times don't matter.
     pub together: bool,
 }
 
-/// Nothing was requested for so long: everything has been done.
+/// After so long without a request, everything has been done.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// Measures.
@@ -60,11 +60,11 @@ const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
 const LOOK: &str = "tenant_operator_drift_look_seconds{instance=\"main\"}";
-/// The setting that says how often an operator looks for drift.
+/// The setting that says how often an operator drift_checks for drift.
 const DRIFT_SECONDS: &str = "AGENT_TENANCY__DATABASE__DRIFT_SECONDS";
 const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
 
-/// What a restart cost; the leader's Lease and the epoch apart.
+/// The cost of a restart, without the leader's Lease and the epoch.
 struct Restart {
     /// From the kill to the last request.
     seconds: f64,
@@ -74,9 +74,9 @@ struct Restart {
     trips: f64,
 }
 
-/// What looking for drift cost, where there is none.
+/// The cost of drift checks where there is no drift.
 struct Drift {
-    /// Median of the looks.
+    /// Median of the checks.
     seconds: f64,
     writes: BTreeMap<String, f64>,
     reads: f64,
@@ -85,7 +85,7 @@ struct Drift {
 
 /// An installation with everything running and AgentConfigs that are Ready.
 struct Running {
-    // Dropped in this order: who uses something goes before what it uses.
+    // Dropped in this order: a process ends before those that it uses.
     operator: RunningOperator,
     _replicas: [RunningReplica; 2],
     client: Client,
@@ -144,7 +144,7 @@ impl Running {
         Ok((timeline, self.usage().await?.since(&before)))
     }
 
-    /// Kills the operator as a crash would, starts it again, and waits until it has looked at everything.
+    /// Kills the operator as a crash would, starts it again, and waits until it has reconciled everything.
     async fn restart(&mut self) -> anyhow::Result<Restart> {
         self.operator.process.kill_9().await?;
         let begun = Instant::now();
@@ -164,16 +164,16 @@ impl Running {
         Ok(Restart { seconds, writes, reads: reads.values().sum(), trips })
     }
 
-    /// Waits for so many looks for drift, of an operator that looks often and does nothing else.
-    async fn look_for_drift(&mut self, looks: usize) -> anyhow::Result<Drift> {
+    /// Waits for so many drift checks of an operator that checks often and does nothing else.
+    async fn check_drift(&mut self, drift_checks: usize) -> anyhow::Result<Drift> {
         self.installation.set(Component::Operator, DRIFT_SECONDS, "10");
         self.restart().await?;
         self.installation.unset(Component::Operator, DRIFT_SECONDS);
         let took = async || anyhow::Ok(self.operator.metrics().await?.get(LOOK).copied().unwrap_or(0.0));
         let (before, mut last, mut all) = (self.usage().await?, took().await?, Vec::new());
-        let deadline = Instant::now() + looks as u32 * Duration::from_secs(30);
-        while all.len() < looks {
-            anyhow::ensure!(Instant::now() < deadline, "the operator doesn't look for drift");
+        let deadline = Instant::now() + drift_checks as u32 * Duration::from_secs(30);
+        while all.len() < drift_checks {
+            anyhow::ensure!(Instant::now() < deadline, "the operator doesn't check for drift");
             tokio::time::sleep(Duration::from_millis(100)).await;
             let now = took().await?;
             if now != last {
@@ -249,10 +249,10 @@ async fn main_run(programs: &ProgramFiles, count: usize) -> anyhow::Result<Vec<M
 
 /// Whether a tenant costs more when there are many.
 async fn growth(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Measure>> {
-    let Sizes { few, many, looks, .. } = sizes;
+    let Sizes { few, many, drift_checks, .. } = sizes;
     eprintln!("benchmarks: {few} Tenants, and {few} more where there are {} already ...", many - few);
     let mut running = Running::start(programs).await?;
-    // The first makes the cell. It also keeps what is done once out of the comparison.
+    // The first creates the cell and other things that are created once, so that they are not compared.
     running.wave("w", 1).await?;
     let mut alone = Vec::new();
     for number in 0..ALONE {
@@ -265,8 +265,8 @@ async fn growth(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Mea
     running.wave("b", many - 2 * few).await?;
     let (last, cost_last) = running.wave("c", few).await?;
     let peak = running.peak_mib()?;
-    // Its start also tells what is looked at every few minutes only: that so many tables come near a limit of the server.
-    let drift = running.look_for_drift(looks).await?;
+    // The start also reports what is checked every few minutes only: that so many tables come near a limit of the server.
+    let drift = running.check_drift(drift_checks).await?;
     let restart = running.restart().await?;
     running.stop().await?;
     let each = |used: &Usage| used.all_cpu() * 1000.0 / few as f64;
@@ -305,7 +305,7 @@ async fn growth(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Mea
             .at_most(0.0)
             .note(named(&restart.writes)),
         Measure::new("operator.drift_look", drift.seconds, "s").at_most(0.25).note(format!(
-            "one query for {many} Tenants, median of {looks}; meanwhile {} reads, {} SQL round trips",
+            "one query for {many} Tenants, median of {drift_checks}; meanwhile {} reads, {} SQL round trips",
             drift.reads, drift.trips
         )),
         Measure::new("operator.drift_look.writes", drift.writes.values().sum(), "")

@@ -1,4 +1,4 @@
-//! What a benchmark found: a list of measures, as a table for people and as JSON for programs.
+//! The results of a benchmark: a list of measures, as a table for people and as JSON for programs.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -14,16 +14,16 @@ pub struct Measure {
     pub value: f64,
     /// Its unit: `s`, `ms`, `MiB`, `1/s`; `ratio` for a quotient of two figures of the same run.
     pub unit: String,
-    /// What it should be, such as `≤ 60`; nothing where it is only told.
+    /// What it should be, such as `≤ 60`; nothing where it has no aim.
     pub aim: Option<String>,
     /// Whether the aim is met; nothing without an aim.
     pub ok: Option<bool>,
-    /// How it was measured, or what else is worth knowing.
+    /// How it was measured, and other remarks.
     pub note: String,
 }
 
 impl Measure {
-    /// A figure that is only told.
+    /// A figure without an aim.
     pub fn new(name: impl Into<String>, value: f64, unit: impl Into<String>) -> Measure {
         Measure { name: name.into(), value, unit: unit.into(), aim: None, ok: None, note: String::new() }
     }
@@ -40,7 +40,7 @@ impl Measure {
         Measure { aim: Some(format!("≥ {aim}")), ok: Some(self.value >= aim), ..self }
     }
 
-    /// Says how it was measured.
+    /// Adds how it was measured.
     #[must_use]
     pub fn note(self, note: impl Into<String>) -> Measure {
         Measure { note: note.into(), ..self }
@@ -101,7 +101,7 @@ fn cells(measure: &Measure) -> [String; 6] {
 
 fn line(text: &mut String, cells: &[String; 6], widths: &[usize; 6]) {
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        // Figures stand below each other by their last digit.
+        // Figures are aligned on the right.
         let _ = match column {
             1 => write!(text, "| {cell:>width$} "),
             _ => write!(text, "| {cell:<width$} "),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn aims_decide_what_has_failed() {
         let measures = vec![
-            Measure::new("told", 7.0, "s"),
+            Measure::new("without an aim", 7.0, "s"),
             Measure::new("met", 0.5, "ratio").at_least(0.5),
             Measure::new("missed", 61.0, "MiB").at_most(60.0),
             Measure::new("not measured", f64::NAN, "ms").at_most(60.0),

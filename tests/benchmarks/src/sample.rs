@@ -1,5 +1,5 @@
-//! What a real operator wrote for one Tenant: statuses as a watch saw them, objects as they stand in the API server,
-//! and the messages of SQL as the server logged them. Repeated for others by exchanging what names the Tenant.
+//! What a real operator wrote for one Tenant: statuses from a watch, objects from the API server, and SQL messages from the
+//! server's log. They are repeated for other Tenants with other names and ids.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use serde_json::Value;
 use crate::load;
 
 /// Longest time until a sample is Ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The samples and what repeats them have names of the same length.
+/// Samples and their repetitions have names of the same length.
 pub(super) fn name(prefix: &str, number: usize) -> String {
     format!("{prefix}{number:05}")
 }
@@ -29,9 +29,9 @@ pub(super) struct Sample {
     name: String,
     uid: String,
     incarnation: String,
-    /// As they were put on it.
+    /// The finalizers that were set.
     pub(super) finalizers: Vec<String>,
-    /// Both that were written.
+    /// Both statuses that were written.
     pub(super) statuses: [String; 2],
     /// The signing Secret.
     pub(super) keys: String,
@@ -73,8 +73,8 @@ impl Renamed<'_> {
 /// How many samples may fail.
 const SPARE: usize = 5;
 
-/// Lets a real operator provision `count` Tenants, one after the other, and tells what it wrote. Checks that each cost
-/// what a test of the operator promises: otherwise the floor would no longer be one.
+/// Lets a real operator provision `count` Tenants, one after the other, and returns what it wrote. Checks that each had the
+/// cost that a test of the operator guarantees; otherwise the floor would not be comparable.
 pub(super) async fn take(installation: &TestInstallation, count: usize) -> anyhow::Result<Vec<Sample>> {
     // Only a superuser may say what is logged, and before the operator connects.
     let (database, login) = (&installation.database, installation.database.operator_login());
@@ -83,8 +83,8 @@ pub(super) async fn take(installation: &TestInstallation, count: usize) -> anyho
     let _replica = installation.replica().await?;
     let (client, namespace) = (installation.client().await?, &installation.tenants_namespace);
     load::create_agents(&client, namespace).await?;
-    // Before that, a Tenant is told once more that it waits for the database.
-    eventually(PATIENCE, "the operator uses the database", || async {
+    // Before that, the status is written once more: it waits for the database.
+    eventually(TIMEOUT, "the operator uses the database", || async {
         let counters = operator.metrics().await?;
         anyhow::ensure!(counters.get("tenant_operator_database_up{instance=\"main\"}") == Some(&1.0), "not yet");
         Ok(())
@@ -105,8 +105,10 @@ pub(super) async fn take(installation: &TestInstallation, count: usize) -> anyho
         };
         match sample {
             Ok(sample) => samples.push(sample),
-            // On a busy machine one is looked at once more: what has changed is told to it late.
-            Err(error) if failed == SPARE => return Err(error.context("the floor has to be written anew")),
+            // On a busy machine a Tenant is reconciled again, because the operator sees its own change late.
+            Err(error) if failed == SPARE => {
+                return Err(error.context("the floor does not match the operator any more"));
+            }
             Err(error) => {
                 failed += 1;
                 eprintln!("benchmarks: another sample, because {error:#}");
@@ -148,7 +150,7 @@ async fn provision(client: &Client, namespace: &str, name: &str, number: usize) 
         }
         anyhow::bail!("the watch has ended")
     };
-    tokio::time::timeout(PATIENCE, watching).await.with_context(|| format!("the sample {name} is not Ready"))??;
+    tokio::time::timeout(TIMEOUT, watching).await.with_context(|| format!("the sample {name} is not Ready"))??;
     Ok(Made { name: name.to_owned(), versions })
 }
 
@@ -188,7 +190,7 @@ async fn collect(installation: &TestInstallation, client: &Client, made: Made) -
     })
 }
 
-/// As it was sent: without what the API server has added.
+/// As it was sent: without the fields that the API server added.
 fn render<K: kube::Resource + Serialize>(mut object: K) -> anyhow::Result<String> {
     let meta = object.meta_mut();
     meta.managed_fields = None;
@@ -204,7 +206,7 @@ fn statements(log: &str, login: &str, name: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut ours = false;
     for line in log.lines() {
-        // What goes on after a line break is indented.
+        // A continued line is indented.
         if let Some(rest) = line.strip_prefix('\t') {
             if let (true, Some(last)) = (ours, all.last_mut()) {
                 last.push('\n');

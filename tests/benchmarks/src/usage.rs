@@ -57,14 +57,14 @@ fn mib(pid: u32, field: &str) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Everything that has a share in the work, at one moment.
+/// The usage of all programs so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
     /// Processor seconds, by program.
     pub(super) cpu: BTreeMap<&'static str, f64>,
-    /// Writing requests of the operator to the API server, by verb and resource; its Lease apart.
+    /// Writing requests of the operator to the API server, by verb and resource; without its Lease.
     pub(super) writes: BTreeMap<String, f64>,
-    /// Reading ones; watches apart.
+    /// Reading requests, without watches.
     pub(super) reads: BTreeMap<String, f64>,
     /// Its round trips to the database.
     pub(super) trips: f64,

@@ -1,4 +1,4 @@
-//! The API server's audit log: what ServiceAccounts asked for. Everybody else is left out, and so are bodies, so that it
+//! The API server's audit log: the requests of ServiceAccounts. Other users and all bodies are left out, so that the log
 //! costs next to nothing.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// A watch is told when it begins, everything else when it was answered.
+/// A watch is logged when it begins, every other request when it is answered.
 const POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -21,7 +21,7 @@ rules:
   - level: None
 ";
 
-/// One request of a ServiceAccount. What a request hasn't is an empty text.
+/// One request of a ServiceAccount. A field that the request does not have is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// Name of the ServiceAccount.
@@ -30,7 +30,7 @@ pub struct Request {
     pub verb: String,
     /// Group of the resource; `""` is the core group.
     pub group: String,
-    /// The resource as in a rule: `pods`, `tenants/status`; for what is no resource, the path.
+    /// The resource as in a rule: `pods`, `tenants/status`; for other requests, the path.
     pub resource: String,
     /// Namespace of the object.
     pub namespace: String,
@@ -49,7 +49,7 @@ pub(crate) fn flags(dir: &Path, log: &Path) -> anyhow::Result<Vec<String>> {
     Ok(vec![
         format!("--audit-policy-file={}", policy.display()),
         format!("--audit-log-path={}", log.display()),
-        // In MiB; what is more would go into another file.
+        // In MiB; a larger log would be split.
         "--audit-log-maxsize=4096".to_owned(),
     ])
 }
@@ -58,7 +58,7 @@ pub(crate) fn flags(dir: &Path, log: &Path) -> anyhow::Result<Vec<String>> {
 pub(crate) fn requests_from(log: &Path, namespace: &str) -> anyhow::Result<Vec<Request>> {
     let file = match File::open(log) {
         Ok(file) => file,
-        // It is made with the first request that is recorded.
+        // The API server creates it with the first request that it logs.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("{} can't be read", log.display())),
     };
@@ -66,7 +66,7 @@ pub(crate) fn requests_from(log: &Path, namespace: &str) -> anyhow::Result<Vec<R
     let mut requests = Vec::new();
     for line in BufReader::new(file).lines() {
         let line = line?;
-        // Parsing is what costs; the last line may still be being written.
+        // Parsing is the expensive part. The last line may be incomplete.
         if let Some(event) = line.contains(&user).then(|| serde_json::from_str(&line).ok()).flatten()
             && let Some(request) = request(&event, &user)
         {

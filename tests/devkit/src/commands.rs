@@ -1,4 +1,4 @@
-//! Running kubectl and helm, and what they say.
+//! Running commands such as kubectl and helm.
 
 use std::{
     ffi::OsStr,
@@ -32,7 +32,7 @@ impl CommandOutput {
         format!("{}{}", self.stdout, self.stderr)
     }
 
-    /// Its standard output, or an error with everything it said.
+    /// Its standard output, or an error with all of its output.
     pub fn ok(self) -> anyhow::Result<String> {
         anyhow::ensure!(
             self.is_success(),
@@ -46,11 +46,11 @@ impl CommandOutput {
     }
 }
 
-/// A command that talks to that cluster and to no other, whatever the user's own configuration is.
+/// A command that uses that cluster, whatever the user's own configuration is.
 pub(crate) fn command(program: &Path, kubeconfig: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("KUBECONFIG", kubeconfig);
-    // A proxy has no business on loopback.
+    // The cluster is on loopback, where no proxy is wanted.
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         command.env_remove(proxy);
     }
@@ -69,7 +69,7 @@ pub async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> an
     let feed = async move {
         if let (Some(mut pipe), Some(input)) = (pipe, input) {
             use tokio::io::AsyncWriteExt as _;
-            // A command that ends without reading everything has its own reason, and says it.
+            // A command that ends before it has read everything reports its own error.
             let _ = pipe.write_all(input.as_bytes()).await;
         }
     };

@@ -24,19 +24,19 @@ use crate::{
     wait::eventually,
 };
 
-/// Some four seconds when nothing else runs; a loaded machine gets more.
+/// Starting takes about four seconds on an idle machine.
 const START: Duration = Duration::from_secs(120);
 
 /// Makes aws-lc the one crypto library of this process; without it rustls would refuse to choose.
 pub(crate) fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error means that the test has installed one already, which serves as well.
+        // An error means that the test has installed a provider already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     });
 }
 
-/// The cluster that a kubeconfig file leads to.
+/// The client configuration for a kubeconfig file.
 pub(crate) async fn config(kubeconfig: &Path) -> anyhow::Result<Config> {
     install_crypto();
     let file = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{} can't be read", kubeconfig.display()))?;
@@ -84,7 +84,7 @@ impl ControlPlane {
         write_secret(&public_key, &public)?;
         write_secret(&tokens, &format!("{token},admin,admin,system:masters\n"))?;
         fs::create_dir_all(&certs)?;
-        // The server makes its own certificate there at its first start.
+        // The server creates its own certificate there at its first start.
         let ca = certs.join("apiserver.crt");
         write_kubeconfig(&kubeconfig, &format!("https://127.0.0.1:{port}"), &ca, "admin", &token, "default")?;
 
@@ -114,11 +114,11 @@ impl ControlPlane {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--service-account-private-key-file={}", key.display()))
             .arg(format!("--root-ca-file={}", ca.display()))
-            // Nobody asks it anything, and alone it needs no election. Many tests delete namespaces at once, which
+            // It serves no requests and needs no election. Many tests delete namespaces at once, which
             // takes hundreds of requests each.
             .args(["--secure-port=0", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"])
             .args(["--concurrent-namespace-syncs=20", "--allocate-node-cidrs=false"])
-            // There are no nodes; a test that plays one shall not have its Pods taken away.
+            // There are no nodes; the Pods of a test that acts as a node must not be deleted.
             .arg("--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller");
         let controllers = Process::spawn_in(supervisor, controllers)?;
         let client = Client::try_from(config(&kubeconfig).await?)?;
@@ -144,7 +144,7 @@ fn start_etcd(
         .args([format!("--listen-client-urls={client}"), format!("--advertise-client-urls={client}")])
         .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
         .arg(format!("--initial-cluster=default={peer}"))
-        // The data end with the environment; alone, it may elect itself at once.
+        // The data ends with the environment, and a single member may elect itself at once.
         .args(["--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200", "--log-level=warn"]);
     // The API server waits for it by itself.
     Ok((Process::spawn_in(supervisor, spec)?, client))
@@ -156,7 +156,7 @@ impl ApiServer {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// SIGKILL; open watches break without a farewell.
+    /// SIGKILL; open watches break off.
     pub async fn kill(&self) -> anyhow::Result<()> {
         let process = self.process.lock().await.take();
         if let Some(process) = process {
@@ -217,7 +217,7 @@ impl ApiServer {
     }
 }
 
-/// Waits until the namespace has its service account, without which no pod or token can be made in it.
+/// Waits until the namespace has its service account, without which no Pod or token can be created in it.
 pub(crate) async fn namespace_ready(client: Client, namespace: &str) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
     let what = format!("the namespace {namespace} has its ServiceAccount");

@@ -21,7 +21,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// Long enough for a demo that stays up over a working day.
+/// Long enough for a demo that stays up for a working day.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
 /// A new P-256 key pair as PEM, private (PKCS #8) and public: signs the cluster's service account tokens.

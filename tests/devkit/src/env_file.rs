@@ -1,4 +1,4 @@
-//! What one process tells another about an environment: the file that `$DEVKIT_ENV` names.
+//! The description of an environment for other processes: the file that `$DEVKIT_ENV` names.
 
 use std::{
     env, fmt, fs,

@@ -34,7 +34,7 @@ pub struct Options {
     pub apiserver_port: Option<u16>,
     /// The first Postgres server's port; without it, a free one.
     pub postgres_port: Option<u16>,
-    /// Record what ServiceAccounts ask of the API server; see [`Environment::requests_from`].
+    /// Log the requests of ServiceAccounts to the API server; see [`Environment::requests_from`].
     pub audit: bool,
     /// More flags for kube-apiserver.
     pub apiserver_flags: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Environment {
     own: Option<Arc<Own>>,
 }
 
-/// What only the process that started the environment has. The supervisor's end takes all processes down.
+/// What only the process that started the environment has. When the supervisor ends, it ends all processes.
 #[derive(Debug)]
 struct Own {
     control_plane: Option<ControlPlane>,
@@ -93,7 +93,7 @@ impl Environment {
         Environment { file, file_path, servers, own: None }
     }
 
-    /// Starts one of one's own, for a test that stops, replaces or breaks parts of it.
+    /// Starts a separate environment, for a test that stops, replaces or breaks parts of it.
     pub async fn start(options: Options) -> anyhow::Result<Environment> {
         let tools = if options.control_plane {
             let find = || tools::control_plane(&Places::from_env()?);
@@ -201,7 +201,7 @@ impl Environment {
         Ok(Client::try_from(self.kube_config().await?)?)
     }
 
-    /// The API server, to stop and start it; only in an environment of one's own.
+    /// The API server, to stop and start it; only in an environment that this process started.
     pub fn apiserver(&self) -> anyhow::Result<&ApiServer> {
         self.kubeconfig_path()?;
         let own = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
@@ -210,7 +210,7 @@ impl Environment {
             .apiserver)
     }
 
-    /// Process ids of etcd, the API server and the default Postgres server; only in an environment of one's own.
+    /// Process ids of etcd, the API server and the default Postgres server; only in an environment that this process started.
     pub async fn server_pids(&self) -> anyhow::Result<BTreeMap<&'static str, u32>> {
         let plane = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
         let plane = plane.context("these processes belong to the whole test run; start an environment of your own")?;
@@ -237,7 +237,7 @@ impl Environment {
         crds::apply(&self.client().await?).await
     }
 
-    /// Creates a namespace with a unique name and waits until pods and tokens can be made in it.
+    /// Creates a namespace with a unique name and waits until Pods and tokens can be created in it.
     pub async fn create_namespace(&self, prefix: &str) -> anyhow::Result<String> {
         let name = unique(&format!("test-{prefix}"));
         let client = self.client().await?;
@@ -250,7 +250,7 @@ impl Environment {
 
     /// A kubeconfig with a fresh token of that ServiceAccount, written to `<dir>/<namespace>-<name>.kubeconfig`.
     ///
-    /// The ServiceAccount may be a moment away still (a chart was just installed): it is waited for.
+    /// Waits for the ServiceAccount, which may not exist yet when a chart was just installed.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, dir: &Path) -> anyhow::Result<PathBuf> {
         let admin = self.kube_config().await?;
         let client = Client::try_from(admin)?;
@@ -282,7 +282,7 @@ impl Environment {
         audit::requests_from(log, namespace)
     }
 
-    /// Starts one of our own programs. In an environment of one's own it ends with it, else with this process.
+    /// Starts a program. It ends with an environment that this process started, else with this process.
     pub fn spawn(&self, spec: Spec) -> anyhow::Result<Process> {
         match &self.own {
             Some(own) => Process::spawn_in(&own.supervisor, spec),

@@ -28,12 +28,12 @@
 //! | `audit` | [`Request`]: what ServiceAccounts asked the API server for |
 //! | `postgres` | [`Postgres`] servers, clusters, [`TestDatabase`] |
 //! | `pgbouncer` | [`PgBouncer`] in front of a server |
-//! | `process`, `supervisor` | [`Process`]; nothing is left behind, however the process that started one ends |
+//! | `process`, `supervisor` | [`Process`]; all of them end, however the process that started them ends |
 //! | `release` | [`Release`]: the chart's permissions, accounts and settings for programs beside the cluster |
 //! | `installation` | [`TestInstallation`]: namespaces, database, release and running programs |
 //! | `token`, `metrics` | [`TestToken`]: tokens of a tenant's users; what programs count |
 //! | `demo` | what `devkit demo` shows |
-//! | `proxy` | [`Proxy`]: an API server with injected failures; [`Chaos`]: failures by seed |
+//! | `proxy` | [`Proxy`]: an API server with faults; [`RandomFaults`]: faults by a seed |
 //! | [`tools`] | finding, fetching and building the programs: a crate of its own |
 //! | `commands`, `names`, `ports`, `wait` | running commands; small helpers |
 
@@ -73,7 +73,7 @@ pub use pgbouncer::PgBouncer;
 pub use ports::{check_port, free_port};
 pub use postgres::{Postgres, TestDatabase};
 pub use process::{Process, Spec};
-pub use proxy::{ApiRequest, Chaos, Fault, Proxy, WatchFault};
+pub use proxy::{ApiRequest, Fault, Proxy, RandomFaults, WatchFault};
 pub use release::{Component, Program, Release};
 pub use supervisor::ShutdownStage;
 pub use token::{SigningKey, TestToken};

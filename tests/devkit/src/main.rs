@@ -1,4 +1,4 @@
-//! `devkit`: brings up a local environment for a command, or until Ctrl-C.
+//! `devkit`: starts a local environment for a command, or until Ctrl-C.
 
 mod cli;
 

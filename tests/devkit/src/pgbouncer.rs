@@ -1,4 +1,4 @@
-//! A real pgbouncer in transaction mode in front of one of the servers. It asks the database for passwords, as
+//! A real PgBouncer in transaction mode in front of one of the servers. It asks the database for passwords, as
 //! `config/sql/pgbouncer.sql` prepares it.
 
 use std::{fs, os::unix::fs::chown, time::Duration};
@@ -15,13 +15,13 @@ use crate::{
     tools,
 };
 
-/// A pooler is there at once; a loaded machine gets more.
+/// PgBouncer starts at once, except on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
 /// What an administrator runs in the database.
 const SQL: &str = include_str!("../../../config/sql/pgbouncer.sql");
 
-/// A running pgbouncer, for one installation's logins in one database. It ends when it is dropped.
+/// A running PgBouncer, for one installation's logins in one database. It ends when it is dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
     process: Process,
@@ -68,7 +68,7 @@ impl PgBouncer {
     }
 }
 
-/// Its files, in a folder of its own, and how it is started: like Postgres it refuses to run as root.
+/// Writes its files into a folder of its own. Like Postgres, it refuses to run as root.
 fn prepare(port: u16, config: &str, users: &str) -> anyhow::Result<Spec> {
     let places = Places::from_env()?;
     let mut program = tools::pgbouncer(&places)?;

@@ -61,7 +61,7 @@ enum Lock {
 fn lock(port: u16) -> Lock {
     let uid = rustix::process::getuid().as_raw();
     let dir = env::temp_dir().join(format!("agent-tenancy-ports-{uid}"));
-    // Without a place for lock files the check that the port is free has to do.
+    // Without a folder for lock files, the check that the port is free has to be enough.
     let Ok(file) = fs::create_dir_all(&dir).and_then(|()| File::create(dir.join(port.to_string()))) else {
         return Lock::Ours(None);
     };

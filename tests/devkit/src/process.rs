@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Registers itself with the supervisor before it becomes the program, so there is no moment in which the parent
-/// can die and leave it behind. Who can't register (the supervisor is closing) doesn't start.
+/// can die and leave it behind. A process that can't register (the supervisor is closing) doesn't start.
 const REGISTER: &str = r#"printf '%s %s\n' "$1" "$$" >"$0" || exit 70; shift; exec "$@""#;
 
 /// What to start: a program, its arguments and environment, and where its output goes.
@@ -39,7 +39,7 @@ pub struct Spec {
     terminal: Terminal,
 }
 
-/// What a process has of this one's terminal.
+/// How a process uses the terminal of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Terminal {
     /// Nothing: no input, output into the log, a process group of its own.
@@ -51,7 +51,7 @@ enum Terminal {
 }
 
 impl Spec {
-    /// A program of our own; `name` is used for its log file and in messages.
+    /// A program; `name` is used for its log file and in messages.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Spec {
         Spec {
             name: name.into(),
@@ -145,7 +145,7 @@ impl Process {
 
     pub(crate) fn spawn_in(supervisor: &Arc<Supervisor>, spec: Spec) -> anyhow::Result<Process> {
         let Spec { name, program, args, env, dir, log, stage, terminal } = spec;
-        // Looked up here, because the shell that becomes it could only say "127".
+        // Looked up here, because the shell that becomes it could only end with 127.
         let program = if program.components().count() > 1 {
             anyhow::ensure!(
                 crate::tools::is_program(&program),
@@ -199,7 +199,7 @@ impl Process {
         // A thread, not a task: it must go on when the runtime of the test that started the process is gone.
         thread::spawn(move || {
             if leads_group {
-                // What it has left behind ends with it. Asked for without reaping: as long as the process is a zombie,
+                // Its children end with it. Waits without reaping: as long as the process is a zombie,
                 // its number can't be another group's.
                 let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
                 let _ = kill_process_group(pid, Signal::KILL);
@@ -328,7 +328,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        // A process that was waited for is gone, and its id may belong to another one.
+        // A reaped process is gone, and its id may belong to another one.
         if self.exit_status().is_none() {
             let _ = kill_process(self.pid, signal);
         }
@@ -358,7 +358,7 @@ pub(crate) fn http_client() -> anyhow::Result<reqwest::Client> {
 /// `name.log`, or with a number behind it where several processes of one name run.
 fn free_log(dir: &Path, name: &str) -> PathBuf {
     let first = dir.join(format!("{name}.log"));
-    // create_new decides between two that ask at the same time.
+    // create_new decides between two callers at the same time.
     let free = |file: &PathBuf| OpenOptions::new().create_new(true).append(true).open(file).is_ok();
     if free(&first) {
         return first;

@@ -1,8 +1,8 @@
 //! A supervisor: a folder for one set of processes, and a small watcher that ends them and removes the folder.
 //!
-//! The watcher (`supervisor.sh`) hangs on a pipe from this process. Whether this process returns, panics, is
-//! interrupted or killed, the kernel closes the pipe and the watcher does its work. There is no other way down:
-//! an orderly stop closes the same pipe.
+//! The watcher (`supervisor.sh`) reads a pipe from this process. Whether this process returns, panics, is
+//! interrupted or killed, the kernel closes the pipe and the watcher ends the processes. An orderly stop closes the same
+//! pipe; there is no other way.
 
 use std::{
     env,
@@ -19,14 +19,14 @@ use crate::env_file::EnvFile;
 
 const SCRIPT: &str = include_str!("supervisor.sh");
 
-/// The order in which processes are ended: who uses something goes before what it uses.
+/// The order in which processes are ended: a process ends before those that it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownStage {
     /// The command of `devkit run`.
     Command,
-    /// Our own programs: operator, agent API, helpers.
+    /// The product's programs: operator, agent API; and others that a test starts.
     App,
-    /// kube-apiserver and its controllers. Killed: their data go with them.
+    /// kube-apiserver and its controllers. Killed, because their data is deleted.
     ControlPlane,
     /// etcd. Killed as well.
     Store,
@@ -63,7 +63,7 @@ impl Supervisor {
             .tempdir()
             .with_context(|| format!("no folder can be made in {}", env::temp_dir().display()))?
             .keep();
-        // Postgres may have to run as another user and must be able to reach its data folder.
+        // Postgres may run as another user and must be able to reach its data folder.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))?;
         for part in ["pids", "data", "logs"] {
             fs::create_dir(folder.join(part))?;
@@ -128,9 +128,9 @@ impl Supervisor {
         self.folder.join("pids").join(crate::unique(&format!("{}-{name}", stage.rule().0)))
     }
 
-    /// Logs outlive the environment: something failed and a reader will want them.
+    /// Logs outlive the environment, for the analysis of a failure.
     pub(crate) fn keep_logs(&self) {
-        // Losing the logs is a pity, and no reason to fail.
+        // Losing the logs is no reason to fail.
         let _ = File::create(self.folder.join("keep"));
     }
 

@@ -1,4 +1,4 @@
-# Ends the processes of one folder when the process that started them is gone, for whatever reason.
+# Ends the processes of one folder when the process that started them has ended, for any reason.
 #
 # Standard input is a pipe whose other end only that process holds: end of file means that it has ended, also by
 # SIGKILL. A shell script, because it needs neither a built program nor unsafe code and outlives its parent.
@@ -8,7 +8,7 @@ folder=$1
 
 is_alive() {
   kill -0 "$1" 2>/dev/null || return 1
-  # An orphan that nobody reaps stays a zombie (in containers whose first process doesn't wait).
+  # An orphan that is not reaped stays a zombie (in containers whose first process doesn't wait).
   if [ -r "/proc/$1/stat" ]; then
     read -r _ _ state _ <"/proc/$1/stat" 2>/dev/null || return 1
     [ "$state" != Z ] || return 1
@@ -23,33 +23,33 @@ any_alive() {
 }
 
 end_stage() {
-  pids='' patience=0
+  pids='' timeout=0
   for file in "$folder/closing/$1"-*; do
     [ -e "$file" ] || continue
     read -r signal grace pid <"$file" || continue
     # The group when it leads one, else the process alone (a command that shares the terminal's group).
     kill -s "$signal" -- "-$pid" 2>/dev/null || kill -s "$signal" "$pid" 2>/dev/null
     pids="$pids $pid"
-    [ "$grace" -le "$patience" ] || patience=$grace
+    [ "$grace" -le "$timeout" ] || timeout=$grace
   done
-  while [ "$patience" -gt 0 ] && any_alive "$pids"; do
+  while [ "$timeout" -gt 0 ] && any_alive "$pids"; do
     sleep 0.1
-    patience=$((patience - 1))
+    timeout=$((timeout - 1))
   done
   for pid in $pids; do
     # Also when the leader has ended: it may have left children.
     kill -s KILL -- "-$pid" 2>/dev/null || kill -s KILL "$pid" 2>/dev/null
   done
-  patience=50
-  while [ "$patience" -gt 0 ] && any_alive "$pids"; do
+  timeout=50
+  while [ "$timeout" -gt 0 ] && any_alive "$pids"; do
     sleep 0.1
-    patience=$((patience - 1))
+    timeout=$((timeout - 1))
   done
 }
 
 end_all() {
   trap '' INT TERM HUP
-  # After this rename nobody can register any more, and who can't register doesn't start.
+  # After this rename no process can register any more, and a process that can't register doesn't start.
   mv "$folder/pids" "$folder/closing" 2>/dev/null || exit 0
   for stage in 0 1 2 3 4; do end_stage "$stage"; done
   rm -rf "$folder/closing" "$folder/data" "$folder/env.json" "$folder/kubeconfig"

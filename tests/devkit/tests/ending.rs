@@ -1,4 +1,4 @@
-//! Whatever happens to the owner of an environment, no process and no folder is left.
+//! However the owner of an environment ends, no process and no folder is left.
 
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -38,7 +38,7 @@ fn up(args: &[&str]) -> Up {
     Up { owner, folder, pids }
 }
 
-/// Not counting zombies: in a container nobody may reap an orphan.
+/// Zombies don't count: in a container, orphans may not be reaped.
 fn is_alive(pid: i32) -> bool {
     let zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok()) && !zombie
@@ -77,13 +77,13 @@ fn nothing_is_left_after_an_interrupt() {
     let mut up = up(&["--no-control-plane"]);
     signal(&up, Signal::INT);
     assert!(up.owner.wait().unwrap().success());
-    // Taken down before it ended, not some time later.
+    // The environment ended before its owner, not some time later.
     assert!(!up.folder.exists());
     assert_all_gone(&up);
 }
 
 #[test]
-fn nothing_is_left_after_a_command_that_fails_and_its_code_is_handed_on() {
+fn nothing_is_left_after_a_failed_command_and_its_exit_code_is_returned() {
     let start = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_devkit"))
         .args(["run", "--no-control-plane", "--", "/bin/sh", "-c", "echo env=$DEVKIT_ENV; sleep 300 & exit 7"])
@@ -95,7 +95,7 @@ fn nothing_is_left_after_a_command_that_fails_and_its_code_is_handed_on() {
     assert!(start.elapsed() < Duration::from_secs(60));
     let stdout = String::from_utf8(output.stdout).unwrap();
     let folder = Path::new(stdout.trim().strip_prefix("env=").unwrap()).parent().unwrap().to_owned();
-    // Someone will want to know why it failed.
+    // The logs are kept, because the command failed.
     assert!(folder.join("logs").is_dir() && !folder.join("data").exists() && !folder.join("env.json").exists());
     fs::remove_dir_all(folder).unwrap();
 }

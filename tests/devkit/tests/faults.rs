@@ -1,4 +1,4 @@
-//! An environment of one's own: how fast it is there, and breaking its parts.
+//! An environment that a test started: how fast it is ready, and stopping its parts.
 
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -22,7 +22,7 @@ async fn make_table(server: &Postgres) {
 
 #[tokio::test]
 async fn it_is_up_within_seconds_and_the_api_server_comes_back_with_its_data() {
-    // Everything found or built before the clock starts.
+    // Everything is found or built before the time is measured.
     drop(Environment::start(Options { control_plane: false, ..Options::default() }).await.unwrap());
     let start = Instant::now();
     let env = Environment::start(Options::default()).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_killed_server_keeps_what_was_committed() {
 }
 
 #[tokio::test]
-async fn an_empty_cluster_takes_the_place_of_the_real_one() {
+async fn a_server_is_replaced_with_an_empty_one_and_back() {
     let server = Postgres::start(PgVersion::OLDEST).await.unwrap();
     make_table(&server).await;
     server.replace_with_empty_cluster().await.unwrap();
@@ -72,7 +72,7 @@ async fn an_empty_cluster_takes_the_place_of_the_real_one() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_the_whole_run_is_not_broken_by_one_test() {
+async fn a_shared_server_can_not_be_stopped_by_one_test() {
     let shared = Postgres::shared(PgVersion::OLDEST).await.unwrap();
     if std::env::var_os("DEVKIT_ENV").is_some() {
         let refusal = shared.stop_immediate().await.unwrap_err().to_string();

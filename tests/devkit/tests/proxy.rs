@@ -1,4 +1,4 @@
-//! The proxy does to a client what each fault says, and nothing else.
+//! The proxy injects each fault as described, and nothing else.
 
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -33,7 +33,7 @@ impl ProxiedNamespace {
         Ok(ProxiedNamespace { proxy, through, direct: Api::namespaced(env.client().await?, &namespace) })
     }
 
-    /// Creates a ConfigMap through the proxy; the code of a refusal, 0 if there was no answer.
+    /// Creates a ConfigMap through the proxy. The error is the status of a refusal, or 0 without an answer.
     async fn create(&self, name: &str) -> Result<ConfigMap, u16> {
         let map = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         self.through.create(&PostParams::default(), &map).await.map_err(|error| match error {
@@ -68,7 +68,7 @@ async fn a_request_fails_in_the_way_that_was_chosen() -> anyhow::Result<()> {
     stage.create("late").await.unwrap();
     assert!(sent.elapsed() >= Duration::from_millis(300));
 
-    // A rival's write makes the version that was read an old one.
+    // The write of another client makes the version that was read outdated.
     stage.proxy.inject(|asked| (asked.verb == "patch").then_some(Fault::Rival));
     let seen = stage.direct.get("late").await?;
     let patch = json!({ "metadata": { "resourceVersion": seen.metadata.resource_version }, "data": { "a": "b" } });
@@ -95,11 +95,11 @@ async fn a_watch_goes_on_until_it_is_broken() -> anyhow::Result<()> {
             }
         }
         stage.proxy.break_watches(how);
-        // The break takes its way; then another object is made, and not told of.
+        // After the watch has failed, another object is created, of which no event may come.
         tokio::time::sleep(Duration::from_millis(50)).await;
         stage.create(&format!("{name}-2")).await.unwrap();
         match (how, tokio::time::timeout(Duration::from_millis(500), events.next()).await) {
-            // kube takes an end in the middle of a body for the end of the watch.
+            // kube treats an end in the middle of a body as the end of the watch.
             (WatchFault::Cut, Ok(Some(Err(_)) | None)) => {}
             (WatchFault::Expired, Ok(Some(Ok(WatchEvent::Error(status))))) => assert_eq!(status.code, 410),
             (WatchFault::Silent, Err(_)) => {}

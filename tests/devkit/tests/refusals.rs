@@ -1,4 +1,4 @@
-//! What devkit says when it can't do its work: one clear sentence each.
+//! Each error of devkit is one clear sentence.
 
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -64,7 +64,7 @@ fn missing_tools() {
 }
 
 #[test]
-fn a_process_that_dies_at_its_start_shows_its_last_words_and_its_log() {
+fn a_process_that_ends_at_its_start_is_reported_with_its_last_log_lines() {
     let assets = tempfile::tempdir().unwrap();
     script(assets.path(), "kube-apiserver", "echo 'flag not understood'; exit 3");
     let text = refused(&["up"], &[("KUBEBUILDER_ASSETS", assets.path())]);

@@ -1,4 +1,4 @@
-//! What tests use: the environment of the test run, and what it offers.
+//! The environment of a test run, as tests use it.
 
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -92,7 +92,7 @@ async fn every_test_has_a_database_of_its_own_on_the_oldest_and_the_newest_serve
 }
 
 #[tokio::test]
-async fn a_process_can_be_watched_ended_and_read() {
+async fn a_process_can_be_waited_for_ended_and_its_log_read() {
     let spec = |script: &str| Spec::new("talker", "sh").args(["-c", script]);
     let talker =
         Process::spawn(spec("echo started; trap 'echo bye; exit 4' TERM; while :; do sleep 0.05; done")).unwrap();
@@ -121,7 +121,7 @@ async fn a_process_can_be_watched_ended_and_read() {
 }
 
 #[tokio::test]
-async fn eventually_tells_the_last_error() {
+async fn eventually_reports_the_last_error() {
     let mut tries = 0;
     let result: anyhow::Result<()> = eventually(Duration::from_millis(200), "the moon is full", || {
         tries += 1;

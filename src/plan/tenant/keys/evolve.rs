@@ -12,7 +12,6 @@ use crate::{
     },
     plan::{
         acks::{unacknowledged_replicas, unacknowledged_speakers},
-        observed::{EntryView, Seen},
         report::{PartReport, PartState},
         step::{KeyChange, TenantStep},
     },
@@ -33,10 +32,10 @@ impl Situation<'_> {
             .keys()
             .iter()
             .map(|k| &k.verifying.kid)
-            .filter(|kid| self.desired.keys.revoke.contains(kid) && !keyring.revoked().contains_key(kid))
+            .filter(|kid| self.inputs.desired.keys.revoke.contains(kid) && !keyring.revoked().contains_key(kid))
             .cloned()
             .collect();
-        let (fresh, now) = (|| self.observed.fresh.key.clone(), whole_seconds(self.now));
+        let (fresh, now) = (|| self.inputs.observed.fresh.key.clone(), whole_seconds(self.inputs.now));
         if !held.is_empty() {
             return self.change(keyring.revoking(&held, fresh(), now), KeyChange::Revocation, None, steps);
         }
@@ -45,7 +44,8 @@ impl Situation<'_> {
         }
         match keyring.standby() {
             Some(standby)
-                if standby.verifying.algorithm != self.desired.keys.algorithm && !keyring.current_is_revoked() =>
+                if standby.verifying.algorithm != self.inputs.desired.keys.algorithm
+                    && !keyring.current_is_revoked() =>
             {
                 self.change(keyring.with_standby(fresh(), now), KeyChange::Standby, None, steps)
             }
@@ -58,16 +58,16 @@ impl Situation<'_> {
     }
 
     fn is_due(&self, keyring: &Keyring) -> bool {
-        let wanted = &self.desired.keys;
+        let wanted = &self.inputs.desired.keys;
         let requested = wanted.rotate.is_some() && wanted.rotate.as_deref() != keyring.handled_request();
         let Some(current) = keyring.current() else { return false };
-        let aged = self.due_at(keyring).is_some_and(|due| due <= self.now);
+        let aged = self.due_at(keyring).is_some_and(|due| due <= self.inputs.now);
         requested || aged || current.verifying.algorithm != wanted.algorithm
     }
 
     fn due_at(&self, keyring: &Keyring) -> Option<Timestamp> {
         let current = keyring.current()?;
-        current.verifying.since.saturating_add(self.desired.keys.period?).ok()
+        current.verifying.since.saturating_add(self.inputs.desired.keys.period?).ok()
     }
 
     fn change(
@@ -82,7 +82,7 @@ impl Situation<'_> {
                 self.write(&keyring, change, acknowledged, steps);
                 // The next change may be due at once.
                 KeysPlan {
-                    wake_at: Some(self.now),
+                    wake_at: Some(self.inputs.now),
                     ..KeysPlan::settled(self.report(&keyring, PartState::InProgress), keyring)
                 }
             }
@@ -97,34 +97,38 @@ impl Situation<'_> {
             let note = format!("the ring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
             return self.rest(keyring, self.told(Reason::RotationHeld, note));
         }
-        let request = self.desired.keys.rotate.clone().or_else(|| keyring.handled_request().map(ToOwned::to_owned));
+        let request =
+            self.inputs.desired.keys.rotate.clone().or_else(|| keyring.handled_request().map(ToOwned::to_owned));
         let deadline = keyring.revoked().values().max().and_then(|at| at.saturating_add(REVOCATION).ok());
-        let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.now);
+        let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.inputs.now);
         let Some(version) = self.published_at(keyring) else {
             return self.rest(keyring, self.report(keyring, PartState::Ready));
         };
         let unacknowledged = self.unacknowledged(version);
         if unacknowledged.is_empty() || overdue {
-            let next = keyring.promoted(request, &self.rules, whole_seconds(self.now));
+            let next = keyring.promoted(request, &self.rules, whole_seconds(self.inputs.now));
             let acknowledged = unacknowledged.is_empty().then_some(version);
             return self.change(next, KeyChange::Promotion, acknowledged, steps);
         }
-        let since = keyring.standby().map_or(self.now, |k| k.verifying.since);
-        let held_from = since.saturating_add(HELD).unwrap_or(self.now);
-        let report = if held_from <= self.now {
+        let since = keyring.standby().map_or(self.inputs.now, |k| k.verifying.since);
+        let held_from = since.saturating_add(HELD).unwrap_or(self.inputs.now);
+        let report = if held_from <= self.inputs.now {
             self.told(Reason::RotationHeld, format!("the new key waits for {}", unacknowledged.join(", ")))
         } else {
             self.report(keyring, PartState::Ready)
         };
-        let next_look =
-            [Some(held_from).filter(|at| *at > self.now), deadline.filter(|_| urgent)].into_iter().flatten().min();
+        let next_look = [Some(held_from).filter(|at| *at > self.inputs.now), deadline.filter(|_| urgent)]
+            .into_iter()
+            .flatten()
+            .min();
         KeysPlan { awaits: Some(version), wake_at: next_look, ..self.rest(keyring, report) }
     }
 
     /// Nothing to change now.
     fn rest(&self, keyring: &Keyring, report: PartReport) -> KeysPlan {
         let due = self.due_at(keyring).filter(|_| keyring.standby().is_none());
-        let told = self.unconfirmed(keyring).and_then(|_| self.pending_from(keyring)).filter(|at| *at > self.now);
+        let told =
+            self.unconfirmed(keyring).and_then(|_| self.pending_from(keyring)).filter(|at| *at > self.inputs.now);
         let wake_at = keyring.next_tidying().into_iter().chain(due).chain(told).min();
         let awaits = self.unconfirmed(keyring).map(|(version, _)| version);
         KeysPlan { report, keyring: Some(keyring.clone()), awaits, wake_at }
@@ -133,7 +137,7 @@ impl Situation<'_> {
     /// How a ring that rests stands: whether everybody has confirmed the last revocation.
     fn confirm(&self, keyring: &Keyring) -> PartReport {
         match self.unconfirmed(keyring) {
-            Some((_, names)) if self.pending_from(keyring).is_some_and(|at| at <= self.now) => {
+            Some((_, names)) if self.pending_from(keyring).is_some_and(|at| at <= self.inputs.now) => {
                 let note = format!("revoked keys may still verify at {}", names.join(", "));
                 self.told(Reason::RevocationPending, note)
             }
@@ -148,25 +152,21 @@ impl Situation<'_> {
     /// Who may not know of the last revocation yet, and the version that tells them.
     fn unconfirmed(&self, keyring: &Keyring) -> Option<(Version, Vec<String>)> {
         let last = keyring.revoked().values().max()?;
-        let recent = self.now.duration_since(*last) < REVOCATION_TOLD;
+        let recent = self.inputs.now.duration_since(*last) < REVOCATION_TOLD;
         let version = self.published_at(keyring).filter(|_| recent)?;
-        let names = unacknowledged_replicas(version, &self.observed.replicas);
+        let names = unacknowledged_replicas(version, &self.inputs.observed.replicas);
         (!names.is_empty()).then_some((version, names))
     }
 
     /// The entry version at which this very ring was published, if it was.
     fn published_at(&self, keyring: &Keyring) -> Option<Version> {
-        match &self.observed.entry {
-            Seen::Ours(EntryView { entry: Some(entry), version, .. }) if entry.keyring().mark() == keyring.mark() => {
-                Some(*version)
-            }
-            Seen::Ours(_) | Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
-        }
+        let view = self.inputs.observed.entry.ours()?;
+        view.entry.as_ref().filter(|entry| entry.keyring().mark() == keyring.mark()).map(|_| view.version)
     }
 
     /// The replicas that may take requests and do not verify with what is published at `version`.
     fn unacknowledged(&self, version: Version) -> Vec<String> {
-        let replicas = &self.observed.replicas;
+        let replicas = &self.inputs.observed.replicas;
         let mut unacknowledged = unacknowledged_speakers(version, replicas);
         let speaking = replicas.all.iter().filter(|r| r.running);
         let speaking: Vec<_> = speaking.filter_map(|r| r.acknowledged.as_ref().map(|ack| (r, ack))).collect();
@@ -176,7 +176,7 @@ impl Situation<'_> {
         // Who refuses an entry may have kept an earlier one.
         let refusing = speaking
             .iter()
-            .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.home.incarnation));
+            .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.data.incarnation));
         unacknowledged.extend(refusing.map(|(replica, _)| replica.name.clone()));
         unacknowledged
     }

@@ -1,4 +1,4 @@
-//! What changes while the load runs: edits that are timed, and a mix of everything that may happen to the registry.
+//! Changes while the load runs: timed edits, and a mix of all changes of the registry.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use super::{objects::Objects, traffic::Traffic, user::User};
 
 /// How long after an answer a replica is asked again for an edit.
 const PAUSE: Duration = Duration::from_millis(2);
-/// An edit that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Until an edit is served.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long each replica took to serve each edit, in milliseconds.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Served {
 
 /// Edits the AgentConfig so many times, each once both replicas serve the last one and a moment has passed.
 pub(super) async fn edit(objects: &Objects, traffic: &Traffic, edits: u64) -> anyhow::Result<Served> {
-    let user = traffic.first().context("nobody is there to ask")?;
+    let user = traffic.first().context("there are no users")?;
     let [a, b] = traffic.replicas();
     let failed = |reason| anyhow::anyhow!("a replica answered with {reason}");
     let mut served = Served::default();
@@ -46,11 +46,11 @@ pub(super) async fn edit(objects: &Objects, traffic: &Traffic, edits: u64) -> an
     Ok(served)
 }
 
-/// Asks one replica until an answer shows a later revision. By the settings, which cost less than a chat: what is timed
-/// should not be what slows it down.
+/// Asks one replica until an answer shows a later revision. Asks for the settings, which cost less than a chat, so that the
+/// measurement does not slow the replica down.
 async fn first_answer(traffic: &Traffic, user: &User, replica: &str, before: i64) -> anyhow::Result<Instant> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         let revision = user.revision(traffic.client(), replica).await;
         let revision = revision.map_err(|reason| anyhow::anyhow!("{replica} answered with {reason}"))?;
         if revision > before {
@@ -58,11 +58,11 @@ async fn first_answer(traffic: &Traffic, user: &User, replica: &str, before: i64
         }
         tokio::time::sleep(PAUSE).await;
     }
-    anyhow::bail!("{replica} does not serve the edit within {PATIENCE:.0?}")
+    anyhow::bail!("{replica} does not serve the edit within {TIMEOUT:.0?}")
 }
 
-/// So many changes, a fifth of each kind: the AgentConfig edited, a Tenant made, a Tenant changed, an entry spoiled or
-/// deleted by hand, a Tenant deleted. Whoever is Ready calls all the time, also while his own entry is spoiled.
+/// So many changes, a fifth of each kind: the AgentConfig edited, a Tenant created, a Tenant changed, an entry corrupted or
+/// deleted by hand, a Tenant deleted. The users of every Ready Tenant chat all the time, also while its entry is corrupt.
 pub(super) async fn mix(
     objects: &Objects,
     traffic: &Traffic,

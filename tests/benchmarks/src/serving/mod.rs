@@ -1,4 +1,4 @@
-//! The serving half: chat with the built-in provider, two replicas, a control plane in which something changes meanwhile.
+//! The serving part: chat with the built-in provider and two replicas while the control plane changes.
 //!
 //! | file | what is there |
 //! | --- | --- |
@@ -44,7 +44,7 @@ impl Default for Sizes {
 const TENANTS: usize = 8;
 /// How many call at once when the highest rate is searched for.
 const CALLERS: [usize; 4] = [4, 8, 16, 32];
-/// The share of the highest rate at which calls come on schedule: the machine is busy, and nobody queues for long.
+/// The share of the highest rate at which calls come on schedule: the machine is busy, but calls do not queue.
 const SHARE: f64 = 0.5;
 
 /// Measures; the installation ends with it.
@@ -67,7 +67,7 @@ struct Run {
     objects: Objects,
     traffic: Arc<Traffic>,
     tenants: Vec<String>,
-    /// Every program that has a share in the work.
+    /// The process ids of all programs.
     pids: BTreeMap<&'static str, u32>,
     sizes: Sizes,
     /// Calls per second on schedule.
@@ -135,7 +135,7 @@ impl Run {
         self.pids.iter().map(|(name, pid)| Ok((*name, usage::cpu_seconds(*pid)?))).collect()
     }
 
-    /// Processor milliseconds since `before`, for each of `count`, by program; the replicas' together is returned too.
+    /// Processor milliseconds since `before`, for each of `count`, by program; also the sum of the replicas.
     fn cpu_since(&self, before: &BTreeMap<&'static str, f64>, count: usize) -> anyhow::Result<(String, f64)> {
         let used = |(name, now): (&&'static str, &f64)| (*name, (now - before[name]) * 1000.0 / count as f64);
         let used: BTreeMap<&str, f64> = self.cpu()?.iter().map(used).collect();
@@ -225,7 +225,7 @@ impl Run {
     }
 }
 
-/// Whatever is not a 200.
+/// The calls that were not answered with 200.
 fn failures(name: &str, tally: &Tally, note: &str) -> Measure {
     let reasons = if tally.failed() == 0 { String::new() } else { format!(": {}", tally.reasons()) };
     let note = format!("{note}{} calls were not answered with 200 of {}{reasons}", tally.failed(), tally.all());

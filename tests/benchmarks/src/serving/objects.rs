@@ -1,4 +1,4 @@
-//! The objects of this benchmark, as a platform team changes them.
+//! The objects of this benchmark, changed as a platform team does.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::user::User;
 
-/// Far more than anything takes.
+/// Far longer than any change takes.
 const LONG: Duration = Duration::from_secs(30);
 /// The one AgentConfig, which all tenants use.
 const DESK: &str = "desk";
@@ -27,7 +27,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// The AgentConfig is made, no Tenant yet.
+    /// Creates the AgentConfig, but no Tenant.
     pub(super) async fn new(installation: &TestInstallation) -> anyhow::Result<Objects> {
         let (client, namespace) = (installation.client().await?, &installation.tenants_namespace);
         let api = |kind: &str, plural: &str| {
@@ -55,7 +55,7 @@ impl Objects {
         Ok(Instant::now())
     }
 
-    /// Makes a Tenant.
+    /// Creates a Tenant.
     pub(super) async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
         let spec = json!({
             "agents": [{ "name": "main", "configRef": { "name": DESK } }], "database": { "deletionPolicy": "Delete" },
@@ -77,7 +77,7 @@ impl Objects {
         User::new(name, &SigningKey::from_secret(&self.secrets.get(secret).await?)?)
     }
 
-    /// Changes what the tenant's entry says, and waits until that is served.
+    /// Changes the instructions in a tenant's entry, and waits until they are served.
     pub(super) async fn instruct_tenant(&self, name: &str, instructions: &str) -> anyhow::Result<()> {
         let agent =
             json!({ "name": "main", "configRef": { "name": DESK }, "overrides": { "instructions": instructions } });
@@ -96,10 +96,10 @@ impl Objects {
         .await
     }
 
-    /// Overwrites a tenant's entry with what nobody can read, and waits until the operator has written it again.
+    /// Overwrites a tenant's entry with invalid content, and waits until the operator has written it again.
     pub(super) async fn spoil_entry(&self, tenant: &str) -> anyhow::Result<()> {
         let name = format!("tenant-{tenant}");
-        let patch = Patch::Merge(json!({ "stringData": { "entry.json": "{ nobody can read this" } }));
+        let patch = Patch::Merge(json!({ "stringData": { "entry.json": "{ this is not JSON" } }));
         let spoiled = self.registry.patch(&name, &PatchParams::default(), &patch).await?;
         self.wait_rewritten(&name, |now| now.resource_version() != spoiled.resource_version()).await
     }

@@ -16,10 +16,10 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::user::User;
 use crate::percentile;
 
-/// An answer that takes longer is none.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A call that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who calls whom.
+/// The callers and the replicas.
 #[derive(Debug)]
 pub(super) struct Traffic {
     client: Client,
@@ -33,7 +33,7 @@ pub(super) struct Traffic {
 pub(super) struct Tally {
     /// How long each answer took, in milliseconds.
     millis: Vec<f64>,
-    /// What came instead of an answer, and how often.
+    /// Why calls failed, and how often.
     failures: BTreeMap<String, usize>,
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Schedule {
 }
 
 impl Traffic {
-    /// To these replicas, from nobody yet.
+    /// For these replicas, without users yet.
     pub(super) fn new(replicas: [String; 2]) -> anyhow::Result<Arc<Traffic>> {
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        let client = Client::builder().no_proxy().timeout(TIMEOUT).build()?;
         Ok(Arc::new(Traffic { client, replicas, users: RwLock::default(), turn: AtomicUsize::new(0) }))
     }
 
@@ -65,7 +65,7 @@ impl Traffic {
         self.users.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(user));
     }
 
-    /// A tenant's users call no more; returns when the last of their calls is answered.
+    /// A tenant's users stop calling; returns when their last call is answered.
     pub(super) async fn leave(&self, tenant: &str) {
         let gone: Vec<Arc<User>> = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
@@ -76,18 +76,18 @@ impl Traffic {
         }
     }
 
-    /// The users of the tenant that was there first.
+    /// The users of the first tenant.
     pub(super) fn first(&self) -> Option<Arc<User>> {
         self.users.read().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
-    /// One call of whoever's turn it is. Replicas and tenants take turns independently of each other.
+    /// One call. Replicas and tenants are chosen round-robin, independently of each other.
     async fn call(&self) -> Result<(), String> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let user = {
             let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
             let place = (turn / 2).checked_rem(users.len()).unwrap_or_default();
-            users.get(place).cloned().ok_or("nobody is there to call")?
+            users.get(place).cloned().ok_or("there are no users")?
         };
         let answered = user.chat(&self.client, &self.replicas[turn % 2]).await;
         answered.map(drop)
@@ -104,7 +104,7 @@ impl Traffic {
                     while Instant::now() < end {
                         let begun = Instant::now();
                         let result = traffic.call().await;
-                        // What is answered later belongs to no second of the run.
+                        // A later answer does not count.
                         if Instant::now() < end || result.is_err() {
                             tally.note(result.map(|()| millis(begun.elapsed())));
                         }
@@ -124,13 +124,13 @@ impl Traffic {
     }
 
     /// Open loop: a call every `1 / per_second`, whether or not the earlier ones are answered. How long it takes counts
-    /// from the time it was due, so that whoever holds up the callers doesn't hide it.
+    /// from the time it was due, so that delays of the callers are included.
     pub(super) fn on_schedule(self: &Arc<Self>, per_second: f64) -> Schedule {
         let (sender, results) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
         let (traffic, stop, runtime) = (Arc::clone(self), Arc::clone(&over), Handle::current());
         let begin = Instant::now();
-        // A thread of its own: the runtime's timers are a millisecond wide.
+        // A separate thread, because the runtime's timers have a resolution of a millisecond.
         thread::spawn(move || {
             for number in 0_u32.. {
                 let due = begin + Duration::from_secs_f64(f64::from(number) / per_second);
@@ -141,7 +141,7 @@ impl Traffic {
                 let (traffic, sender) = (Arc::clone(&traffic), sender.clone());
                 runtime.spawn(async move {
                     let result = traffic.call().await.map(|()| millis(due.elapsed()));
-                    // Nobody listens when the benchmark has broken off.
+                    // The receiver is gone when the benchmark has failed.
                     let _ = sender.send(result);
                 });
             }
@@ -188,7 +188,7 @@ impl Tally {
         self.millis.len()
     }
 
-    /// How many were not.
+    /// How many calls failed.
     pub(super) fn failed(&self) -> usize {
         self.failures.values().sum()
     }
@@ -198,7 +198,7 @@ impl Tally {
         self.answered() + self.failed()
     }
 
-    /// What came instead of answers.
+    /// Why calls failed.
     pub(super) fn reasons(&self) -> String {
         let counted = |(reason, count): (&String, &usize)| format!("{count} × {reason}");
         self.failures.iter().map(counted).collect::<Vec<_>>().join("; ")

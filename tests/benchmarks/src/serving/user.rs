@@ -46,7 +46,7 @@ impl User {
         &self.tenant
     }
 
-    /// Asks one question, in a conversation that goes on or a new one. The error says what came instead of an answer.
+    /// Asks one question, in an existing conversation or a new one. The error says why there is no answer.
     pub(super) async fn chat(&self, client: &Client, replica: &str) -> Result<Answer, String> {
         let conversation = self.conversations.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let asked = conversation.as_ref().map_or(0, |(_, asked)| *asked);
@@ -65,7 +65,7 @@ impl User {
         Ok(answer)
     }
 
-    /// The number of the agent's revision, as the settings show it: one transaction instead of two.
+    /// The agent's revision from the settings, which take one transaction instead of two.
     pub(super) async fn revision(&self, client: &Client, replica: &str) -> Result<i64, String> {
         let request = client
             .get(format!("{replica}/api/v1/tenants/{}/settings", self.tenant))

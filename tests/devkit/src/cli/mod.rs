@@ -32,7 +32,7 @@ enum Verb {
         #[command(flatten)]
         what: What,
     },
-    /// Show the main job: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
+    /// Show an installation at work: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
     Demo,
     /// Build the programs of the control plane that are neither given nor cached.
     Build,
@@ -65,7 +65,7 @@ impl From<What> for Options {
 /// Does what the command line says.
 pub(crate) async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
-        // A test may ask what was asked of the API server.
+        // Tests read which requests were made to the API server.
         Verb::Run { what, command } => run::run(Options { audit: true, ..what.into() }, &command).await,
         Verb::Up { what } => up(what.into()).await,
         Verb::Demo => demo::run(Options::default()).await,
@@ -92,7 +92,7 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
     }));
     lines.push(format!("# logs: {}", file.logs.display()));
     lines.push("# up; Ctrl-C takes it down".to_owned());
-    // A reader may close the pipe after the line it needs; that is no reason to end.
+    // A reader may close the pipe after the line that it needs.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     tokio::select! {
         _ = interrupt.recv() => {}

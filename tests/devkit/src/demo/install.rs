@@ -1,6 +1,6 @@
 //! From nothing to a running installation: database, chart, operator, two replicas of the agent API.
 //!
-//! There is no node, so the chart's Deployments are asked for zero Pods; operator and agent API run beside the cluster
+//! There is no node, so the chart's Deployments have zero replicas; operator and agent API run beside the cluster
 //! as the chart's ServiceAccounts and with the chart's settings.
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Installation {
         [&self.operator.process, &a.process, &b.process]
     }
 
-    /// Returns only when one of the processes ends by itself, and says which.
+    /// Returns only when one of the processes ends by itself; the error names it.
     pub(super) async fn ended(&self) -> anyhow::Error {
         let [operator, a, b] = self.processes();
         let process = tokio::select! {
@@ -48,7 +48,7 @@ impl Installation {
         [a.pid(), b.pid()]
     }
 
-    /// That both replicas are still the processes that were started.
+    /// Checks that both replicas are still the processes that were started.
     pub(super) fn check_replicas(&self) -> anyhow::Result<()> {
         for RunningReplica { process, .. } in &self.replicas {
             if let Some(status) = process.exit_status() {
@@ -84,7 +84,7 @@ pub(super) async fn install(env: &Environment, terminal: &mut Terminal) -> anyho
         format!("database.host={},database.port={}", database.host, database.port),
         format!("database.database={},database.sslMode=disable", database.name),
         "database.passwordSecret.name=operator-database".to_owned(),
-        // No node: nothing runs as a Pod, and a replica is whoever acknowledges.
+        // Without nodes no Pods run, so a replica is whatever holds a Lease.
         "operator.replicas=0,agentApi.replicas=0".to_owned(),
         "operator.config.agentApi.replicaSource=Leases".to_owned(),
     ];

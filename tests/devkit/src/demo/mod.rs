@@ -5,7 +5,7 @@
 //! | `programs` | builds the product's programs and puts them, kubectl, helm and psql on one search path |
 //! | `terminal` | runs a command as a reader would type it, and shows command and result |
 //! | `install` | database, chart, operator and two replicas of the agent API |
-//! | `scenario` | what is shown then, with what has to come out |
+//! | `scenario` | what is shown then, and the checks of the results |
 //! | `reload` | an AgentConfig edited and served by both replicas |
 
 mod install;
@@ -25,7 +25,7 @@ use terminal::Terminal;
 
 /// A demo that has been shown and is still up. Every process ends with it, and with this process in any way.
 pub struct Demo {
-    // Dropped in this order: who uses something goes before what it uses.
+    // Dropped in this order: a process ends before those that it uses.
     installation: Installation,
     terminal: Terminal,
     env: Environment,
@@ -34,7 +34,7 @@ pub struct Demo {
 impl Demo {
     /// Shows everything, each command with its result, on `out`.
     ///
-    /// The error of a step that came out wrong names the step and the logs, which are kept.
+    /// The error of a failed step names the step and the logs, which are kept.
     pub async fn play(options: Options, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Demo> {
         let start = Instant::now();
         eprintln!("devkit: starting etcd, kube-apiserver, kube-controller-manager and Postgres ...");
@@ -43,8 +43,7 @@ impl Demo {
         let mut terminal = Terminal::new(&env, programs, out)?;
         match perform(&env, &mut terminal).await {
             Ok(installation) => {
-                terminal
-                    .say(&format!("\nEverything came out as it should, in {:.0} s.", start.elapsed().as_secs_f32()));
+                terminal.say(&format!("\nAll steps succeeded, in {:.0} s.", start.elapsed().as_secs_f32()));
                 Ok(Demo { installation, terminal, env })
             }
             Err(error) => {
@@ -57,7 +56,7 @@ impl Demo {
         }
     }
 
-    /// Says how to go on in another terminal, and returns only when one of our processes ends by itself.
+    /// Prints how to go on in another terminal, and returns only when one of the processes ends by itself.
     pub async fn stay(&self) -> anyhow::Result<()> {
         let Demo { installation, terminal, env } = self;
         terminal.say("It stays up until Ctrl-C. To go on in another terminal:\n");
@@ -85,13 +84,13 @@ impl Demo {
 async fn perform(env: &Environment, terminal: &mut Terminal) -> anyhow::Result<Installation> {
     let installation = install::install(env, terminal).await?;
     let scenario = async {
-        scenario::tell(terminal).await?;
-        reload::tell(terminal, &installation).await?;
-        scenario::end(terminal).await
+        scenario::show(terminal).await?;
+        reload::show(terminal, &installation).await?;
+        scenario::delete_a_tenant(terminal).await
     };
     tokio::select! {
-        told = scenario => told?,
-        // Sooner than the command that would wait for it in vain.
+        shown = scenario => shown?,
+        // A command that waits for the process would take longer to fail.
         ended = installation.ended() => return Err(ended),
     }
     Ok(installation)

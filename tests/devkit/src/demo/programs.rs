@@ -1,4 +1,4 @@
-//! The programs of the demo: ours are built, the others found, fetched or built; all on one search path.
+//! The programs of the demo: the product's are built, the others found, fetched or built; all on one search path.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,13 +16,13 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds ours and finds the others. Blocks, on a fresh machine for minutes; says what it is doing.
+    /// Builds the product's programs and finds the others. Blocks, on a fresh machine for minutes, and reports its progress.
     pub fn build() -> anyhow::Result<Programs> {
         eprintln!("devkit: building the operator, the agent API and the kubectl plugin ...");
         Programs::find(cargo_build()?)
     }
 
-    /// With ours, which are built already: `tenant-operator`, `agent-api`, `kubectl-tenant`. Blocks like
+    /// With the product's programs, which are built already: `tenant-operator`, `agent-api`, `kubectl-tenant`. Blocks like
     /// [`Programs::build`].
     pub fn find(ours: Vec<(&'static str, PathBuf)>) -> anyhow::Result<Programs> {
         let places = Places::from_env()?;
@@ -33,7 +33,7 @@ impl Programs {
         found.push(("helm", control_plane.helm));
         let psql = tools::postgres(&places, None)?.bin.join("psql");
         let psql = if psql.is_file() { Some(psql) } else { places.find("psql") };
-        found.push(("psql", psql.context("psql is missing: the demo looks into the database with it")?));
+        found.push(("psql", psql.context("psql is missing: the demo reads the database with it")?));
         Ok(Programs { found })
     }
 
@@ -58,7 +58,7 @@ fn cargo_build() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
         .stderr(Stdio::inherit())
         .output()
         .context("cargo can't be run")?;
-    anyhow::ensure!(output.status.success(), "the programs can't be built; cargo's reason stands above");
+    anyhow::ensure!(output.status.success(), "the programs can't be built; see cargo's output above");
     let text = String::from_utf8_lossy(&output.stdout);
     let messages: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let place = |name: &'static str| {

@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use super::{install::Installation, scenario::chat, terminal::Terminal};
 
-/// Far more than it takes; beyond this it does not come.
+/// Far more than it takes.
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// One replica's answer.
-struct Seen {
+struct Answer {
     revision: i64,
     at: Instant,
 }
 
 /// Edits, and measures until each replica has answered with the new revision.
-pub(super) async fn tell(terminal: &mut Terminal, installation: &Installation) -> anyhow::Result<()> {
+pub(super) async fn show(terminal: &mut Terminal, installation: &Installation) -> anyhow::Result<()> {
     terminal.open("An AgentConfig is edited and served by both replicas, without a restart");
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let ask = |replica: &str| ask(client.clone(), terminal.get(replica).to_owned(), terminal.get("ACME").to_owned());
@@ -43,9 +43,9 @@ pub(super) async fn tell(terminal: &mut Terminal, installation: &Installation) -
         terminal.run(edit).await?;
         anyhow::Ok(Instant::now())
     };
-    // Both are asked all the while: the first answer with the new revision counts, also one before kubectl's end.
+    // Both are called all the time: the first answer with the new revision counts, even before kubectl has ended.
     let (edited, a, b) = tokio::try_join!(editing, asking("A"), asking("B"))?;
-    let after = |seen: &Seen| match seen.at.checked_duration_since(edited) {
+    let after = |seen: &Answer| match seen.at.checked_duration_since(edited) {
         Some(later) => format!("{} ms after kubectl was done", later.as_millis()),
         None => format!("{} ms before kubectl was done", edited.duration_since(seen.at).as_millis()),
     };
@@ -62,10 +62,10 @@ pub(super) async fn tell(terminal: &mut Terminal, installation: &Installation) -
     Ok(())
 }
 
-async fn ask(client: reqwest::Client, replica: String, token: String) -> anyhow::Result<Seen> {
+async fn ask(client: reqwest::Client, replica: String, token: String) -> anyhow::Result<Answer> {
     let url = format!("{replica}/api/v1/tenants/acme/chat");
     let request = client.post(url).bearer_auth(token).json(&json!({ "message": "which revision?" }));
     let answer: Value = request.send().await?.error_for_status()?.json().await?;
     let revision = answer["revision"].as_i64().context("the answer names no revision")?;
-    Ok(Seen { revision, at: Instant::now() })
+    Ok(Answer { revision, at: Instant::now() })
 }

@@ -1,4 +1,4 @@
-//! What is shown, and what has to come out.
+//! What is shown, and the checks of the results.
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -17,10 +17,10 @@ pub(super) fn chat(replica: &str, tenant: &str, token: &str, message: &str) -> S
     )
 }
 
-/// Shows what the tenant got to read, which has to contain that.
-fn said(terminal: &Terminal, answer: &Answer, what: &str) -> anyhow::Result<()> {
+/// Shows an answer's message, which has to contain `part`.
+fn show_message(terminal: &Terminal, answer: &Answer, part: &str) -> anyhow::Result<()> {
     let text = answer.body["message"].as_str().context("the answer has no message")?;
-    anyhow::ensure!(text.contains(what), "the answer does not show '{what}'");
+    anyhow::ensure!(text.contains(part), "the answer does not show '{part}'");
     for line in text.lines().filter(|line| !line.is_empty()) {
         terminal.say(&format!("  → {line}"));
     }
@@ -28,7 +28,7 @@ fn said(terminal: &Terminal, answer: &Answer, what: &str) -> anyhow::Result<()> 
 }
 
 /// From samples to isolation.
-pub(super) async fn tell(terminal: &mut Terminal) -> anyhow::Result<()> {
+pub(super) async fn show(terminal: &mut Terminal) -> anyhow::Result<()> {
     terminal.open("Two AgentConfigs and two Tenants");
     terminal.run(&format!("kubectl create namespace {TENANTS}")).await?;
     terminal.run(&format!("kubectl config set-context --current --namespace {TENANTS}")).await?;
@@ -44,26 +44,26 @@ pub(super) async fn tell(terminal: &mut Terminal) -> anyhow::Result<()> {
         terminal.say(&format!("  a token of {} characters, valid for ten minutes", token.len()));
     }
 
-    terminal.open("Both tenants chat; the built-in provider answers with how each is configured");
+    terminal.open("Both tenants chat; the built-in provider answers with the configuration of each");
     let acme = terminal.call(&chat("A", "acme", "$ACME", "How do I get a refund?"), 200).await?;
-    said(terminal, &acme, "support agent")?;
+    show_message(terminal, &acme, "support agent")?;
     let globex = terminal.call(&chat("B", "globex", "$GLOBEX", "Which plan fits me?"), 200).await?;
-    said(terminal, &globex, "Offer the yearly plan first")?;
+    show_message(terminal, &globex, "Offer the yearly plan first")?;
 
-    terminal.open("Nobody gets in without a token, with a forged one, or to another tenant");
+    terminal.open("Calls without a token, with a forged one, or for another tenant are refused");
     let unsigned = "-H 'Content-Type: application/json' -d '{\"message\":\"hi\"}' $A/api/v1/tenants/acme/chat";
     refused(terminal, unsigned, 401).await?;
     let forged = "${ACME%.*}.c2lnbmVkLWJ5LXNvbWVib2R5LWVsc2UtYWx0b2dldGhlcg";
     refused(terminal, &chat("A", "acme", forged, "hi"), 401).await?;
     refused(terminal, &chat("A", "globex", "$ACME", "hi"), 403).await?;
 
-    terminal.open("Each tenant's messages are in its own schema, out of the other's reach");
+    terminal.open("Each tenant's messages are in its own schema, which the other tenant can't read");
     for (schema, own, others) in [("at_acme", "refund", "plan fits"), ("at_globex", "plan fits", "refund")] {
         let select = format!("psql \"$PG\" -c 'SELECT role, agent, content FROM {schema}.messages ORDER BY id'");
         let rows = terminal.run(&select).await?;
         anyhow::ensure!(
             rows.contains(own) && !rows.contains(others),
-            "{schema} does not hold its tenant's messages alone"
+            "{schema} does not contain its tenant's messages alone"
         );
     }
     let across = "psql \"$PG\" -v ON_ERROR_STOP=1 -c 'SET ROLE at_acme' -c 'SELECT content FROM at_globex.messages'";
@@ -77,25 +77,25 @@ async fn refused(terminal: &Terminal, args: &str, status: u16) -> anyhow::Result
     Ok(())
 }
 
-/// A tenant goes.
-pub(super) async fn end(terminal: &mut Terminal) -> anyhow::Result<()> {
+/// Deletes a tenant.
+pub(super) async fn delete_a_tenant(terminal: &mut Terminal) -> anyhow::Result<()> {
     terminal.open("A Tenant is deleted; its deletion policy is Retain");
     terminal.run("kubectl delete tenant acme --timeout=90s").await?;
     terminal.run("kubectl tenant wait acme --for deleted").await?;
-    terminal.say("# gone: the keys, the registry entry, and every way in");
+    terminal.say("# deleted: the keys and the registry entry; calls are refused");
     terminal.run_refused("kubectl get secret acme-signing-keys", "NotFound").await?;
     let entries = terminal.run(&format!("kubectl -n {REGISTRY} get secrets -o name")).await?;
     anyhow::ensure!(!entries.contains("tenant-acme") && entries.contains("tenant-globex"), "the registry is wrong");
     refused(terminal, &chat("A", "acme", "$ACME", "hi"), 401).await?;
     refused(terminal, &chat("B", "acme", "$ACME", "hi"), 401).await?;
     terminal.forget("ACME");
-    terminal.say("# stays: schema, role and data, for the database's administrator; and the ledger's row");
+    terminal.say("# kept: schema, role and data, for the database's administrator; and the row in the ledger");
     let count = terminal.run("psql \"$PG\" -At -c 'SELECT count(*) FROM at_acme.messages'").await?;
     anyhow::ensure!(count.trim().parse::<u32>().is_ok_and(|n| n >= 2), "acme's messages were not kept");
     let ledger = "psql \"$PG\" -c 'SELECT tenant_id, state, schema_name, role_name FROM agent_tenancy.tenants'";
     let rows = terminal.run(ledger).await?;
     anyhow::ensure!(rows.contains("retained"), "the ledger does not say that acme's data was kept");
-    terminal.say("# and the other tenant never noticed");
+    terminal.say("# the other tenant is not affected");
     let globex = terminal.call(&chat("A", "globex", "$GLOBEX", "Still there?"), 200).await?;
     anyhow::ensure!(globex.body["message"] != Value::Null, "globex got no answer");
     Ok(())

@@ -1,4 +1,4 @@
-//! Where the demo plays: commands run as a reader would type them, in the environment a reader can export.
+//! Runs commands as a reader would type them, in an environment that a reader can export.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ use serde_json::Value;
 use super::programs::Programs;
 use crate::{Environment, repository};
 
-/// No command of the demo takes so long; one that does hangs.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// A command of the demo that takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// See the file's description.
 pub(super) struct Terminal {
     out: Mutex<Box<dyn Write + Send>>,
     variables: BTreeMap<&'static str, String>,
-    /// Variables that are made by a command.
+    /// Variables whose value a command printed, with the command.
     kept: BTreeMap<&'static str, String>,
     dir: PathBuf,
     step: String,
@@ -41,7 +41,7 @@ pub(super) struct Answer {
 }
 
 impl Terminal {
-    /// A folder that goes with the environment, a search path with all programs, and a kubeconfig of its own.
+    /// Makes a folder that is deleted with the environment, a search path with all programs, and a kubeconfig of its own.
     pub(super) fn new(env: &Environment, programs: &Programs, out: Box<dyn Write + Send>) -> anyhow::Result<Terminal> {
         let (_, file) = env.file();
         let dir = file.parent().context("an environment has a folder")?.join("data/demo");
@@ -60,7 +60,7 @@ impl Terminal {
         Ok(Terminal { out, variables, kept, dir, step, number: 0, programs: links })
     }
 
-    /// The folder that goes with the environment.
+    /// The folder that is deleted with the environment.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -80,13 +80,13 @@ impl Terminal {
         self.variables.get(name).map_or("", String::as_str)
     }
 
-    /// What is no longer of use to a reader is not among [`Terminal::exports`].
+    /// Removes a variable, also from [`Terminal::exports`].
     pub(super) fn forget(&mut self, name: &'static str) {
         self.variables.remove(name);
         self.kept.remove(name);
     }
 
-    /// What to type to repeat a command elsewhere. Goes to a terminal: the demo's passwords guard nothing.
+    /// What to type to repeat a command elsewhere. It contains passwords, which protect nothing but the demo.
     pub(super) fn exports(&self) -> String {
         let export = |(name, value): (&&str, &String)| match *name {
             "PATH" => format!("export PATH={}:$PATH", self.programs.display()),
@@ -98,12 +98,12 @@ impl Terminal {
         lines.join("\n")
     }
 
-    /// What is being shown, for error messages.
+    /// The current step, for error messages.
     pub(super) fn step(&self) -> &str {
         &self.step
     }
 
-    /// A new part of the demo.
+    /// Begins a step of the demo.
     pub(super) fn open(&mut self, step: &str) {
         self.number += 1;
         self.step = step.to_owned();
@@ -112,7 +112,7 @@ impl Terminal {
 
     /// A line for the reader.
     pub(super) fn say(&self, line: &str) {
-        // Who closes the pipe (`| head`) has seen enough; the exit code still tells how it ended.
+        // A reader may close the pipe (`| head`); the exit code still reports the result.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
@@ -166,14 +166,14 @@ impl Terminal {
     pub(super) async fn quietly(&self, command: &str) -> anyhow::Result<(i32, String, String)> {
         let mut shell = tokio::process::Command::new("sh");
         shell.args(["-c", command]).current_dir(repository()).envs(&self.variables).stdin(Stdio::null());
-        // Everything is on this machine, where a proxy has no business.
+        // Everything is on this machine, where no proxy is wanted.
         for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             shell.env_remove(proxy);
         }
         shell.env("PGCONNECT_TIMEOUT", OsString::from("10")).kill_on_drop(true);
-        let done = tokio::time::timeout(PATIENCE, shell.output())
+        let done = tokio::time::timeout(TIMEOUT, shell.output())
             .await
-            .with_context(|| format!("`{command}` has not ended within {PATIENCE:.0?}"))?
+            .with_context(|| format!("`{command}` has not ended within {TIMEOUT:.0?}"))?
             .with_context(|| format!("`{command}` can't be run"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr)))

@@ -1,7 +1,7 @@
-//! The files of one server: its data folder, made by `initdb`, and the user who owns it.
+//! The files of one server: its data folder, made by `initdb`, and the user that owns it.
 //!
-//! The server refuses to run as root. Where this process is root, another user's name is taken for it: `postgres`
-//! where there is one, else `nobody`.
+//! The server refuses to run as root. Where this process is root, the server runs as the user `postgres` if there is one,
+//! else as `nobody`.
 
 use std::{
     ffi::OsString,
@@ -30,7 +30,7 @@ pub(super) struct Cluster {
     user: Option<User>,
 }
 
-/// Whom a server runs as when this process is root.
+/// The user that a server runs as when this process is root.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     /// The program that changes the user.
@@ -40,7 +40,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// What that program is told before the program to run.
+    /// Its arguments before the program to run.
     pub(crate) fn arguments(&self) -> [OsString; 3] {
         [format!("--reuid={}", self.uid), format!("--regid={}", self.gid), "--clear-groups".to_owned()].map(Into::into)
     }
@@ -64,7 +64,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Puts an empty cluster with the same superuser in place of the present one, which is kept aside.
+    /// Puts an empty cluster with the same superuser in place of the present one, which is kept.
     pub(super) fn put_aside(&self) -> anyhow::Result<()> {
         let aside = self.aside();
         anyhow::ensure!(!aside.exists(), "the real cluster has already been put aside");
@@ -97,7 +97,7 @@ impl Cluster {
         let (program, mut args) = self.command("initdb");
         args.extend(["-D".into(), self.data().into(), format!("--pwfile={}", password_file.display()).into()]);
         args.push(format!("--username={SUPERUSER}").into());
-        // No locale of the machine: every run sorts alike.
+        // A fixed locale, so that every run sorts alike.
         args.extend(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"].map(Into::into));
         let args: Vec<_> = args.iter().map(|arg| arg.as_os_str()).collect();
         let result = output_of(&program, &args).context("Postgres's data folder can't be made");
@@ -139,7 +139,7 @@ impl Cluster {
     }
 }
 
-/// Whom to run a server as; nobody else, unless this process is root.
+/// The user to run a server as; `None` unless this process is root.
 pub(crate) fn user() -> anyhow::Result<Option<User>> {
     if !rustix::process::getuid().is_root() {
         return Ok(None);

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::Postgres;
 
-/// A database of one test's own. It ends with its server; roles belong to the whole server, so name them uniquely.
+/// A database of a single test. It ends with its server; roles belong to the whole server, so name them uniquely.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TestDatabase {
     /// Its name.

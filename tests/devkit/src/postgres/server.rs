@@ -1,4 +1,4 @@
-//! A running server: one of our own, or one that `devkit run` started for the whole test run.
+//! A running server: started by this process, or by `devkit run` for the whole test run.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::{
     tools,
 };
 
-/// A server ready to be used is there within a second or two; a loaded machine gets more.
+/// A server starts within a second or two, except on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
 
-/// A server on loopback that a superuser reaches by password. Clones are handles to the same server.
+/// A server on loopback, with a superuser that has a password. Clones are handles to the same server.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     entry: PostgresEntry,
@@ -41,18 +41,18 @@ struct Own {
 }
 
 impl Postgres {
-    /// A server of one's own, for a test that stops or replaces it. It ends with the last handle.
+    /// Starts a server for a test that stops or replaces it. It ends with the last handle.
     pub async fn start(version: PgVersion) -> anyhow::Result<Postgres> {
         let supervisor = tokio::task::spawn_blocking(|| Supervisor::start("postgres")).await??;
         Postgres::start_in(&supervisor, Some(version), None).await
     }
 
-    /// The one server of that version that all tests of this run share, or else those of this process.
+    /// The server of that version that all tests of this run share, or else the tests of this process.
     pub async fn shared(version: PgVersion) -> anyhow::Result<Postgres> {
         if let Some(entry) = EnvFile::from_env()?.and_then(|env| env.postgres_of(version.major())) {
             return Ok(Postgres::attach(entry));
         }
-        // Held over the start, so that two tests at once don't start two servers. Never dropped: the server ends
+        // Locked during the start, so that two tests don't start two servers. Never dropped: the server ends
         // with the process.
         static SERVERS: Mutex<BTreeMap<PgVersion, Postgres>> = Mutex::const_new(BTreeMap::new());
         let mut servers = SERVERS.lock().await;
@@ -80,7 +80,7 @@ impl Postgres {
             (format!("postgres-{port}"), supervisor.data().join(id))
         };
         let secret = password.clone();
-        // Finding and preparing the server is file work, and may fetch it.
+        // Finding and preparing the server blocks, and may fetch it.
         let (version, cluster) = tokio::task::spawn_blocking(move || {
             let found = tools::postgres(&Places::from_env()?, version)?;
             check_port(port, &format!("Postgres {}", found.version))?;
@@ -125,12 +125,12 @@ impl Postgres {
         TestDatabase::create(self, name).await.with_context(|| format!("the database {name} can't be created"))
     }
 
-    /// SIGKILL to the server process, as a crash would have it; its backends notice and end.
+    /// SIGKILL to the server process, like a crash; its backends notice and end.
     pub async fn kill(&self) -> anyhow::Result<()> {
         self.end(Signal::KILL).await
     }
 
-    /// "Immediate shutdown" (SIGQUIT): connections break without a farewell; the next start recovers from the log.
+    /// "Immediate shutdown" (SIGQUIT): connections break off; the next start recovers from the log.
     pub async fn stop_immediate(&self) -> anyhow::Result<()> {
         self.end(Signal::QUIT).await
     }
@@ -166,7 +166,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Stops the server and starts an empty one on the same port with the same superuser; the real cluster is put aside.
+    /// Stops the server and starts an empty one on the same port with the same superuser; the real cluster is kept.
     pub async fn replace_with_empty_cluster(&self) -> anyhow::Result<()> {
         self.stop_fast().await?;
         let cluster = self.own()?.cluster.clone();

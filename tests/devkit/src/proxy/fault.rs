@@ -1,4 +1,4 @@
-//! What can go wrong with one request, and choosing it by a seed.
+//! The faults of one request, and random faults by a seed.
 
 use std::{
     collections::BTreeMap,
@@ -9,44 +9,44 @@ use std::{
 
 use super::ApiRequest;
 
-/// What goes wrong with one request.
+/// A fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Refused with this status; not executed. With 429 and 503 comes `Retry-After` of one second.
+    /// Refused with this status; not executed. 429 and 503 have a `Retry-After` of one second.
     Refused(u16),
-    /// Executed; but the answer is this status.
+    /// Executed, but answered with this status.
     Masked(u16),
-    /// Executed twice, as by a client that never saw the first answer; the second answer counts.
+    /// Executed twice, as by a client that did not get the first answer; the second answer is returned.
     Twice,
-    /// Somebody else changes an annotation of the object just before.
+    /// Another client changes an annotation of the object just before.
     Rival,
     /// The connection ends before the request got through; not executed.
     Cut,
     /// Executed; the connection ends in place of the answer.
     LostReply,
-    /// Held back for so long before it is passed on.
+    /// Delayed for so long before it is forwarded.
     Held(Duration),
-    /// Executed; the end of the answer's body is missing, as if it were all.
+    /// Executed; the end of the answer's body is missing.
     Clipped,
-    /// Executed at once; the answer comes so much later.
+    /// Executed at once; the answer is delayed by so much.
     Late(Duration),
-    /// A watch that starts well, and after this time goes wrong.
+    /// A watch that fails after this time.
     Watch(Duration, WatchFault),
 }
 
-/// How a watch goes wrong.
+/// How a watch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchFault {
     /// The connection ends in the middle.
     Cut,
-    /// An ERROR event says 410, and the watch ends.
+    /// An ERROR event with 410 is sent, and the watch ends.
     Expired,
-    /// Nothing comes any more, though the connection stays: what a lost peer looks like.
+    /// Nothing is sent any more, though the connection stays open, as with a lost peer.
     Silent,
 }
 
 impl Fault {
-    /// A word for counting.
+    /// The name under which it is counted.
     pub(super) fn kind(self) -> String {
         match self {
             Fault::Refused(code) => format!("refused with {code}"),
@@ -65,31 +65,31 @@ impl Fault {
     }
 }
 
-/// Faults at random. What happens to the n-th request of one kind on one object depends on the seed alone, however the
-/// requests of different objects interleave; so a seed can be played again.
+/// Random faults. The fault of the n-th request of one kind on one object depends on the seed alone, however the requests
+/// of different objects interleave, so that a seed reproduces a run.
 #[derive(Debug)]
-pub struct Chaos {
+pub struct RandomFaults {
     seed: u64,
     percent: u64,
     late: Duration,
     asked: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Chaos {
-    /// Faults for that share of the requests. The seed is `$variable`, else random; it is printed. `late` should be
+impl RandomFaults {
+    /// Faults for that percentage of the requests. The seed is `$variable`, else random; it is printed. `late` should be
     /// longer than the client waits.
-    pub fn new(variable: &str, percent: u64, late: Duration) -> anyhow::Result<Chaos> {
+    pub fn new(variable: &str, percent: u64, late: Duration) -> anyhow::Result<RandomFaults> {
         let seed = match std::env::var(variable) {
             Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("${variable} is no number: {text:?}"))?,
             Err(_) => RandomState::new().hash_one(std::process::id()) % 1_000_000,
         };
-        println!("faults by seed: play this run again with {variable}={seed}");
-        Ok(Chaos { seed, percent, late, asked: Mutex::default() })
+        println!("random faults: repeat them with {variable}={seed}");
+        Ok(RandomFaults { seed, percent, late, asked: Mutex::default() })
     }
 
-    /// What goes wrong with this request, if anything.
+    /// The fault of this request, if any.
     pub fn decide(&self, asked: &ApiRequest) -> Option<Fault> {
-        // Names of other objects than the user's are different in every run.
+        // Other names are different in every run.
         let named = matches!(asked.resource.as_str(), "tenants" | "agentconfigs" | "secrets");
         let name = asked.name.as_deref().filter(|_| named).unwrap_or_default();
         let subresource = asked.subresource.as_deref().unwrap_or_default();
@@ -100,14 +100,14 @@ impl Chaos {
             *count += 1;
             *count
         };
-        let mut chance = key.bytes().fold(mix(self.seed ^ nth), |sum, byte| mix(sum ^ u64::from(byte)));
-        if chance % 100 >= self.percent {
+        let mut random = key.bytes().fold(mix(self.seed ^ nth), |sum, byte| mix(sum ^ u64::from(byte)));
+        if random % 100 >= self.percent {
             return None;
         }
-        chance = mix(chance);
+        random = mix(random);
         let of =
-            |faults: &[Fault]| usize::try_from(chance % faults.len() as u64).ok().and_then(|n| faults.get(n)).copied();
-        let after = Duration::from_millis(chance >> 8 & 0x7ff);
+            |faults: &[Fault]| usize::try_from(random % faults.len() as u64).ok().and_then(|n| faults.get(n)).copied();
+        let after = Duration::from_millis(random >> 8 & 0x7ff);
         let [cut, expired, silent] =
             [WatchFault::Cut, WatchFault::Expired, WatchFault::Silent].map(|fault| Fault::Watch(after, fault));
         let [overload, broken, expired_list] = [429, 500, 410].map(Fault::Refused);

@@ -1,7 +1,7 @@
-//! A reverse proxy in front of the API server that injects what a network and an overloaded server do to a program.
+//! A reverse proxy in front of the API server that injects the faults of a network and of an overloaded server.
 //!
 //! It speaks plain HTTP on loopback; a kubeconfig that leads through it is a copy of the program's own with another
-//! server, so each program keeps its own credentials and rights.
+//! server, so that each program keeps its own credentials and permissions.
 
 mod fault;
 mod request;
@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::broadcast};
 
-pub use fault::{Chaos, Fault, WatchFault};
+pub use fault::{Fault, RandomFaults, WatchFault};
 pub use request::ApiRequest;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -93,19 +93,19 @@ impl Proxy {
         Ok(path)
     }
 
-    /// From now on this function chooses what goes wrong with each request.
+    /// From now on this function chooses the fault of each request.
     pub fn inject(&self, decide: impl Fn(&ApiRequest) -> Option<Fault> + Send + Sync + 'static) {
         *lock(&self.shared.decide) = Some(Box::new(decide));
     }
 
-    /// Nothing goes wrong any more with what is asked from now on. Watches that fell silent stay so.
+    /// No fault is injected any more. Watches that are silent stay silent.
     pub fn heal(&self) {
         *lock(&self.shared.decide) = None;
     }
 
-    /// Does this to every watch that is running.
+    /// Makes every running watch fail.
     pub fn break_watches(&self, how: WatchFault) {
-        // Nobody listening means that no watch is running.
+        // An error means that no watch is running.
         let _ = self.shared.live.send(how);
     }
 
@@ -114,7 +114,7 @@ impl Proxy {
         lock(&self.shared.injected).clone()
     }
 
-    /// How often each `verb resource` was asked for.
+    /// How often each `verb resource` was requested.
     pub fn seen(&self) -> BTreeMap<String, u64> {
         lock(&self.shared.seen).clone()
     }
@@ -129,7 +129,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let service = service_fn(move |request| serve(Arc::clone(&shared), request));
         tokio::spawn(async move {
-            // An error is the client's going, or our own cut.
+            // An error means that the client has left, or that a fault cut the connection.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -187,14 +187,14 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
 }
 
 impl Shared {
-    /// Passes a request on; the body of the answer streams.
+    /// Forwards a request; the body of the answer streams.
     async fn forward(&self, request: &Request<Bytes>) -> Result<Reply, Failure> {
         let (head, answer) = self.ask(request).await?;
         let body = StreamBody::new(answer.bytes_stream().map_ok(Frame::data).map_err(Failure::from));
         Ok(head.body(UnsyncBoxBody::new(body))?)
     }
 
-    /// Passes a watch on, until it goes wrong.
+    /// Forwards a watch, until it fails.
     async fn watch(
         &self,
         request: &Request<Bytes>,
@@ -214,7 +214,7 @@ impl Shared {
         let answer = call.headers(headers).body(request.body().clone()).send().await?;
         let mut head = Response::builder().status(answer.status());
         for (name, value) in answer.headers() {
-            // Of this hop, not of the answer.
+            // These headers belong to the connection, not to the answer.
             if name != header::TRANSFER_ENCODING && name != header::CONNECTION {
                 head = head.header(name, value);
             }
@@ -222,7 +222,7 @@ impl Shared {
         Ok((head, answer))
     }
 
-    /// Changes an annotation as the administrator; an object that is not there is no matter.
+    /// Changes an annotation as the administrator; it does not matter whether the object exists.
     async fn rival(&self, asked: &ApiRequest) -> Result<(), Failure> {
         let patch = format!(r#"{{"metadata":{{"annotations":{{"example.com/rival":"{}"}}}}}}"#, uuid::Uuid::new_v4());
         let call = self.client.request(Method::PATCH, format!("{}{}", self.upstream, asked.path));
@@ -236,7 +236,7 @@ fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, Failure> {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A Status object as the API server words it.
+/// A Status object like those of the API server.
 fn status(code: u16) -> Result<Reply, Failure> {
     let reason = match code {
         409 => "Conflict",

@@ -1,4 +1,4 @@
-//! What a program asks the API server for, read off the request line.
+//! A program's request to the API server, parsed from the request line.
 
 use http::{Method, Uri};
 
@@ -7,7 +7,7 @@ use http::{Method, Uri};
 pub struct ApiRequest {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
     pub verb: &'static str,
-    /// The resource as it stands in the path, such as `secrets`.
+    /// The resource in the path, such as `secrets`.
     pub resource: String,
     /// Name of the object, if one is named.
     pub name: Option<String>,
@@ -18,7 +18,7 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
-    /// Reads it off.
+    /// Parses method and path.
     pub(super) fn of(method: &Method, uri: &Uri) -> ApiRequest {
         let segments: Vec<&str> = uri.path().split('/').filter(|s| !s.is_empty()).collect();
         // `/api/VERSION/…` and `/apis/GROUP/VERSION/…`, then perhaps `namespaces/NAME/`.
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_read_off_their_path() {
+    fn requests_are_parsed_from_their_path() {
         let of = |method, uri: &str| ApiRequest::of(&method, &uri.parse::<Uri>().expect("a path"));
         let status = of(Method::PATCH, "/apis/agent-tenancy.dev/v1alpha1/namespaces/a/tenants/b/status?x=1");
         assert_eq!((status.verb, status.resource.as_str(), status.name.as_deref()), ("patch", "tenants", Some("b")));

@@ -1,4 +1,4 @@
-//! A watch on its way through the proxy, until something happens to it.
+//! A watch that is forwarded by the proxy, until a fault ends it.
 
 use std::{future::pending, pin::Pin, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{Failure, WatchFault};
 
 type Source = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
-/// A stream that is under way.
+/// A running stream.
 struct Lines {
     source: Source,
     /// The beginning of an event whose end has not come yet.
@@ -33,7 +33,7 @@ pub(super) fn lines(
     stream::unfold(Some(lines), |lines| async move {
         let mut lines = lines?;
         let item = lines.next().await?;
-        // An ERROR event and a cut are the last words.
+        // An ERROR event or a cut is the last item.
         let over = item.as_ref().map_or(true, |(_, over)| *over);
         Some((item.map(|(bytes, _)| bytes), (!over).then_some(lines)))
     })

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::Release;
 use crate::{Environment, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Release {
     /// Creates the ServiceAccounts, roles and bindings; returns when the API server acts on them.
@@ -29,7 +29,7 @@ impl Release {
             let what = format!("the API server grants {:?} to {:?}", spec.resource_attributes, spec.user);
             let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
             let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-            eventually(PATIENCE, &what, || async {
+            eventually(TIMEOUT, &what, || async {
                 let answer = reviews.create(&PostParams::default(), &review).await?;
                 anyhow::ensure!(answer.status.is_some_and(|status| status.allowed), "not yet");
                 Ok(())
@@ -76,7 +76,7 @@ async fn apply(client: &Client, object: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks for the first right of a binding's role: a role comes into force as a whole.
+/// Asks for the first permission of a binding's role: a role comes into force as a whole.
 fn review(binding: &Value, role: &Value) -> Option<SubjectAccessReviewSpec> {
     let first = |list: &Value| list.get(0).and_then(Value::as_str).map(str::to_owned);
     let (rule, subject) = (role["rules"].get(0)?, binding["subjects"].get(0)?);

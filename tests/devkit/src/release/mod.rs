@@ -1,4 +1,4 @@
-//! A release of the chart for programs that run beside the cluster: its rights and ServiceAccounts, its settings.
+//! A release of the chart for programs that run beside the cluster: permissions, ServiceAccounts, settings.
 
 mod grant;
 mod program;
@@ -13,7 +13,7 @@ use crate::{Environment, commands};
 
 pub use program::Program;
 
-/// The objects that Helm made of the chart, as one release in one namespace.
+/// The objects that Helm rendered of the chart, as one release in one namespace.
 #[derive(Clone, Debug)]
 pub struct Release {
     namespace: String,

@@ -1,4 +1,4 @@
-//! One of our programs with what it has beside the cluster instead of a Pod.
+//! A program of the chart that runs beside the cluster instead of in a Pod.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,7 +18,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Without a file of settings and without a kubeconfig: what it needs comes from variables.
+    /// Without a file of settings and without a kubeconfig: its settings come from variables.
     pub fn new(component: Component, binary: &Path) -> Program {
         Program { component, binary: binary.to_owned(), config: None, variables: Vec::new() }
     }
@@ -36,7 +36,7 @@ impl Program {
         self
     }
 
-    /// Takes a variable back that [`Program::env`] has set.
+    /// Removes a variable that [`Program::env`] has set.
     #[must_use]
     pub fn env_remove(mut self, name: &str) -> Program {
         self.variables.retain(|(known, _)| known != name);

@@ -1,20 +1,25 @@
-//! How far the tenants' tables are: the operator's databases, and the Tenants that get no further.
+//! `migrations`: the schema version of each database, and the tenants that are behind it or blocked.
 
-use super::{cluster::Cluster, error::PluginError};
-use crate::api::{ConditionType, DatabaseInstance, Reason, Tenant};
+use crate::{
+    api::{ConditionType, DatabaseInstance, Reason, Tenant},
+    kubectl_tenant::{
+        cluster::Cluster,
+        error::{Failure, PluginError},
+    },
+};
 use kube::{Api, ResourceExt, api::ListParams};
 
-/// The reasons for which a tenant gets no further.
-const STUCK: [Reason; 3] = [Reason::MigrationFailed, Reason::MigrationChanged, Reason::SchemaNewer];
+/// The reasons for which the migrations of a tenant are blocked.
+const BLOCKED: [Reason; 3] = [Reason::MigrationFailed, Reason::MigrationChanged, Reason::SchemaNewer];
 
-/// Tenants that are named in one line.
-const TOLD: usize = 10;
+/// Most tenants that are named in one line.
+const MAX_NAMED: usize = 10;
 
-/// Reads databases and Tenants, and says how far they are. A right that is missing leaves its part out, and is named.
+/// Without permission to list the DatabaseInstances, the Tenants are still shown.
 ///
 /// # Errors
 /// When the Tenants can't be read.
-pub async fn migrations(cluster: &Cluster) -> Result<String, PluginError> {
+pub(crate) async fn run(cluster: &Cluster) -> Result<String, Failure> {
     let client = &cluster.client;
     let params = ListParams::default();
     let instances = Api::<DatabaseInstance>::all(client.clone()).list(&params).await;
@@ -33,7 +38,7 @@ pub async fn migrations(cluster: &Cluster) -> Result<String, PluginError> {
 fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, tenants: &[Tenant]) -> String {
     let mut text = String::new();
     match instances {
-        Ok(all) if all.is_empty() => text.push_str("no operator has told of its databases yet\n"),
+        Ok(all) if all.is_empty() => text.push_str("there is no DatabaseInstance yet\n"),
         Ok(all) => all.iter().for_each(|instance| text.push_str(&render_instance(instance))),
         Err(error) => text.push_str(&format!("{error}\n")),
     }
@@ -49,10 +54,10 @@ fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, ten
         let Some(status) = &tenant.status else { continue };
         let version = status.database.as_ref().map(|d| d.schema_version);
         let ready = status.conditions.iter().find(|c| c.type_ == ConditionType::DatabaseReady.as_str());
-        let stuck = ready.filter(|condition| STUCK.iter().any(|reason| reason.as_str() == condition.reason));
-        match (stuck, version) {
+        let blocked = ready.filter(|condition| BLOCKED.iter().any(|reason| reason.as_str() == condition.reason));
+        match (blocked, version) {
             (Some(condition), _) => {
-                let version = version.map(|v| format!(", tables {v}")).unwrap_or_default();
+                let version = version.map(|v| format!(", schema version {v}")).unwrap_or_default();
                 text.push_str(&format!("{name}{version}: {}: {}\n", condition.reason, condition.message));
             }
             (None, Some(version)) if newest(tenant).is_some_and(|newest| version < newest) => behind.push(name),
@@ -60,10 +65,10 @@ fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, ten
         }
     }
     if !behind.is_empty() {
-        let rest = behind.len().saturating_sub(TOLD);
+        let rest = behind.len().saturating_sub(MAX_NAMED);
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        behind.truncate(TOLD);
-        text.push_str(&format!("not their turn yet: {}{more}\n", behind.join(", ")));
+        behind.truncate(MAX_NAMED);
+        text.push_str(&format!("pending: {}{more}\n", behind.join(", ")));
     }
     text
 }
@@ -71,14 +76,14 @@ fn render_migrations(instances: &Result<Vec<DatabaseInstance>, PluginError>, ten
 fn render_instance(instance: &DatabaseInstance) -> String {
     let name = instance.name_any();
     let Some(migrations) = instance.status.as_ref().and_then(|status| status.migrations.as_ref()) else {
-        return format!("database {name}: not looked at yet\n");
+        return format!("database {name}: not reconciled yet\n");
     };
-    let own = match migrations.own_version {
+    let custom = match migrations.own_version {
         0 => String::new(),
-        own => format!(" and {own} of your own"),
+        custom => format!(", custom migrations {custom}"),
     };
     format!(
-        "database {name}: tables {}{own}: {}; {} tenants behind, {} of them blocked\n",
+        "database {name}: schema version {}{custom}: {}; {} tenants behind, {} of them blocked\n",
         migrations.version, migrations.stage, migrations.behind, migrations.blocked
     )
 }
@@ -104,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_no_further_is_named_with_the_reason() {
+    fn blocked_tenants_are_named_with_the_reason() {
         let instance: DatabaseInstance = serde_json::from_value(json!({
             "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "DatabaseInstance", "metadata": { "name": "main" },
             "spec": {},
@@ -115,13 +120,13 @@ mod tests {
         let tenants = [tenant("a", 2, "Provisioned"), tenant("b", 1, "MigrationFailed"), tenant("c", 1, "Provisioned")];
         assert_eq!(
             render_migrations(&Ok(vec![instance]), &tenants),
-            "database main: tables 2 and 1 of your own: Halted; 2 tenants behind, 1 of them blocked\n\
-             team/b, tables 1: MigrationFailed: as it is\nnot their turn yet: team/c\n"
+            "database main: schema version 2, custom migrations 1: Halted; 2 tenants behind, 1 of them blocked\n\
+             team/b, schema version 1: MigrationFailed: as it is\npending: team/c\n"
         );
         let denied = Err(PluginError::new(crate::domain::class::ErrorClass::Denied, "you may not list them"));
         assert_eq!(
             render_migrations(&denied, &tenants),
-            "you may not list them\nteam/b, tables 1: MigrationFailed: as it is\n"
+            "you may not list them\nteam/b, schema version 1: MigrationFailed: as it is\n"
         );
     }
 }

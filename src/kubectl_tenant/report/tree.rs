@@ -1,39 +1,37 @@
-//! The document as text: a tree, and the part of it that is not as it should be.
+//! The document as text: the whole tree, or only its unhealthy part.
 
-use super::report::{AgentReport, ReplicaReport, ReplicaState, Report, find};
+use super::document::{AgentReport, ReplicaReport, ReplicaState, Report, find};
 use crate::api::{Condition, ConditionType, Reason, TenantKeyStatus};
 use jiff::Timestamp;
 
-/// One line and what belongs under it.
+/// One line and the lines under it.
 struct Node {
     text: String,
-    /// Not as it should be; a parent is unhappy if a child is.
-    unhappy: bool,
+    unhealthy: bool,
     children: Vec<Node>,
 }
 
 impl Node {
-    fn leaf(text: impl Into<String>, unhappy: bool) -> Self {
-        Self { text: text.into(), unhappy, children: Vec::new() }
+    fn leaf(text: impl Into<String>, unhealthy: bool) -> Self {
+        Self { text: text.into(), unhealthy, children: Vec::new() }
     }
 
     fn branch(text: impl Into<String>, children: Vec<Self>) -> Self {
-        Self { text: text.into(), unhappy: false, children }
+        Self { text: text.into(), unhealthy: false, children }
     }
 
-    fn is_unhappy(&self) -> bool {
-        self.unhappy || self.children.iter().any(Self::is_unhappy)
+    fn is_unhealthy(&self) -> bool {
+        self.unhealthy || self.children.iter().any(Self::is_unhealthy)
     }
 }
 
-/// The whole tree.
-pub fn render_tree(report: &Report, now: Timestamp) -> String {
+pub(crate) fn render_tree(report: &Report, now: Timestamp) -> String {
     render(&build(report, now), |_| true)
 }
 
-/// Only what keeps the Tenant from being as it should be.
-pub fn render_unhappy(report: &Report, now: Timestamp) -> String {
-    render(&build(report, now), Node::is_unhappy)
+/// Only the lines that are unhealthy or have an unhealthy line under them.
+pub(crate) fn render_unhealthy(report: &Report, now: Timestamp) -> String {
+    render(&build(report, now), Node::is_unhealthy)
 }
 
 fn render(root: &Node, shown: fn(&Node) -> bool) -> String {
@@ -54,7 +52,7 @@ fn render_children(node: &Node, indent: &str, shown: fn(&Node) -> bool, out: &mu
 
 fn build(report: &Report, now: Timestamp) -> Node {
     let mut children = vec![conditions(report, now)];
-    children.extend(advice(report).map(|todo| Node::leaf(format!("what to do: {todo}"), true)));
+    children.extend(advice(report).map(|advice| Node::leaf(format!("what to do: {advice}"), true)));
     children.extend([database(report), keys(report), agents(report), replicas(report, now)]);
     if !report.unreadable.is_empty() {
         let missing = report.unreadable.iter().map(|text| Node::leaf(text.clone(), true)).collect();
@@ -68,7 +66,7 @@ fn build(report: &Report, now: Timestamp) -> Node {
         text.push_str(&format!(", tenant id {id}"));
     }
     text.push_str(&format!(": {}", headline(report, now)));
-    Node { text, unhappy: false, children }
+    Node { text, unhealthy: false, children }
 }
 
 fn headline(report: &Report, now: Timestamp) -> String {
@@ -77,7 +75,7 @@ fn headline(report: &Report, now: Timestamp) -> String {
     }
     if report.observed_generation < report.generation {
         return format!(
-            "the operator has not looked at generation {} yet (last: {})",
+            "the operator has not reconciled generation {} yet (last: {})",
             report.generation, report.observed_generation
         );
     }
@@ -89,7 +87,7 @@ fn headline(report: &Report, now: Timestamp) -> String {
     }
 }
 
-/// What a person can do about what is not as it should be.
+/// What the user can do about the condition that blocks the Tenant.
 fn advice(report: &Report) -> Option<&'static str> {
     let of = |type_| find(&report.conditions, type_);
     let blocked = of(ConditionType::DeletionBlocked).or_else(|| of(ConditionType::Paused));
@@ -110,14 +108,14 @@ fn conditions(report: &Report, now: Timestamp) -> Node {
             age(c.last_transition_time.0, now),
             c.message
         );
-        Node::leaf(text.trim_end(), is_unhappy(c))
+        Node::leaf(text.trim_end(), is_unhealthy(c))
     };
     let lines: Vec<_> = report.conditions.iter().map(line).collect();
     if lines.is_empty() { Node::leaf("conditions: none yet", true) } else { Node::branch("conditions", lines) }
 }
 
-/// Some conditions are there only while something is wrong or going on.
-fn is_unhappy(condition: &Condition) -> bool {
+/// Some conditions are "True" only while something is wrong or in progress.
+fn is_unhealthy(condition: &Condition) -> bool {
     let known = ConditionType::ALL.iter().find(|t| t.as_str() == condition.type_);
     let good = match known {
         Some(
@@ -172,12 +170,12 @@ fn agents(report: &Report) -> Node {
 fn agent(agent: &AgentReport) -> Node {
     let default = if agent.default { " (default)" } else { "" };
     let mut text = format!("{}{default}: AgentConfig {}", agent.name, agent.config);
-    let mut unhappy = false;
+    let mut unhealthy = false;
     match (agent.exists, &agent.ready) {
         (None, _) => text.push_str(", not readable"),
         (Some(false), _) => {
             text.push_str(" does not exist");
-            unhappy = true;
+            unhealthy = true;
         }
         (Some(true), ready) => {
             if let Some(revision) = agent.revision {
@@ -187,16 +185,16 @@ fn agent(agent: &AgentReport) -> Node {
                 Some(ready) if ready.status == "True" => text.push_str(", ready"),
                 Some(ready) => {
                     text.push_str(&format!(", not ready ({}: {})", ready.reason, ready.message));
-                    unhappy = true;
+                    unhealthy = true;
                 }
                 None => {
-                    text.push_str(", not looked at yet");
-                    unhappy = true;
+                    text.push_str(", not reconciled yet");
+                    unhealthy = true;
                 }
             }
         }
     }
-    Node::leaf(text, unhappy)
+    Node::leaf(text, unhealthy)
 }
 
 fn replicas(report: &Report, now: Timestamp) -> Node {
@@ -204,26 +202,26 @@ fn replicas(report: &Report, now: Timestamp) -> Node {
     let serving = report.replicas.iter().filter(|r| r.state == ReplicaState::Serving).count();
     let text = match &report.served {
         _ if report.replicas.is_empty() => "replicas: none found".to_owned(),
-        None => "replicas: no proof yet that all of them serve the tenant".to_owned(),
+        None => "replicas: not all of them have acknowledged the tenant yet".to_owned(),
         Some(served) => format!(
-            "replicas: {serving} of {} serve entry version {}, proved {} ago",
+            "replicas: {serving} of {} serve entry version {}, acknowledged {} ago",
             report.replicas.len(),
             served.entry_version,
             age(served.served_time, now)
         ),
     };
-    Node { text, unhappy: report.replicas.is_empty() || report.served.is_none(), children: lines }
+    Node { text, unhealthy: report.replicas.is_empty() || report.served.is_none(), children: lines }
 }
 
 fn replica(replica: &ReplicaReport, now: Timestamp) -> Node {
-    let (verdict, unhappy) = match replica.state {
+    let (state, unhealthy) = match replica.state {
         ReplicaState::Serving => ("serves it", false),
         ReplicaState::Behind => ("has not applied it yet", true),
         ReplicaState::Quarantined => ("refuses it", true),
-        ReplicaState::Silent => ("is silent", true),
-        ReplicaState::Unknown => ("can't be compared", false),
+        ReplicaState::Expired => ("has an expired Lease", true),
+        ReplicaState::Unknown => ("has an unknown state", false),
     };
-    let mut text = format!("{}/{}  {verdict}", replica.namespace, replica.name);
+    let mut text = format!("{}/{}  {state}", replica.namespace, replica.name);
     if let Some(reason) = &replica.reason {
         text.push_str(&format!(" ({reason})"));
     }
@@ -231,12 +229,12 @@ fn replica(replica: &ReplicaReport, now: Timestamp) -> Node {
         text.push_str(&format!(", applied up to {version}"));
     }
     if let Some(time) = replica.renew_time {
-        text.push_str(&format!(", heard {} ago", age(time, now)));
+        text.push_str(&format!(", renewed {} ago", age(time, now)));
     }
-    Node::leaf(text, unhappy)
+    Node::leaf(text, unhealthy)
 }
 
-/// How long ago, in the largest unit that fits twice (as kubectl does), never negative.
+/// Time since then, in the largest unit that fits twice (as kubectl does); never negative.
 fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = (now.as_second() - since.as_second()).max(0);
     match seconds {
@@ -249,13 +247,15 @@ fn age(since: Timestamp, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        error::PluginError,
-        report::{Facts, project_report},
-        samples::{acknowledgement, facts, ready_tenant, waiting_tenant},
-    };
     use super::*;
-    use crate::domain::class::ErrorClass;
+    use crate::{
+        domain::class::ErrorClass,
+        kubectl_tenant::{
+            error::PluginError,
+            report::document::{Facts, project_report},
+            samples::{acknowledgement, facts, ready_tenant, waiting_tenant},
+        },
+    };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -267,7 +267,7 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
 ├─ conditions
 │  ├─ Accepted  True     Accepted    3m  the spec is valid
 │  ├─ Served    True     Served      3m  2 of 2 replicas serve it
-│  └─ Ready     True     Ready       3m  everything holds
+│  └─ Ready     True     Ready       3m  all conditions are met
 ├─ database: instance main (00000000-0000-0000-0000-000000000001)
 │  ├─ schema at_acme, version 1
 │  ├─ role at_acme
@@ -278,31 +278,31 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: ready
 │  └─ kid-new  Standby  HS256
 ├─ agents
 │  └─ support (default): AgentConfig support-bot, revision 3, ready
-└─ replicas: 2 of 2 serve entry version 40, proved 3m ago
-   ├─ agents/agent-api-a  serves it, applied up to 41, heard 2s ago
-   └─ agents/agent-api-b  serves it, applied up to 40, heard 3s ago
+└─ replicas: 2 of 2 serve entry version 40, acknowledged 3m ago
+   ├─ agents/agent-api-a  serves it, applied up to 41, renewed 2s ago
+   └─ agents/agent-api-b  serves it, applied up to 40, renewed 3s ago
 ";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn the_unhappy_part_leaves_out_what_is_as_it_should_be() {
+    fn the_unhealthy_part_leaves_out_the_healthy_lines() {
         let leases = Ok(vec![acknowledgement("agent-api-b", 39, 120)]);
-        let text = render_unhappy(&project_report(&Facts { leases, ..facts(waiting_tenant()) }, NOW), NOW);
+        let text = render_unhealthy(&project_report(&Facts { leases, ..facts(waiting_tenant()) }, NOW), NOW);
         let expected = "\
 Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
 ├─ conditions
 │  ├─ Served    Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
 │  └─ Ready     Unknown  WaitingForReplicas    3m  agent-api-b has not acknowledged version 40
 ├─ what to do: if it lasts, look at the replicas that the message names
-└─ replicas: no proof yet that all of them serve the tenant
-   └─ agents/agent-api-b  is silent, applied up to 39, heard 2m ago
+└─ replicas: not all of them have acknowledged the tenant yet
+   └─ agents/agent-api-b  has an expired Lease, applied up to 39, renewed 2m ago
 ";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn what_may_not_be_read_is_named_and_the_rest_is_shown() {
+    fn unreadable_parts_are_named_and_the_rest_is_shown() {
         let denied = |what: &str| PluginError::new(ErrorClass::Denied, format!("you may not read {what}"));
         let read = Facts {
             agents: vec![Err(denied("the AgentConfig"))],
@@ -316,12 +316,12 @@ Tenant shop/acme \"Acme Inc.\", tenant id acme: not ready (WaitingForReplicas)
     }
 
     #[test]
-    fn a_tenant_nobody_looked_at_says_so() {
+    fn a_tenant_that_was_not_reconciled_yet_is_named_as_such() {
         let mut tenant = ready_tenant();
         tenant.status = None;
         let read = Facts { leases: Ok(Vec::new()), ..facts(tenant) };
         let text = render_tree(&project_report(&read, NOW), NOW);
-        assert!(text.starts_with("Tenant shop/acme \"Acme Inc.\": the operator has not looked at generation 2 yet"));
+        assert!(text.starts_with("Tenant shop/acme \"Acme Inc.\": the operator has not reconciled generation 2 yet"));
         assert!(text.contains("├─ database: not provisioned yet\n├─ keys: not issued yet\n"), "{text}");
         assert!(text.contains("└─ replicas: none found\n"), "{text}");
     }

@@ -1,32 +1,35 @@
-//! Speaking to the agent API as the tenant: every call with a fresh token of the tenant's own key.
+//! Requests to the agent API as the tenant, each with a new token that is signed with the tenant's key.
 
-use super::{
-    cluster::Cluster,
-    error::{PluginError, innermost},
-    observe::{observe_existing, observe_ring},
-    token::{TokenArgs, project_claims, project_token},
+use super::token::{TokenArgs, project_claims, project_token};
+use crate::{
+    clock::Clock,
+    domain::class::ErrorClass,
+    kubectl_tenant::{
+        cluster::Cluster,
+        error::{PluginError, innermost},
+        observe::{observe_existing, observe_keyring},
+    },
 };
-use crate::{clock::Clock, domain::class::ErrorClass};
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::{path::PathBuf, time::Duration};
 
-/// How long one call may take.
+/// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the agent API is.
+/// The address of the agent API.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ServerArgs {
-    /// URL of the agent API, as its clients use it
+pub(crate) struct AgentApiArgs {
+    /// URL of the agent API
     #[arg(long, value_name = "URL", env = "KUBECTL_TENANT_SERVER")]
-    pub server: String,
-    /// File with the certificates (PEM) that vouch for it, besides the usual ones
+    pub(crate) server: String,
+    /// File with CA certificates (PEM) to trust in addition to the system's
     #[arg(long, value_name = "FILE")]
-    pub server_certificate_authority: Option<PathBuf>,
+    pub(crate) server_certificate_authority: Option<PathBuf>,
 }
 
-/// A tenant's way to the agent API.
-pub struct TenantApi<'a> {
+/// A client of the agent API that acts as one tenant.
+pub(crate) struct AgentApiClient<'a> {
     cluster: &'a Cluster,
     name: String,
     base: String,
@@ -42,12 +45,12 @@ struct Problem {
     detail: Option<String>,
 }
 
-impl<'a> TenantApi<'a> {
-    /// For the Tenant of that name.
+impl<'a> AgentApiClient<'a> {
+    /// A client for the Tenant of that name.
     ///
     /// # Errors
-    /// When it isn't served, or the server's address or certificates can't be used.
-    pub async fn new(cluster: &'a Cluster, name: &str, server: &ServerArgs) -> Result<Self, PluginError> {
+    /// When the Tenant can't be read, or the server's address or certificates are invalid.
+    pub(crate) async fn new(cluster: &'a Cluster, name: &str, server: &AgentApiArgs) -> Result<Self, PluginError> {
         let tenant = observe_existing(cluster, name).await?;
         let invalid = |text: String| PluginError::new(ErrorClass::Invalid, text);
         let base = server.server.trim_end_matches('/');
@@ -68,11 +71,11 @@ impl<'a> TenantApi<'a> {
         Ok(Self { cluster, name: name.to_owned(), base: base.to_owned(), tenant_id, http })
     }
 
-    /// Calls a path below the tenant's, with a token for this scope; the body of a good answer.
+    /// Sends a request to a path below the tenant's, with a token for this scope. Returns the body.
     ///
     /// # Errors
-    /// What the agent API says against it, or that it can't be reached.
-    pub async fn call(
+    /// When the agent API refuses the request or can't be reached.
+    pub(crate) async fn call(
         &self,
         method: reqwest::Method,
         path: &[&str],
@@ -108,18 +111,17 @@ impl<'a> TenantApi<'a> {
             Ok(Problem { title, code, detail }) => {
                 format!("{title} ({status}, {code}){}", detail.map(|d| format!(": {d}")).unwrap_or_default())
             }
-            Err(_) => format!("{status}, and the answer is not the agent API's; is --server right?"),
+            Err(_) => format!("{status}, and the response is not from the agent API; check --server"),
         };
         Err(PluginError::new(class, format!("can't {what}: {why}")))
     }
 
-    /// Read anew each time: keys rotate while a long export runs.
+    /// Reads the keys for every request, because they may rotate during a long export.
     async fn token(&self, scope: &str) -> Result<String, PluginError> {
         let tenant = observe_existing(self.cluster, &self.name).await?;
         let args = TokenArgs { sub: "kubectl".to_owned(), seconds: 120, scope: Some(scope.to_owned()) };
         let claims = project_claims(&tenant, &args, Clock::system().now())?;
-        let missing = || PluginError::new(ErrorClass::Waiting, format!("Tenant {} has no keys yet", self.name));
-        let ring = observe_ring(&self.cluster.client, &tenant).await.ok_or_else(missing)??;
-        project_token(&ring, &claims)
+        let keyring = observe_keyring(&self.cluster.client, &tenant).await?;
+        project_token(&keyring, &claims)
     }
 }

@@ -1,32 +1,32 @@
 //! A token for a tenant's agent API, signed with the tenant's current key.
 
-use super::error::PluginError;
 use crate::{
     api::Tenant,
     domain::{class::ErrorClass, keyring::Keyring, keys::Algorithm},
+    kubectl_tenant::error::PluginError,
 };
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use kube::ResourceExt;
 use serde::Serialize;
 
-/// What is asked for.
+/// The claims that the user chooses.
 #[derive(Clone, Debug, clap::Args)]
-pub struct TokenArgs {
-    /// The `sub` claim: who is talking
+pub(crate) struct TokenArgs {
+    /// The `sub` claim: the user
     #[arg(long, value_name = "NAME", default_value = "kubectl")]
-    pub sub: String,
-    /// How long the token is valid, at most what the Tenant's spec.auth.maxTokenSeconds allows
+    pub(crate) sub: String,
+    /// Lifetime of the token; at most the Tenant's spec.auth.maxTokenSeconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i64).range(1..))]
-    pub seconds: i64,
-    /// The `scope` claim: words separated by spaces; without it, the token has none
+    pub(crate) seconds: i64,
+    /// The `scope` claim: scopes separated by spaces; default: no claim
     #[arg(long, value_name = "SCOPES")]
-    pub scope: Option<String>,
+    pub(crate) scope: Option<String>,
 }
 
 /// The claims that the agent API requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     iss: String,
     aud: String,
     sub: String,
@@ -38,8 +38,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// How long the token is valid, in seconds.
-    pub fn seconds(&self) -> i64 {
+    /// Lifetime of the token in seconds.
+    pub(crate) fn seconds(&self) -> i64 {
         self.exp - self.iat
     }
 }
@@ -47,8 +47,8 @@ impl Claims {
 /// The claims for a Tenant.
 ///
 /// # Errors
-/// When the Tenant is not served yet or being deleted: nobody would accept the token.
-pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Result<Claims, PluginError> {
+/// When the Tenant is being deleted or not served yet: the agent API would refuse the token.
+pub(crate) fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Result<Claims, PluginError> {
     let name = tenant.name_any();
     if tenant.metadata.deletion_timestamp.is_some() {
         return Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {name} is being deleted")));
@@ -56,7 +56,8 @@ pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Resu
     let status = tenant.status.as_ref();
     let served = status.filter(|s| s.served.is_some() && s.keys.is_some()).and_then(|s| s.tenant_id.clone());
     let Some(tenant_id) = served else {
-        let advice = format!("Tenant {name} is not served yet, so nobody would accept the token; wait for it first");
+        let advice =
+            format!("Tenant {name} is not served yet, so the agent API would refuse the token; wait until it is ready");
         return Err(PluginError::new(ErrorClass::Waiting, advice));
     };
     let auth = &tenant.spec.auth;
@@ -72,14 +73,14 @@ pub fn project_claims(tenant: &Tenant, args: &TokenArgs, now: Timestamp) -> Resu
     })
 }
 
-/// Signs the claims with the ring's current key.
+/// Signs the claims with the keyring's current key.
 ///
 /// # Errors
-/// When no key may sign yet, or the signing library refuses.
-pub fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginError> {
+/// When no key may sign yet, or signing fails.
+pub(crate) fn project_token(keyring: &Keyring, claims: &Claims) -> Result<String, PluginError> {
     let bug = |what: &str| PluginError::new(ErrorClass::Bug, format!("the token can't be signed: {what}"));
-    let waiting = || PluginError::new(ErrorClass::Waiting, "the new key may not sign yet; try again in some seconds");
-    let key = ring.current().ok_or_else(waiting)?;
+    let waiting = || PluginError::new(ErrorClass::Waiting, "the new key may not sign yet; try again in a few seconds");
+    let key = keyring.current().ok_or_else(waiting)?;
     let bytes = key.signing_bytes().ok_or_else(|| bug("its key is incomplete"))?.expose();
     let (algorithm, signing) = match key.verifying.algorithm {
         Algorithm::HS256 => (jsonwebtoken::Algorithm::HS256, EncodingKey::from_secret(bytes)),
@@ -92,8 +93,8 @@ pub fn project_token(ring: &Keyring, claims: &Claims) -> Result<String, PluginEr
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{CANARY, ready_tenant, ring, waiting_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{CANARY, keyring, ready_tenant, waiting_tenant};
     use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 
     fn args(seconds: i64) -> TokenArgs {
@@ -104,7 +105,7 @@ mod tests {
     fn a_token_holds_what_the_agent_api_requires() {
         let now = Timestamp::now();
         let claims = project_claims(&ready_tenant(), &args(600), now).unwrap();
-        let token = project_token(&ring(), &claims).unwrap();
+        let token = project_token(&keyring(), &claims).unwrap();
         let header = decode_header(&token).unwrap();
         assert_eq!((header.kid.as_deref(), header.typ.as_deref()), (Some("kid-now"), Some("JWT")));
         let mut rules = Validation::new(jsonwebtoken::Algorithm::HS256);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_signs_for_a_tenant_that_is_not_served() {
+    fn no_token_is_signed_for_a_tenant_that_is_not_served() {
         let error = project_claims(&waiting_tenant(), &args(600), Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Waiting);
     }

@@ -1,13 +1,13 @@
 //! What was read about one Tenant, as one document: `-o json` and `-o yaml` print it, the tree is drawn from it.
-//! Its field names are API. Key bytes never come here.
+//! Its field names are API. It never holds key bytes.
 
-use super::error::PluginError;
 use crate::{
     api::{AgentConfig, Condition, ConditionType, Tenant, TenantKeyStatus, names},
     domain::{
         ack::Acknowledgement,
         ident::{Incarnation, Version},
     },
+    kubectl_tenant::error::PluginError,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -15,161 +15,142 @@ use kube::ResourceExt;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Everything that was read. A part that can't be read is an error of its own and spoils no other part.
-pub struct Facts {
-    /// The Tenant.
-    pub tenant: Tenant,
-    /// The AgentConfigs, in the order of `spec.agents`; `Ok(None)`: does not exist.
-    pub agents: Vec<Result<Option<AgentConfig>, PluginError>>,
-    /// The acknowledgement Leases that were found.
-    pub leases: Result<Vec<Lease>, PluginError>,
+/// Everything that was read. Each part has an error of its own.
+pub(crate) struct Facts {
+    pub(crate) tenant: Tenant,
+    /// The AgentConfigs, in the order of `spec.agents`; `Ok(None)`: it does not exist.
+    pub(crate) agents: Vec<Result<Option<AgentConfig>, PluginError>>,
+    /// The acknowledgement Leases of the replicas.
+    pub(crate) leases: Result<Vec<Lease>, PluginError>,
 }
 
-/// The document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Namespace of the Tenant.
-    pub namespace: String,
-    /// Name of the Tenant.
-    pub name: String,
-    /// UID of the Tenant.
-    pub uid: String,
-    /// Its id in URLs and tokens.
+pub(crate) struct Report {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// The id in URLs and tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<String>,
-    /// Name for people.
+    pub(crate) tenant_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
-    /// Generation of the spec.
-    pub generation: i64,
-    /// Generation that the status speaks of; -1: nobody looked yet.
-    pub observed_generation: i64,
-    /// Since when it is being deleted.
+    pub(crate) display_name: Option<String>,
+    pub(crate) generation: i64,
+    /// The generation that was reconciled last; -1: none.
+    pub(crate) observed_generation: i64,
+    /// When the deletion was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deletion_time: Option<Timestamp>,
-    /// Its conditions.
-    pub conditions: Vec<Condition>,
-    /// Where its data is; absent until provisioned.
+    pub(crate) deletion_time: Option<Timestamp>,
+    pub(crate) conditions: Vec<Condition>,
+    /// Absent until provisioned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub database: Option<DatabaseReport>,
-    /// Its keys; absent until issued.
+    pub(crate) database: Option<DatabaseReport>,
+    /// Absent until issued.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys: Option<KeysReport>,
-    /// Its agents.
-    pub agents: Vec<AgentReport>,
-    /// The entry version that every ready replica acknowledged, and since when that is proved.
+    pub(crate) keys: Option<KeysReport>,
+    pub(crate) agents: Vec<AgentReport>,
+    /// Absent until every ready replica has acknowledged the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub served: Option<ServedReport>,
-    /// The replicas of the agent API.
-    pub replicas: Vec<ReplicaReport>,
-    /// Parts that could not be read, each with the reason.
-    pub unreadable: Vec<String>,
+    pub(crate) served: Option<ServedReport>,
+    pub(crate) replicas: Vec<ReplicaReport>,
+    /// Parts that can't be read, each with the reason.
+    pub(crate) unreadable: Vec<String>,
 }
 
-/// Where the data is.
+/// Location of the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DatabaseReport {
+pub(crate) struct DatabaseReport {
     /// Name of the database in the operator's settings.
-    pub instance: String,
-    /// Identity of that database.
-    pub database_id: String,
+    pub(crate) instance: String,
+    /// Identity of the database.
+    pub(crate) database_id: String,
     /// Identity of the tenant's data.
-    pub incarnation: String,
-    /// Schema.
-    pub schema: String,
-    /// Role.
-    pub role: String,
-    /// Version of the tables.
-    pub schema_version: i32,
-    /// Most bytes of content that the tenant may keep, as the spec has it.
+    pub(crate) incarnation: String,
+    pub(crate) schema: String,
+    pub(crate) role: String,
+    pub(crate) schema_version: i32,
+    /// Limit for the tenant's content in bytes, from the spec.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_limit: Option<String>,
+    pub(crate) storage_limit: Option<String>,
 }
 
 /// The keys, without their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeysReport {
-    /// The Secret that holds them.
-    pub secret_name: String,
-    /// The key that signs; absent while its successor is not known everywhere.
+pub(crate) struct KeysReport {
+    pub(crate) secret_name: String,
+    /// The key that signs; absent until every replica knows a key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub current_kid: Option<String>,
-    /// Every key of the ring.
-    pub ring: Vec<TenantKeyStatus>,
+    pub(crate) current_kid: Option<String>,
+    /// All keys of the keyring.
+    pub(crate) ring: Vec<TenantKeyStatus>,
 }
 
-/// One agent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AgentReport {
-    /// The tenant's name for it.
-    pub name: String,
-    /// It answers requests that name none.
-    pub default: bool,
+pub(crate) struct AgentReport {
+    /// The tenant's name for the agent.
+    pub(crate) name: String,
+    /// Whether it answers requests that name no agent.
+    pub(crate) default: bool,
     /// Name of the AgentConfig.
-    pub config: String,
-    /// The AgentConfig exists; absent if it can't be read.
+    pub(crate) config: String,
+    /// Whether the AgentConfig exists; absent if it can't be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exists: Option<bool>,
-    /// Its current revision.
+    pub(crate) exists: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<i64>,
-    /// Its `Ready` condition.
+    pub(crate) revision: Option<i64>,
+    /// The AgentConfig's `Ready` condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ready: Option<Condition>,
+    pub(crate) ready: Option<Condition>,
 }
 
-/// The proof that the tenant is served.
+/// Every ready replica has acknowledged this entry.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ServedReport {
+pub(crate) struct ServedReport {
     /// `resourceVersion` of the registry entry.
-    pub entry_version: String,
-    /// When the proof was complete.
-    pub served_time: Timestamp,
+    pub(crate) entry_version: String,
+    /// When the last replica acknowledged it.
+    pub(crate) served_time: Timestamp,
 }
 
-/// How a replica stands to the tenant's entry.
+/// State of the tenant's entry on one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ReplicaState {
-    /// It has applied the entry.
+pub(crate) enum ReplicaState {
+    /// The replica has applied the entry.
     Serving,
-    /// It has not applied the entry yet.
+    /// The replica has not applied the entry yet.
     Behind,
-    /// It refuses the entry.
+    /// The replica refuses the entry.
     Quarantined,
-    /// It has not renewed its Lease in time.
-    Silent,
-    /// Nothing to compare with: no entry version is proved yet, or its acknowledgement does not parse.
+    /// The replica's Lease has expired.
+    Expired,
+    /// No entry version is acknowledged by every replica yet, or the acknowledgement does not parse.
     Unknown,
 }
 
-/// One replica of the agent API.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReplicaReport {
-    /// Namespace of its Lease.
-    pub namespace: String,
-    /// Name of its Lease.
-    pub name: String,
-    /// How it stands to the tenant's entry.
-    pub state: ReplicaState,
-    /// What it has applied, as a `resourceVersion`.
+pub(crate) struct ReplicaReport {
+    /// Namespace of the Lease.
+    pub(crate) namespace: String,
+    /// Name of the Lease.
+    pub(crate) name: String,
+    pub(crate) state: ReplicaState,
+    /// The `resourceVersion` up to which the replica has applied entries.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
-    /// Why it refuses the entry.
+    pub(crate) version: Option<u64>,
+    /// Why the replica refuses the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When it last renewed its Lease.
+    pub(crate) reason: Option<String>,
+    /// When the Lease was renewed last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub renew_time: Option<Timestamp>,
+    pub(crate) renew_time: Option<Timestamp>,
 }
 
-/// Puts the facts in order.
-pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
+pub(crate) fn project_report(facts: &Facts, now: Timestamp) -> Report {
     let tenant = &facts.tenant;
     let status = tenant.status.clone().unwrap_or_default();
     let mut unreadable = Vec::new();
@@ -187,14 +168,14 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
                 None
             }
         };
-        let seen = config.and_then(|c| c.status.as_ref());
+        let status = config.and_then(|c| c.status.as_ref());
         AgentReport {
             name: agent.name.clone(),
             default: Some(agent.name.as_str()) == default,
             config: agent.config_ref.name.clone(),
             exists: read.as_ref().ok().map(Option::is_some),
-            revision: seen.and_then(|s| s.revision),
-            ready: seen.and_then(|s| find(&s.conditions, ConditionType::Ready).cloned()),
+            revision: status.and_then(|s| s.revision),
+            ready: status.and_then(|s| find(&s.conditions, ConditionType::Ready).cloned()),
         }
     });
     let agents: Vec<AgentReport> = agents.collect();
@@ -202,8 +183,8 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
         Ok(leases) => {
             let entry = status.served.as_ref().and_then(|s| Version::parse(&s.entry_version));
             let incarnation = status.database.as_ref().and_then(|d| Uuid::parse_str(&d.incarnation).ok());
-            let of = |lease| project_replica(lease, entry, incarnation.map(Incarnation), now);
-            leases.iter().map(of).collect()
+            let project = |lease| project_replica(lease, entry, incarnation.map(Incarnation), now);
+            leases.iter().map(project).collect()
         }
         Err(error) => {
             unreadable.push(format!("replicas: {error}"));
@@ -239,8 +220,8 @@ pub fn project_report(facts: &Facts, now: Timestamp) -> Report {
     }
 }
 
-/// The condition of a type, if it is there.
-pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+/// The condition of a type.
+pub(crate) fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|c| c.type_ == type_.as_str())
 }
 
@@ -252,13 +233,13 @@ fn project_replica(
 ) -> ReplicaReport {
     let spec = lease.spec.clone().unwrap_or_default();
     let renew_time = spec.renew_time.map(|t| t.0);
-    let patience = i64::from(spec.lease_duration_seconds.unwrap_or(0));
-    let fresh = renew_time.is_some_and(|t| now.as_second() - t.as_second() <= patience);
+    let duration = i64::from(spec.lease_duration_seconds.unwrap_or(0));
+    let fresh = renew_time.is_some_and(|t| now.as_second() - t.as_second() <= duration);
     let text = lease.annotations().get(names::ACK_ANNOTATION);
     let ack: Option<Acknowledgement> = text.and_then(|text| serde_json::from_str(text).ok());
     let refused = ack.as_ref().zip(incarnation).and_then(|(ack, i)| ack.quarantined.get(&i).cloned());
     let (state, reason) = match (&ack, refused) {
-        _ if !fresh => (ReplicaState::Silent, None),
+        _ if !fresh => (ReplicaState::Expired, None),
         (_, Some(reason)) => (ReplicaState::Quarantined, Some(reason)),
         (None, None) => (ReplicaState::Unknown, Some("its acknowledgement does not parse".to_owned())),
         (Some(ack), None) if ack.quarantine_overflow => {
@@ -282,29 +263,29 @@ fn project_replica(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{acknowledgement, facts, ready_tenant};
     use super::*;
+    use crate::kubectl_tenant::samples::{CANARY_BASE64, acknowledgement, facts, ready_tenant};
 
     fn states(report: &Report) -> Vec<ReplicaState> {
         report.replicas.iter().map(|r| r.state).collect()
     }
 
     #[test]
-    fn a_replica_serves_from_the_proved_version_on() {
+    fn a_replica_serves_from_the_acknowledged_version_on() {
         let leases = vec![acknowledgement("a", 41, 3), acknowledgement("b", 40, 3), acknowledgement("c", 39, 3)];
         let report = project_report(&Facts { leases: Ok(leases), ..facts(ready_tenant()) }, Timestamp::UNIX_EPOCH);
         assert_eq!(states(&report), [ReplicaState::Serving, ReplicaState::Serving, ReplicaState::Behind]);
     }
 
     #[test]
-    fn a_replica_that_stopped_renewing_is_silent_whatever_it_acknowledged() {
+    fn a_replica_with_an_expired_lease_is_expired_whatever_it_acknowledged() {
         let leases = vec![acknowledgement("a", 41, 31)];
         let report = project_report(&Facts { leases: Ok(leases), ..facts(ready_tenant()) }, Timestamp::UNIX_EPOCH);
-        assert_eq!(states(&report), [ReplicaState::Silent]);
+        assert_eq!(states(&report), [ReplicaState::Expired]);
     }
 
     #[test]
-    fn a_quarantined_tenant_is_told_with_the_replicas_reason() {
+    fn a_quarantined_tenant_has_the_replicas_reason() {
         let mut lease = acknowledgement("a", 41, 0);
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         let text = annotations.get_mut(names::ACK_ANNOTATION).unwrap();
@@ -322,6 +303,6 @@ mod tests {
         let report = project_report(&facts(ready_tenant()), Timestamp::UNIX_EPOCH);
         let text = serde_json::to_string(&report).unwrap();
         assert!(text.contains("kid-new") && text.contains("Standby"));
-        assert!(!text.contains(super::super::samples::CANARY_BASE64));
+        assert!(!text.contains(CANARY_BASE64));
     }
 }

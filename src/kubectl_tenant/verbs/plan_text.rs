@@ -1,10 +1,9 @@
-//! A plan for people: numbered steps with the requests and the SQL of each, then what the Tenant would say of itself.
+//! A plan as text: numbered steps with the requests and the SQL of each, then the conditions of the Tenant.
 
 use crate::plan::dry_run::{DryRun, DryRunRequest, Event};
 use std::fmt::Write as _;
 
-/// The plan as text.
-pub fn render_plan(dry_run: &DryRun) -> String {
+pub(crate) fn render_plan(dry_run: &DryRun) -> String {
     let DryRun { namespace, name, event, steps, then, error, conditions } = dry_run;
     let what = match event {
         Event::Created => "if it is created",
@@ -12,12 +11,12 @@ pub fn render_plan(dry_run: &DryRun) -> String {
         Event::None => "as it is",
         Event::Deleted => "if it is deleted",
     };
-    let mut out = format!("Tenant {namespace}/{name}, {what} (nothing is done now):\n");
+    let mut out = format!("Tenant {namespace}/{name}, {what} (dry run):\n");
     if steps.is_empty() {
         out.push_str("\n   Nothing to do.\n");
     }
     for (number, step) in steps.iter().enumerate() {
-        put(&mut out, format_args!("\n{}. {}\n", number + 1, step.sentence));
+        push(&mut out, format_args!("\n{}. {}\n", number + 1, step.sentence));
         for request in &step.requests {
             render_request(request, &mut out);
         }
@@ -27,16 +26,16 @@ pub fn render_plan(dry_run: &DryRun) -> String {
         }
     }
     if let Some(error) = error {
-        put(&mut out, format_args!("\nHere it would end: {error}\n"));
+        push(&mut out, format_args!("\nThe plan ends here: {error}\n"));
     }
     if let Some(then) = then {
-        put(&mut out, format_args!("\nThen the operator {then}.\n"));
+        push(&mut out, format_args!("\nThen the operator {then}.\n"));
     }
     if !conditions.is_empty() {
-        out.push_str("\nConditions then:\n");
+        out.push_str("\nConditions after that:\n");
         let width = conditions.iter().map(|c| c.type_.len()).max().unwrap_or_default();
         for c in conditions {
-            put(&mut out, format_args!("   {:width$}  {:7}  {}: {}\n", c.type_, c.status, c.reason, c.message));
+            push(&mut out, format_args!("   {:width$}  {:7}  {}: {}\n", c.type_, c.status, c.reason, c.message));
         }
     }
     out.push('\n');
@@ -45,8 +44,8 @@ pub fn render_plan(dry_run: &DryRun) -> String {
 
 fn render_request(request: &DryRunRequest, out: &mut String) {
     let DryRunRequest { verb, resource, namespace, name, content } = request;
-    put(out, format_args!("   {verb} {resource} {namespace}/{name}\n"));
-    // The status is mostly its conditions, which follow; an event was told in the sentence.
+    push(out, format_args!("   {verb} {resource} {namespace}/{name}\n"));
+    // The status is mostly its conditions, which are shown below; the sentence names the event.
     if !matches!(resource.as_str(), "tenants/status" | "events") && !content.is_null() {
         indent(serde_yaml::to_string(content).unwrap_or_default().trim_end(), 6, out);
     }
@@ -55,11 +54,11 @@ fn render_request(request: &DryRunRequest, out: &mut String) {
 fn indent(text: &str, depth: usize, out: &mut String) {
     for line in text.lines() {
         let pad = if line.is_empty() { 0 } else { depth };
-        put(out, format_args!("{:pad$}{line}\n", ""));
+        push(out, format_args!("{:pad$}{line}\n", ""));
     }
 }
 
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing into a String can't fail.
     let _ = out.write_fmt(text);
 }
@@ -85,7 +84,7 @@ mod tests {
             sql: sql.iter().map(|text| (*text).to_owned()).collect(),
         };
         let condition: Condition = serde_json::from_value(json!({
-            "type": "Ready", "status": "Unknown", "reason": "Provisioning", "message": "being made",
+            "type": "Ready", "status": "Unknown", "reason": "Provisioning", "message": "being created",
             "lastTransitionTime": "2030-01-01T00:00:00Z",
         }))
         .unwrap();
@@ -94,18 +93,18 @@ mod tests {
             name: "acme".into(),
             event: Event::Created,
             steps: vec![
-                step("Make it", Vec::new(), &["BEGIN;\n\nSELECT 1;\n"]),
+                step("Create it", Vec::new(), &["BEGIN;\n\nSELECT 1;\n"]),
                 step("Publish it", vec![request("create", "secrets", json!({ "state": "active" }))], &[]),
-                step("Tell it", vec![request("patch", "tenants/status", json!({ "status": {} }))], &[]),
+                step("Write the status", vec![request("patch", "tenants/status", json!({ "status": {} }))], &[]),
             ],
             then: Some("waits".into()),
             error: None,
             conditions: vec![condition],
         };
         let expected = "\
-Tenant shop/acme, if it is created (nothing is done now):
+Tenant shop/acme, if it is created (dry run):
 
-1. Make it
+1. Create it
    SQL, one transaction:
       BEGIN;
 
@@ -115,13 +114,13 @@ Tenant shop/acme, if it is created (nothing is done now):
    create secrets shop/acme
       state: active
 
-3. Tell it
+3. Write the status
    patch tenants/status shop/acme
 
 Then the operator waits.
 
-Conditions then:
-   Ready  Unknown  Provisioning: being made
+Conditions after that:
+   Ready  Unknown  Provisioning: being created
 
 ";
         assert_eq!(render_plan(&dry_run), expected);

@@ -1,17 +1,16 @@
-//! What would be done for a Tenant, without doing it: the operator is asked, with a token that is made for that. The way
-//! to it leads through the API server (as `kubectl proxy` would go), or to a URL.
+//! `plan`: a dry run of the operator for Tenants in the cluster or in a file.
 
-use super::{
-    cluster::Cluster,
-    door::{Door, DoorArgs},
-    error::PluginError,
-    observe::observe_existing,
-    plan_text::render_plan,
-    report::find,
-};
+use super::plan_text::render_plan;
 use crate::{
     api::{ConditionType, names},
     domain::class::ErrorClass,
+    kubectl_tenant::{
+        clients::admin_api::{AdminApiArgs, AdminApiClient},
+        cluster::Cluster,
+        error::{Failure, PluginError},
+        observe::observe_existing,
+        report::document::find,
+    },
     plan::dry_run::DryRun,
 };
 use kube::ResourceExt;
@@ -22,29 +21,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is to be planned.
+/// Show what the operator would do for Tenants, with every request and all SQL, without doing it
 #[derive(Clone, Debug, clap::Args)]
-pub struct PlanArgs {
-    /// Name of a Tenant: what would be done for it as it is
+pub(crate) struct PlanArgs {
+    /// Name of a Tenant in the cluster
     #[arg(required_unless_present = "filename")]
-    pub name: Option<String>,
-    /// File with Tenants to apply, YAML or JSON; - reads standard input
+    name: Option<String>,
+    /// File with Tenants to plan as if they were applied, YAML or JSON; - reads standard input
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["name", "delete"])]
-    pub filename: Option<PathBuf>,
-    /// What would be done if it were deleted
+    filename: Option<PathBuf>,
+    /// Plan the deletion of the Tenant
     #[arg(long)]
-    pub delete: bool,
+    delete: bool,
     #[command(flatten)]
-    pub door: DoorArgs,
-    /// Form of the output
+    admin_api: AdminApiArgs,
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Text)]
-    pub output: PlanFormat,
+    output: PlanFormat,
 }
 
-/// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PlanFormat {
-    /// Steps, requests and SQL for people
+enum PlanFormat {
+    /// Steps, requests and SQL as text
     Text,
     /// A JSON document for each Tenant
     Json,
@@ -52,37 +50,53 @@ pub enum PlanFormat {
     Yaml,
 }
 
-/// Asks for every plan. What to print, and the error if one of them leads nowhere without somebody's help.
+/// One request for a plan.
+struct PlanRequest {
+    path: String,
+    /// The Tenant that is to be applied; `None`: the one in the cluster.
+    tenant: Option<Value>,
+}
+
+/// Requests every plan.
 ///
 /// # Errors
-/// When there is nothing to plan, or the operator can't be asked or refuses.
-pub async fn plan(cluster: &Cluster, args: &PlanArgs) -> Result<(String, Option<PluginError>), PluginError> {
-    let mut asked = Vec::new();
+/// When there is nothing to plan, the operator can't be reached or refuses, or a Tenant would be stalled.
+pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, Failure> {
+    let requests = observe_requests(cluster, args).await?;
+    let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
+    let (mut output, mut stalled) = (String::new(), None);
+    for PlanRequest { path, tenant } in requests {
+        let dry_run = admin_api.observe_plan(&path, tenant.as_ref()).await?;
+        output.push_str(&render(&dry_run, args.output)?);
+        stalled = stalled.or(resolve_stalled(&dry_run));
+    }
+    match stalled {
+        None => Ok(output),
+        Some(error) => Err(Failure { output, ..error.into() }),
+    }
+}
+
+async fn observe_requests(cluster: &Cluster, args: &PlanArgs) -> Result<Vec<PlanRequest>, PluginError> {
+    let mut requests = Vec::new();
     if let Some(file) = &args.filename {
         let text = observe_text(file)?;
-        let (tenants, skipped) = resolve_tenants(&text, cluster.namespace.as_deref())?;
+        let Objects { tenants, skipped } = resolve_objects(&text, cluster.namespace.as_deref())?;
         for other in skipped {
             eprintln!("note: skipped {other}: only Tenants are planned");
         }
         if tenants.is_empty() {
             return Err(PluginError::new(ErrorClass::Invalid, format!("{} holds no Tenant", file.display())));
         }
-        asked.extend(tenants.into_iter().map(|tenant| ("/v1/plan".to_owned(), Some(tenant))));
+        let request = |tenant| PlanRequest { path: "/v1/plan".to_owned(), tenant: Some(tenant) };
+        requests.extend(tenants.into_iter().map(request));
     }
     if let Some(name) = &args.name {
         let tenant = observe_existing(cluster, name).await?;
         let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
         let query = if args.delete { "?delete=true" } else { "" };
-        asked.push((format!("/v1/plan/{namespace}/{name}{query}"), None));
+        requests.push(PlanRequest { path: format!("/v1/plan/{namespace}/{name}{query}"), tenant: None });
     }
-    let door = Door::open(cluster, &args.door).await?;
-    let (mut shown, mut stalled) = (String::new(), None);
-    for (path, tenant) in asked {
-        let dry_run = door.observe_plan(&path, tenant.as_ref()).await?;
-        shown.push_str(&render(&dry_run, args.output)?);
-        stalled = stalled.or(resolve_stalled(&dry_run));
-    }
-    Ok((shown, stalled))
+    Ok(requests)
 }
 
 fn observe_text(file: &Path) -> Result<String, PluginError> {
@@ -96,8 +110,17 @@ fn observe_text(file: &Path) -> Result<String, PluginError> {
     Ok(text)
 }
 
-/// The Tenants of one or several documents, with a namespace each, and the names of what else is there.
-fn resolve_tenants(text: &str, namespace: Option<&str>) -> Result<(Vec<Value>, Vec<String>), PluginError> {
+/// The objects of a file.
+#[derive(Debug, Default)]
+struct Objects {
+    /// The Tenants, each with a namespace.
+    tenants: Vec<Value>,
+    /// Kind and name of every other object.
+    skipped: Vec<String>,
+}
+
+/// Parses one or several documents.
+fn resolve_objects(text: &str, namespace: Option<&str>) -> Result<Objects, PluginError> {
     let wrong = |why: String| PluginError::new(ErrorClass::Invalid, why);
     let mut objects = Vec::new();
     for (number, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
@@ -111,21 +134,21 @@ fn resolve_tenants(text: &str, namespace: Option<&str>) -> Result<(Vec<Value>, V
             object => objects.push(object),
         }
     }
-    let (mut tenants, mut skipped) = (Vec::new(), Vec::new());
+    let mut found = Objects::default();
     for mut object in objects {
         let ours = object["apiVersion"].as_str().is_some_and(|v| v.split('/').next() == Some(names::GROUP));
         let name = object["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
         if !ours || object["kind"] != "Tenant" {
-            skipped.push(format!("{} {name}", object["kind"].as_str().unwrap_or("an object of no kind")));
+            found.skipped.push(format!("{} {name}", object["kind"].as_str().unwrap_or("an object without a kind")));
             continue;
         }
         if object["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
-            let default = namespace.ok_or_else(|| wrong(format!("Tenant {name} names no namespace; give -n")))?;
+            let default = namespace.ok_or_else(|| wrong(format!("Tenant {name} has no namespace; give -n")))?;
             object["metadata"]["namespace"] = default.into();
         }
-        tenants.push(object);
+        found.tenants.push(object);
     }
-    Ok((tenants, skipped))
+    Ok(found)
 }
 
 fn render(dry_run: &DryRun, format: PlanFormat) -> Result<String, PluginError> {
@@ -141,11 +164,11 @@ fn render(dry_run: &DryRun, format: PlanFormat) -> Result<String, PluginError> {
     }
 }
 
-/// The error of a plan after which nothing would happen until somebody acts.
+/// The error of a plan that ends with manual intervention required.
 fn resolve_stalled(dry_run: &DryRun) -> Option<PluginError> {
     let stalled = find(&dry_run.conditions, ConditionType::Stalled).filter(|c| c.status == "True")?;
     let DryRun { namespace, name, .. } = dry_run;
-    let text = format!("Tenant {namespace}/{name} would be stuck: {}: {}", stalled.reason, stalled.message);
+    let text = format!("Tenant {namespace}/{name} would be stalled: {}: {}", stalled.reason, stalled.message);
     Some(PluginError::new(ErrorClass::Invalid, text))
 }
 
@@ -171,13 +194,13 @@ items:
 - { apiVersion: agent-tenancy.dev/v1alpha1, kind: Tenant, metadata: { name: globex, namespace: other } }
 - { apiVersion: other.dev/v1, kind: Tenant, metadata: { name: foreign } }
 ";
-        let (tenants, skipped) = resolve_tenants(text, Some("shop")).unwrap();
+        let Objects { tenants, skipped } = resolve_objects(text, Some("shop")).unwrap();
         let places: Vec<_> = tenants.iter().map(|t| t["metadata"]["namespace"].as_str().unwrap()).collect();
         assert_eq!(places, ["shop", "other"]);
         assert_eq!(skipped, ["AgentConfig support", "Tenant foreign"]);
-        assert!(resolve_tenants(text, None).unwrap_err().to_string().contains("acme names no namespace"));
-        assert!(resolve_tenants("a: [", None).unwrap_err().to_string().starts_with("document 1:"));
+        assert!(resolve_objects(text, None).unwrap_err().to_string().contains("acme has no namespace"));
+        assert!(resolve_objects("a: [", None).unwrap_err().to_string().starts_with("document 1:"));
         let json = r#"{"apiVersion":"agent-tenancy.dev/v1alpha1","kind":"Tenant","metadata":{"name":"acme"}}"#;
-        assert_eq!(resolve_tenants(json, Some("shop")).unwrap().0.len(), 1);
+        assert_eq!(resolve_objects(json, Some("shop")).unwrap().tenants.len(), 1);
     }
 }

@@ -1,11 +1,13 @@
-//! Taking a tenant's data out, and erasing one of its users.
+//! `export`: a tenant's data as JSON Lines, continued where an earlier export to the same file ended.
 
-use super::{
-    api::{ServerArgs, TenantApi},
-    cluster::Cluster,
-    error::PluginError,
+use crate::{
+    domain::class::ErrorClass,
+    kubectl_tenant::{
+        clients::agent_api::{AgentApiArgs, AgentApiClient},
+        cluster::Cluster,
+        error::{Failure, PluginError},
+    },
 };
-use crate::domain::class::ErrorClass;
 use serde::Deserialize;
 use std::{
     fs::{File, OpenOptions},
@@ -13,30 +15,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is exported, and where to.
+/// Export a Tenant's data as JSON Lines through the agent API (requires permission to read the Tenant's Secret)
 #[derive(Clone, Debug, clap::Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
+    /// Name of the Tenant
+    name: String,
     #[command(flatten)]
-    pub server: ServerArgs,
-    /// Only what belongs to this user (the `sub` of its tokens)
+    agent_api: AgentApiArgs,
+    /// Only the data of this user (the `sub` of their tokens)
     #[arg(long, value_name = "SUB")]
-    pub sub: Option<String>,
-    /// File to write; one that is there is continued from its last whole page. Without it: standard output
+    sub: Option<String>,
+    /// File to write; an existing file is continued after its last complete page. Default: standard output
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// Who is erased.
-#[derive(Clone, Debug, clap::Args)]
-pub struct EraseArgs {
-    #[command(flatten)]
-    pub server: ServerArgs,
-    /// The user to erase (the `sub` of its tokens)
-    #[arg(long, value_name = "SUB")]
-    pub sub: String,
-    /// Says that you mean it: there is no way back
-    #[arg(long)]
-    pub yes: bool,
+    output: Option<PathBuf>,
 }
 
 /// The line that ends a page.
@@ -60,16 +51,16 @@ fn resolve_progress(line: &str) -> Option<Progress> {
     Some(end.next.map_or(Progress::Complete, Progress::At))
 }
 
-/// Exports, page by page. Returns what to print at the end.
+/// Exports, page by page.
 ///
 /// # Errors
-/// When the agent API says no, or the file can't be written; what was written stays, and the next call goes on there.
-pub async fn export(cluster: &Cluster, name: &str, args: &ExportArgs) -> Result<String, PluginError> {
-    let api = TenantApi::new(cluster, name, &args.server).await?;
+/// When the agent API refuses, or the file can't be written; what was written stays, and the next call continues there.
+pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, Failure> {
+    let api = AgentApiClient::new(cluster, &args.name, &args.agent_api).await?;
     let (mut sink, mut progress) = match &args.output {
         None => (Sink::Terminal, Progress::Beginning),
         Some(path) => {
-            let (file, progress) = open(path).map_err(|e| unwritable(path, &e))?;
+            let OpenedFile { file, progress } = open(path).map_err(|e| unwritable(path, &e))?;
             (Sink::File(file, path), progress)
         }
     };
@@ -82,14 +73,14 @@ pub async fn export(cluster: &Cluster, name: &str, args: &ExportArgs) -> Result<
             Progress::Complete => break,
         }
         let page = api.call(reqwest::Method::GET, &["export"], &query, "data:export").await?;
-        let cut = || PluginError::new(ErrorClass::Transient, "a page of the export came without its end");
+        let cut = || PluginError::new(ErrorClass::Transient, "a page of the export was incomplete");
         progress = page.lines().last().and_then(resolve_progress).ok_or_else(cut)?;
         sink.write(&page)?;
         rows += page.lines().count() - 1;
     }
     Ok(match &args.output {
         None => String::new(),
-        Some(path) => format!("{}: complete, {rows} rows more than before\n", path.display()),
+        Some(path) => format!("{}: complete, {rows} rows added\n", path.display()),
     })
 }
 
@@ -104,7 +95,7 @@ impl Sink<'_> {
             Self::Terminal => std::io::stdout()
                 .write_all(page.as_bytes())
                 .map_err(|e| PluginError::new(ErrorClass::Bug, format!("can't write to standard output: {e}"))),
-            // On the disk before the next page is asked for: an export that was said to be complete is.
+            // On the disk before the next page is requested, so that an export that is reported as complete is complete.
             Self::File(file, path) => {
                 file.write_all(page.as_bytes()).and_then(|()| file.sync_data()).map_err(|e| unwritable(path, &e))
             }
@@ -116,10 +107,16 @@ fn unwritable(path: &Path, error: &std::io::Error) -> PluginError {
     PluginError::new(ErrorClass::Invalid, format!("can't write {}: {error}", path.display()))
 }
 
-/// Opens a file for going on after its last whole page; what follows that is cut off.
-fn open(path: &Path) -> std::io::Result<(File, Progress)> {
+/// A file to append to, and how far the export in it is.
+struct OpenedFile {
+    file: File,
+    progress: Progress,
+}
+
+/// Opens a file to continue after its last complete page; anything after that page is removed.
+fn open(path: &Path) -> std::io::Result<OpenedFile> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let (mut progress, mut whole, mut at) = (Progress::Beginning, 0, 0);
+    let (mut progress, mut complete, mut at) = (Progress::Beginning, 0, 0);
     let mut reader = BufReader::new(&mut file);
     let mut line = String::new();
     loop {
@@ -129,39 +126,13 @@ fn open(path: &Path) -> std::io::Result<(File, Progress)> {
             break;
         }
         at += read as u64;
-        if let Some(there) = resolve_progress(&line) {
-            (progress, whole) = (there, at);
+        if let Some(found) = resolve_progress(&line) {
+            (progress, complete) = (found, at);
         }
     }
-    file.set_len(whole)?;
-    file.seek(SeekFrom::Start(whole))?;
-    Ok((file, progress))
-}
-
-#[derive(Deserialize)]
-struct Erased {
-    conversations: i64,
-    messages: i64,
-    renamed: i64,
-}
-
-/// Erases a user. Returns what to print.
-///
-/// # Errors
-/// When it wasn't meant, or the agent API says no. Asking again does what was left.
-pub async fn erase(cluster: &Cluster, name: &str, args: &EraseArgs) -> Result<String, PluginError> {
-    if !args.yes {
-        let text = format!("this deletes every conversation of '{}' for good; say --yes if you mean it", args.sub);
-        return Err(PluginError::new(ErrorClass::Invalid, text));
-    }
-    let api = TenantApi::new(cluster, name, &args.server).await?;
-    let answer = api.call(reqwest::Method::DELETE, &["users", &args.sub], &[], "data:erase").await?;
-    let Erased { conversations, messages, renamed } = serde_json::from_str(&answer)
-        .map_err(|e| PluginError::new(ErrorClass::Bug, format!("the agent API's answer can't be read: {e}")))?;
-    Ok(format!(
-        "user '{}' erased: {conversations} conversations with {messages} messages deleted, {renamed} rows renamed\n",
-        args.sub
-    ))
+    file.set_len(complete)?;
+    file.seek(SeekFrom::Start(complete))?;
+    Ok(OpenedFile { file, progress })
 }
 
 #[cfg(test)]
@@ -169,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_continued_after_its_last_whole_page() {
+    fn a_file_is_continued_after_its_last_complete_page() {
         let dir = std::env::temp_dir().join(format!("export-{}", uuid::Uuid::new_v4()));
         let end = "{\"type\":\"page\",\"next\":null}\n";
         let page = "{\"type\":\"message\"}\n{\"type\":\"page\",\"next\":\"c1\"}\n";
@@ -181,8 +152,8 @@ mod tests {
             (format!("{page}{end}"), Progress::Complete, page.len() + end.len()),
         ] {
             std::fs::write(&dir, &content).unwrap();
-            let (file, found) = open(&dir).unwrap();
-            assert_eq!((found, file.metadata().unwrap().len()), (progress, kept as u64), "{content}");
+            let opened = open(&dir).unwrap();
+            assert_eq!((opened.progress, opened.file.metadata().unwrap().len()), (progress, kept as u64), "{content}");
         }
         std::fs::remove_file(&dir).unwrap();
     }
