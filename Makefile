@@ -1,4 +1,4 @@
-# Everything a contributor types. Each target does its own set-up and says what it is doing while that takes long.
+# The commands for contributors. Each target does its own set-up, and prints progress where that takes long.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -6,7 +6,9 @@ SHELL := bash
 
 CARGO ?= cargo
 DEVKIT := "$${CARGO_TARGET_DIR:-target}/debug/devkit"
-# The oldest and the newest Postgres that must work; the first one is the default of a test that doesn't choose.
+# Small, built first: what is missing on this machine is fetched, or reported, before the long builds.
+TOOLS := $(CARGO) run -p devkit-tools --
+# The oldest and the newest Postgres that must work; the first one is the default.
 POSTGRES ?= 15,18
 # Passed on to the test programs, for instance ARGS='--nocapture chat'.
 ARGS ?=
@@ -18,34 +20,39 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: ## The main job on a local control plane and Postgres, from samples to chat answers
+demo: ## Samples to chat answers on a local control plane and Postgres
+	$(TOOLS) fetch
 	@# Everything at once: built package by package, the same dependencies would be built with other features again.
 	$(CARGO) build --workspace --bins
 	@$(DEVKIT) demo
 
 .PHONY: bench
 bench: ## Counted and timed runs of the release build; ARGS='--only operator' and others: `benchmarks -h`
+	$(TOOLS) fetch
 	$(CARGO) build --release --workspace --bins
 	@"$${CARGO_TARGET_DIR:-target}/release/benchmarks" $(ARGS)
 
 .PHONY: test
 test: ## Every test, against a real control plane and real Postgres servers
+	$(TOOLS) fetch --postgres $(POSTGRES) --pgbouncer
 	@# The Go programs and the Rust tests are built beside each other: on a fresh machine both take minutes.
-	$(CARGO) build --workspace --bins
-	@$(DEVKIT) build & build=$$!; \
+	@"$${CARGO_TARGET_DIR:-target}/debug/devkit-tools" build & build=$$!; \
 	  trap 'kill $$build 2>/dev/null || true' INT TERM; \
-	  $(CARGO) test --workspace --no-run || { kill $$build 2>/dev/null || true; exit 1; }; \
+	  { $(CARGO) build --workspace --bins && $(CARGO) test --workspace --no-run; } || \
+	    { kill $$build 2>/dev/null || true; exit 1; }; \
 	  wait $$build
 	$(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS) $(ARGS)
 
 .PHONY: matrix
 matrix: ## The tests that need Postgres, on the two versions in the middle (16 and 17); `make test` has the others
+	$(TOOLS) fetch --postgres 16,17 --pgbouncer
 	AGENT_TENANCY_MIDDLE=1 $(CARGO) test --workspace --no-run
 	AGENT_TENANCY_MIDDLE=1 $(DEVKIT) run --postgres 16,17 -- \
 	  $(CARGO) test --no-fail-fast --test database --test agent_api --test operator -- --test-threads=$(TEST_THREADS) $(ARGS)
 
 .PHONY: soak
-soak: ## What `make test` runs bounded, whole: rotations with a grace of five minutes, a storm over 200 tenants, long histories
+soak: ## The tests that `make test` shortens, at full length: late signers, a storm over 200 tenants, long histories
+	$(TOOLS) fetch --postgres $(POSTGRES)
 	$(CARGO) build --workspace --bins
 	GRACE=300 STORM=200 MODEL_CASES=3000 $(DEVKIT) run --postgres $(POSTGRES) -- $(CARGO) test --no-fail-fast \
 	  --test model --test operator -- --nocapture whatever_goes_wrong after_a_storm twenty_rotations
@@ -71,9 +78,9 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: generate
-generate: ## Write what is generated and committed: CRDs, the chart's copy of them, tables of values and conditions
+generate: ## Write the generated files that are committed: CRDs, the chart's copy of them, tables of values and conditions
 	UPDATE=1 $(CARGO) test -q --test contract --test chart --test readme generated
 
 .PHONY: tools
 tools: ## Find, fetch or build the programs that tests and demo need, and print them
-	@$(CARGO) run -q -p devkit -- tools
+	@$(TOOLS) list --postgres $(POSTGRES) --pgbouncer

@@ -1,11 +1,11 @@
-//! The house rules, checked on the source itself: rooms and arrows, pure rooms, short files, no loose ends.
+//! Rules of the source: imports between folders, pure folders, short files, no unfinished code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where something is wrong")]
 
 mod architecture {
     mod files;
     mod line_endings;
+    mod modules;
     mod programs;
-    mod rooms;
     mod source;
     mod vocabulary;
 }

@@ -4,10 +4,10 @@
 mod chart {
     mod generated;
     mod install;
+    mod permissions;
     mod pods;
     mod rbac;
     mod render;
-    mod rights;
     mod support;
     mod values;
 }

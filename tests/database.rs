@@ -1,4 +1,4 @@
-//! The Postgres side against real servers, as the non-superuser operator login: oldest and newest supported version.
+//! The Postgres side against real servers, as the operator's login, which is no superuser: oldest and newest version.
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! The documentation at the top of the repository says what the code says.
+//! The documentation at the top of the repository agrees with the code.
 // Helpers of tests count as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,11 +1,11 @@
-//! Every file: short, introduced, finished, and free of this or that machine.
+//! Rules for every file: short, with a head comment, finished, and without paths of one machine.
 
 use super::source::{Source, code, sources};
 
 /// Longest source file.
 const MOST_LINES: usize = 400;
 
-/// Everything that is wrong with one Rust file.
+/// Violations in one Rust file.
 fn rust_faults(source: &Source) -> Vec<String> {
     let Source { path, text } = source;
     let mut faults = Vec::new();
@@ -25,7 +25,7 @@ fn rust_faults(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Paths and names that only exist on one machine. Put together here, so that this file is not its own finding.
+/// Paths of one machine. They are concatenated here, so that this file does not contain them.
 fn machine_faults(source: &Source) -> Vec<String> {
     let home = |name: &str| format!("/{name}/");
     [home("work"), home("root"), home("home"), home("Users"), format!("CARGO_TARGET_DIR{}", "=/")]
@@ -61,13 +61,14 @@ fn no_file_names_a_path_of_one_machine() {
         "clippy.toml",
         ".gitattributes",
         ".gitignore",
+        ".gitattributes",
     ];
     let found: Vec<String> = sources(&folders, |_| true).iter().flat_map(machine_faults).collect();
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn each_kind_of_fault_is_caught() {
+fn each_kind_of_fault_is_found() {
     let of = |text: &str| Source { path: "src/x.rs".to_owned(), text: text.to_owned() };
     let long = format!("//! Long.\n{}", "\n".repeat(MOST_LINES));
     for (text, part) in [

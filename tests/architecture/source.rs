@@ -1,16 +1,16 @@
-//! Reading Rust source just well enough: which files there are, and their code without comments and texts.
+//! Source files, and their code without comments and string literals.
 
 use std::path::{Path, PathBuf};
 
 /// One file of the repository.
 pub struct Source {
-    /// Path from the repository's top, with `/`.
+    /// Path from the repository's root, with `/`.
     pub path: String,
     /// Its text.
     pub text: String,
 }
 
-/// Every file below these folders that `wanted` takes.
+/// Every file below these folders for which `wanted` is true.
 pub fn sources(folders: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Source> {
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -23,7 +23,7 @@ pub fn sources(folders: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Source> {
         } else if path.exists() {
             let name = relative(&top, &path);
             if wanted(&name) {
-                // What is not text is nobody's source.
+                // A binary file is no source.
                 let Ok(text) = std::fs::read_to_string(&path) else { continue };
                 found.push(Source { path: name, text });
             }
@@ -37,7 +37,7 @@ fn relative(top: &Path, path: &Path) -> String {
     path.strip_prefix(top).unwrap().to_str().unwrap().replace('\\', "/")
 }
 
-/// The code with comments removed and texts and characters emptied.
+/// The code with comments removed and string and character literals emptied.
 pub fn code(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');

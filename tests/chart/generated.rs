@@ -1,17 +1,20 @@
-//! What is generated into the chart: the CRDs' template and the table of values in the README.
+//! Generated files of the chart: the CRDs' template and the table of values in the README.
 
 use super::support::chart;
 use serde_yaml::Value;
 use std::fmt::Write as _;
 
-/// Compares a file of the chart with what is generated; with `UPDATE=1` in the environment, writes it.
+/// Compares a file of the chart with the generated text; with `UPDATE=1` in the environment, writes it.
 fn compare(name: &str, generated: &str) {
     let file = chart().join(name);
     if std::env::var_os("UPDATE").is_some() {
         return std::fs::write(&file, generated).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == generated, "charts/agent-tenancy/{name} is not what is generated; run `UPDATE=1 cargo test`");
+    assert!(
+        committed == generated,
+        "charts/agent-tenancy/{name} differs from the generated text; run `UPDATE=1 cargo test`"
+    );
 }
 
 #[test]
@@ -34,7 +37,7 @@ fn the_chart_holds_the_generated_crds() {
     compare("templates/crds.yaml", &text);
 }
 
-/// One row of the table.
+/// A row of the table.
 struct Row {
     path: String,
     meaning: String,

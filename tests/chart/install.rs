@@ -9,22 +9,22 @@ use tokio::sync::Mutex;
 /// One release may own the cluster's CRDs at a time.
 static CRDS: Mutex<()> = Mutex::const_new(());
 
-/// A release of the chart, alone in a namespace, that looks after one more namespace.
+/// A release of the chart in a namespace of its own, which manages Tenants in a second namespace.
 pub struct Release {
     /// The control plane.
     pub env: &'static Environment,
-    /// Where operator and agent API are.
+    /// The namespace of operator and agent API.
     pub system: String,
-    /// Where the Tenants are.
+    /// The namespace of the Tenants.
     pub tenants: String,
-    /// Where the registry is.
+    /// The namespace of the registry.
     pub registry: String,
-    /// Whether the operator looks after `tenants` only.
+    /// Whether the operator is limited to `tenants`.
     pub is_scoped: bool,
 }
 
 impl Release {
-    /// Two namespaces and no installation.
+    /// Creates two namespaces and installs nothing.
     pub async fn prepare() -> Release {
         let env = Environment::shared().await.unwrap();
         let (system, tenants) =
@@ -49,7 +49,7 @@ impl Release {
         self.env.helm(&["uninstall", "demo", "-n", &self.system]).await.unwrap().ok().unwrap();
     }
 
-    /// Runs kubectl; its output.
+    /// Runs kubectl and returns its output.
     pub async fn kubectl(&self, args: &[&str]) -> String {
         self.env.kubectl(args).await.unwrap().ok().unwrap()
     }
@@ -61,7 +61,7 @@ impl Release {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_and_says_what_to_do_next() {
+async fn a_release_is_installed_and_its_notes_name_the_next_commands() {
     let release = Release::prepare().await;
     let notes = release.helm("install", &["--set", "crds.install=false"]).await.unwrap();
     assert!(notes.contains("rollout status deployment/demo-agent-tenancy-operator"), "{notes}");
@@ -71,7 +71,7 @@ async fn a_release_is_installed_and_says_what_to_do_next() {
         assert!(release.exists(&["-n", &release.system, &deployment]).await);
     }
     assert!(release.exists(&["namespace", &release.registry]).await);
-    // Nothing else is in the registry's namespace than what every namespace has.
+    // The registry's namespace has only what every namespace has.
     let accounts = release.kubectl(&["get", "configmaps,secrets,pods", "-n", &release.registry, "-o", "name"]).await;
     assert!(accounts.lines().all(|line| line == "configmap/kube-root-ca.crt"), "{accounts}");
 }
@@ -86,7 +86,7 @@ async fn everything_optional_is_accepted_by_the_api_server() {
     assert_eq!(found.lines().count(), 4, "{found}");
 }
 
-/// The API server's own Pod Security admission, in a namespace that enforces "restricted", takes the Pods.
+/// Pod Security admission accepts the Pods in a namespace that enforces "restricted".
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_admitted_where_restricted_is_enforced() {
     let release = Release::prepare().await;
@@ -104,8 +104,8 @@ async fn pods_are_admitted_where_restricted_is_enforced() {
             "spec": template["spec"]
         });
         let create = ["create", "--dry-run=server", "-f", "-"];
-        // The ServiceAccount may be a moment away still.
-        eventually(Duration::from_secs(20), "the API server takes the Pod", || async {
+        // The ServiceAccount may not be visible yet.
+        eventually(Duration::from_secs(20), "the API server accepts the Pod", || async {
             release.env.kubectl_with(&create, &pod.to_string()).await?.ok()
         })
         .await
@@ -120,7 +120,7 @@ async fn pods_are_admitted_where_restricted_is_enforced() {
 async fn crds_and_tenants_survive_an_upgrade_an_uninstallation_and_a_new_installation() {
     let _alone = CRDS.lock().await;
     let release = Release::prepare().await;
-    // Other tests may have applied the CRDs already: the release takes them over.
+    // Other tests may have applied the CRDs already: the release takes ownership.
     release.helm("install", &["--take-ownership"]).await.unwrap();
     for crd in ["tenants", "agentconfigs"] {
         let crd = format!("crd/{crd}.agent-tenancy.dev");
@@ -156,9 +156,9 @@ async fn crds_and_tenants_survive_an_upgrade_an_uninstallation_and_a_new_install
     release.uninstall().await;
 }
 
-/// What an installation leaves out, nobody else's release may depend on: two releases of one name live side by side.
+/// Two releases of one name in two namespaces do not share objects.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_releases_of_one_name_do_not_meet() {
+async fn two_releases_of_one_name_do_not_conflict() {
     let (mut one, mut two) = (Release::prepare().await, Release::prepare().await);
     (one.is_scoped, two.is_scoped) = (false, false);
     let unscoped = ["--set", "crds.install=false,rbac.aggregate=true"];

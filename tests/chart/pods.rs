@@ -3,7 +3,7 @@
 use super::support::{of_kind, variants};
 use serde_json::{Value, json};
 
-/// What the standard forbids in this Pod, and what we forbid on top of it.
+/// Violations of the standard, and of the chart's own rules for Pods.
 fn faults(pod: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let mut must = |holds: bool, rule: &str| {

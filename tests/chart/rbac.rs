@@ -1,4 +1,4 @@
-//! The rights in the rendered roles: named one by one, and none that would open a door.
+//! Permissions in the rendered roles: no wildcards, and none that allow privilege escalation.
 
 use super::support::{find, of_kind, render, variants};
 use serde_json::Value;
@@ -7,7 +7,7 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Everything in one role that goes too far.
+/// Permissions of a role that are too broad.
 fn faults(role: &Value) -> Vec<String> {
     let cluster_wide = role["kind"] == "ClusterRole";
     let mut faults = Vec::new();
@@ -36,14 +36,14 @@ fn faults(role: &Value) -> Vec<String> {
             }
         }
         if resources.contains(&"namespaces") && (verbs != ["get"] || texts(&rule["resourceNames"]) != ["kube-system"]) {
-            faults.push("more of namespaces than the identity of the cluster".to_owned());
+            faults.push("namespaces other than kube-system".to_owned());
         }
     }
     faults
 }
 
 #[test]
-fn no_role_goes_too_far() {
+fn no_role_is_too_broad() {
     for (variant, objects) in variants() {
         for role in of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role")) {
             assert_eq!(faults(role), Vec::<String>::new(), "{} ({variant})", role["metadata"]["name"]);
@@ -52,7 +52,7 @@ fn no_role_goes_too_far() {
 }
 
 #[test]
-fn a_role_that_goes_too_far_is_caught() {
+fn a_role_that_is_too_broad_is_found() {
     let role = |kind: &str, rule: Value| serde_json::json!({ "kind": kind, "rules": [rule] });
     for (kind, rule, fault) in [
         ("Role", serde_json::json!({ "resources": ["pods"], "verbs": ["*"] }), "wildcard in verbs"),
@@ -69,7 +69,7 @@ fn a_role_that_goes_too_far_is_caught() {
 }
 
 #[test]
-fn a_scoped_installation_has_no_right_outside_its_namespaces() {
+fn a_scoped_installation_has_no_permission_outside_its_namespaces() {
     let scoped = variants().into_iter().find(|(variant, _)| *variant == "scoped").unwrap().1;
     assert_eq!(of_kind(&scoped, "ClusterRoleBinding"), Vec::<&Value>::new());
     let mut places: Vec<_> = of_kind(&scoped, "RoleBinding")
@@ -81,7 +81,7 @@ fn a_scoped_installation_has_no_right_outside_its_namespaces() {
     assert_eq!(places, ["a", "agent-tenancy-registry", "b", "system"]);
 }
 
-/// Whoever counts replicas by their Leases reads no Pods.
+/// An operator that counts replicas by their Leases reads no Pods.
 #[test]
 fn pods_are_read_only_where_replicas_are_pods() {
     let reads_pods = |args: &[&str]| {

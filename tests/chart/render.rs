@@ -1,15 +1,15 @@
-//! What the chart renders: by default, with each option, and what the programs read of it.
+//! Rendered objects by default and with each option, and the settings that the programs read from them.
 
 use super::support::{REQUIRED, chart, find, helm, names, of_kind, render, try_render, variants};
 use serde_json::{Value, json};
 
 #[test]
-fn helm_lint_is_content() {
+fn helm_lint_passes() {
     helm(&["lint", "--strict", chart().to_str().unwrap(), "--set", REQUIRED]).unwrap();
 }
 
 #[test]
-fn what_has_no_default_is_asked_for_in_words() {
+fn a_missing_required_value_is_named() {
     let chart = chart();
     let error = helm(&["template", "demo", chart.to_str().unwrap()]).unwrap_err();
     assert!(error.contains("database.host is required"), "{error}");
@@ -18,7 +18,7 @@ fn what_has_no_default_is_asked_for_in_words() {
 }
 
 #[test]
-fn an_installation_consists_of_these_objects() {
+fn an_installation_has_these_objects() {
     let mut found = names(&render(&[]));
     found.sort();
     let operator = "demo-agent-tenancy.system-operator";
@@ -82,7 +82,7 @@ fn config(objects: &[Value], name: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_agent_api_reads_the_settings_that_are_made_for_it() {
+fn the_agent_api_reads_its_rendered_settings() {
     use agent_tenancy::settings::{agent_api::AgentApiSettings, resolve};
     let args = ["--set", "registry.namespace=elsewhere,agentApi.config.database.connectionBudget=99"];
     for (_, objects) in variants().into_iter().filter(|(variant, _)| *variant != "without the agent API") {
@@ -166,7 +166,7 @@ fn the_operators_settings_follow_the_values() {
                             app.kubernetes.io/name=agent-tenancy"
         })
     );
-    assert_eq!(settings["database"]["lockTimeoutSeconds"], 7, "what the chart has no value for goes through");
+    assert_eq!(settings["database"]["lockTimeoutSeconds"], 7, "settings without a chart value are passed on");
     assert_eq!(settings["database"]["host"], "postgres.example");
     assert_eq!(settings["leaderElection"]["name"], "demo-agent-tenancy-operator");
     let objects = render(&["--set", "agentApi.enabled=false"]);
@@ -191,7 +191,7 @@ fn a_changed_setting_rolls_the_pods_and_an_unchanged_one_does_not() {
 }
 
 #[test]
-fn images_are_taken_by_digest_where_one_is_given() {
+fn images_are_pulled_by_digest_where_one_is_given() {
     let image = |args: &[&str]| {
         let objects = render(args);
         let deployment = find(&objects, "Deployment", "demo-agent-tenancy-operator");
@@ -204,7 +204,7 @@ fn images_are_taken_by_digest_where_one_is_given() {
 }
 
 #[test]
-fn crds_and_the_registry_outlive_the_release_unless_told_otherwise() {
+fn crds_and_the_registry_outlive_the_release_unless_disabled() {
     let policy = |objects: &[Value]| -> Vec<Value> {
         ["CustomResourceDefinition", "Namespace"]
             .iter()
@@ -220,7 +220,7 @@ fn crds_and_the_registry_outlive_the_release_unless_told_otherwise() {
 }
 
 #[test]
-fn options_make_their_objects() {
+fn options_create_their_objects() {
     let (_, objects) = variants().pop().unwrap();
     assert_eq!(of_kind(&objects, "PodDisruptionBudget").len(), 2);
     assert_eq!(of_kind(&objects, "ServiceMonitor").len(), 2);

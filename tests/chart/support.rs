@@ -1,9 +1,9 @@
-//! Running Helm, and finding one's way in what it renders.
+//! Runs Helm and finds objects in its output.
 
 use serde_json::Value;
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
-/// What an installation has to say: where the database is, and where its password.
+/// The required values: the database's host and the Secret with its password.
 pub const REQUIRED: &str = "database.host=postgres.example,database.passwordSecret.name=operator-database";
 
 /// The repository's top.
@@ -21,7 +21,7 @@ fn helm_program() -> &'static PathBuf {
     HELM.get_or_init(|| devkit::tools::control_plane(&devkit::Places::from_env().unwrap()).unwrap().helm)
 }
 
-/// Runs Helm without a cluster; its output, or what it complains about.
+/// Runs Helm without a cluster; the error is its error output.
 pub fn helm(args: &[&str]) -> Result<String, String> {
     let output = Command::new(helm_program()).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -58,7 +58,7 @@ pub fn names(objects: &[Value]) -> Vec<String> {
     objects.iter().map(|o| format!("{}/{}", text(&o["kind"]), text(&o["metadata"]["name"]))).collect()
 }
 
-/// Renders as by default, and with everything optional switched on.
+/// The chart with default values, with several options, and with all of them.
 pub fn variants() -> Vec<(&'static str, Vec<Value>)> {
     static VARIANTS: OnceLock<Vec<(&'static str, Vec<Value>)>> = OnceLock::new();
     VARIANTS.get_or_init(render_variants).clone()

@@ -1,9 +1,9 @@
-//! The schema of the values: refuses what is misspelt or of the wrong kind, and knows every value.
+//! The schema of the values: it refuses misspelt keys and wrong types, and describes every value.
 
 use super::support::{chart, try_render};
 use serde_json::Value;
 
-/// A value that must be refused, and what the refusal must name.
+/// A value that must be refused, and the part of the message that names it.
 const REFUSED: &[(&str, &str)] = &[
     ("unknown=1", "unknown"),
     ("operator.replicaCount=1", "replicaCount"),
@@ -82,15 +82,15 @@ fn prefixes_that_postgres_takes_are_accepted() {
     }
 }
 
-/// A value without a schema would be refused; a schema without a value would be a value nobody finds.
+/// A value without a schema would be refused; a schema without a value would be undocumented.
 #[test]
 fn the_schema_and_the_values_know_the_same_keys() {
     fn compare(path: &str, values: &Value, schema: &Value, faults: &mut Vec<String>) {
         let (Some(properties), Some(values)) = (schema["properties"].as_object(), values.as_object()) else { return };
         if schema["additionalProperties"] != false {
-            faults.push(format!("{path}: lets unknown keys pass"));
+            faults.push(format!("{path}: accepts unknown keys"));
         }
-        // Helm adds `global` to every chart; `claims` is a part of `resources` that few need.
+        // Helm adds `global` to every chart; the parts of `resources` are optional.
         let optional = |key: &str| key == "global" || key == "claims" || key == "limits" || key == "requests";
         faults.extend(
             properties

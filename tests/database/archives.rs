@@ -1,4 +1,4 @@
-//! Data that is put aside, taken over, and dropped when its time is over: all of it as the operator's own role.
+//! Archives: made, taken over, and dropped when they are due, all as the operator's role.
 
 use super::{
     life::{close, write_a_message},
@@ -32,7 +32,7 @@ on_both!(
     cells_count_archives
 );
 
-/// Archives a tenant with a message in it; twice, as after a lost reply.
+/// Archives a tenant that has a message; twice, as after a lost reply.
 async fn archived(instance: &Instance, name: &str) -> (TenantId, ObjectId, LedgerRow) {
     let (id, owner, row) = instance.tenant(name).await;
     write_a_message(instance, &id).await.unwrap();
@@ -84,11 +84,15 @@ async fn put_aside_and_dropped(version: PgVersion) {
     let name = row.incarnation.archive_name(&row.schema);
     assert_eq!(messages(&instance, &name).await, 1);
     assert_eq!((roles(&instance, &row.role).await, roles(&instance, &name).await), (0, 1));
-    assert_eq!(write_a_message(&instance, &id).await, Err("22023".into()), "there is no such role any more");
+    assert_eq!(write_a_message(&instance, &id).await, Err("22023".into()), "the role does not exist any more");
     let as_archive = format!("BEGIN; SET LOCAL ROLE \"{name}\";");
-    assert_eq!(instance.as_access(1, &as_archive).await, Err("42501".into()), "nor may anybody become the archive's");
+    assert_eq!(
+        instance.as_access(1, &as_archive).await,
+        Err("42501".into()),
+        "nor may the login become the archive's role"
+    );
 
-    // The id is free: a fresh tenant inherits nothing, and is left alone by everything that is done to the archive.
+    // The id is free: a new tenant gets none of the data, and steps on the archive do not affect it.
     let second = object("acme");
     let wanted = Provision { replaces: Some(row.incarnation), ..instance.provision(&id) };
     database.perform_provision(&wanted, &second, instance.id, fence).await.unwrap();
@@ -96,9 +100,9 @@ async fn put_aside_and_dropped(version: PgVersion) {
     write_a_message(&instance, &id).await.unwrap();
     let late = close(&id, Some(row.clone()), DeletionPolicy::Archive);
     let refused = database.perform_close(&late, &owner, instance.id, fence).await.unwrap_err();
-    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"), "the first owner's steps do nothing to it");
+    assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"), "steps of the first owner do not affect it");
 
-    // Not before its time, and never another cluster's.
+    // Not before it is due, and never by another cluster.
     let found = database.observe_due_archives(CLUSTER, None, 20).await.unwrap();
     assert!(found.due.is_empty() && found.next_seconds.is_some_and(|s| s > 0 && s <= 60), "{found:?}");
     time_is_over(&instance).await;
@@ -108,7 +112,7 @@ async fn put_aside_and_dropped(version: PgVersion) {
     assert_eq!((old.object(), &old.tenant_id, &old.schema), (owner, &id, &name));
     assert!(database.observe_due_archives(CLUSTER, Some(old.incarnation), 20).await.unwrap().due.is_empty());
     assert!(database.perform_drop_archive(old, instance.id, fence).await.unwrap());
-    assert!(!database.perform_drop_archive(old, instance.id, fence).await.unwrap(), "somebody was faster");
+    assert!(!database.perform_drop_archive(old, instance.id, fence).await.unwrap(), "it is dropped already");
     assert_eq!(roles(&instance, &name).await, 0);
     assert_eq!(instance.count(&format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{name}'")).await, 0);
     assert_eq!(messages(&instance, &row.schema).await, 1);
@@ -119,7 +123,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
     let (id, _, row) = archived(&instance, "acme").await;
-    // A second generation in between, archived, too: each is found by its own UID.
+    // A second tenant of this id, archived as well: each archive is found by its UID.
     let other = object("acme");
     let wanted = Provision { replaces: Some(row.incarnation), ..instance.provision(&id) };
     database.perform_provision(&wanted, &other, instance.id, fence).await.unwrap();
@@ -128,7 +132,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
 
     let facts = database.observe_adopting(&id, ReadPurpose::Serving, Some(&row.uid)).await.unwrap();
     assert_eq!((facts.archives.len(), facts.offer), (2, None));
-    assert_eq!(facts.archives[0].uid, row.uid, "the one that was asked for comes first");
+    assert_eq!(facts.archives[0].uid, row.uid, "the requested one comes first");
     let archive = facts.archive_of(&row.uid).unwrap();
     let mark = Some(render_mark(instance.id, row.incarnation));
     assert_eq!((&archive.schema_mark, &archive.role_mark), (&mark, &mark));
@@ -161,7 +165,7 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     }
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(messages(&instance, &row.schema).await, 2, "the old conversation is there");
-    // The first one's archive can't be dropped any more, and the other's still can.
+    // The first archive is in use and can't be dropped; the second one can.
     time_is_over(&instance).await;
     let found = database.observe_due_archives(CLUSTER, None, 20).await.unwrap();
     assert_eq!(found.due.iter().map(|a| a.incarnation).collect::<Vec<_>>(), [wanted.incarnation]);
@@ -192,14 +196,14 @@ async fn retained_and_taken_over(version: PgVersion) {
     }
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(messages(&instance, &kept.schema).await, 2);
-    // Data in use is nobody else's, whoever asks.
+    // Data in use can't be adopted.
     let thief = adoption(&id, &instance.row(&id).await, AdoptionSource::Retained { since: kept.state_since });
     let refused = database.perform_adopt(&thief, &object("thief"), instance.id, fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATR01"));
     assert_eq!(instance.row(&id).await.uid, next.uid);
 }
 
-/// The Tenant that asked is gone before its request arrives.
+/// The Tenant is deleted before its adoption arrives.
 async fn an_adoption_that_comes_late(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -218,10 +222,10 @@ async fn an_adoption_that_comes_late(version: PgVersion) {
     database.perform_close(&bury, &gone, instance.id, fence).await.unwrap();
     let refused = database.perform_adopt(&late, &gone, instance.id, fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATR01"));
-    assert_eq!(messages(&instance, &row.incarnation.archive_name(&row.schema)).await, 1, "the archive is as it was");
+    assert_eq!(messages(&instance, &row.incarnation.archive_name(&row.schema)).await, 1, "the archive is unchanged");
 }
 
-/// Kept by an operator that knew fewer migrations: here, none of them.
+/// Retained by an operator that had fewer migrations: here, none.
 async fn tables_brought_up_to_date(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, kept) = retained(&instance).await;
@@ -264,13 +268,13 @@ async fn what_stands_in_the_way(version: PgVersion) {
         instance.as_admin(&format!("COMMENT ON {kind} \"{name}\" IS 'somebody''s'")).await;
         assert_eq!(codes().await.0, "ATC02");
         let refused = database.perform_adopt(&from_archive(&id, &row), &object("acme"), instance.id, fence).await;
-        assert_eq!(refused.unwrap_err().sqlstate.as_deref(), Some("ATC02"), "nor is it anybody's to take over");
+        assert_eq!(refused.unwrap_err().sqlstate.as_deref(), Some("ATC02"), "nor can it be adopted");
         let mark = render_mark(instance.id, row.incarnation);
         instance.as_admin(&format!("COMMENT ON {kind} \"{name}\" IS '{mark}'")).await;
     }
     assert_eq!(messages(&instance, &name).await, 1);
 
-    // A tenant with a foreign mark is not put aside; nor over a name that is taken.
+    // A tenant with a foreign mark is not archived, and an existing name is not overwritten.
     let (other, owner, kept) = instance.tenant("globex").await;
     let step = close(&other, Some(kept.clone()), DeletionPolicy::Archive);
     instance.as_admin(&format!("COMMENT ON SCHEMA \"{}\" IS 'x'", kept.schema)).await;
@@ -295,7 +299,7 @@ async fn old_leaders_and_killed_backends(version: PgVersion) {
     let due = database.observe_due_archives(CLUSTER, None, 20).await.unwrap().due;
     let name = row.incarnation.archive_name(&row.schema);
 
-    // A backend that ends while the archive is being dropped: all of it is still there, and then it goes.
+    // The backend is terminated while it drops the archive: the archive is complete, and a retry drops it.
     let mut blocker = instance.admin().await;
     let lock = format!("BEGIN; LOCK TABLE \"{name}\".messages IN ACCESS SHARE MODE");
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut blocker).await.unwrap();
@@ -323,7 +327,7 @@ async fn old_leaders_and_killed_backends(version: PgVersion) {
     assert_eq!(instance.row(&other).await.state, RowState::Active);
 }
 
-/// The owner of a cell administers the roles of its archives, too.
+/// The owner of a cell administers the roles of its archives as well.
 async fn cells_count_archives(version: PgVersion) {
     let instance = in_use(version).await;
     let database = &instance.database;

@@ -1,4 +1,4 @@
-//! A certificate authority of one's own, and a Postgres server with a certificate of it.
+//! A private certificate authority, and a Postgres server with a certificate from it.
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use devkit::{Postgres, eventually};
@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::{path::PathBuf, time::Duration};
 
-/// An authority that nobody else knows.
+/// A certificate authority that no trust store has.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: tempfile::TempDir,
@@ -22,19 +22,19 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), folder }
     }
 
-    /// The file with its certificate.
+    /// The PEM file with its certificate.
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// Gives a server a certificate for this host, and turns TLS on.
+    /// Gives a server a certificate for this host and turns on TLS.
     pub async fn turn_on_tls(&self, server: &Postgres, host: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let mut admin = PgConnection::connect(&server.superuser_url("postgres")).await.unwrap();
         for (file, pem) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
-            // By the server itself, so that the file is its user's; commands run in its data folder.
+            // Written by the server, in its data folder, so that its user owns the file.
             let copy = format!(
                 "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'umask 077; cat > {file}'",
                 pem.trim().replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-//! What a tenant costs, and that the cost does not grow with the number of tenants. Figures are printed.
+//! The cost of a tenant does not grow with the number of tenants. Figures are printed.
 
 use super::setup::{Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::domain::ident::CellNumber;
@@ -36,7 +36,7 @@ async fn three_hundred_tenants(version: PgVersion) {
         millis.push(began.elapsed().as_secs_f64() * 1000.0);
         *cells.entry(offer.cell.0).or_default() += 1;
     }
-    // The fast ones tell what the work costs; the others waited for whatever else runs on this machine.
+    // A low percentile measures the work itself; slower ones waited for other processes of this machine.
     let typical = |part: &[f64]| {
         let mut sorted = part.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -45,7 +45,7 @@ async fn three_hundred_tenants(version: PgVersion) {
     let (first, last) = (typical(&millis[20..70]), typical(&millis[TENANTS - 50..]));
     println!(
         "Postgres {}: {TENANTS} tenants one after the other, {:.0}/s, {:.2} round trips each; cells: {cells:?}\n  ms, 10th \
-         percentile: a tenant {first:.1} (20 to 70), {last:.1} (last 50); its change {:.1}, a look {:.1}",
+         percentile: a tenant {first:.1} (20 to 70), {last:.1} (last 50); its change {:.1}, a read {:.1}",
         version.major(),
         TENANTS as f64 / start.elapsed().as_secs_f64(),
         (instance.database.round_trips() - before) as f64 / TENANTS as f64,
@@ -53,15 +53,15 @@ async fn three_hundred_tenants(version: PgVersion) {
         typical(&looks),
     );
     assert_eq!(cells.values().copied().collect::<Vec<_>>(), [50; 6]);
-    // Other tests use the same machine and server: only growth beyond any noise fails.
+    // Other tests use the same machine and server: only growth far beyond noise fails.
     assert!(last < first * 2.5, "{first:.1} ms has become {last:.1} ms");
-    // Again from the ledger alone, as after a restart: the next one opens the seventh cell.
+    // From the ledger alone, as after a restart: the next tenant needs the seventh cell.
     let again = agent_tenancy::effects::postgres::Database::new(instance.database.settings().clone());
     let offer = again.observe_tenant(&tenant_id("next"), ReadPurpose::Serving).await.unwrap().offer.unwrap();
     assert_eq!((offer.cell.0, offer.exists), (7, false));
 }
 
-/// The look at a whole fleet, in cells of 500: `DRIFT_TENANTS=5000` for the figure that is promised.
+/// Drift of the whole fleet, in cells of 500: `DRIFT_TENANTS=5000` measures the documented figure.
 async fn looking_for_drift(version: PgVersion) {
     const CELL: usize = 500;
     let tenants: usize = std::env::var("DRIFT_TENANTS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
@@ -77,7 +77,7 @@ async fn looking_for_drift(version: PgVersion) {
     };
     futures::stream::iter(0..tenants).map(provision).buffer_unordered(8).collect::<Vec<()>>().await;
     instance.as_admin(&format!("GRANT SELECT ON \"{}_t7\".messages TO PUBLIC", instance.prefix)).await;
-    // As autovacuum left it, and as it leaves it later.
+    // With the statistics of new tables, and with those after ANALYZE.
     for stage in ["as it is", "analyzed"] {
         let (mut looks, mut singles) = (Vec::new(), Vec::new());
         for n in 0..9 {
@@ -93,15 +93,15 @@ async fn looking_for_drift(version: PgVersion) {
         looks.sort_by(f64::total_cmp);
         singles.sort_by(f64::total_cmp);
         println!(
-            "Postgres {}, {stage}: {tenants} tenants looked at for drift in {:.3} s (median of 9; {:.3} to {:.3} s); the \
-             look at one {:.1} ms",
+            "Postgres {}, {stage}: {tenants} tenants checked for drift in {:.3} s (median of 9; {:.3} to {:.3} s); \
+             reading one {:.1} ms",
             version.major(),
             looks[4],
             looks[0],
             looks[8],
             singles[4]
         );
-        // The fast ones tell what the work costs; the others waited for whatever else runs on this machine.
+        // A low percentile measures the work itself; slower ones waited for other processes of this machine.
         assert!(tenants < 5000 || stage == "as it is" || looks[0] <= 0.25, "{:.3} s", looks[0]);
         for table in ["pg_class", "pg_attribute", "pg_authid", "pg_auth_members", "pg_namespace", "pg_description"] {
             instance.as_admin(&format!("ANALYZE {table}")).await;
@@ -109,7 +109,7 @@ async fn looking_for_drift(version: PgVersion) {
     }
 }
 
-/// As after a restart: everything is looked at, by many at once. To look at one alone still takes one round trip.
+/// As after a restart: all tenants are read concurrently, in shared round trips. A single read still takes one.
 async fn many_looks_at_once(version: PgVersion) {
     const TENANTS: usize = 120;
     let instance = in_use(version).await;
@@ -136,24 +136,24 @@ async fn many_looks_at_once(version: PgVersion) {
         let found = looks(at_once).await;
         let took = trips() - before;
         println!(
-            "Postgres {}: {TENANTS} looks, {at_once} at once: {took} round trips, {:?}",
+            "Postgres {}: {TENANTS} reads, {at_once} at once: {took} round trips, {:?}",
             version.major(),
             began.elapsed()
         );
         assert!(took <= most as u64, "{took} round trips, {at_once} at once");
-        // Each got its own answer.
+        // Each read got its own answer.
         for (n, facts) in found {
             assert_eq!(facts.row.map(|row| row.name), (n < TENANTS / 2).then(|| format!("o{n}")));
             assert_eq!(facts.offer.is_some(), n >= TENANTS / 2);
         }
     }
-    // One that asks and leaves takes nothing from the others.
+    // A cancelled read does not affect the others.
     let (id, other) = (tenant_id("t1"), tenant_id("t2"));
     for _ in 0..20 {
-        // Where the machine is busy, an answer may be there by the time that somebody asks whether it is.
+        // On a busy machine an answer may arrive before the first poll.
         let look = |id| maybe_done(Box::pin(instance.database.observe_tenant(id, ReadPurpose::Serving)));
         let (mut first, mut leaves, mut stays) = (look(&id), look(&id), look(&other));
-        // The first is under way, the others share the next.
+        // The first is in flight, the others share the next round trip.
         for asked in [&mut first, &mut leaves, &mut stays] {
             let _ = futures::poll!(asked);
         }

@@ -1,5 +1,5 @@
-//! Drift in a real database: each kind is found by the look at the tenant and by the one look at the fleet, which finds
-//! nobody else; is put right by the operator, or by what it tells the administrator to run; and is gone at the second look.
+//! Drift in a real database: each kind is found by reading the tenant and by the one query over all tenants, which returns
+//! no other tenant; the operator repairs it, or names the statements that do; a second read finds none.
 
 use super::setup::{Instance, Steps, in_use, on_both};
 use agent_tenancy::{
@@ -35,7 +35,7 @@ on_both!(
     one_look
 );
 
-/// How a pass would see it.
+/// What a reconcile would observe.
 async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> ObservedTenant {
     let facts = instance.database.observe_tenant(id, ReadPurpose::Serving).await.unwrap();
     ObservedTenant {
@@ -68,17 +68,17 @@ async fn fleet(instance: &Instance) -> Vec<String> {
     found.into_iter().map(|(id, _)| id.to_string()).collect()
 }
 
-/// Who puts it right.
+/// Which role can repair it.
 #[derive(Clone, Copy, PartialEq)]
 enum By {
     Operator,
-    /// The operator on the oldest supported Postgres, where CREATEROLE may do nearly everything.
+    /// The operator on the oldest supported Postgres, where CREATEROLE allows nearly everything.
     OperatorOnOldest,
     Superuser,
 }
 
-/// What a superuser does, what is found in words, and who can put it right. `$s`: schema and role, quoted; `$own`, `$acc`:
-/// roles of its cell; `$evil`: a role of somebody else; `$new{…}`: from 16 on only.
+/// A superuser's statement, the text of the finding, and which role can repair it. `$s`: schema and role, quoted; `$own`,
+/// `$acc`: roles of its cell; `$evil`: a foreign role.
 const KINDS: &[(&str, &str, By)] = &[
     ("GRANT SELECT ON $s.messages TO PUBLIC", "SELECT on table messages given to PUBLIC", By::Operator),
     ("GRANT DELETE, TRUNCATE ON $s.usage TO $s", "DELETE, TRUNCATE on table usage given to '$S'", By::Operator),
@@ -147,7 +147,7 @@ const KINDS: &[(&str, &str, By)] = &[
     ("COMMENT ON ROLE $s IS NULL", "the mark on the role removed", By::Operator),
 ];
 
-/// What only the newer ones can express.
+/// Only from Postgres 16 on.
 const MODERN: &[(&str, &str, By)] = &[
     ("SET ROLE $own; GRANT $s TO $acc WITH INHERIT TRUE", "group with INHERIT", By::Operator),
     ("SET ROLE $own; GRANT $s TO $acc WITH SET FALSE", "group without SET", By::Operator),
@@ -180,7 +180,7 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
         let (row, found, view) = findings(&instance, &id, &owner.uid).await;
         let told: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
         assert!(told.join("; ").contains(&write(words)), "{deed}: {told:?}");
-        assert_eq!(fleet(&instance).await, ["acme-1"], "{deed}: seen in the fleet, and nobody else");
+        assert_eq!(fleet(&instance).await, ["acme-1"], "{deed}: the query over all tenants finds this one only");
         let mendable = match by {
             By::Operator => true,
             By::OperatorOnOldest => !modern,
@@ -201,21 +201,21 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
             let done = instance.database.perform_repair(&row, &can, instance.id, &instance.fence).await;
             assert!(done.is_ok(), "{deed}: {told:?}: {done:?}");
         }
-        // What a superuser had to do first may have let more come to light.
+        // The superuser's statements may have revealed more drift.
         let (row, again, _) = findings(&instance, &id, &owner.uid).await;
         if !mendable && !again.is_empty() {
             assert!(again.iter().all(|f| f.mendable), "{deed}: {again:?}");
             instance.database.perform_repair(&row, &list(again), instance.id, &instance.fence).await.unwrap();
         }
         let (_, after, _) = findings(&instance, &id, &owner.uid).await;
-        assert_eq!(after, [], "{deed}: the second look finds nothing");
-        assert_eq!(fleet(&instance).await, Vec::<String>::new(), "{deed}: nor does the look at the fleet");
+        assert_eq!(after, [], "{deed}: a second read finds nothing");
+        assert_eq!(fleet(&instance).await, Vec::<String>::new(), "{deed}: nor does the query over all tenants");
     }
-    // It works as before.
+    // The tenant works as before.
     let use_it = format!("BEGIN; SET LOCAL ROLE \"{0}\"; SELECT count(*) FROM \"{0}\".messages; COMMIT", row.schema);
     assert_eq!(instance.as_access(1, &use_it).await, Ok(()));
     let secret = format!("SELECT count(*) FROM pg_authid WHERE rolname = '{}' AND rolpassword IS NOT NULL", row.role);
-    assert_eq!(instance.count(&secret).await, 0, "a password went with LOGIN");
+    assert_eq!(instance.count(&secret).await, 0, "the password is removed with LOGIN");
 }
 
 async fn relations_of_others_are_no_drift(version: PgVersion) {
@@ -234,7 +234,7 @@ async fn relations_of_others_are_no_drift(version: PgVersion) {
         .await;
     assert_eq!(findings(&instance, &id, &owner.uid).await.1, []);
     assert_eq!(fleet(&instance).await, Vec::<String>::new());
-    // A table of ours that is gone took data with it: that is a loss, and no drift.
+    // A dropped table of ours is a loss of data, not drift.
     instance.as_admin(&format!("DROP VIEW \"{s}\".report; DROP TABLE \"{s}\".messages")).await;
     let observed = observe(&instance, &id, Recorded::default()).await;
     let Err(Refusal::Lost(note)) = judge(&owner.uid, &observed) else { panic!("not lost") };
@@ -242,7 +242,7 @@ async fn relations_of_others_are_no_drift(version: PgVersion) {
     assert_eq!(fleet(&instance).await, ["acme"]);
 }
 
-/// Access that somebody gives back to a suspended tenant is drift, and that it has none is not.
+/// Access that is granted to a suspended tenant is drift; that it has none is not.
 async fn a_suspended_tenant_has_no_access(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, owner, row) = instance.tenant("acme").await;
@@ -261,7 +261,7 @@ async fn a_suspended_tenant_has_no_access(version: PgVersion) {
     assert_eq!(fleet(&instance).await, Vec::<String>::new());
 }
 
-/// Gives up what is lost and begins anew, as the passes of a Tenant with that annotation would.
+/// Accepts the loss and provisions again, like the reconciles of a Tenant with that annotation.
 async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &Incarnation) -> LedgerRow {
     let recorded = |accepted: &str| Recorded {
         database_id: Some(instance.id),
@@ -290,7 +290,7 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
                 let wanted = Provision { replaces, ..instance.provision(id) };
                 instance.database.perform_provision(&wanted, owner, instance.id, &instance.fence).await.unwrap();
             }
-            // The word that gave it up means nothing any more.
+            // The annotation has no effect any more.
             Ok(Ownership::Ours { row, drift }) => {
                 assert_eq!(drift, []);
                 assert_ne!(row.incarnation, *lost);
@@ -300,7 +300,7 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
             other => panic!("{other:?}"),
         }
     }
-    panic!("it did not begin anew");
+    panic!("it was not provisioned again");
 }
 
 async fn what_is_lost_can_be_given_up(version: PgVersion) {
@@ -313,7 +313,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         ("DROP SCHEMA $s CASCADE; DROP ROLE $s", false),
         ("DELETE FROM agent_tenancy.tenants WHERE tenant_id = '$t'", true),
         ("DROP SCHEMA $s CASCADE; DELETE FROM agent_tenancy.tenants WHERE tenant_id = '$t'", false),
-        // Data of the tenant's role's own must survive as well.
+        // Data that the tenant's role owns must survive as well.
         ("DROP TABLE $s.usage; ALTER TABLE $s.messages OWNER TO $s", true),
     ];
     for (n, (loss, kept)) in losses.into_iter().enumerate() {
@@ -334,13 +334,13 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         assert_eq!(there == 1, kept, "{loss}");
         if kept {
             let rows = format!("SELECT count(*) FROM \"{aside}\".conversations");
-            assert_eq!(instance.count(&rows).await, 1, "{loss}: what was left is kept");
+            assert_eq!(instance.count(&rows).await, 1, "{loss}: the remaining data is kept");
             let messages = format!("SELECT count(*) FROM \"{aside}\".messages");
             assert_eq!(instance.count(&messages).await, 0, "{loss}: all of it");
         }
         assert_eq!(fleet(&instance).await, Vec::<String>::new(), "{loss}");
     }
-    // What carries another mark is not ours to touch, whatever a person says.
+    // An object with another mark is not changed, whatever the annotation says.
     let (id, owner, row) = instance.tenant("taken").await;
     let other = render_mark(instance.id, Incarnation(Uuid::new_v4()));
     let taken = format!(
@@ -358,7 +358,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
     assert!(matches!(ownership, Err(Refusal::Foreign(_))), "{ownership:?}");
 }
 
-/// However many tenants there are, looking for drift is one round trip, and nothing is written.
+/// Finding drift takes one round trip for any number of tenants, and writes nothing.
 async fn one_look(version: PgVersion) {
     let instance = in_use(version).await;
     for n in 0..12 {
@@ -375,8 +375,8 @@ async fn one_look(version: PgVersion) {
     let (id, object) = &instance.database.observe_drift(&instance.fence.cluster_id).await.unwrap()[0];
     assert_eq!((id.as_str(), object.name.as_str(), object.namespace.as_str()), ("t0", "t0", "team"));
     let others = instance.database.observe_drift("another cluster").await.unwrap();
-    assert!(others.is_empty(), "another cluster's tenants are its own business");
-    // A login that may not write can do it.
+    assert!(others.is_empty(), "tenants of another cluster are not returned");
+    // A read-only login can do it.
     instance
         .as_admin(&format!("ALTER ROLE {}_operator_a SET default_transaction_read_only = on", instance.prefix))
         .await;

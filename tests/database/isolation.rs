@@ -35,13 +35,13 @@ async fn tenants_are_apart(version: PgVersion) {
     ] {
         assert_eq!(instance.as_access(1, &as_tenant(sql.clone())).await, Err(DENIED.into()), "{sql}");
     }
-    // A GRANT of what one does not own is only a warning, and gives nothing.
+    // A GRANT on an object of another owner is only a warning and has no effect.
     let grant = as_tenant(format!("GRANT ALL ON \"{a}\".messages TO PUBLIC"));
     assert!(instance.as_access(1, &grant).await.is_ok_and(|()| true));
     let public =
         format!("SELECT count(*) FROM pg_class WHERE oid = '\"{a}\".messages'::regclass AND relacl::text ~ '[{{,]='");
     assert_eq!(instance.count(&public).await, 0);
-    // Nor does another cell's login get in.
+    // The login of another cell is refused as well.
     instance.make_cell(2).await;
     assert_eq!(instance.as_access(2, &as_tenant("SELECT 1".into())).await, Err(DENIED.into()));
 }
@@ -52,7 +52,7 @@ async fn logins_are_nobody(version: PgVersion) {
     let (a, p) = (&row.schema, &instance.prefix);
     for sql in [
         format!("SELECT count(*) FROM \"{a}\".messages"),
-        // The group may become tenants; being the group alone gives nothing.
+        // The access group may become a tenant; it has no privileges of its own.
         format!("BEGIN; SET LOCAL ROLE \"{p}_acc_1\"; SELECT count(*) FROM \"{a}\".messages; COMMIT"),
         "SELECT count(*) FROM agent_tenancy.tenants".to_owned(),
         "CREATE TEMP TABLE t (n int)".to_owned(),
@@ -80,7 +80,7 @@ async fn passwords_log_in(version: PgVersion) {
     assert_eq!(instance.as_access(1, "SELECT 1").await, Ok(()));
     let login = format!("{}_acc_1_a", instance.prefix);
     assert!(PgConnection::connect(&instance.test.url(&login, "wrong")).await.is_err());
-    // Only the verifier is there, and it is none of the clear text's.
+    // The server has the verifier only, not the password.
     let stored = format!(
         "SELECT count(*) FROM pg_authid WHERE rolname = '{login}' AND rolpassword LIKE 'SCRAM-SHA-256$4096:%' \
          AND position('{CELL_PASSWORD}' IN rolpassword) = 0"

@@ -1,8 +1,8 @@
-//! The backend ends at every statement of every change: all of it was done or nothing, and the same once more mends it.
+//! The backend is killed at every statement of every change: the change is done as a whole or not at all, and a retry
+//! completes it.
 //!
-//! Postgres itself counts and kills: an event trigger before and after each statement that changes a schema's objects,
-//! row triggers on the ledger, and one that fires at COMMIT. Statements about roles fire no trigger; they stand between
-//! others that do.
+//! Triggers count the statements and kill: event triggers before and after each DDL statement, row triggers on the ledger,
+//! and one that fires at COMMIT. Statements about roles fire no trigger; they are between others that do.
 
 use super::{
     archives::adoption,
@@ -96,7 +96,7 @@ const ALL: [Change; 14] = [
     Change::DropArchive,
 ];
 
-/// One tenant, about to be changed.
+/// The tenant that is changed.
 struct Subject {
     id: TenantId,
     owner: ObjectId,
@@ -110,7 +110,7 @@ impl Subject {
     }
 }
 
-/// Over one connection: each new one costs more than what is asked.
+/// Runs SQL over one connection, because connecting takes longer than the statement.
 pub async fn run(admin: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(admin).await.unwrap();
 }
@@ -140,7 +140,7 @@ async fn prepare(instance: &Instance, admin: &mut PgConnection, change: Change, 
         }
         Change::AdoptArchived | Change::DropArchive => {
             database.perform_close(&ended(DeletionPolicy::Archive), &owner, instance.id, fence).await.unwrap();
-            // Nobody else's is due.
+            // No other archive is due.
             let due = format!(
                 "UPDATE agent_tenancy.archives SET drop_after = now() + \
                  CASE tenant_id WHEN '{id}' THEN interval '-1 s' ELSE interval '1 d' END"
@@ -221,7 +221,7 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
     }
 }
 
-/// What the database holds in the end, as if nothing had happened.
+/// Compares the end state with that of an undisturbed change.
 async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, subject: &Subject, when: &str) {
     let facts = instance.database.observe_tenant(&subject.id, ReadPurpose::Serving).await.unwrap();
     let state = facts.row.as_ref().unwrap().state;
@@ -270,7 +270,7 @@ async fn at_every_statement(version: PgVersion) {
         .await;
     let mut kills = 0;
     for change in ALL {
-        // One more each time, until the change ends before its end could come.
+        // One statement later each time, until the change is complete before the kill.
         for n in 1.. {
             let name = format!("{change:?}{n}").to_ascii_lowercase();
             let subject = prepare(&instance, &mut admin, change, &name).await;

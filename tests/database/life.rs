@@ -1,4 +1,4 @@
-//! A tenant's whole life: every step, and every step twice.
+//! The life cycle of a tenant: every step, and every step twice.
 
 use super::setup::{CLUSTER, Instance, Steps, in_use, is_intact, is_member, object, on_both, tenant_id};
 use agent_tenancy::{
@@ -89,7 +89,7 @@ async fn create_to_drop(version: PgVersion) {
     }
 }
 
-/// Access goes and comes back, as often as one likes; a repair gives nobody access who is not to have it; keys go on.
+/// Access is revoked and granted repeatedly; a repair grants no access to a suspended tenant; keyrings are still recorded.
 async fn suspend_and_resume(version: PgVersion) {
     let instance = in_use(version).await;
     let database = &instance.database;
@@ -107,7 +107,7 @@ async fn suspend_and_resume(version: PgVersion) {
     assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()));
     let suspended = instance.row(&id).await;
     database.perform_repair(&suspended, &[Drift::SchemaMark], instance.id, &instance.fence).await.unwrap();
-    assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()), "a repair is no way back");
+    assert_eq!(write_a_message(&instance, &id).await, Err("42501".into()), "a repair does not grant access");
     let mark = KeyringMark { version: 2, digest: "second".to_owned() };
     database.perform_record_keyring(&suspended, &mark, &instance.fence).await.unwrap();
 
@@ -118,9 +118,9 @@ async fn suspend_and_resume(version: PgVersion) {
     }
     let late =
         database.perform_repair(&suspended, &[Drift::SchemaMark], instance.id, &instance.fence).await.unwrap_err();
-    assert_eq!(late.sqlstate.as_deref(), Some("ATC01"), "what was planned for a suspended tenant comes too late");
+    assert_eq!(late.sqlstate.as_deref(), Some("ATC01"), "the step was planned for a suspended tenant");
 
-    // From a suspended tenant straight to the end.
+    // A suspended tenant can be deleted.
     database.perform_suspend_access(&row, &instance.fence).await.unwrap();
     database.perform_revoke_access(&row, &instance.fence).await.unwrap();
     let refused = database.perform_resume_access(&suspended, &instance.fence).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn suspend_and_resume(version: PgVersion) {
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
 }
 
-/// The ledger follows the keyring, and never goes back to an earlier one.
+/// The ledger records newer keyrings only.
 async fn keyring(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, _, row) = instance.tenant("acme").await;
@@ -160,7 +160,7 @@ async fn create_to_retain(version: PgVersion) {
     let kept = format!("SELECT count(*) FROM \"{}\".conversations", row.schema);
     assert_eq!(instance.count(&kept).await, 1);
 
-    // Its id stays taken: nobody else's tenant is made over kept data.
+    // The id stays reserved: retained data is not overwritten.
     let error =
         database.perform_provision(&instance.provision(&id), &object("acme"), instance.id, &instance.fence).await;
     assert_eq!(error.unwrap_err().sqlstate.as_deref(), Some("ATC01"));
@@ -174,15 +174,14 @@ async fn nothing_made(version: PgVersion) {
         let step = close(&id, None, DeletionPolicy::Delete);
         instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
     }
-    // A delayed step of the same Tenant finds the id closed.
+    // A delayed step of the same Tenant is refused.
     let late =
         instance.database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await;
     assert_eq!(late.unwrap_err().sqlstate.as_deref(), Some("ATR01"));
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
 }
 
-/// An id that was used before: what a pass of the second Tenant sent may arrive when that Tenant is long gone, and its
-/// successor too.
+/// A reused id: a step of the second Tenant may arrive after that Tenant and its successor were deleted.
 async fn nothing_made_over_a_tombstone(version: PgVersion) {
     let instance = in_use(version).await;
     let database = &instance.database;
@@ -203,7 +202,7 @@ async fn nothing_made_over_a_tombstone(version: PgVersion) {
         assert_eq!((tombstone.uid, tombstone.incarnation), (second.uid.clone(), bury.incarnation));
     }
 
-    // A third one takes the id, and goes: still nothing of the second can be made, nor buried.
+    // A third Tenant uses the id and is deleted: steps of the second one are still refused.
     let third = object("acme");
     let wanted = Provision { replaces: Some(bury.incarnation), ..instance.provision(&id) };
     database.perform_provision(&wanted, &third, instance.id, &instance.fence).await.unwrap();
@@ -216,7 +215,7 @@ async fn nothing_made_over_a_tombstone(version: PgVersion) {
     assert_eq!(instance.row(&id).await.incarnation, wanted.incarnation);
 }
 
-/// The ledger tells whose data is in use, to each cluster of its own.
+/// The ledger lists the owners of data in use, for each cluster.
 async fn owners(version: PgVersion) {
     let instance = in_use(version).await;
     let database = &instance.database;
@@ -225,7 +224,7 @@ async fn owners(version: PgVersion) {
     let all = database.observe_owners(CLUSTER).await.unwrap();
     assert_eq!(all, [(first.clone(), owner.clone()), (second.clone(), other.clone())]);
     assert_eq!(database.observe_owners("another").await.unwrap(), []);
-    // One that is going is still to be looked after; one that is kept or dropped is not.
+    // A tenant that is being deleted is listed; a retained or dropped one is not.
     database.perform_revoke_access(&going, &instance.fence).await.unwrap();
     let step = close(&first, Some(row), DeletionPolicy::Retain);
     database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
@@ -249,7 +248,7 @@ async fn recreate(version: PgVersion) {
         database.perform_provision(&right, &successor, instance.id, &instance.fence).await.unwrap();
     }
     assert_eq!(instance.row(&id).await.incarnation, right.incarnation);
-    // A step that the first owner's deletion left behind does nothing to the new tenant.
+    // A late step of the first owner's deletion does not affect the new tenant.
     let late = close(&id, Some(row), DeletionPolicy::Delete);
     let refused = database.perform_close(&late, &owner, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
@@ -284,7 +283,7 @@ async fn repair(version: PgVersion) {
     }
     write_a_message(&instance, &id).await.unwrap();
 
-    // What is gone is not made again.
+    // A dropped schema is not recreated.
     instance.as_admin(&format!("DROP SCHEMA \"{schema}\" CASCADE")).await;
     let lost = database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(lost.sqlstate.as_deref(), Some("ATC04"));
@@ -300,6 +299,6 @@ async fn round_trips(version: PgVersion) {
     database.perform_provision(&instance.provision(&id), &owner, instance.id, &instance.fence).await.unwrap();
     assert!(is_member(&database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap()));
     let spent = database.round_trips() - before;
-    println!("round trips of one tenant from nothing to confirmed: {spent}");
+    println!("round trips of a new tenant until it is confirmed: {spent}");
     assert_eq!(spent, 3);
 }

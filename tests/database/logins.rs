@@ -1,4 +1,4 @@
-//! A cell's logins on their way from one to the other: every step, every step twice, and steps that come too late.
+//! Rotation of a cell's logins: every step, every step twice, and steps that come too late.
 
 use super::{
     killed::{KILLER, run},
@@ -52,7 +52,7 @@ async fn log_in(instance: &Instance, slot: LoginSlot, password: &str) -> Result<
 }
 
 async fn refused(instance: &Instance, slot: LoginSlot, password: &str) -> String {
-    log_in(instance, slot, password).await.err().unwrap_or_else(|| panic!("login {slot:?} was let in"))
+    log_in(instance, slot, password).await.err().unwrap_or_else(|| panic!("login {slot:?} was accepted"))
 }
 
 async fn send(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
@@ -67,7 +67,7 @@ fn role(can_login: bool, sessions: u64) -> Option<LoginRoleFacts> {
     Some(LoginRoleFacts { can_login, sessions })
 }
 
-/// Waits until the server has noticed who left.
+/// Waits until the server has noticed that clients disconnected.
 async fn sessions(instance: &Instance, slot: LoginSlot, wanted: u64) {
     for _ in 0..500 {
         let now = facts(instance).await;
@@ -88,10 +88,10 @@ async fn from_one_to_the_other_and_back(version: PgVersion) {
     sessions(&instance, LoginSlot::A, 0).await;
     let fresh = facts(&instance).await;
     assert_eq!((fresh.active, fresh.login_id), (LoginSlot::A, cell_login().id));
-    assert_eq!((fresh.a, fresh.b), (role(true, 0), role(false, 0)), "the second login waits for its turn");
+    assert_eq!((fresh.a, fresh.b), (role(true, 0), role(false, 0)), "the second login is locked");
     assert!(fresh.age_seconds < 60, "{fresh:?}");
 
-    // An open transaction of the old login goes on to its end, whatever is done meanwhile.
+    // An open transaction of the old login can be finished.
     let name = tenant.database_name(&instance.prefix);
     let mut open = instance.access(1).await;
     send(&mut open, &format!("BEGIN; SET LOCAL ROLE \"{name}\"")).await.unwrap();
@@ -102,9 +102,9 @@ async fn from_one_to_the_other_and_back(version: PgVersion) {
         database.perform_set_login(CELL, &asked, cell_login().id, fence).await.unwrap();
         let now = facts(&instance).await;
         assert_eq!((now.active, now.login_id, &now.handled), (LoginSlot::B, Some(id(2)), &asked.requests));
-        assert_eq!((now.a, now.b), (role(true, 1), role(true, 0)), "seen by base, which is no superuser");
+        assert_eq!((now.a, now.b), (role(true, 1), role(true, 0)), "the base role, no superuser, sees them");
     }
-    assert_eq!(instance.database.round_trips() - before, 4, "one for each step and each look");
+    assert_eq!(instance.database.round_trips() - before, 4, "one for each step and each read");
     for (slot, password) in [(LoginSlot::A, CELL_PASSWORD), (LoginSlot::B, "password-2")] {
         let mut connection = log_in(&instance, slot, password).await.unwrap();
         send(&mut connection, &format!("SET ROLE \"{name}\"")).await.unwrap();
@@ -124,12 +124,12 @@ async fn from_one_to_the_other_and_back(version: PgVersion) {
     }
     assert_eq!(refused(&instance, LoginSlot::A, CELL_PASSWORD).await, "28P01");
 
-    // Back again, with a password of its own.
+    // Back to the first login, with a new password.
     database.perform_set_login(CELL, &next(3, LoginSlot::A), Some(id(2)), fence).await.unwrap();
     assert_eq!(refused(&instance, LoginSlot::A, CELL_PASSWORD).await, "28P01");
     log_in(&instance, LoginSlot::A, "password-3").await.unwrap().close().await.unwrap();
     let now = facts(&instance).await;
-    assert_eq!(now.handled, asked.requests, "what was fulfilled stays so");
+    assert_eq!(now.handled, asked.requests, "a handled request stays handled");
     let kept = format!("SELECT count(*) FROM \"{name}\".conversations");
     assert_eq!(instance.count(&kept).await, 2);
 }
@@ -154,7 +154,7 @@ async fn steps_that_come_too_late(version: PgVersion) {
     for (slot, password) in [(LoginSlot::A, CELL_PASSWORD), (LoginSlot::B, "password-2")] {
         log_in(&instance, slot, password).await.unwrap().close().await.unwrap();
     }
-    // A role that is not the cell's any more is nobody's to change.
+    // A role without the cell's mark is not changed.
     let login = CellRoles::of(&instance.prefix, CELL).logins[0].clone();
     instance.as_admin(&format!("COMMENT ON ROLE \"{login}\" IS 'somebody''s'")).await;
     let foreign = [
@@ -207,7 +207,7 @@ async fn a_revoked_login_ends_with_its_sessions(version: PgVersion) {
     sessions(&instance, LoginSlot::A, 0).await;
     send(&mut good, "SELECT 1").await.unwrap();
     assert_eq!(facts(&instance).await.handled, revocation.requests);
-    // Base is in no login any more, and was never in one that can be used.
+    // The base role is not a member of the login any more.
     let login = CellRoles::of(&instance.prefix, CELL).logins[0].clone();
     let given = format!(
         "SELECT count(*) FROM pg_auth_members m WHERE m.roleid = '\"{login}\"'::regrole \
@@ -217,7 +217,7 @@ async fn a_revoked_login_ends_with_its_sessions(version: PgVersion) {
     assert_eq!(instance.count(&given).await, 0);
 }
 
-/// The entry is written anew with another password: the database follows, and whoever is logged in goes on.
+/// The entry is recreated with another password: the database follows, and open sessions keep working.
 async fn an_entry_that_was_lost(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -230,14 +230,13 @@ async fn an_entry_that_was_lost(version: PgVersion) {
     send(&mut open, "SELECT 1").await.unwrap();
     let now = facts(&instance).await;
     assert_eq!((now.active, now.login_id, now.a), (LoginSlot::B, Some(id(5)), role(true, 1)));
-    // What is there already is not touched: the same password under the same name, whatever it says.
+    // A login with the same id is not changed, whatever password is given.
     let other = CellLogin { password: KeyBytes::new(b"other".to_vec()), ..again };
     database.perform_create_cell(CELL, &other, &by(fence)).await.unwrap();
     assert_eq!(refused(&instance, LoginSlot::B, "other").await, "28P01");
 }
 
-/// Made by the first version of the control schema: the password has no name, and the second login may log in (without a
-/// password it can't).
+/// Cells of the first version of the control schema: the login has no id, and the second login has LOGIN, but no password.
 async fn cells_of_an_earlier_version(version: PgVersion) {
     let instance = bootstrapped(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -264,7 +263,7 @@ async fn cells_of_an_earlier_version(version: PgVersion) {
     let old = facts(&instance).await;
     assert_eq!((old.active, old.login_id, old.a, old.b), (LoginSlot::A, None, role(true, 0), role(true, 0)));
     assert_eq!(old.age_seconds / 86_400, 50);
-    // The entry that such a cell has says no name, either: nothing is set anew.
+    // The entry of such a cell has no login id, either: no password is set.
     let entry = CellLogin { id: None, ..cell_login() };
     database.perform_create_cell(CELL, &entry, &by(fence)).await.unwrap();
     database.perform_lock_login(CELL, LoginSlot::B, None, false, fence).await.unwrap();
@@ -272,14 +271,14 @@ async fn cells_of_an_earlier_version(version: PgVersion) {
     database.perform_lock_login(CELL, LoginSlot::A, Some(id(2)), false, fence).await.unwrap();
     log_in(&instance, LoginSlot::B, "password-2").await.unwrap().close().await.unwrap();
     assert_eq!(refused(&instance, LoginSlot::A, CELL_PASSWORD).await, "28P01");
-    // Cells that are made from now on begin with one login.
+    // A new cell begins with one login.
     instance.make_cell(2).await;
     let all = database.observe_logins().await.unwrap();
     assert_eq!((all[1].active, all[1].a, all[1].b), (LoginSlot::A, role(true, 0), role(false, 0)));
 }
 
-/// The backend ends at every statement that fires a trigger, and while it waits: all was done or nothing, and the same
-/// once more mends it.
+/// The backend is killed at every statement that fires a trigger, and while it waits: the change is done as a whole or not
+/// at all, and a retry completes it.
 async fn ended_half_way(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);

@@ -1,4 +1,4 @@
-//! Files applied to one tenant and to many: once each, with their record, and with what fails told and nothing of it left.
+//! Migrations of one tenant and of many: each file is applied and recorded once; a failure is recorded and rolled back.
 
 use super::{
     life::write_a_message,
@@ -28,7 +28,7 @@ on_both!(
     nobody_else_migrates
 );
 
-/// A tenant with the first version's tables and a conversation in them.
+/// A tenant at version 1 with a conversation.
 pub async fn old_tenant(instance: &Instance, name: &str) -> (TenantId, ObjectId, LedgerRow) {
     let (id, owner) = (tenant_id(name), object(name));
     let wanted = Provision { schema_version: 1, ..instance.provision(&id) };
@@ -39,7 +39,7 @@ pub async fn old_tenant(instance: &Instance, name: &str) -> (TenantId, ObjectId,
     (id, owner, row)
 }
 
-/// The next of the program's files for a row.
+/// The row's next built-in migration.
 pub fn next(row: &LedgerRow) -> Migrate {
     let file = TENANT[usize::try_from(row.schema_version).unwrap()].clone();
     let checksums = tenant_checksums(file.version);
@@ -53,7 +53,7 @@ pub fn next(row: &LedgerRow) -> Migrate {
     }
 }
 
-/// A file of this text in place of the next one.
+/// A migration with this SQL in place of the next one.
 fn instead(row: &LedgerRow, sql: &str) -> Migrate {
     let version = row.schema_version + 1;
     let file = Migration { version, name: "0003_test.sql".into(), sql: sql.to_owned().into() };
@@ -73,13 +73,13 @@ async fn drifted(instance: &Instance) -> Vec<String> {
     found.into_iter().map(|(id, _)| id.to_string()).collect()
 }
 
-/// An old tenant is no drift; it gets what it lacks, once, with what it has kept; one that is new already has it.
+/// An older version is not drift; migrations keep the data; a new tenant is at the newest version.
 async fn from_one_version_to_the_next(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
     let (id, _, row) = old_tenant(&instance, "acme").await;
     instance.tenant("globex").await;
-    assert_eq!(drifted(&instance).await, Vec::<String>::new(), "an older version is as it should be");
+    assert_eq!(drifted(&instance).await, Vec::<String>::new(), "an older version is no drift");
     assert!(is_intact(&database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap()));
 
     for _ in 0..2 {
@@ -98,14 +98,14 @@ async fn from_one_version_to_the_next(version: PgVersion) {
     let kept = format!("SELECT count(*) FROM \"{}\".conversations", row.schema);
     assert_eq!(instance.count(&kept).await, 2);
 
-    // What a newer operator made is not touched by this one.
+    // Tables of a newer operator are not checked.
     instance.as_admin("UPDATE agent_tenancy.tenants SET schema_version = 99 WHERE tenant_id = 'acme'").await;
     let spoil = format!("GRANT TRUNCATE ON \"{0}\".messages TO \"{0}\"", row.schema);
     instance.as_admin(&spoil).await;
     assert_eq!(drifted(&instance).await, Vec::<String>::new());
 }
 
-/// A file that does not fit one tenant changes nothing of it, is noted, and is nobody else's trouble.
+/// A file that fails for one tenant is rolled back and recorded, and does not affect other tenants.
 async fn a_file_that_fails(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -131,7 +131,7 @@ async fn a_file_that_fails(version: PgVersion) {
         "SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = '\"{}\".messages'::regclass AND NOT t.tgisinternal",
         row.schema
     );
-    assert_eq!(instance.count(&triggers).await, 0, "nothing of the file stays");
+    assert_eq!(instance.count(&triggers).await, 0, "the file is rolled back");
 
     database.perform_migrate(&next(&good), instance.id, fence).await.unwrap();
     assert_eq!(instance.row(&other).await.schema_version, 2);
@@ -139,11 +139,11 @@ async fn a_file_that_fails(version: PgVersion) {
     instance.as_admin(&format!("DROP TABLE \"{}\".storage", row.schema)).await;
     database.perform_migrate(&next(&row), instance.id, fence).await.unwrap();
     let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
-    assert!(facts.failure.is_none() && is_intact(&facts), "the failure is forgotten");
-    // A late note of the attempt that failed does not come back.
+    assert!(facts.failure.is_none() && is_intact(&facts), "the failure is deleted");
+    // A late retry of the failed step does not record it again.
     database.perform_migrate(&step, instance.id, fence).await.unwrap();
 
-    // Somebody in the way is no failure of the file.
+    // A lock timeout is no failure of the file.
     let (_, _, row) = old_tenant(&instance, "initech").await;
     let mut admin = instance.admin().await;
     let lock = format!("BEGIN; LOCK TABLE \"{}\".messages IN SHARE MODE", row.schema);
@@ -154,7 +154,7 @@ async fn a_file_that_fails(version: PgVersion) {
     drop(admin);
 }
 
-/// One statement that no transaction holds: a failure half-way is cleared away before the next attempt.
+/// A statement outside of a transaction: the next attempt first removes what a failed one has left.
 async fn a_file_outside_of_a_transaction(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -172,12 +172,12 @@ async fn a_file_outside_of_a_transaction(version: PgVersion) {
     );
     let error = database.perform_migrate(&step, instance.id, fence).await.unwrap_err();
     assert_eq!((error.kind, error.sqlstate.as_deref()), (PgErrorKind::FileFailed, Some("23505")), "{error}");
-    assert_eq!(instance.count(&index).await, 100, "Postgres leaves an index behind that is none");
+    assert_eq!(instance.count(&index).await, 100, "Postgres leaves an invalid index");
 
     instance.as_admin(&format!("DELETE FROM \"{}\".conversations", row.schema)).await;
     for _ in 0..2 {
         database.perform_migrate(&step, instance.id, fence).await.unwrap();
-        assert_eq!(instance.count(&index).await, 1, "made anew, and not taken for made");
+        assert_eq!(instance.count(&index).await, 1, "the invalid index is replaced");
     }
     let now = instance.row(&id).await;
     assert_eq!(
@@ -186,7 +186,7 @@ async fn a_file_outside_of_a_transaction(version: PgVersion) {
     );
 }
 
-/// Who is behind, who gets no further, and whose turn it is: one round trip.
+/// Tenants that are behind, blocked and next, in one round trip.
 async fn a_fleet_is_looked_at(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
@@ -208,7 +208,7 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     assert_eq!((facts.next.len(), facts.next[0].object.name.as_str(), facts.next[0].canary), (4, "c", true));
     assert!(facts.canaries_behind >= 1 && facts.canary_seconds.is_some_and(|s| s < 60), "{facts:?}");
 
-    // One has failed, with this very file; one had another file as its first.
+    // One failed with this very file; one has another checksum for its first file.
     let (a, c) = (instance.row(&tenant_id("a")).await, instance.row(&tenant_id("c")).await);
     instance.as_admin(&format!("CREATE TABLE \"{}\".storage (mine int)", a.schema)).await;
     database.perform_migrate(&next(&a), instance.id, fence).await.unwrap_err();
@@ -217,7 +217,7 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     let facts = look(&["c"], 1).await;
     assert_eq!((facts.behind, facts.blocked, facts.canaries_behind), (3, 2, 0));
     assert_eq!(facts.next.iter().map(|n| n.object.name.as_str()).collect::<Vec<_>>(), ["d"]);
-    // Another file in its place is another chance.
+    // A changed file is tried again.
     instance.as_admin("UPDATE agent_tenancy.migration_failures SET checksum = 'earlier'").await;
     assert_eq!(look(&["c"], 1).await.blocked, 1);
     let canary_failed = look(&["b"], 1).await;
@@ -228,7 +228,7 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     assert_eq!(database.observe_fleet("another", 2, None, &[], 1).await.unwrap(), FleetFacts::default());
 }
 
-/// A leader that is none any more changes nothing; two at once change it once.
+/// An old leader is refused; two concurrent migrations apply the file once.
 async fn nobody_else_migrates(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, _, row) = old_tenant(&instance, "acme").await;

@@ -1,4 +1,4 @@
-//! A server that goes away and comes back, and one that comes back empty.
+//! A server that stops and starts again, and one that is replaced by an empty one.
 
 use super::setup::{CLUSTER, OPERATOR_PASSWORD, Steps, bare_on, in_use_on, object, tenant_id};
 use agent_tenancy::{
@@ -29,7 +29,7 @@ async fn a_server_that_comes_back_is_used_again_at_once() {
     assert_eq!(facts.row.unwrap().incarnation, row.incarnation);
     instance.database.perform_provision(&wanted, &object("next"), instance.id, &instance.fence).await.unwrap();
 
-    // Killed while it is idle: reads don't notice.
+    // Killed while connections are idle: the next read succeeds.
     server.kill().await.unwrap();
     server.start_again().await.unwrap();
     assert!(instance.database.observe_tenant(&id, ReadPurpose::Serving).await.is_ok());
@@ -42,10 +42,10 @@ async fn an_empty_server_in_place_of_the_real_one_gets_nothing() {
     let (id, _, row) = instance.tenant("acme").await;
     server.replace_with_empty_cluster().await.unwrap();
 
-    // Nobody prepared it: it can't even be logged in to.
+    // The empty server has no login for the operator.
     let refused = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();
     assert_eq!((refused.class, refused.kind), (ErrorClass::Denied, PgErrorKind::Unreachable), "{refused:?}");
-    // Somebody prepares it, under the old names: it is still another database.
+    // Bootstrapped under the old names, it is still another database.
     let empty = bare_on(&server).await;
     let mut admin = empty.admin().await;
     let create = format!("CREATE DATABASE \"{}\"", instance.test.name);

@@ -1,5 +1,5 @@
-//! The platform team's own files: what they may do, how they go along with a tenant's data, and that there is no way from
-//! them to the operator's rights.
+//! Custom migrations: what they may do, how their tables follow the tenant's data, and that they can't gain the operator's
+//! privileges.
 
 use super::{
     archives::adoption,
@@ -34,7 +34,7 @@ on_both!(
 
 const PASSWORD: &str = "for-one-file-only";
 
-/// The next file of a row, with this text.
+/// A migration of a row to its next custom version, with this SQL.
 fn own(row: &LedgerRow, sql: &str) -> Migrate {
     let version = row.own.version + 1;
     let file = Migration { version, name: format!("{version:04}_test.sql").into(), sql: sql.to_owned().into() };
@@ -48,7 +48,7 @@ pub async fn apply(instance: &Instance, id: &TenantId, sql: &str) -> Result<(), 
     instance.database.perform_migrate(&step, instance.id, &instance.fence).await
 }
 
-/// As the agent API would: what the tenant's role may do with its own tables.
+/// Runs SQL as the tenant's role, as the agent API does.
 async fn as_tenant(instance: &Instance, row: &LedgerRow, sql: &str) -> Result<(), String> {
     instance.as_access(1, &format!("BEGIN; SET LOCAL ROLE \"{}\"; {sql}; COMMIT;", row.role)).await
 }
@@ -77,7 +77,7 @@ async fn tables_of_your_own(version: PgVersion) {
     assert_eq!(as_tenant(&instance, &other, &format!("SELECT FROM \"{x}\".notes")).await, Err("42501".into()));
     assert!(!may_log_in(&instance, &row).await, "the login is for one file");
 
-    // The reply of the file's transaction was lost before the ledger followed: it is not run twice.
+    // The reply of the file's transaction was lost before the ledger was updated: the file is not run twice.
     instance.as_admin("UPDATE agent_tenancy.tenants SET own_version = 0, own_checksums = '{}'").await;
     instance.database.perform_migrate(&step, instance.id, &instance.fence).await.unwrap();
     assert_eq!(instance.count(&format!("SELECT count(*) FROM \"{x}\".notes")).await, 2);
@@ -130,7 +130,7 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     let x = own_name(&row.schema);
     apply(&instance, &id, "CREATE TABLE notes (id int);\nINSERT INTO notes VALUES (1);").await.unwrap();
 
-    // Archived, taken over, and still there; with what was applied.
+    // Archived and taken over: tables and versions are kept.
     let row = instance.row(&id).await;
     let step = close(&id, Some(row.clone()), DeletionPolicy::Archive);
     for _ in 0..2 {
@@ -148,7 +148,7 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     apply(&instance, &id, "INSERT INTO notes VALUES (2);").await.unwrap();
     assert_eq!(instance.count(&format!("SELECT count(*) FROM \"{x}\".notes")).await, 2);
 
-    // Something of others depends on it: then nothing is dropped.
+    // An object of others depends on it: nothing is dropped.
     instance.as_admin(&format!("CREATE VIEW public.theirs AS SELECT id FROM \"{x}\".notes")).await;
     let taken = instance.row(&id).await;
     let drop_it = close(&id, Some(taken.clone()), DeletionPolicy::Delete);
@@ -156,7 +156,7 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     assert_eq!(refused.sqlstate.as_deref(), Some("ATC03"));
     instance.as_admin("DROP VIEW public.theirs").await;
 
-    // Archived again, and dropped when its time is over.
+    // Archived again, and dropped when it is due.
     let archive = close(&id, Some(taken.clone()), DeletionPolicy::Archive);
     database.perform_close(&archive, &second, instance.id, fence).await.unwrap();
     instance.as_admin("UPDATE agent_tenancy.archives SET drop_after = now() - interval '1 second'").await;
@@ -173,7 +173,7 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     }
     assert_eq!(there(&instance, &own_name(&row.schema)).await, (0, 0));
 
-    // Given up with the rest: kept under another name, out of everybody's reach.
+    // Accepted as lost: kept under another name, without access.
     let (id, _, row) = instance.tenant("initech").await;
     apply(&instance, &id, "CREATE TABLE notes (id int);").await.unwrap();
     let remains = Remains { incarnation: row.incarnation, row: Some(row.clone()), schema: true, role: true };
@@ -184,7 +184,7 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     assert_eq!(there(&instance, &kept_own_name(&row.schema, row.incarnation)).await, (0, 1));
 }
 
-/// Everything that says who may do what on the server, but for the tenants' own roles and passwords.
+/// All privileges on the server but those of the roles for custom migrations.
 async fn powers(instance: &Instance) -> String {
     let mut admin = instance.admin().await;
     let text = format!(
@@ -203,15 +203,15 @@ async fn powers(instance: &Instance) -> String {
     sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(&mut admin).await.unwrap().get(0)
 }
 
-/// Statements that would be the operator, or another tenant, if there were a way. None changes anything, and each is
-/// refused where there is something to refuse.
+/// Statements that try to act as the operator or another tenant. None changes any privilege, and each forbidden one is
+/// refused.
 async fn a_hostile_file_gets_nowhere(version: PgVersion) {
     let instance = in_use(version).await;
     let p = instance.prefix.to_string();
     let (victim, _, other) = instance.tenant("victim").await;
     apply(&instance, &victim, "CREATE TABLE secrets (id int);").await.unwrap();
     let (id, _, row) = instance.tenant("acme").await;
-    // Role and group are there before.
+    // Creates the role and its group.
     apply(&instance, &id, "SELECT 1;").await.unwrap();
     let before = powers(&instance).await;
     let (schema, theirs) = (&row.schema, &other.schema);
@@ -262,13 +262,13 @@ async fn a_hostile_file_gets_nowhere(version: PgVersion) {
         let error = apply(&instance, &id, &sql).await.expect_err(&sql);
         assert_eq!(error.kind, PgErrorKind::FileFailed, "{sql}: {error}");
         let code = error.sqlstate.as_deref().unwrap_or_default();
-        // Refused for want of a right; or there is no such thing to be had.
+        // Refused for a missing privilege, or the object does not exist.
         assert!(["42501", "25001", "22023", "0A000", "58P01", "42704", "55000"].contains(&code), "{sql}: {error}");
         assert_eq!(powers(&instance).await, before, "{sql}");
         assert!(!may_log_in(&instance, &row).await, "{sql}");
     }
 
-    // What it may do to itself helps nobody afterwards.
+    // Changes to the role itself have no effect afterwards.
     for sql in [
         "ALTER ROLE CURRENT_USER PASSWORD 'for-one-file-only';",
         "ALTER ROLE CURRENT_USER SET search_path = evil; ALTER ROLE CURRENT_USER SET role = none;",
@@ -276,7 +276,7 @@ async fn a_hostile_file_gets_nowhere(version: PgVersion) {
         "CREATE FUNCTION lower(text) RETURNS text LANGUAGE sql AS 'SELECT ''evil'''; CREATE TABLE pg_class (id int);",
         "DELETE FROM applied_migrations; DROP TABLE applied_migrations;",
     ] {
-        // The last one takes its own record away, so that it fails: its own trouble.
+        // The last one deletes its own record, and fails.
         let done = apply(&instance, &id, sql).await;
         assert!(done.is_ok() || sql.starts_with("DELETE"), "{sql}: {done:?}");
         assert_eq!(powers(&instance).await, before, "{sql}");
@@ -285,7 +285,7 @@ async fn a_hostile_file_gets_nowhere(version: PgVersion) {
     apply(&instance, &victim, "SELECT id FROM secrets;").await.unwrap();
     let step = close(&id, Some(instance.row(&id).await), DeletionPolicy::Delete);
     instance.database.perform_close(&step, &object("acme"), instance.id, &instance.fence).await.unwrap();
-    assert_eq!(there(&instance, &own_name(schema)).await, (0, 0), "it can't keep itself alive either");
+    assert_eq!(there(&instance, &own_name(schema)).await, (0, 0), "its role is dropped all the same");
 }
 
 async fn what_was_lost_is_not_made_again(version: PgVersion) {
@@ -298,7 +298,7 @@ async fn what_was_lost_is_not_made_again(version: PgVersion) {
     assert_eq!(lost.sqlstate.as_deref(), Some("ATC04"), "{lost}");
     assert_eq!(there(&instance, &x).await, (1, 0));
 
-    // Somebody else's role of that name is left alone.
+    // A foreign role of that name is not changed.
     let (id, _, row) = instance.tenant("globex").await;
     let x = own_name(&row.schema);
     instance.as_admin(&format!("CREATE ROLE \"{x}\" LOGIN; COMMENT ON ROLE \"{x}\" IS 'mine'")).await;

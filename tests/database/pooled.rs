@@ -1,4 +1,4 @@
-//! The operator through a real pgbouncer in transaction mode: a tenant's whole life, and a login's rotation.
+//! The operator through a real pgbouncer in transaction mode: a tenant's life cycle and the rotation of logins.
 
 use super::{
     life::{close, write_a_message},
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 on_both!(a_whole_life, many_at_once_over_one_connection, logins_that_rotate);
 
-/// From now on everybody but the administrator goes through a pgbouncer.
+/// Sends all connections but the administrator's through a pgbouncer from now on.
 pub async fn pooled(instance: &mut Instance, pool_size: u32) -> PgBouncer {
     let pooler = PgBouncer::start(&instance.test, instance.prefix.as_str(), pool_size).await.unwrap();
     let settings = InstanceSettings { port: pooler.port(), ..instance.database.settings().clone() };
@@ -48,7 +48,7 @@ async fn a_whole_life(version: PgVersion) {
     assert!(is_intact(&facts) && is_member(&facts));
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(database.observe_drift(CLUSTER).await.unwrap(), []);
-    // Your own files run as a login of the tenant's own, which exists for that time.
+    // Custom migrations run as a login of the tenant that exists only meanwhile.
     for file in ["CREATE TABLE notes (id int)", "-- no-transaction\nCREATE INDEX CONCURRENTLY notes_id ON notes (id)"] {
         apply(&instance, &id, file).await.unwrap();
     }
@@ -65,7 +65,7 @@ async fn a_whole_life(version: PgVersion) {
     let step = close(&id, Some(row), DeletionPolicy::Delete);
     database.perform_close(&step, &owner, instance.id, fence).await.unwrap();
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
-    // What failed in between left nothing behind on the one connection.
+    // A failure in between leaves no state on the one connection.
     let refused = database.perform_revoke_access(&instance.row(&id).await, fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATC01"));
     instance.tenant("globex").await;
@@ -87,7 +87,7 @@ async fn many_at_once_over_one_connection(version: PgVersion) {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE '{}%operator%'",
         instance.prefix
     );
-    // One of pgbouncer's, and one of the operator's own that was there before.
+    // One session of pgbouncer, and one earlier session of the operator.
     assert!(instance.count(&used).await <= 2);
 }
 
@@ -104,7 +104,7 @@ async fn logins_that_rotate(version: PgVersion) {
     };
     assert!(log_in(LoginSlot::A, CELL_PASSWORD).await);
     let (mut slot, mut known) = (LoginSlot::A, cell_login().id);
-    // Each of the two twice: the pooler learns of another password of a login that it knows.
+    // Each of the two twice: pgbouncer notices a new password of a login that it knows.
     for n in 2..6_u128 {
         let (old, id) = (slot, LoginId(Uuid::from_u128(n)));
         slot = slot.other();
@@ -114,7 +114,7 @@ async fn logins_that_rotate(version: PgVersion) {
         database.perform_set_login(cell, &next, known, fence).await.unwrap();
         known = Some(id);
         assert!(log_in(slot, &password).await, "{n}: {}", pooler.log());
-        // The pooler keeps the old login's session for a while after its last client has gone.
+        // pgbouncer keeps the old login's session for some time after its last client has disconnected.
         let mut tries = 0;
         while let Err(error) = database.perform_lock_login(cell, old, known, false, fence).await {
             assert_eq!(error.sqlstate.as_deref(), Some("ATR01"));
@@ -126,7 +126,7 @@ async fn logins_that_rotate(version: PgVersion) {
         assert!(!log_in(old, &old_password).await, "{n}");
         assert!(!log_in(slot, "not-the-password").await, "{n}");
     }
-    // Nobody else's verifier can be had, not even by who may ask.
+    // The role that looks up passwords gets the verifiers of this installation's logins only.
     let ask = format!("SELECT count(*) FROM {}_pgbouncer_auth.lookup('postgres')", instance.prefix);
     assert_eq!(instance.count(&ask).await, 0);
     let login = CellRoles::of(&instance.prefix, cell).login(slot).to_owned();

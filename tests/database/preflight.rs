@@ -1,4 +1,4 @@
-//! A badly set-up database: each fault is named, with what mends it, and mended by it.
+//! Preflight of a badly set-up database: each finding names the fault and the statement that repairs it.
 
 use super::setup::{CLUSTER, Instance, OPERATOR_PASSWORD, bare, bootstrapped, in_use, on_both, tenant_id};
 use agent_tenancy::{
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 on_both!(each_fault_is_named, nobody_prepared_it, bootstrap_twice, changed_database, versions, an_older_control_schema);
 
-/// What the first version of the program left is brought up to date, and its tenants with it.
+/// A control schema of the first version is migrated, with its tenants.
 async fn an_older_control_schema(version: PgVersion) {
     let instance = bootstrapped(version).await;
     let first = &CONTROL[0];
@@ -136,12 +136,12 @@ async fn each_fault_is_named(version: PgVersion) {
         ),
     ] {
         instance.as_admin(&harm).await;
-        let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!("not noticed: {harm}") };
+        let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!("not found: {harm}") };
         assert!(findings.iter().any(|f| f.contains(named)), "{harm}: {findings:?}");
         instance.as_admin(&mend).await;
-        assert!(matches!(plan(&instance, None).await, InstancePlan::Fit { .. }), "not mended: {mend}");
+        assert!(matches!(plan(&instance, None).await, InstancePlan::Fit { .. }), "not repaired: {mend}");
     }
-    // Only a warning: managed services don't let anybody change it.
+    // Only a warning: managed services don't allow changing it.
     instance.as_admin("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC").await;
     let InstancePlan::Fit { warnings, .. } = plan(&instance, None).await else { panic!() };
     assert!(warnings.iter().any(|w| w.contains("large objects")), "{warnings:?}");
@@ -153,12 +153,12 @@ async fn nobody_prepared_it(version: PgVersion) {
     let error = instance.database.observe_instance(CLUSTER).await.unwrap_err();
     assert_eq!((error.class, error.kind), (ErrorClass::Denied, PgErrorKind::Unreachable), "{error:?}");
     assert!(!error.to_string().contains(OPERATOR_PASSWORD));
-    // Somebody made the login and nothing else.
+    // The login alone is not enough.
     let login = bootstrap_login(&instance.prefix);
     instance.as_admin(&format!("CREATE ROLE \"{login}\" LOGIN PASSWORD '{OPERATOR_PASSWORD}'")).await;
     let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!() };
     assert!(findings.iter().any(|f| f.contains("_base does not exist") && f.contains("bootstrap")), "{findings:?}");
-    // The bootstrap takes it from there.
+    // The bootstrap completes it.
     instance.as_admin(&render_bootstrap(&instance.prefix, OPERATOR_PASSWORD).unwrap()).await;
     assert_eq!(plan(&instance, None).await, InstancePlan::CreateControlSchema);
 }
@@ -168,7 +168,10 @@ async fn bootstrap_twice(version: PgVersion) {
     instance.tenant("acme").await;
     let text = render_bootstrap(&instance.prefix, "it's \\ new").unwrap();
     instance.as_admin(&text).await;
-    assert!(matches!(plan(&instance, Some(instance.id)).await, InstancePlan::Fit { .. }), "open connections go on");
+    assert!(
+        matches!(plan(&instance, Some(instance.id)).await, InstancePlan::Fit { .. }),
+        "open connections keep working"
+    );
     for bad in ["A", "pgx", "1a", "abcdefghijk", "a_b"] {
         let script = format!("SET agent_tenancy.prefix = '{bad}';{}", agent_tenancy::domain::migrations::BOOTSTRAP);
         let mut admin = instance.admin().await;

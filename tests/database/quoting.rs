@@ -1,4 +1,4 @@
-//! Hostile names and values: the real server reads our quoting as what we meant, and agrees with its own.
+//! Hostile names and values: the server reads a quoted text as the original one, and quotes it in the same way.
 
 use super::setup::on_both;
 use agent_tenancy::domain::sql::{quote_ident, quote_literal};
@@ -52,7 +52,7 @@ async fn the_server_agrees(version: PgVersion) {
             let rows = sqlx::raw_sql(AssertSqlSafe(format!(
                 "SELECT {literal}::text, quote_literal({literal}) = quote_literal($q${text}$q$)"
             )));
-            // A dollar-quoted copy can't be written for texts that hold the tag; the value itself is what counts.
+            // A text that contains the dollar-quote tag can't be dollar-quoted; then only the value is compared.
             let rows = if text.contains("$q$") {
                 sqlx::raw_sql(AssertSqlSafe(format!("SELECT {literal}::text")))
             } else {

@@ -1,4 +1,4 @@
-//! Many at once, the wrong owner, the old leader, a connection that breaks: one outcome, nothing half-done.
+//! Concurrent steps, a wrong owner, an old leader, broken connections: each change is done as a whole or not at all.
 
 use super::setup::{CLUSTER, Instance, Steps, by, cell_login, in_use, is_intact, object, on_both, tenant_id};
 use agent_tenancy::{
@@ -101,7 +101,7 @@ async fn cells_at_once(version: PgVersion) {
     for cell in 1..=4 {
         assert_eq!(instance.as_access(cell, "SELECT 1").await, Ok(()));
     }
-    // A role of a cell's name that somebody else made is left alone.
+    // A foreign role with a cell's name is not changed.
     let taken = CellRoles::of(&instance.prefix, CellNumber(9)).access;
     instance.as_admin(&format!("CREATE ROLE \"{taken}\"")).await;
     let refused = instance.database.perform_create_cell(CellNumber(9), &login, &by).await.unwrap_err();
@@ -120,7 +120,7 @@ async fn control_schema_at_once(version: PgVersion) {
     assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.migrations").await, CONTROL.len() as i64);
 }
 
-/// Keeps a step of the operator waiting on a lock, ends its backend there, and returns what the step said.
+/// The backend of a step is terminated while it waits for a lock; a retry completes the step.
 async fn killed_half_way(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, owner) = (tenant_id("acme"), object("acme"));
@@ -135,7 +135,7 @@ async fn killed_half_way(version: PgVersion) {
     let error = provision.unwrap_err();
     assert_eq!((error.class, error.kind), (ErrorClass::Transient, PgErrorKind::Interrupted), "{error:?}");
     assert!(instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().row.is_none());
-    // The same step again, then the same for dropping.
+    // A retry, then the same for dropping.
     instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
     let row = instance.row(&id).await;
     let mut blocker = instance.admin().await;
@@ -146,7 +146,7 @@ async fn killed_half_way(version: PgVersion) {
         terminate_waiting(&instance)
     );
     assert_eq!(close.unwrap_err().kind, PgErrorKind::Interrupted);
-    assert_eq!(instance.row(&id).await.state, RowState::Active, "nothing of it happened");
+    assert_eq!(instance.row(&id).await.state, RowState::Active, "rolled back");
     sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
     instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap();
     assert_eq!(instance.row(&id).await.state, RowState::Dropped);
@@ -167,7 +167,7 @@ pub async fn terminate_waiting(instance: &Instance) {
     panic!("no step waited for the lock");
 }
 
-/// Callers that leave at any moment leave neither a half-done tenant nor a connection that belongs to somebody.
+/// A step that is cancelled at any moment leaves neither a partial tenant nor an open transaction.
 async fn caller_gone(version: PgVersion) {
     let instance = in_use(version).await;
     let busy = format!(
@@ -179,7 +179,7 @@ async fn caller_gone(version: PgVersion) {
         let (wanted, owner) = (instance.provision(&id), object(id.as_str()));
         let step = instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence);
         let _ = tokio::time::timeout(Duration::from_micros(n * 300), step).await;
-        // A look while the server is still at it sees rows as of its own beginning, and the catalog as of now.
+        // A read while the server is still working sees rows as of its start and the catalog as of now.
         while instance.count(&busy).await > 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -227,7 +227,7 @@ async fn old_leader(version: PgVersion) {
         assert_eq!((error.kind, error.class), (PgErrorKind::Fenced, ErrorClass::Transient), "{error:?}");
     }
     assert_eq!(instance.row(&tenant_id("acme")).await.state, RowState::Active);
-    assert_eq!(instance.as_access(1, "SELECT 1").await, Ok(()), "the old password still holds");
+    assert_eq!(instance.as_access(1, "SELECT 1").await, Ok(()), "the old password still works");
     let new = EpochFence { epoch: Epoch(5), ..old.clone() };
     database.perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], id, &new).await.unwrap();
 }
@@ -252,14 +252,14 @@ async fn foreign_marks(version: PgVersion) {
         assert!(facts.schema_mark.is_some() && facts.role_mark.is_some());
         instance.as_admin(&mark("NULL")).await;
         let refused = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
-        assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "no mark is no permission to drop");
+        assert_eq!(refused.sqlstate.as_deref(), Some("ATC02"), "without a mark it is not dropped");
         instance
             .database
             .perform_repair(&row, &[Drift::RoleMark, Drift::SchemaMark], instance.id, &instance.fence)
             .await
             .unwrap();
     }
-    // A schema or a role of a new tenant's name that somebody else made.
+    // A foreign schema or role with a new tenant's name.
     for make in ["CREATE SCHEMA", "CREATE ROLE"] {
         let wanted = instance.provision(&tenant_id("taken"));
         let object = wanted.schema.clone();
@@ -289,13 +289,13 @@ async fn dependents(version: PgVersion) {
         assert_eq!(instance.row(&id).await.state, RowState::Active);
         instance.as_admin(&format!("DROP {drop}")).await;
     }
-    // Rights that others gave on their own objects are theirs to take back; they are named.
+    // Privileges on objects of others are not revoked; the message names the objects.
     instance.as_admin(&format!("CREATE TABLE reports.shared (n int); GRANT SELECT ON reports.shared TO \"{s}\"")).await;
     let refused = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Conflict);
     assert!(refused.note.contains("table reports.shared"), "{}", refused.note);
     assert_eq!(instance.row(&id).await.state, RowState::Active);
-    // A large object of the tenant's own goes with it.
+    // A large object of the tenant's role is dropped with it.
     instance
         .as_admin(&format!(
             "REVOKE SELECT ON reports.shared FROM \"{s}\"; SELECT lo_create(4711); ALTER LARGE OBJECT 4711 OWNER TO \"{s}\""
@@ -318,13 +318,13 @@ async fn open_transactions(version: PgVersion) {
     assert_eq!(
         instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap().open_transactions,
         0,
-        "not asked for"
+        "not queried"
     );
-    // Dropping waits no longer than the lock timeout, and then nothing has happened.
+    // Dropping waits until the lock timeout and then changes nothing.
     let step = drop_it(row, "acme");
     let busy = instance.database.perform_close(&step, &owner, instance.id, &instance.fence).await.unwrap_err();
     assert_eq!((busy.class, busy.sqlstate.as_deref()), (ErrorClass::Transient, Some("55P03")));
-    // The open transaction goes on, and can end well.
+    // The open transaction can still commit.
     sqlx::raw_sql(AssertSqlSafe(format!(
         "INSERT INTO \"{name}\".conversations (id, sub) VALUES (gen_random_uuid(), 'x'); COMMIT"
     )))
@@ -344,7 +344,7 @@ async fn other_database(version: PgVersion) {
     let error =
         instance.database.perform_provision(&wanted, &object("acme"), instance.id, &instance.fence).await.unwrap_err();
     assert_eq!((error.kind, error.class), (PgErrorKind::NoControlSchema, ErrorClass::Conflict));
-    // Another installation's marks don't fit: the same incarnation in another database is not ours.
+    // The mark contains the database id: the same incarnation in another database is foreign.
     let real = in_use(version).await;
     let (_, owner, row) = real.tenant("acme").await;
     let wrong = agent_tenancy::domain::ident::DatabaseId(Uuid::new_v4());

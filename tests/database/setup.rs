@@ -1,4 +1,4 @@
-//! A database of one test's own, bootstrapped as an administrator would, and the operator's handle to it.
+//! A database for one test, bootstrapped like an administrator's, and the operator's handle to it.
 
 use agent_tenancy::{
     domain::{
@@ -53,19 +53,19 @@ pub struct Instance {
     _folder: tempfile::TempDir,
 }
 
-/// A database with an administrator's bootstrap and nothing else.
+/// A database after the administrator's bootstrap.
 pub async fn bootstrapped(version: PgVersion) -> Instance {
     let instance = bare(version).await;
     instance.test.bootstrap().await.unwrap();
     instance
 }
 
-/// A database that nobody prepared: the operator can't even log in.
+/// A database without bootstrap: the operator can't log in.
 pub async fn bare(version: PgVersion) -> Instance {
     bare_on(&Postgres::shared(version).await.unwrap()).await
 }
 
-/// The same on a given server.
+/// The same on this server.
 pub async fn bare_on(server: &Postgres) -> Instance {
     let test = InstallationDatabase::create(server, OPERATOR_PASSWORD).await.unwrap();
     let prefix = NamePrefix::parse(&test.prefix).unwrap();
@@ -89,7 +89,7 @@ pub async fn in_use(version: PgVersion) -> Instance {
     in_use_on(&Postgres::shared(version).await.unwrap()).await
 }
 
-/// The same on a given server.
+/// The same on this server.
 pub async fn in_use_on(server: &Postgres) -> Instance {
     let mut instance = bare_on(server).await;
     instance.test.bootstrap().await.unwrap();
@@ -115,13 +115,13 @@ impl Instance {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
     }
 
-    /// One number, asked as the superuser.
+    /// One number, queried as the superuser.
     pub async fn count(&self, sql: &str) -> i64 {
         let mut connection = self.admin().await;
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap().get(0)
     }
 
-    /// Runs SQL as the agent API's login of a cell and returns the server's refusal.
+    /// Runs SQL as the agent API's login of a cell; the error is the SQLSTATE.
     pub async fn as_access(&self, cell: i32, sql: &str) -> Result<(), String> {
         let mut connection = self.access(cell).await;
         let result = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
@@ -283,12 +283,12 @@ impl Steps for Database {
     }
 }
 
-/// Connects as our programs do: a pooler knows no parameter but the usual ones.
+/// Connects like the programs: pgbouncer refuses unusual start-up parameters.
 pub async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
     url.parse::<PgConnectOptions>()?.extra_float_digits(None).connect().await
 }
 
-/// The login that a cell begins with.
+/// The first login of a cell.
 pub fn cell_login() -> CellLogin {
     let id = Some(LoginId(Uuid::from_u128(1)));
     CellLogin { slot: LoginSlot::A, id, password: KeyBytes::new(CELL_PASSWORD.into()) }
@@ -299,7 +299,7 @@ pub fn is_member(facts: &LedgerFacts) -> bool {
     facts.access.as_ref().is_some_and(|a| a.members.iter().any(|m| m.role == a.access && m.set))
 }
 
-/// Whether every part is as provisioning leaves it.
+/// Whether all privileges are as after provisioning.
 pub fn is_intact(facts: &LedgerFacts) -> bool {
     let (Some(access), Some(row)) = (&facts.access, &facts.row) else { return false };
     let grants = tenant_grants(row.schema_version).unwrap();

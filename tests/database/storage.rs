@@ -1,5 +1,5 @@
-//! The bytes that a schema counts are the bytes that are there, whatever writes them and however it ends; and the tenant
-//! can't count for itself.
+//! The stored byte count of a schema equals a recount, whatever writes and however transactions end; and the tenant's
+//! role can't change the count.
 
 use super::setup::{Instance, in_use, on_both, tenant_id};
 use crate::randomness::Randomness;
@@ -22,7 +22,7 @@ on_both!(
     the_counter_survives_another_name
 );
 
-/// What the schema counted, and what there is.
+/// The stored count and a recount.
 async fn counts(instance: &Instance, schema: &str) -> (i64, i64) {
     let counted = format!("SELECT coalesce(sum(bytes), 0)::int8 FROM \"{schema}\".storage");
     let there = format!(
@@ -36,7 +36,7 @@ fn begin(schema: &str) -> String {
     format!("BEGIN; SET LOCAL ROLE \"{schema}\"; SET LOCAL search_path = \"{schema}\", pg_temp;")
 }
 
-/// A row of `messages` in conversation `c` with so many letters, some of two bytes.
+/// A row of `messages` in conversation `c`; every second length has letters of two bytes.
 fn message(c: u64, letters: u64) -> String {
     let word = if letters.is_multiple_of(2) { "é" } else { "e" };
     format!(
@@ -48,7 +48,7 @@ fn message(c: u64, letters: u64) -> String {
 const MESSAGES: &str =
     "INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) VALUES";
 
-/// One statement of a kind that the agent API makes, or could.
+/// A random statement of the kinds that the agent API's role may run.
 fn statement(random: &mut Randomness) -> String {
     let (c, letters) = (random.below(8), random.below(3000));
     let id = format!("lpad('{c}', 32, '0')::uuid");
@@ -71,8 +71,8 @@ fn statement(random: &mut Randomness) -> String {
     }
 }
 
-/// Writes until told to stop: random transactions, of which some are rolled back, some in part, and some end with the
-/// backend. Returns how many were committed.
+/// Runs random transactions until `enough`: some are rolled back, some in part, and some end with the backend. Returns
+/// how many were committed.
 async fn write_at_random(instance: &Instance, schema: &str, seed: u64, enough: impl Fn(u32) -> bool) -> u32 {
     let mut random = Randomness::of(seed);
     let mut connection = instance.access(1).await;
@@ -95,7 +95,7 @@ async fn write_at_random(instance: &Instance, schema: &str, seed: u64, enough: i
         match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await {
             Ok(_) => committed += 1,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() != Some("57P01") => {
-                // Deadlocks of these random orders, a conversation that is gone, a division by zero.
+                // Deadlocks of the random order, a deleted conversation, a division by zero.
                 let code = error.code().unwrap_or_default().into_owned();
                 assert!(["40P01", "23503", "22012"].contains(&code.as_str()), "{error}");
                 sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
@@ -118,12 +118,12 @@ async fn the_counter_equals_a_recount(version: PgVersion) {
         assert_eq!(counted, there, "after round {round}");
         assert!(committed > 60, "{committed}");
     }
-    // What is left goes by a cascade, and nothing is left of the count.
+    // The rest is deleted by cascade, and the count is zero again.
     instance.as_admin(&format!("DELETE FROM \"{0}\".conversations; DELETE FROM \"{0}\".settings", row.schema)).await;
     assert_eq!(counts(&instance, &row.schema).await, (0, 0));
 }
 
-/// Makes a schema as the first version had it.
+/// Turns a schema back into one of version 1.
 async fn take_back_version_two(instance: &Instance, schema: &str) {
     let function = format!(
         "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgrelid = '\"{schema}\".messages'::regclass \
@@ -173,7 +173,7 @@ async fn a_version_is_brought_up_under_a_writer(version: PgVersion) {
     let (counted, there) = counts(&instance, schema).await;
     assert_eq!(counted, there);
     assert!(there > 0 && committed.iter().all(|n| *n > 0), "{committed:?}");
-    // Running it a second time is refused as a whole, and changes nothing.
+    // A second run fails as a whole and changes nothing.
     let again = format!("SET LOCAL ROLE \"{owner}\"; SET LOCAL search_path = \"{schema}\"; {}", TENANT[1].sql);
     assert!(sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut instance.admin().await).await.is_err());
     assert_eq!(counts(&instance, schema).await, (counted, there));
@@ -194,7 +194,7 @@ async fn the_tenant_can_not_count_for_itself(version: PgVersion) {
     assert_eq!(run(text(1)).await, Ok(()));
     assert_eq!(run("SELECT sum(bytes) FROM storage".into()).await, Ok(()));
     let names = "SELECT count(*) - count(DISTINCT p.proname) FROM pg_proc p WHERE p.proname LIKE 'count_storage%'";
-    assert_eq!(instance.count(names).await, 0, "no two schemas' functions have one name: finding one stays cheap");
+    assert_eq!(instance.count(names).await, 0, "function names are unique per schema: the lookup stays cheap");
     let function: String = {
         let find = format!("SELECT oid::regproc::text FROM pg_proc WHERE pronamespace = '\"{a}\"'::regnamespace");
         let mut admin = instance.admin().await;
@@ -215,7 +215,7 @@ async fn the_tenant_can_not_count_for_itself(version: PgVersion) {
     ] {
         assert_eq!(run(sql.clone()).await, Err("42501".into()), "{sql}");
     }
-    // Whatever the search path says, a row is counted where it is.
+    // A row is counted in its own schema, whatever the search path is.
     let elsewhere = format!(
         "SET LOCAL search_path = \"{b}\", pg_temp; {}",
         MESSAGES.replace("messages", &format!("\"{a}\".messages"))
@@ -225,12 +225,12 @@ async fn the_tenant_can_not_count_for_itself(version: PgVersion) {
     assert_eq!(counts(&instance, b).await, (0, 0));
 }
 
-/// As an archive's schema has.
+/// An archived schema is renamed.
 async fn the_counter_survives_another_name(version: PgVersion) {
     let instance = in_use(version).await;
     let (_, _, row) = instance.tenant("acme").await;
     let (old, new) = (&row.schema, tenant_id("other").database_name(&instance.prefix));
-    // Compiled in this session under the old name.
+    // The function is compiled in this session under the old name.
     let mut admin = PgConnection::connect(&instance.test.superuser_url()).await.unwrap();
     for schema in [old, &new] {
         let sql = format!(

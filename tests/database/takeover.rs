@@ -1,4 +1,4 @@
-//! Data of a cluster that is no more, given to the one that was built in its place.
+//! Takeover of the data of a lost cluster by the cluster that replaces it.
 
 use super::{
     archives::{adoption, messages},
@@ -23,7 +23,7 @@ on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives, allowe
 
 const NEW: &str = "built-anew";
 
-/// That a row may be taken over from the Tenant that has it.
+/// A permission to take over this row from its present owner.
 pub fn permission(id: &TenantId, row: &LedgerRow) -> Permission {
     Permission {
         tenant_id: id.clone(),
@@ -74,7 +74,7 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
         }
         write_a_message(&instance, &id).await.unwrap();
         assert_eq!(messages(&instance, &left.schema).await, 2);
-        // The old cluster wakes up: nothing here is its own any more.
+        // The old cluster comes back: it owns none of this any more.
         let refused = database.perform_suspend_access(&left, old).await.unwrap_err();
         assert_eq!(refused.class, ErrorClass::Conflict, "{refused:?}");
         let owners = database.observe_owners(&old.cluster_id).await.unwrap();
@@ -98,7 +98,7 @@ async fn refused_while_it_lives(version: PgVersion) {
     let wanted = adoption(&id, &row, from(&old.cluster_id));
     let refused = database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
-    // Nor by one that lives elsewhere, nor what is another cluster's, nor with an older epoch.
+    // Refused for another name or namespace, for a row of another cluster, and with an older epoch.
     instance.as_admin(silence).await;
     for thief in
         [ObjectId { name: "other".into(), ..grant.clone() }, ObjectId { namespace: "other".into(), ..grant.clone() }]
@@ -131,12 +131,12 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     instance.as_admin(silence).await;
     let none = "SELECT count(*) FROM agent_tenancy.takeover_permissions";
 
-    // Without a permission it isn't, and all of it is undone.
+    // Without a permission the takeover is refused and rolled back.
     let refused = take(&grant).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
     assert_eq!(instance.row(&id).await.uid, owner.uid);
 
-    // It can't be given for what the ledger doesn't say, nor by an older leader.
+    // A permission must match the ledger and come from the current leader.
     let given = permission(&id, &row);
     let wrong = [
         (Permission { previous: grant.uid.clone(), ..given.clone() }, grant.clone(), new.clone()),
@@ -153,7 +153,7 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     }
     assert_eq!(instance.count(none).await, 0);
 
-    // Twice, as after a lost reply: the last one counts. The look tells of it in the same round trip.
+    // Twice, as after a lost reply: the last one counts. Reading the tenant returns it in the same round trip.
     let trips = database.round_trips();
     for name in ["somebody", "o'hara"] {
         database.perform_allow_takeover(&given, &grant, name, &new).await.unwrap();
@@ -163,14 +163,14 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     assert_eq!(facts.permitted, [TakeoverGrant { cluster_id: NEW.to_owned(), uid: grant.uid.clone() }]);
     assert_eq!(database.observe_tenant(&other_id, ReadPurpose::Serving).await.unwrap().permitted, []);
 
-    // It is for that one Tenant, and no other rule is softer for it.
+    // It holds for that one Tenant, and every other rule still applies.
     let stranger = ObjectId { uid: object("stranger").uid, ..owner.clone() };
-    assert!(take(&stranger).await.is_err(), "another life of the Tenant");
+    assert!(take(&stranger).await.is_err(), "another UID of the Tenant");
     let other_heir = ObjectId { name: "globex".into(), ..grant.clone() };
     let other = adoption(&other_id, &other_row, source);
     assert!(database.perform_adopt(&other, &other_heir, instance.id, &new).await.is_err(), "another Tenant");
     database.perform_heartbeat(old).await.unwrap();
-    assert!(take(&grant).await.is_err(), "heard of just now");
+    assert!(take(&grant).await.is_err(), "a recent heartbeat");
     instance.as_admin(silence).await;
     let late = EpochFence { epoch: Epoch(0), ..new.clone() };
     assert!(database.perform_adopt(&wanted, &grant, instance.id, &late).await.is_err(), "an older leader");
@@ -183,10 +183,10 @@ async fn allowed_to_one_tenant(version: PgVersion) {
         assert_eq!(facts.row.map(|now| (now.incarnation, now.uid)), Some((row.incarnation, grant.uid.clone())));
     }
     assert_eq!(messages(&instance, &row.schema).await, 1);
-    assert_eq!(instance.count(none).await, 0, "it is used up");
+    assert_eq!(instance.count(none).await, 0, "a permission is used once");
     assert!(
         database.perform_allow_takeover(&given, &grant, "somebody", &new).await.is_err(),
-        "nothing is left to allow"
+        "the takeover is done already"
     );
     let told = format!(
         "SELECT count(*) FROM agent_tenancy.takeovers WHERE allowed_by = 'o''hara' AND allowed_at < taken_at \
@@ -196,7 +196,7 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     let all = "SELECT count(*) FROM agent_tenancy.takeovers";
     assert_eq!((instance.count(&told).await, instance.count(all).await), (1, 1));
 
-    // A permission is about the owner that there was: where another one has it by now, it says nothing.
+    // A permission names the previous owner: it is void when the row has another owner by now.
     let theirs = permission(&other_id, &other_row);
     database.perform_allow_takeover(&theirs, &other_heir, "somebody", &new).await.unwrap();
     let changed = "UPDATE agent_tenancy.tenants SET uid = 'later' WHERE tenant_id = 'globex'";

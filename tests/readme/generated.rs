@@ -39,5 +39,5 @@ fn generated_tables_equal_the_code() {
     if std::env::var_os("UPDATE").is_some() {
         return std::fs::write(&file, generated).unwrap();
     }
-    assert!(committed == generated, "README.md is not what is generated; run `make generate`");
+    assert!(committed == generated, "README.md differs from the generated text; run `make generate`");
 }

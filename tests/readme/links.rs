@@ -1,4 +1,4 @@
-//! What the documentation names is there: files, make targets, verbs.
+//! Files, make targets and verbs that the documentation names exist.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ fn between<'t>(text: &'t str, open: &str, close: &str) -> Vec<&'t str> {
 }
 
 #[test]
-fn every_link_leads_to_a_file() {
+fn every_link_target_exists() {
     for page in ["README.md", "CONTRIBUTING.md"] {
         let text = text(page);
         for link in between(&text, "](", ")") {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
-            assert!(link.contains("://") || file.exists(), "{page} leads to '{link}', which is not there");
+            assert!(link.contains("://") || file.exists(), "{page} links to '{link}', which does not exist");
         }
     }
 }
@@ -35,7 +35,7 @@ fn every_path_and_target_named_exists() {
             if ["src/", "tests/", "config/", "crds/", "charts/"].iter().any(|top| word.starts_with(top)) {
                 let file = word.split(['<', '*', ' ']).next().unwrap();
                 let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists();
-                assert!(there, "{page} names '{word}', which is not there");
+                assert!(there, "{page} names '{word}', which does not exist");
             }
         }
     }
@@ -48,7 +48,7 @@ fn the_plugins_verbs_are_the_documented_ones() {
     let readme = text("README.md");
     let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     for verb in commands.lines().filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help") {
-        let told = [format!("`kubectl tenant {verb} NAME`"), format!("| `kubectl tenant {verb}` |")];
-        assert!(told.iter().any(|form| readme.contains(form)), "README.md does not tell of '{verb}'");
+        let forms = [format!("`kubectl tenant {verb} NAME`"), format!("| `kubectl tenant {verb}` |")];
+        assert!(forms.iter().any(|form| readme.contains(form)), "README.md does not mention '{verb}'");
     }
 }

@@ -1,9 +1,9 @@
-{{/* Name of the chart, and with it of the product. */}}
+{{/* Name of the chart. */}}
 {{- define "agent-tenancy.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* First part of every object's name: `<release>-agent-tenancy`, or the release's name if it says so already. */}}
+{{/* First part of every object's name: `<release>-agent-tenancy`, or the release's name if that contains it. */}}
 {{- define "agent-tenancy.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -14,7 +14,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Name of an object without a namespace: two releases of one name in two namespaces must not meet. */}}
+{{/* Name of an object without a namespace: two releases of one name in two namespaces must not share it. */}}
 {{- define "agent-tenancy.clusterName" -}}
 {{ printf "%s.%s" (include "agent-tenancy.fullname" .) .Release.Namespace }}
 {{- end }}
@@ -74,7 +74,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
-{{/* One database in the operator's settings. Takes a dict with `instance`, its values, and `folder`, where its files are. */}}
+{{/* One database in the operator's settings. Takes a dict with `instance`, its values, and `folder`, with its files. */}}
 {{- define "agent-tenancy.instance" -}}
 {{- $settings := omit .instance "passwordSecret" "caSecret" }}
 {{- $_ := set $settings "passwordFile" (printf "%s/password" .folder) }}
@@ -84,7 +84,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- toYaml $settings }}
 {{- end }}
 
-{{/* The files of one database, as sources of a projected volume. Takes a dict with `instance`, its values, and `path`, where these stand. */}}
+{{/* The files of one database, as sources of a projected volume. Takes a dict with `instance`, its values, and `path`, their path in the values. */}}
 {{- define "agent-tenancy.instanceFiles" -}}
 - secret:
     name: {{ required (printf "%s.passwordSecret.name is required: a Secret with the password of the operator's database login" .path) .instance.passwordSecret.name }}
@@ -102,7 +102,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
-{{/* The operator's settings, with `operator.config` laid over them. */}}
+{{/* The operator's settings, overridden by `operator.config`. */}}
 {{- define "agent-tenancy.operatorConfig" -}}
 {{- $v := .Values -}}
 {{- $_ := required "database.host is required: the host of the Postgres database" $v.database.host }}
@@ -110,9 +110,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- $databases := list }}
 {{- range $v.databases }}
 {{- $folder := printf "/etc/agent-tenancy/databases/%s" .name }}
-{{- $further := include "agent-tenancy.instance" (dict "instance" . "folder" $folder) | fromYaml }}
+{{- $settings := include "agent-tenancy.instance" (dict "instance" . "folder" $folder) | fromYaml }}
 {{- $user := printf "%s_operator_a" (.namePrefix | default "at") }}
-{{- $databases = append $databases (mustMerge $further (dict "database" "agents" "user" $user)) }}
+{{- $databases = append $databases (mustMerge $settings (dict "database" "agents" "user" $user)) }}
 {{- end }}
 {{- $config := dict
   "clusterId" $v.clusterId
@@ -143,7 +143,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.operator.config)) }}
 {{- end }}
 
-{{/* The agent API's settings, with `agentApi.config` laid over them. */}}
+{{/* The agent API's settings, overridden by `agentApi.config`. */}}
 {{- define "agent-tenancy.agentApiConfig" -}}
 {{- $v := .Values -}}
 {{- $config := dict
@@ -157,7 +157,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.agentApi.config)) }}
 {{- end }}
 
-{{/* Part of a Pod's spec that says where it runs. Takes a dict with `root`, `component` and `values`. */}}
+{{/* Scheduling part of a Pod's spec. Takes a dict with `root`, `component` and `values`. */}}
 {{- define "agent-tenancy.scheduling" -}}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . }}
@@ -183,7 +183,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* Variables that tell a process which Pod it is. */}}
+{{/* Environment variables with the Pod's identity. */}}
 {{- define "agent-tenancy.podEnv" -}}
 - name: POD_NAME
   valueFrom:
@@ -199,7 +199,7 @@ topologySpreadConstraints:
       fieldPath: metadata.uid
 {{- end }}
 
-{{/* Probes: /livez answers while the process runs, /readyz while it wants requests. */}}
+{{/* Probes: /livez succeeds while the process runs, /readyz while it accepts requests. */}}
 {{- define "agent-tenancy.probes" -}}
 startupProbe:
   httpGet:

@@ -9,7 +9,7 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
 };
 
-use crate::{eventually, places::repository};
+use crate::{eventually, repository};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 

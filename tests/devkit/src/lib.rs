@@ -34,8 +34,8 @@
 //! | `token`, `metrics` | [`TestToken`]: tokens of a tenant's users; what programs count |
 //! | `demo` | what `devkit demo` shows |
 //! | `proxy` | [`Proxy`]: an API server with faults; [`RandomFaults`]: faults by a seed |
-//! | `tools` | finding, fetching and building the programs |
-//! | `commands`, `names`, `ports`, `wait`, `progress`, `places` | running commands; small helpers |
+//! | [`tools`] | finding, fetching and building the programs: a crate of its own |
+//! | `commands`, `names`, `ports`, `wait` | running commands; small helpers |
 
 mod audit;
 mod commands;
@@ -49,21 +49,19 @@ mod installation;
 mod metrics;
 mod names;
 mod pgbouncer;
-mod places;
 mod ports;
 mod postgres;
 mod process;
-mod progress;
 mod proxy;
 mod release;
 mod supervisor;
 mod token;
-pub mod tools;
 mod wait;
 
 pub use audit::Request;
 pub use commands::{CommandOutput, run as run_command};
 pub use control_plane::ApiServer;
+pub use devkit_tools::{self as tools, PgVersion, Places, repository};
 pub use env_file::{EnvFile, PostgresEntry};
 pub use environment::{Environment, Options};
 pub use installation::{
@@ -72,9 +70,8 @@ pub use installation::{
 pub use metrics::metrics;
 pub use names::unique;
 pub use pgbouncer::PgBouncer;
-pub use places::{Places, repository};
 pub use ports::{check_port, free_port};
-pub use postgres::{PgVersion, Postgres, TestDatabase};
+pub use postgres::{Postgres, TestDatabase};
 pub use process::{Process, Spec};
 pub use proxy::{ApiRequest, Fault, Proxy, RandomFaults, WatchFault};
 pub use release::{Component, Program, Release};

@@ -1,4 +1,4 @@
-//! `devkit`: starts a local environment for a command, or until Ctrl-C; finds and builds the programs.
+//! `devkit`: starts a local environment for a command, or until Ctrl-C.
 
 mod cli;
 

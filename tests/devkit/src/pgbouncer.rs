@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::{
-    places::Places,
+    Places,
     ports::free_port,
-    postgres::{TestDatabase, User, user},
+    postgres::{TestDatabase, User, copy, reachable, user},
     process::{Process, Spec},
     supervisor::Supervisor,
     tools,
@@ -71,10 +71,15 @@ impl PgBouncer {
 /// Writes its files into a folder of its own. Like Postgres, it refuses to run as root.
 fn prepare(port: u16, config: &str, users: &str) -> anyhow::Result<Spec> {
     let places = Places::from_env()?;
-    let program = tools::pgbouncer(&places)?;
+    let mut program = tools::pgbouncer(&places)?;
     let home = Supervisor::of_process()?.data().join(crate::unique("pgbouncer"));
     fs::create_dir_all(&home)?;
     let user = user()?;
+    if user.is_some() && program.starts_with(&places.cache) && !reachable(&program) {
+        // The folder of the package: root's cache is closed to others.
+        let package = program.ancestors().nth(2).context("pgbouncer is in no folder of a package")?;
+        program = copy(package, &home.join("package"))?.join("bin/pgbouncer");
+    }
     for (file, text) in [("pgbouncer.ini", config), ("users.txt", users)] {
         fs::write(home.join(file), text)?;
         if let Some(User { uid, gid, .. }) = &user {

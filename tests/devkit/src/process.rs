@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_pro
 use tokio::sync::watch;
 
 use crate::{
-    places::Places,
+    Places,
     supervisor::{ShutdownStage, Supervisor},
     wait::eventually,
 };
@@ -148,7 +148,7 @@ impl Process {
         // Looked up here, because the shell that becomes it could only end with 127.
         let program = if program.components().count() > 1 {
             anyhow::ensure!(
-                crate::places::is_program(&program),
+                crate::tools::is_program(&program),
                 "{name} can't be started: there is no program {}",
                 program.display()
             );

@@ -55,7 +55,7 @@ fn missing_tools() {
     let nowhere = [("PATH", empty.path()), ("AGENT_TENANCY_CACHE", empty.path()), ("KUBEBUILDER_ASSETS", empty.path())];
     let text = refused(&["build"], &nowhere);
     let expected = "etcd, kube-apiserver, kubectl, kube-controller-manager, helm can't be built: \
-                    Go is not on the search path, and python3 is missing";
+                    Go is not on the search path, and Python's pip, which would fetch it, is missing";
     assert!(text.starts_with(expected), "{text}");
 
     let bin = tempfile::tempdir().unwrap();

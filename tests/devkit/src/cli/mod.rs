@@ -34,9 +34,7 @@ enum Verb {
     },
     /// Show an installation at work: chart, operator, agent API, tenants, chat. With a terminal it stays up until Ctrl-C.
     Demo,
-    /// Find, fetch or build everything, then print paths and versions.
-    Tools,
-    /// Only find, fetch or build everything.
+    /// Build the programs of the control plane that are neither given nor cached.
     Build,
 }
 
@@ -71,8 +69,10 @@ pub(crate) async fn main() -> anyhow::Result<ExitCode> {
         Verb::Run { what, command } => run::run(Options { audit: true, ..what.into() }, &command).await,
         Verb::Up { what } => up(what.into()).await,
         Verb::Demo => demo::run(Options::default()).await,
-        Verb::Tools => tokio::task::spawn_blocking(|| all_tools(true)).await?,
-        Verb::Build => tokio::task::spawn_blocking(|| all_tools(false)).await?,
+        Verb::Build => {
+            tokio::task::spawn_blocking(|| tools::control_plane(&Places::from_env()?)).await??;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -105,35 +105,4 @@ async fn up(options: Options) -> anyhow::Result<ExitCode> {
 /// Ends at once, although a thread may be building something: the supervisor takes down what was started.
 fn leave(code: i32) -> ! {
     std::process::exit(code)
-}
-
-fn all_tools(print: bool) -> anyhow::Result<ExitCode> {
-    let places = Places::from_env()?;
-    let control_plane = tools::control_plane(&places)?;
-    let mut servers = vec![tools::postgres(&places, None)?];
-    for version in [PgVersion::OLDEST, PgVersion::NEWEST] {
-        let server = tools::postgres(&places, Some(version))?;
-        if !servers.contains(&server) {
-            servers.push(server);
-        }
-    }
-    if print {
-        // Only a few tests need it, and nothing here can fetch it.
-        let pooler = tools::pgbouncer(&places).map_err(|error| println!("{:<48} {error}", "pgbouncer is missing")).ok();
-        let pooler = pooler.map(|program| (program, vec!["--version"]));
-        let programs = [
-            (control_plane.etcd, vec!["--version"]),
-            (control_plane.kube_apiserver, vec!["--version"]),
-            (control_plane.kube_controller_manager, vec!["--version"]),
-            (control_plane.kubectl, vec!["version", "--client"]),
-            (control_plane.helm, vec!["version", "--short"]),
-        ];
-        let servers = servers.into_iter().map(|server| (server.bin.join("postgres"), vec!["--version"]));
-        for (program, args) in programs.into_iter().chain(servers).chain(pooler) {
-            let output = std::process::Command::new(&program).args(args).output()?;
-            let text = String::from_utf8_lossy(&output.stdout);
-            println!("{:<48} {}", text.lines().next().unwrap_or("?"), program.display());
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{InstallationDatabase, TestInstallation};
-use crate::{Component, Environment, Postgres, Release, places::is_program, places::repository, unique};
+use crate::{Component, Environment, Postgres, Release, repository, tools::is_program, unique};
 
 /// Where the product's programs are.
 #[derive(Clone, Debug)]

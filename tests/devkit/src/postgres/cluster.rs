@@ -13,9 +13,9 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    places::{Places, output_of},
+    Places,
     process::Spec,
-    tools::PostgresTools,
+    tools::{self, PostgresTools, output_of},
 };
 
 /// Name of the superuser of every test server.
@@ -55,7 +55,8 @@ impl Cluster {
         if let Some(user) = &user {
             chown(home, Some(user.uid), Some(user.gid))?;
             if !reachable(&bin) {
-                bin = copy(&bin, home)?;
+                let server = bin.parent().with_context(|| format!("{} is no folder of a server", bin.display()))?;
+                bin = copy(server, &home.join("server"))?.join("bin");
             }
         }
         let cluster = Cluster { bin, home: home.to_owned(), password: password.to_owned(), user };
@@ -143,10 +144,7 @@ pub(crate) fn user() -> anyhow::Result<Option<User>> {
     if !rustix::process::getuid().is_root() {
         return Ok(None);
     }
-    let setpriv = Places::from_env()?.find("setpriv");
-    let setpriv = setpriv.context(
-        "a server refuses to run as root, and setpriv (of util-linux), which would change the user, is missing",
-    )?;
+    let setpriv = tools::setpriv(&Places::from_env()?)?;
     let passwd = fs::read_to_string("/etc/passwd").context("the machine's users can't be read")?;
     let ids = |name: &str| {
         let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
@@ -160,17 +158,15 @@ pub(crate) fn user() -> anyhow::Result<Option<User>> {
 }
 
 /// Whether every user can reach that folder; root's home, where a cache may be, is usually closed.
-fn reachable(dir: &Path) -> bool {
+pub(crate) fn reachable(dir: &Path) -> bool {
     let Ok(dir) = dir.canonicalize() else { return false };
     dir.ancestors().all(|part| part.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0))
 }
 
-/// Copies the whole server (some 40 MB) next to its data and returns the copy's folder of programs.
-fn copy(bin: &Path, home: &Path) -> anyhow::Result<PathBuf> {
-    let server = bin.parent().with_context(|| format!("{} is no folder of a server", bin.display()))?;
-    let to = home.join("server");
-    output_of("cp".as_ref(), &["-R".as_ref(), server.as_os_str(), to.as_os_str()])
-        .context("the server can't be copied")?;
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
-    Ok(to.join("bin"))
+/// Copies a folder of programs (a server has some 40 MB) to where every user can reach them.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
+    output_of("cp".as_ref(), &["-R".as_ref(), from.as_os_str(), to.as_os_str()])
+        .with_context(|| format!("{} can't be copied", from.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    Ok(to.to_owned())
 }

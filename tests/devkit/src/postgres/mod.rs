@@ -1,11 +1,9 @@
-//! Postgres servers for tests: versions, servers, databases.
+//! Postgres servers for tests: servers, databases.
 
 mod cluster;
 mod database;
 mod server;
-mod version;
 
-pub(crate) use cluster::{User, user};
+pub(crate) use cluster::{User, copy, reachable, user};
 pub use database::TestDatabase;
 pub use server::Postgres;
-pub use version::PgVersion;

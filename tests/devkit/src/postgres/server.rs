@@ -8,12 +8,12 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Mutex;
 
 use super::{
-    PgVersion, TestDatabase,
+    TestDatabase,
     cluster::{Cluster, SUPERUSER},
 };
 use crate::{
+    PgVersion, Places,
     env_file::{EnvFile, PostgresEntry},
-    places::Places,
     ports::{check_port, free_port},
     process::Process,
     supervisor::Supervisor,

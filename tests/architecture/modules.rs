@@ -1,15 +1,15 @@
-//! Rooms and arrows of `src/`: who may import whom, and what must not occur where.
+//! Imports between the modules of `src/`, and words that must not occur in a module.
 
 use super::source::{Source, code, has_word, sources};
 
-/// One room: what it may import from the crate, and words that must not occur in it.
-struct Room {
+/// A module of the crate: what it may import from the crate, and words that must not occur in it.
+struct Module {
     name: &'static str,
     imports: &'static [&'static str],
     banned: &'static [&'static str],
 }
 
-/// No I/O, no clock, no randomness, and nothing that waits.
+/// No I/O, no clock, no randomness, no waiting.
 const PURE: &[&str] = &[
     "async",
     "await",
@@ -33,60 +33,60 @@ const PURE: &[&str] = &[
     "kube_runtime",
 ];
 
-/// Folders inside a room that is not pure, which are pure all the same.
+/// Pure folders inside a module that is not pure.
 const PURE_FOLDERS: &[&str] = &["src/effects/postgres/render/"];
 
-/// The map of the house, as the design draws it.
-const ROOMS: &[Room] = &[
-    Room { name: "api", imports: &[], banned: PURE },
-    Room { name: "domain", imports: &["api"], banned: PURE },
-    Room { name: "plan", imports: &["domain", "api"], banned: PURE },
-    Room { name: "status", imports: &["plan", "domain", "api"], banned: PURE },
-    Room { name: "effects", imports: &["plan", "domain", "api", "clock", "settings", "telemetry"], banned: &[] },
-    Room {
+/// The map in `src/lib.rs`.
+const MODULES: &[Module] = &[
+    Module { name: "api", imports: &[], banned: PURE },
+    Module { name: "domain", imports: &["api"], banned: PURE },
+    Module { name: "plan", imports: &["domain", "api"], banned: PURE },
+    Module { name: "status", imports: &["plan", "domain", "api"], banned: PURE },
+    Module { name: "effects", imports: &["plan", "domain", "api", "clock", "settings", "telemetry"], banned: &[] },
+    Module {
         name: "controller",
         imports: &["effects", "status", "plan", "domain", "api", "clock", "settings", "telemetry"],
         banned: &["sqlx", "serde_yaml"],
     },
-    Room {
+    Module {
         name: "agent_api",
         imports: &["api", "domain", "settings", "telemetry", "clock"],
         banned: &["kube_runtime::Controller", "runtime::Controller", "kube_runtime::controller", "runtime::controller"],
     },
-    Room {
+    Module {
         name: "kubectl_tenant",
         imports: &["api", "domain", "clock"],
         banned: &["sqlx", "axum", "std::os", "tokio::signal"],
     },
-    Room { name: "clock", imports: &["domain"], banned: &["sqlx", "kube"] },
-    Room { name: "settings", imports: &["domain"], banned: &["sqlx", "kube"] },
-    // `settings` describes the log, `telemetry` writes it: the one arrow within their row of the design.
-    Room { name: "telemetry", imports: &["domain", "settings"], banned: &["sqlx"] },
+    Module { name: "clock", imports: &["domain"], banned: &["sqlx", "kube"] },
+    Module { name: "settings", imports: &["domain"], banned: &["sqlx", "kube"] },
+    // `settings` describes the log, `telemetry` writes it: the one import within their row of the map.
+    Module { name: "telemetry", imports: &["domain", "settings"], banned: &["sqlx"] },
 ];
 
-/// Everything in one file that breaks the map.
+/// Everything in one file that violates the map.
 fn faults(source: &Source) -> Vec<String> {
     let inside = source.path.trim_start_matches("src/");
     let name = inside.split(['/', '.']).next().unwrap();
-    // Programs and the crate's root put rooms together; they are no rooms.
+    // Programs and the crate's root compose the modules.
     if matches!(name, "bin" | "lib") {
         return Vec::new();
     }
-    let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
-        return vec![format!("{}: '{name}' is no room of the design", source.path)];
+    let Some(module) = MODULES.iter().find(|module| module.name == name) else {
+        return vec![format!("{}: '{name}' is not in the map", source.path)];
     };
     let code = code(&source.text);
     let mut faults = Vec::new();
     for import in crate_imports(&code) {
-        if import != room.name && !room.imports.contains(&import.as_str()) {
+        if import != module.name && !module.imports.contains(&import.as_str()) {
             faults.push(format!("{}: '{name}' must not import '{import}'", source.path));
         }
     }
-    if climbs_out(inside, &code) {
-        faults.push(format!("{}: 'super::…' must not leave the room", source.path));
+    if leaves_module(inside, &code) {
+        faults.push(format!("{}: 'super::…' must not leave the module", source.path));
     }
     let pure = PURE_FOLDERS.iter().any(|folder| source.path.starts_with(folder));
-    for word in room.banned.iter().chain(PURE.iter().filter(|_| pure)) {
+    for word in module.banned.iter().chain(PURE.iter().filter(|_| pure)) {
         if has_word(&code, word) {
             faults.push(format!("{}: '{word}' must not occur in '{name}'", source.path));
         }
@@ -124,8 +124,8 @@ fn crate_imports(code: &str) -> Vec<String> {
     found
 }
 
-/// Whether a chain of `super::` reaches the crate's root. Inline modules may use one step more.
-fn climbs_out(inside: &str, code: &str) -> bool {
+/// Whether a chain of `super::` reaches the crate's root. Inline modules may use one more.
+fn leaves_module(inside: &str, code: &str) -> bool {
     let depth = inside.trim_end_matches("/mod.rs").split('/').count();
     let has_inline = code.lines().any(|line| {
         let line = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
@@ -136,7 +136,7 @@ fn climbs_out(inside: &str, code: &str) -> bool {
 }
 
 #[test]
-fn every_room_keeps_to_its_arrows() {
+fn every_module_imports_only_what_the_map_allows() {
     let sources = sources(&["src"], |path| path.ends_with(".rs"));
     assert!(sources.len() > 20, "the source was not found");
     let found: Vec<String> = sources.iter().flat_map(faults).collect();
@@ -144,7 +144,7 @@ fn every_room_keeps_to_its_arrows() {
 }
 
 #[test]
-fn each_kind_of_fault_is_caught() {
+fn each_kind_of_fault_is_found() {
     let of = |path: &str, text: &str| faults(&Source { path: path.to_owned(), text: text.to_owned() });
     let caught = |path: &str, text: &str, part: &str| {
         let found = of(path, text);
@@ -159,9 +159,9 @@ fn each_kind_of_fault_is_caught() {
     caught("src/domain/x.rs", "let id = Uuid::new_v4();", "'new_v4' must not occur");
     caught("src/controller/x.rs", "use sqlx::PgPool;", "'sqlx' must not occur");
     caught("src/effects/postgres/render/x.rs", "pub async fn f() {}", "'async' must not occur");
-    caught("src/domain/x.rs", "use super::super::plan::Step;", "must not leave the room");
-    caught("src/domain/mod.rs", "use super::plan::Step;", "must not leave the room");
-    caught("src/helpers/x.rs", "fn f() {}", "is no room");
+    caught("src/domain/x.rs", "use super::super::plan::Step;", "must not leave the module");
+    caught("src/domain/mod.rs", "use super::plan::Step;", "must not leave the module");
+    caught("src/helpers/x.rs", "fn f() {}", "is not in the map");
     let fine = "//! Not async, no crate::effects.\nuse crate::{api::{Tenant, names::KEYRING}, domain::ident::Uid};\n\
                 const TEXT: &str = \"async crate::effects\";\nmod tests { use super::super::ident; }";
     assert_eq!(of("src/domain/x.rs", fine), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What the ServiceAccounts of an installation may do, as the API server itself answers.
+//! Permissions of an installation's ServiceAccounts, as the API server evaluates them.
 
 use super::install::Release;
 use devkit::eventually;
@@ -6,7 +6,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::{Api, Client, api::PostParams};
 use std::time::Duration;
 
-/// Where a right is asked about.
+/// Where a permission is checked.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// The release's namespace.
@@ -15,17 +15,17 @@ enum Place {
     Tenants,
     /// The registry's namespace.
     Registry,
-    /// A namespace that is none of the release's business.
+    /// A namespace that the release does not manage.
     Elsewhere,
-    /// All namespaces, and what is in none.
+    /// All namespaces, and cluster-scoped resources.
     Cluster,
 }
 use Place::{Cluster, Elsewhere, Registry, System, Tenants};
 
-/// `resource`, with its group after a slash where it has one, and a name after `=`; verbs; places.
-type Rights = &'static [(&'static str, &'static [&'static str], &'static [Place])];
+/// `resource.subresource/group=name`, all but the resource optional; verbs; places.
+type Permissions = &'static [(&'static str, &'static [&'static str], &'static [Place])];
 
-const OPERATOR_MAY: Rights = &[
+const OPERATOR_MAY: Permissions = &[
     ("tenants/agent-tenancy.dev", &["get", "list", "watch", "patch"], &[Tenants]),
     ("agentconfigs/agent-tenancy.dev", &["get", "list", "watch", "patch"], &[Tenants]),
     ("tenants.status/agent-tenancy.dev", &["patch"], &[Tenants]),
@@ -39,7 +39,7 @@ const OPERATOR_MAY: Rights = &[
     ("pods", &["list", "watch"], &[System]),
 ];
 
-const OPERATOR_MAY_NOT: Rights = &[
+const OPERATOR_MAY_NOT: Permissions = &[
     ("secrets", &["list", "watch", "deletecollection"], &[Tenants, System, Elsewhere, Cluster]),
     ("secrets", &["get", "create", "update", "delete"], &[System, Elsewhere, Cluster]),
     ("secrets", &["patch"], &[Tenants, Registry]),
@@ -57,12 +57,12 @@ const OPERATOR_MAY_NOT: Rights = &[
     ("customresourcedefinitions/apiextensions.k8s.io", &["get", "update"], &[Cluster]),
 ];
 
-const AGENT_API_MAY: Rights = &[
+const AGENT_API_MAY: Permissions = &[
     ("secrets", &["list", "watch"], &[Registry]),
     ("leases/coordination.k8s.io", &["create", "patch", "delete"], &[System]),
 ];
 
-const AGENT_API_MAY_NOT: Rights = &[
+const AGENT_API_MAY_NOT: Permissions = &[
     ("secrets", &["get", "create", "update", "patch", "delete"], &[Registry]),
     ("secrets", &["get", "list", "watch"], &[System, Tenants, Elsewhere, Cluster]),
     ("tenants/agent-tenancy.dev", &["get", "list", "watch", "update"], &[Tenants, Cluster]),
@@ -107,17 +107,17 @@ async fn is_allowed(client: &Client, release: &Release, account: &str, place: Pl
     answer.status.unwrap().allowed
 }
 
-/// Everything in which the API server disagrees with the table.
+/// Every difference between the API server's answers and the tables.
 async fn disagreements(client: &Client, release: &Release) -> Vec<String> {
     let (operator, agent_api) = ("demo-agent-tenancy-operator", "demo-agent-tenancy-agent-api");
     let mut found = Vec::new();
-    for (account, rights, expected) in [
+    for (account, permissions, expected) in [
         (operator, OPERATOR_MAY, true),
         (operator, OPERATOR_MAY_NOT, false),
         (agent_api, AGENT_API_MAY, true),
         (agent_api, AGENT_API_MAY_NOT, false),
     ] {
-        for (what, verbs, places) in rights {
+        for (what, verbs, places) in permissions {
             for (verb, place) in verbs.iter().flat_map(|verb| places.iter().map(move |place| (verb, place))) {
                 if is_allowed(client, release, account, *place, what, verb).await != expected {
                     let may = if expected { "may not" } else { "may" };
@@ -134,8 +134,8 @@ async fn service_accounts_may_do_what_they_must_and_no_more() {
     let release = Release::prepare().await;
     release.helm("install", &["--set", "crds.install=false"]).await.unwrap();
     let client = release.env.client().await.unwrap();
-    // The API server's own view of the new roles may be a moment behind.
-    eventually(Duration::from_secs(20), "the API server agrees with the table of rights", || async {
+    // The API server's caches of the new roles may be behind.
+    eventually(Duration::from_secs(20), "the API server agrees with the tables", || async {
         let found = disagreements(&client, &release).await;
         if found.is_empty() { Ok(()) } else { Err(std::io::Error::other(found.join("\n")).into()) }
     })
@@ -143,7 +143,7 @@ async fn service_accounts_may_do_what_they_must_and_no_more() {
     .unwrap();
 }
 
-/// Without a scope the operator's rights in tenants' namespaces hold everywhere, and still it can't list Secrets.
+/// Without a scope the operator has its permissions in every namespace, and still can't list Secrets.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unscoped_operator_still_lists_no_secrets() {
     let mut release = Release::prepare().await;
