@@ -75,7 +75,7 @@ pub struct DesiredAgentRef {
 ///
 /// # Errors
 /// The broken rule, with the path of the field it came from.
-pub(crate) fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, Violation> {
+pub fn resolve_tenant_id(spec_id: Option<&str>, name: &str) -> Result<TenantId, Violation> {
     let (field, text) = spec_id.map_or(("metadata.name", name), |id| ("spec.tenantId", id));
     TenantId::parse(text).map_err(|e| Violation::new(field, e.to_string()))
 }
