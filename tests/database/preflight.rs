@@ -63,7 +63,7 @@ async fn each_fault_is_named(version: PgVersion) {
         }
     };
     let (inherits, inherits_not) = (inherit("TRUE"), inherit("FALSE"));
-    for (harm, mend, named) in [
+    for (harm, repair, named) in [
         (
             format!("GRANT CONNECT ON DATABASE \"{db}\" TO PUBLIC"),
             format!("REVOKE CONNECT ON DATABASE \"{db}\" FROM PUBLIC"),
@@ -105,7 +105,7 @@ async fn each_fault_is_named(version: PgVersion) {
             format!("ALTER ROLE \"{p}_operator_a\" NOCREATEROLE"),
             "may make roles itself",
         ),
-        (inherits, inherits_not, "without becoming it"),
+        (inherits, inherits_not, "inherits the privileges"),
         (
             format!("REVOKE GRANT OPTION FOR CONNECT ON DATABASE \"{db}\" FROM \"{p}_base\" CASCADE"),
             format!("GRANT CONNECT ON DATABASE \"{db}\" TO \"{p}_base\" WITH GRANT OPTION"),
@@ -138,8 +138,8 @@ async fn each_fault_is_named(version: PgVersion) {
         instance.as_admin(&harm).await;
         let InstancePlan::Unfit { findings } = plan(&instance, None).await else { panic!("not found: {harm}") };
         assert!(findings.iter().any(|f| f.contains(named)), "{harm}: {findings:?}");
-        instance.as_admin(&mend).await;
-        assert!(matches!(plan(&instance, None).await, InstancePlan::Fit { .. }), "not repaired: {mend}");
+        instance.as_admin(&repair).await;
+        assert!(matches!(plan(&instance, None).await, InstancePlan::Fit { .. }), "not repaired: {repair}");
     }
     // Only a warning: managed services don't allow changing it.
     instance.as_admin("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC").await;
