@@ -49,7 +49,7 @@ impl Context {
 
     /// The installation as a pass that begins now finds it.
     pub fn installation_now(&self) -> Installation {
-        let own = self.own.borrow().clone();
-        Installation { epoch: Epoch(self.fence.epoch()), own, ..self.installation.clone() }
+        let custom_migrations = self.own.borrow().clone();
+        Installation { epoch: Epoch(self.fence.epoch()), custom_migrations, ..self.installation.clone() }
     }
 }

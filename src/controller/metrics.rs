@@ -4,7 +4,7 @@ use super::reconcile::outcome::ReconcileOutcome;
 use crate::{
     plan::instance::{
         logins::{LoginStep, LoginWait},
-        rollout::{FleetFacts, Stage},
+        rollout::{RolloutFacts, RolloutStage},
     },
     telemetry::metrics::{FractionGauge, Metrics},
 };
@@ -180,7 +180,7 @@ impl OperatorMetrics {
     }
 
     /// Tells of a look at the fleet's migrations.
-    pub fn looked_at_fleet(&self, facts: &FleetFacts, stage: Stage) {
+    pub fn looked_at_fleet(&self, facts: &RolloutFacts, stage: RolloutStage) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.migrations_behind.set(number(facts.behind));
         self.migrations_blocked.set(number(facts.blocked));
@@ -188,7 +188,7 @@ impl OperatorMetrics {
         for (version, count) in &facts.versions {
             self.schema_versions.get_or_create(&VersionLabel { version: *version }).set(number(*count));
         }
-        for each in Stage::ALL {
+        for each in RolloutStage::ALL {
             self.rollout.get_or_create(&StageLabel { stage: each.as_str() }).set(i64::from(each == stage));
         }
     }

@@ -1,4 +1,4 @@
-//! What every reconcile needs to know that no object says.
+//! What every reconcile knows beside the objects.
 
 use crate::domain::{
     custom_migrations::CustomMigrations,
@@ -9,19 +9,19 @@ use crate::domain::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     /// The database instance that the tenant of this reconcile is in; the first of the settings where that is not known.
-    pub home: InstanceTraits,
+    pub instance: InstanceTraits,
     /// The other instances of the settings.
     pub others: Vec<InstanceTraits>,
     /// Which cluster this is.
     pub cluster_id: String,
-    /// Which clusters it follows.
+    /// The clusters that it replaces.
     pub predecessors: Predecessors,
     /// The epoch of this leader.
     pub epoch: Epoch,
     /// Version of the program's tables that tenants get.
     pub schema_version: i32,
     /// The custom migrations; `None` where there are none, or they could not be read.
-    pub own: Option<CustomMigrations>,
+    pub custom_migrations: Option<CustomMigrations>,
     /// How late those who sign may still use a key that they read before, in seconds.
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.
@@ -45,17 +45,17 @@ impl Installation {
     pub fn at(mut self, instance: Option<&str>) -> Self {
         let found = self.others.iter_mut().find(|other| Some(other.name.as_str()) == instance);
         if let Some(other) = found {
-            std::mem::swap(other, &mut self.home);
+            std::mem::swap(other, &mut self.instance);
         }
         self
     }
 }
 
-/// Which clusters this one follows.
+/// The clusters that this one replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Predecessors {
     /// Their ids in the ledger.
     pub cluster_ids: Vec<String>,
-    /// How long nothing must have been heard of one before its tenants are taken, in seconds.
-    pub silence_seconds: u64,
+    /// How long a cluster must have had no heartbeat before its tenants may be taken over, in seconds.
+    pub heartbeat_timeout_seconds: u64,
 }

@@ -39,7 +39,7 @@ use report::PartReport;
 pub struct Plan<S> {
     /// What to do, in order; the first failure ends the reconcile.
     pub steps: Vec<S>,
-    /// How each part stands, given that the steps succeed.
+    /// The state of each part, given that the steps succeed.
     pub reports: Vec<PartReport>,
     /// An acknowledgement of this version (or of what the steps write) is awaited.
     pub awaits: Option<Version>,

@@ -5,7 +5,7 @@
 use super::observed::{LedgerFacts, RowState, unplaced::Unplaced};
 use crate::domain::ident::Uid;
 
-/// One instance of the settings, as it looks when a place for a tenant is sought.
+/// One instance of the settings, as the search for a tenant's instance finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacementCandidate {
     /// Its name.
@@ -21,7 +21,7 @@ pub struct PlacementCandidate {
     pub held: Option<bool>,
 }
 
-/// What is known of a Tenant that looks for its place.
+/// What is known of a Tenant that needs an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlacementRequest<'a> {
     /// The instance that status or entry name: there its data was.
@@ -36,7 +36,7 @@ pub struct PlacementRequest<'a> {
     pub deleting: bool,
 }
 
-/// Where to look for a tenant.
+/// Where to search for a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
     /// It is there, or will be.
@@ -54,7 +54,7 @@ pub enum Search {
     Nowhere(Unplaced),
 }
 
-/// Finds out where to look for a tenant.
+/// Resolves where to search for a tenant.
 pub fn resolve_search(request: PlacementRequest<'_>, candidates: &[PlacementCandidate]) -> Search {
     let find = |name: &str| candidates.iter().position(|candidate| candidate.name == name);
     let known = || candidates.iter().map(|candidate| candidate.name.clone()).collect();
@@ -125,7 +125,7 @@ fn choose(request: PlacementRequest<'_>, candidates: &[PlacementCandidate]) -> R
 enum Claim {
     /// A row of its own.
     Own,
-    /// The data that it is told to take over.
+    /// The data that its spec asks to take over.
     Asked,
     /// Anything else that is not just a tombstone.
     Other,

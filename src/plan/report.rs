@@ -1,11 +1,11 @@
-//! How one part of an object stands, as the plan sees it: the source of one condition.
+//! The state of one part of an object in the plan: the source of one condition.
 
 use crate::{
     api::{ConditionType, Reason},
     domain::class::ErrorClass,
 };
 
-/// How a part stands.
+/// The state of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartState {
     /// It is as it should be.
@@ -20,12 +20,12 @@ pub enum PartState {
     Unread(ErrorClass),
 }
 
-/// How one part stands, and why.
+/// The state of one part, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartReport {
-    /// The condition that tells it.
+    /// The condition that reports it.
     pub part: ConditionType,
-    /// How it stands.
+    /// Its state.
     pub state: PartState,
     /// Why; for `InProgress` the reason once it is done.
     pub reason: Reason,

@@ -78,8 +78,8 @@ pub fn judge_request(
     if (&row.namespace, &row.name) != (&object.namespace, &object.name) {
         return Err(format!("{}: only a Tenant of the same namespace and name takes it over", describe_owner(row)));
     }
-    let silent = facts.silence_seconds.unwrap_or_default();
-    let wait_seconds = installation.predecessors.silence_seconds.saturating_sub(silent);
+    let silent = facts.heartbeat_age_seconds.unwrap_or_default();
+    let wait_seconds = installation.predecessors.heartbeat_timeout_seconds.saturating_sub(silent);
     let permission = Permission {
         tenant_id: tenant_id.clone(),
         incarnation: row.incarnation,

@@ -8,7 +8,7 @@ use crate::{
     },
     domain::{class::ErrorClass, ident::DatabaseId},
     plan::{
-        instance::{capacity::Pressure, rollout::Stage},
+        instance::{capacity::Pressure, rollout::RolloutStage},
         observed::ReadError,
     },
 };
@@ -32,7 +32,7 @@ pub enum InstanceState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetView {
     /// Where the upgrade is.
-    pub stage: Stage,
+    pub stage: RolloutStage,
     /// Tenants that have not had every file.
     pub behind: usize,
     /// Those of them that get no further.
@@ -130,13 +130,15 @@ fn project_tables(fleet: &FleetView) -> Wanted {
     let FleetView { behind, blocked, .. } = fleet;
     let left = format!("{behind} tenants have not had every migration");
     let (status, reason, message) = match fleet.stage {
-        Stage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
-        Stage::Canaries => (Status::False, Reason::Upgrading, format!("{left}; the canaries are being migrated")),
-        Stage::Ownership => {
+        RolloutStage::Done => (Status::True, Reason::UpToDate, "every tenant's tables are up to date".to_owned()),
+        RolloutStage::Canaries => {
+            (Status::False, Reason::Upgrading, format!("{left}; the canaries are being migrated"))
+        }
+        RolloutStage::Holding => {
             (Status::False, Reason::Upgrading, format!("{left}; the canaries are done and being observed"))
         }
-        Stage::Rolling => (Status::False, Reason::Upgrading, left),
-        Stage::Halted => {
+        RolloutStage::Rolling => (Status::False, Reason::Upgrading, left),
+        RolloutStage::Halted => {
             let message = format!(
                 "{left}, and {blocked} of these can't be migrated: no other tenant starts until that is fixed; `kubectl tenant \
                  migrations` names them"
@@ -171,7 +173,7 @@ mod tests {
         InstanceView {
             state: InstanceState::Open(DatabaseId(Uuid::from_u128(1)), Vec::new()),
             server_version: Some(180_006),
-            fleet: Some(FleetView { stage: Stage::Done, behind: 0, blocked: 0, target: 2, own: 0 }),
+            fleet: Some(FleetView { stage: RolloutStage::Done, behind: 0, blocked: 0, target: 2, own: 0 }),
             pressure: Some(Vec::new()),
             generation: 1,
         }
@@ -218,7 +220,7 @@ mod tests {
     fn an_upgrade_and_limits_are_told() {
         let mut view = view();
         let fleet = view.fleet.as_mut().unwrap();
-        (fleet.stage, fleet.behind, fleet.blocked) = (Stage::Halted, 4, 1);
+        (fleet.stage, fleet.behind, fleet.blocked) = (RolloutStage::Halted, 4, 1);
         view.pressure =
             Some(vec![Pressure::Budget { budget: ConnectionBudget { operator: 8, replicas: 90 }, limit: 97 }]);
         let (status, told) = project_instance(&view, &DatabaseInstanceStatus::default(), Timestamp::UNIX_EPOCH);

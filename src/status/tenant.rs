@@ -222,7 +222,7 @@ fn database(facts: &TenantFacts<'_>) -> Option<TenantDatabaseStatus> {
         }
     };
     Some(TenantDatabaseStatus {
-        instance: facts.installation.home.name.clone(),
+        instance: facts.installation.instance.name.clone(),
         database_id: database_id.to_string(),
         incarnation: data.incarnation.to_string(),
         schema: data.schema.to_owned(),

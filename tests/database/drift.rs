@@ -181,13 +181,13 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
         let told: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
         assert!(told.join("; ").contains(&write(words)), "{deed}: {told:?}");
         assert_eq!(fleet(&instance).await, ["acme-1"], "{deed}: the query over all tenants finds this one only");
-        let mendable = match by {
+        let repairable = match by {
             By::Operator => true,
             By::OperatorOnOldest => !modern,
             By::Superuser => false,
         };
-        let (can, cannot): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.mendable);
-        assert_eq!(cannot.is_empty(), mendable, "{deed}: {told:?}");
+        let (can, cannot): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.repairable);
+        assert_eq!(cannot.is_empty(), repairable, "{deed}: {told:?}");
         let list = |list: Vec<Finding>| list.into_iter().map(|f| f.drift).collect::<Vec<_>>();
         if !cannot.is_empty() {
             let cannot = list(cannot);
@@ -203,8 +203,8 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
         }
         // The superuser's statements may have revealed more drift.
         let (row, again, _) = findings(&instance, &id, &owner.uid).await;
-        if !mendable && !again.is_empty() {
-            assert!(again.iter().all(|f| f.mendable), "{deed}: {again:?}");
+        if !repairable && !again.is_empty() {
+            assert!(again.iter().all(|f| f.repairable), "{deed}: {again:?}");
             instance.database.perform_repair(&row, &list(again), instance.id, &instance.fence).await.unwrap();
         }
         let (_, after, _) = findings(&instance, &id, &owner.uid).await;

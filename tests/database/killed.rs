@@ -211,8 +211,12 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
         }
         Change::TakeOver | Change::TakeOverAllowed => {
             let by_permission = matches!(change, Change::TakeOverAllowed);
-            adopt(AdoptionSource::Predecessor { cluster_id: "lost".to_owned(), silence_seconds: 10, by_permission })
-                .await
+            adopt(AdoptionSource::Predecessor {
+                cluster_id: "lost".to_owned(),
+                heartbeat_timeout_seconds: 10,
+                by_permission,
+            })
+            .await
         }
         Change::DropArchive => match database.observe_due_archives(CLUSTER, None, 20).await?.due.first() {
             Some(due) => database.perform_drop_archive(due, instance.id, fence).await.map(drop),

@@ -13,7 +13,7 @@ use agent_tenancy::{
     },
     effects::postgres::{EpochFence, PgErrorKind, ReadPurpose},
     plan::{
-        instance::rollout::FleetFacts,
+        instance::rollout::RolloutFacts,
         observed::LedgerRow,
         step::{Migrate, Provision},
     },
@@ -190,14 +190,14 @@ async fn a_file_outside_of_a_transaction(version: PgVersion) {
 async fn a_fleet_is_looked_at(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
-    let look = async |canaries: &[&str], first| -> FleetFacts {
+    let look = async |canaries: &[&str], first| -> RolloutFacts {
         let canaries: Vec<String> = canaries.iter().map(|name| format!("team/{name}")).collect();
         let before = database.round_trips();
         let facts = database.observe_fleet(CLUSTER, 2, None, &canaries, first).await.unwrap();
         assert_eq!(database.round_trips() - before, 1);
         facts
     };
-    assert_eq!(look(&[], 1).await, FleetFacts::default());
+    assert_eq!(look(&[], 1).await, RolloutFacts::default());
     for name in ["a", "b", "c", "d"] {
         old_tenant(&instance, name).await;
     }
@@ -225,7 +225,7 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     let limits = database.observe_headroom().await.unwrap();
     assert!(limits.max_connections > limits.reserved_connections && limits.connections > 0, "{limits:?}");
     assert!(limits.lock_slots >= 64 * limits.max_connections && limits.tables > 20, "{limits:?}");
-    assert_eq!(database.observe_fleet("another", 2, None, &[], 1).await.unwrap(), FleetFacts::default());
+    assert_eq!(database.observe_fleet("another", 2, None, &[], 1).await.unwrap(), RolloutFacts::default());
 }
 
 /// An old leader is refused; two concurrent migrations apply the file once.

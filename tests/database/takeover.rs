@@ -34,7 +34,11 @@ pub fn permission(id: &TenantId, row: &LedgerRow) -> Permission {
 }
 
 fn from(cluster_id: &str) -> AdoptionSource {
-    AdoptionSource::Predecessor { cluster_id: cluster_id.to_owned(), silence_seconds: 600, by_permission: false }
+    AdoptionSource::Predecessor {
+        cluster_id: cluster_id.to_owned(),
+        heartbeat_timeout_seconds: 600,
+        by_permission: false,
+    }
 }
 
 async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
@@ -57,7 +61,7 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
         );
         instance.as_admin(&silence).await;
         let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
-        assert!((700..760).contains(&facts.silence_seconds.unwrap()), "{:?}", facts.silence_seconds);
+        assert!((700..760).contains(&facts.heartbeat_age_seconds.unwrap()), "{:?}", facts.heartbeat_age_seconds);
         let left = facts.row.unwrap();
         assert_eq!((left.state, left.uid == owner.uid), (state, true));
 
@@ -123,8 +127,11 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     let (other_id, _, other_row) = instance.tenant("globex").await;
     write_a_message(&instance, &id).await.unwrap();
     let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
-    let source =
-        AdoptionSource::Predecessor { cluster_id: old.cluster_id.clone(), silence_seconds: 600, by_permission: true };
+    let source = AdoptionSource::Predecessor {
+        cluster_id: old.cluster_id.clone(),
+        heartbeat_timeout_seconds: 600,
+        by_permission: true,
+    };
     let wanted = adoption(&id, &row, source.clone());
     let take = async |grant: &ObjectId| database.perform_adopt(&wanted, grant, instance.id, &new).await;
     let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";

@@ -59,7 +59,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
-        silence_seconds: row.as_ref().map(|r| if r.cluster_id == CLUSTER { 0 } else { 3600 }),
+        heartbeat_age_seconds: row.as_ref().map(|r| if r.cluster_id == CLUSTER { 0 } else { 3600 }),
         permitted: row.as_ref().map(|r| permitted(database, r)).unwrap_or_default(),
         failure: row.as_ref().and_then(|r| database.failures.get(&r.incarnation).cloned()),
         role_mark: database.roles.get(&name).cloned(),

@@ -106,7 +106,7 @@ pub fn repair_edits(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
         edit.apply(&mut facts);
         let made = judge_access(&facts, &name, in_service, &grants(row.schema_version)).unwrap();
         made.iter().filter(|f| !matches!(f.drift, Drift::MemberAdded { ref member, .. } if member == ACCESS)).all(|f| {
-            assert!(f.mendable || !found.contains(&f.drift), "nobody asked for the impossible: {:?}", f.drift);
+            assert!(f.repairable || !found.contains(&f.drift), "nobody asked for the impossible: {:?}", f.drift);
             found.contains(&f.drift)
         })
     };

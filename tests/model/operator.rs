@@ -138,17 +138,17 @@ impl Operator {
         let (schema_version, own) = (state.schema_version, state.own.clone());
         drop(state);
         Installation {
-            home: InstanceTraits {
+            instance: InstanceTraits {
                 name: super::state::INSTANCE.to_owned(),
                 prefix: NamePrefix::parse(super::state::PREFIX).unwrap(),
                 archive_seconds: super::state::ARCHIVE_SECONDS,
             },
             others: Vec::new(),
             cluster_id: CLUSTER.to_owned(),
-            predecessors: Predecessors { cluster_ids: vec![FORMER.to_owned()], silence_seconds: 600 },
+            predecessors: Predecessors { cluster_ids: vec![FORMER.to_owned()], heartbeat_timeout_seconds: 600 },
             epoch: Epoch(self.epoch),
             schema_version,
-            own,
+            custom_migrations: own,
             signer_grace_seconds: 300,
             ack_timeout_seconds: super::state::ACK_TIMEOUT,
         }

@@ -75,7 +75,7 @@ pub fn desired() -> DesiredTenant {
 
 pub fn installation() -> Installation {
     Installation {
-        home: InstanceTraits {
+        instance: InstanceTraits {
             name: "main".to_owned(),
             prefix: NamePrefix::parse("at").unwrap(),
             archive_seconds: 2_592_000,
@@ -84,11 +84,11 @@ pub fn installation() -> Installation {
         cluster_id: "cluster".to_owned(),
         predecessors: agent_tenancy::plan::installation::Predecessors {
             cluster_ids: vec!["former".to_owned()],
-            silence_seconds: 600,
+            heartbeat_timeout_seconds: 600,
         },
         epoch: Epoch(1),
         schema_version: TENANT_VERSION,
-        own: None,
+        custom_migrations: None,
         signer_grace_seconds: 300,
         ack_timeout_seconds: 60,
     }
@@ -147,7 +147,7 @@ pub fn facts(row: Option<LedgerRow>, there: bool) -> LedgerFacts {
     let free = row.as_ref().is_none_or(|r| r.state == RowState::Dropped);
     LedgerFacts {
         database_id: database(),
-        silence_seconds: row.as_ref().map(|_| 0),
+        heartbeat_age_seconds: row.as_ref().map(|_| 0),
         permitted: Vec::new(),
         failure: None,
         role_mark: mark.clone(),

@@ -19,7 +19,7 @@ use agent_tenancy::{
 
 fn own(count: usize) -> Installation {
     let files = (1..=count).map(|n| (format!("{n:04}_own.sql"), format!("SELECT {n};"))).collect();
-    Installation { own: Some(CustomMigrations::parse(&files).unwrap()), ..installation() }
+    Installation { custom_migrations: Some(CustomMigrations::parse(&files).unwrap()), ..installation() }
 }
 
 /// The tables of this version, as they were made.

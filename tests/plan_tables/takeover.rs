@@ -19,7 +19,7 @@ fn left_in(o: &mut ObservedTenant, state: RowState) {
     let mut left = facts(Some(row.clone()), true);
     let mark = Some(render_mark(left.database_id, row.incarnation));
     (left.role_mark, left.schema_mark) = (mark.clone(), mark);
-    left.silence_seconds = Some(600);
+    left.heartbeat_age_seconds = Some(600);
     o.database = DatabaseView::Facts(left);
 }
 
@@ -62,7 +62,7 @@ fn what_a_former_cluster_left() {
             "heard of just now",
             |o| {
                 left(o);
-                facts_of(o).silence_seconds = Some(599);
+                facts_of(o).heartbeat_age_seconds = Some(599);
             },
             "",
             "heard of less than 600 seconds ago",
@@ -71,7 +71,7 @@ fn what_a_former_cluster_left() {
             "never heard of",
             |o| {
                 left(o);
-                facts_of(o).silence_seconds = None;
+                facts_of(o).heartbeat_age_seconds = None;
             },
             "",
             "heard of less than 600 seconds ago",
@@ -147,8 +147,11 @@ fn it_is_the_same_data_with_a_new_keyring() {
     };
     assert_eq!((adoption.incarnation, &adoption.previous.0[..]), (stranger(RowState::Active).incarnation, "uid-other"));
     assert_eq!(adoption.keyring.version, row(RowState::Active).keyring.version + 1);
-    let source =
-        AdoptionSource::Predecessor { cluster_id: "former".to_owned(), silence_seconds: 600, by_permission: false };
+    let source = AdoptionSource::Predecessor {
+        cluster_id: "former".to_owned(),
+        heartbeat_timeout_seconds: 600,
+        by_permission: false,
+    };
     assert_eq!(adoption.source, source);
     assert_eq!(adoption.describe_owner(), "Tenant uid-other of cluster former");
 }
@@ -199,7 +202,7 @@ fn what_a_person_allowed() {
             "heard of just now",
             |o| {
                 allowed(o);
-                facts_of(o).silence_seconds = Some(599);
+                facts_of(o).heartbeat_age_seconds = Some(599);
             },
             "",
             "heard of less than 600 seconds ago",
@@ -257,7 +260,10 @@ fn a_permission_is_used_only_where_the_settings_name_nobody() {
             _ => None,
         });
         let cluster_id = cluster.to_owned();
-        assert_eq!(found, Some(AdoptionSource::Predecessor { cluster_id, silence_seconds: 600, by_permission }));
+        assert_eq!(
+            found,
+            Some(AdoptionSource::Predecessor { cluster_id, heartbeat_timeout_seconds: 600, by_permission })
+        );
     }
 }
 
@@ -270,7 +276,7 @@ fn only_what_the_ledger_says_can_be_allowed() {
             "silent for a while",
             |o| {
                 allowed(o);
-                facts_of(o).silence_seconds = Some(10)
+                facts_of(o).heartbeat_age_seconds = Some(10)
             },
             "other",
             Ok((false, 590)),
@@ -279,7 +285,7 @@ fn only_what_the_ledger_says_can_be_allowed() {
             "never heard of",
             |o| {
                 allowed(o);
-                facts_of(o).silence_seconds = None
+                facts_of(o).heartbeat_age_seconds = None
             },
             "other",
             Ok((false, 600)),

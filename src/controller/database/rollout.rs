@@ -15,7 +15,7 @@ use crate::{
     },
     effects::{error::EffectError, kubernetes::cache::Key},
     plan::{
-        instance::rollout::{FleetFacts, RolloutRules, Stage, plan_rollout},
+        instance::rollout::{RolloutFacts, RolloutRules, RolloutStage, plan_rollout},
         tenant::schema::resolve_target,
     },
     status::FleetView,
@@ -60,13 +60,13 @@ pub(crate) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
             }
             Err(error) => {
                 tracing::debug!(error = error.chain(), "the fleet's migrations were not looked at");
-                Stage::Ownership
+                RolloutStage::Holding
             }
         };
         let pause = match stage {
-            Stage::Canaries | Stage::Rolling => continue,
-            Stage::Ownership | Stage::Halted => VIEW,
-            Stage::Done => context.scheduler.spread(settings.period),
+            RolloutStage::Canaries | RolloutStage::Rolling => continue,
+            RolloutStage::Holding | RolloutStage::Halted => VIEW,
+            RolloutStage::Done => context.scheduler.spread(settings.period),
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -77,12 +77,14 @@ pub(crate) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
     }
 }
 
-fn tell(stage: Stage, facts: &FleetFacts) {
-    let FleetFacts { tenants, behind, blocked, .. } = facts;
+fn tell(stage: RolloutStage, facts: &RolloutFacts) {
+    let RolloutFacts { tenants, behind, blocked, .. } = facts;
     match stage {
-        Stage::Halted => tracing::warn!(tenants, behind, blocked, "the upgrade of the tenants' tables is halted"),
-        Stage::Done => tracing::info!(tenants, "every tenant's tables are up to date"),
-        Stage::Canaries | Stage::Ownership | Stage::Rolling => {
+        RolloutStage::Halted => {
+            tracing::warn!(tenants, behind, blocked, "the upgrade of the tenants' tables is halted")
+        }
+        RolloutStage::Done => tracing::info!(tenants, "every tenant's tables are up to date"),
+        RolloutStage::Canaries | RolloutStage::Holding | RolloutStage::Rolling => {
             tracing::info!(stage = stage.as_str(), tenants, behind, blocked, "upgrading the tenants' tables");
         }
     }
@@ -95,7 +97,7 @@ struct RolloutSlots {
 
 impl Context {
     /// Looks at every database that can be asked: all their tenants are one fleet.
-    async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<FleetFacts, EffectError> {
+    async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<RolloutFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.replica_tracker.observe());
         let own = self.own.borrow().clone();
         let (canaries, first) = (&settings.canaries, settings.rules.canaries);
@@ -108,7 +110,7 @@ impl Context {
                 Err(error) => return Err(error),
             }
         }
-        let all = found.iter().map(|(_, facts)| facts.clone()).reduce(FleetFacts::merge);
+        let all = found.iter().map(|(_, facts)| facts.clone()).reduce(RolloutFacts::merge);
         let facts = all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))?;
         let stage = plan_rollout(&facts, &settings.rules).stage;
         self.metrics.looked_at_fleet(&facts, stage);
@@ -117,7 +119,7 @@ impl Context {
             let before = views.clone();
             for (name, facts) in found {
                 // In one that is done nobody waits for what goes on in another.
-                let stage = if facts.behind == 0 { Stage::Done } else { stage };
+                let stage = if facts.behind == 0 { RolloutStage::Done } else { stage };
                 let (behind, blocked) = (facts.behind, facts.blocked);
                 views.insert(name, FleetView { stage, behind, blocked, target, own });
             }
@@ -131,8 +133,8 @@ impl Context {
         &self,
         settings: &RolloutSettings,
         rollout_slots: &mut RolloutSlots,
-        facts: &FleetFacts,
-    ) -> Stage {
+        facts: &RolloutFacts,
+    ) -> RolloutStage {
         let rollout = plan_rollout(facts, &settings.rules);
         let waiting: Vec<&ObjectId> = rollout.rollout_slots.iter().filter(|object| self.may_migrate(object)).collect();
         // Whoever is not among them has had its turn, or nobody has one any more.
@@ -144,7 +146,7 @@ impl Context {
         }
         if waiting.is_empty() {
             // Something is to be done, by those who can't.
-            if matches!(rollout.stage, Stage::Canaries | Stage::Rolling) {
+            if matches!(rollout.stage, RolloutStage::Canaries | RolloutStage::Rolling) {
                 tokio::time::sleep(VIEW).await;
             }
             return rollout.stage;

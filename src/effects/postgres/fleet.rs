@@ -11,7 +11,7 @@ use crate::{
         migrations::{Migration, TENANT, TENANT_VERSION, tenant_checksums},
         sql::quote_literal,
     },
-    plan::instance::rollout::FleetFacts,
+    plan::instance::rollout::RolloutFacts,
 };
 
 /// Most tenants that one query returns as candidates for a migration.
@@ -55,7 +55,7 @@ impl Database {
         own: Option<&CustomMigrations>,
         canaries: &[String],
         first: usize,
-    ) -> Result<FleetFacts, PgError> {
+    ) -> Result<RolloutFacts, PgError> {
         const STEP: &str = "reading the progress of migrations";
         let (cluster_id, own, canaries) = (cluster_id.to_owned(), own.cloned(), canaries.to_vec());
         let rows = self

@@ -244,7 +244,7 @@ impl Database {
         Ok(LedgerFacts {
             database_id: raw.database_id,
             row: raw.row.map(RawRow::check).transpose()?,
-            silence_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
+            heartbeat_age_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
             permitted: raw.permitted,
             failure: raw.failure,
             role_mark: raw.role_mark,

@@ -23,7 +23,7 @@ use crate::{
         keys::Algorithm,
     },
     plan::{
-        instance::rollout::FleetFacts,
+        instance::rollout::RolloutFacts,
         observed::{DatabaseView, Fresh, ReadError},
     },
 };
@@ -169,7 +169,7 @@ impl LiveWorld {
         own: Option<&CustomMigrations>,
         canaries: &[String],
         first: usize,
-    ) -> Result<FleetFacts, EffectError> {
+    ) -> Result<RolloutFacts, EffectError> {
         let open = self.open(breaker)?;
         open.done(open.database.observe_fleet(&self.cluster_id, target, own, canaries, first).await)
     }

@@ -68,8 +68,8 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn found(&mut self, drift: Drift, mendable: bool) {
-        self.found.push(Finding { drift, mendable });
+    fn found(&mut self, drift: Drift, repairable: bool) {
+        self.found.push(Finding { drift, repairable });
     }
 
     fn modern(&self) -> bool {
@@ -81,9 +81,9 @@ impl Judge<'_> {
         if object.owner == self.facts.owner {
             return inside;
         }
-        let mendable = inside && object.reachable;
-        self.found(Drift::Owner { of, found: object.owner.clone() }, mendable);
-        mendable
+        let repairable = inside && object.reachable;
+        self.found(Drift::Owner { of, found: object.owner.clone() }, repairable);
+        repairable
     }
 
     fn table(
@@ -123,7 +123,7 @@ impl Judge<'_> {
         object: &ObjectFacts,
         own: &[&'static str],
         named: &BTreeSet<&'static str>,
-        mendable: bool,
+        repairable: bool,
     ) -> Result<(), PrivilegesError> {
         let owner = &self.facts.owner;
         let mut list = match &object.acl {
@@ -134,7 +134,7 @@ impl Judge<'_> {
         let tenants = list.remove(self.role).unwrap_or_default();
         for (to, privileges) in list {
             let privileges = privileges.into_keys().collect();
-            self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: grantee(to), privileges }, repairable);
         }
         let (role, owner) = (self.role.to_owned(), owner.clone());
         let pick = |privileges: &Privileges, wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&'static str> {
@@ -153,16 +153,16 @@ impl Judge<'_> {
         let role_lost = missing(&mut named.iter().copied(), &tenants);
         let some = |privileges: &Vec<&'static str>| !privileges.is_empty();
         if some(&added) {
-            self.found(Drift::PrivilegeAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, mendable);
+            self.found(Drift::PrivilegeAdded { on: on.clone(), to: Some(role.clone()), privileges: added }, repairable);
         }
         if some(&optional) {
-            self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), privileges: optional }, mendable);
+            self.found(Drift::GrantOption { on: on.clone(), to: role.clone(), privileges: optional }, repairable);
         }
         if some(&owner_lost) {
-            self.found(Drift::PrivilegeLost { on: on.clone(), from: owner, privileges: owner_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on: on.clone(), from: owner, privileges: owner_lost }, repairable);
         }
         if some(&role_lost) {
-            self.found(Drift::PrivilegeLost { on, from: role, privileges: role_lost }, mendable);
+            self.found(Drift::PrivilegeLost { on, from: role, privileges: role_lost }, repairable);
         }
         Ok(())
     }
@@ -206,12 +206,12 @@ impl Judge<'_> {
             found.push((Drift::MemberLost, governed));
         }
         for group in &facts.groups {
-            let mendable = !group.superuser && ours(group);
+            let repairable = !group.superuser && ours(group);
             let (group, grantor) = (group.role.clone(), group.grantor.clone());
-            found.push((Drift::MemberOf { group, grantor }, mendable));
+            found.push((Drift::MemberOf { group, grantor }, repairable));
         }
-        for (drift, mendable) in found {
-            self.found(drift, mendable);
+        for (drift, repairable) in found {
+            self.found(drift, repairable);
         }
     }
 
@@ -238,7 +238,7 @@ impl Judge<'_> {
         let governed = !role.superuser && facts.administered;
         // Before 16 a role that may replicate can only be altered by a superuser.
         let alterable = governed && (modern || !role.replication);
-        for (is_set, attribute, mendable) in [
+        for (is_set, attribute, repairable) in [
             (role.superuser, Attribute::Superuser, false),
             (role.replication, Attribute::Replication, false),
             (role.bypassrls, Attribute::BypassRls, false),
@@ -251,7 +251,7 @@ impl Judge<'_> {
             (role.expires, Attribute::ValidUntil, alterable),
         ] {
             if is_set {
-                self.found(Drift::Attribute(attribute), mendable);
+                self.found(Drift::Attribute(attribute), repairable);
             }
         }
         for setting in &facts.settings {

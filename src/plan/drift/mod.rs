@@ -26,7 +26,7 @@ pub use repair::{Names, render_remedies};
 use std::fmt;
 
 /// Most findings that one message names.
-const TOLD: usize = 8;
+const MOST_FINDINGS: usize = 8;
 
 /// One thing that is not as the operator made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ pub struct Finding {
     /// What.
     pub drift: Drift,
     /// The operator's privileges are enough.
-    pub mendable: bool,
+    pub repairable: bool,
 }
 
 impl MemberOption {
@@ -266,8 +266,8 @@ impl fmt::Display for Drift {
 
 /// A list in words, of bounded length.
 pub fn render_list<'a>(found: impl ExactSizeIterator<Item = &'a Drift>) -> String {
-    let rest = found.len().saturating_sub(TOLD);
-    let mut text = found.take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let rest = found.len().saturating_sub(MOST_FINDINGS);
+    let mut text = found.take(MOST_FINDINGS).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if rest > 0 {
         text.push_str(&format!("; and {rest} more"));
     }

@@ -24,7 +24,7 @@ pub struct Names<'a> {
 }
 
 /// Most statements that one message holds.
-const TOLD: usize = 4;
+const MOST_STATEMENTS: usize = 4;
 
 /// What an administrator has to repair, and how, for a condition.
 pub fn render_remedies(found: &[Drift], row: &LedgerRow, view: &DatabaseView) -> String {
@@ -41,12 +41,12 @@ pub fn render_remedies(found: &[Drift], row: &LedgerRow, view: &DatabaseView) ->
     };
     // A name that can't be written is one that Postgres does not give out.
     let statements: Vec<String> = found.iter().filter_map(|drift| drift.render_remedy(&names).ok()).collect();
-    let rest = statements.len().saturating_sub(TOLD);
-    let mut told = statements.into_iter().take(TOLD).collect::<Vec<_>>().join("; ");
+    let rest = statements.len().saturating_sub(MOST_STATEMENTS);
+    let mut text = statements.into_iter().take(MOST_STATEMENTS).collect::<Vec<_>>().join("; ");
     if rest > 0 {
-        told.push_str(&format!("; and {rest} more, told when these are done"));
+        text.push_str(&format!("; and {rest} more, shown when these are done"));
     }
-    format!("{what}: the operator lacks the privileges to repair it; as a superuser, run: {told};")
+    format!("{what}: the operator lacks the privileges to repair it; as a superuser, run: {text};")
 }
 
 impl Drift {

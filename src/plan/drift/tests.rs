@@ -30,20 +30,20 @@ fn member(role: &str, grantor: &str) -> MembershipFacts {
 }
 
 /// What is found, in words; what can't be repaired with an exclamation mark.
-fn told(facts: &AccessFacts) -> Vec<String> {
+fn messages(facts: &AccessFacts) -> Vec<String> {
     let found = judge_access(facts, ROLE, true, &grants()).unwrap();
-    found.iter().map(|f| format!("{}{}", if f.mendable { "" } else { "! " }, f.drift)).collect()
+    found.iter().map(|f| format!("{}{}", if f.repairable { "" } else { "! " }, f.drift)).collect()
 }
 
 #[test]
 fn what_provisioning_leaves_is_no_drift() {
     for version in [150_018, 180_006] {
-        assert_eq!(told(&intact(version)), Vec::<String>::new());
+        assert_eq!(messages(&intact(version)), Vec::<String>::new());
         assert_eq!(find_lost_table(&intact(version), &grants()), None);
         let mut facts = intact(version);
         // A privilege of a Postgres to come, and MAINTAIN, which an upgraded owner has or has not.
         facts.tables[0].object.acl.as_mut().unwrap()[0] = format!("{OWNER}=arwdDxtmZ/{OWNER}");
-        assert_eq!(told(&facts), Vec::<String>::new());
+        assert_eq!(messages(&facts), Vec::<String>::new());
     }
     let mut facts = intact(180_006);
     facts.tables.retain(|t| t.object.name != "messages");
@@ -174,7 +174,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
     for (name, change, expected) in cases {
         let mut facts = intact(180_006);
         change(&mut facts);
-        assert_eq!(told(&facts), *expected, "{name}");
+        assert_eq!(messages(&facts), *expected, "{name}");
     }
 }
 
@@ -186,9 +186,9 @@ fn before_16_createrole_is_enough_for_nearly_everything() {
     facts.role.createdb = true;
     let expected =
         ["'evil' made a member of the role", "the role made a member of 'pg_monitor'", "the role given CREATEDB"];
-    assert_eq!(told(&facts), expected);
+    assert_eq!(messages(&facts), expected);
     facts.role.replication = true;
-    assert!(told(&facts).contains(&"! the role given CREATEDB".to_owned()), "not of a role that may replicate");
+    assert!(messages(&facts).contains(&"! the role given CREATEDB".to_owned()), "not of a role that may replicate");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! How far a database is from the server's limits: told before they are met, because what happens then happens to everybody.
+//! How far a database is from the server's limits: reported before they are reached, because every tenant is affected then.
 
 use serde::Deserialize;
 use std::fmt;
 
-/// From which part of a limit on it is told, in percent.
+/// The share of a limit from which it is reported, in percent.
 const NEAR: u64 = 80;
 
 /// What the server allows, and what of it is taken.
@@ -82,7 +82,7 @@ impl fmt::Display for Pressure {
                  {limit}: raise max_connections, lower connectionBudget, or put a pooler between"
             ),
             Self::Connections { taken: _, limit } => {
-                // Not the number of the moment: it would be another one at each look.
+                // Not the current number: it would differ at each check.
                 write!(f, "{NEAR} % or more of the server's {limit} connections are taken: raise max_connections")
             }
             Self::Locks { tables: _, slots } => write!(
@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(found(|f| f.tables = 5120), [Pressure::Locks { tables: 5120, slots: 6400 }]);
         let all = found(|f| (f.max_connections, f.connections, f.tables) = (50, 50, 9000));
         assert_eq!(all.len(), 3);
-        let told: Vec<String> = all.iter().map(ToString::to_string).collect();
-        assert!(told[0].contains("operator may open 8") && told[0].contains("the server takes 47"), "{told:?}");
+        let messages: Vec<String> = all.iter().map(ToString::to_string).collect();
+        assert!(
+            messages[0].contains("operator may open 8") && messages[0].contains("the server takes 47"),
+            "{messages:?}"
+        );
     }
 }

@@ -50,9 +50,9 @@ pub struct LoginRoleFacts {
 pub struct EntryFacts {
     /// Version of the Secret.
     pub version: Version,
-    /// The login that replicas are told to use.
+    /// The login that the entry names for the replicas.
     pub slot: LoginSlot,
-    /// Which password they are told.
+    /// Which password the entry has.
     pub mark: Option<LoginMark>,
     /// The login that is prepared.
     pub next: Option<NextLogin>,
@@ -107,7 +107,7 @@ pub enum LoginStep {
     },
     /// Let the prepared login in.
     Set(NextLogin),
-    /// Tell replicas to use it.
+    /// Publish it to the replicas.
     Switch(NextLogin),
     /// Take the right to log in from the login that is not in use.
     Lock {
@@ -202,7 +202,7 @@ pub fn plan_login(cell: &CellView, rules: Rules, replicas: &Replicas, now: Times
     }
     let in_use = entry.mark.as_ref().map(|mark| mark.id);
     if facts.active != entry.slot || facts.login_id != in_use {
-        // The database was told of a login that is not kept any more: nobody knows its password.
+        // The database has a login of which no password is kept.
         return LoginPlan::Step(rotation.prepare(None));
     }
     if let Some(plan) = rotation.plan_end(rules, replicas, now) {
@@ -275,8 +275,8 @@ impl Rotation<'_> {
             return Some(LoginPlan::Step(LoginStep::Lock { slot, force: true, replicas_timed_out: Vec::new() }));
         }
         let since = entry.mark.as_ref().map(|mark| mark.since).unwrap_or_default();
-        let told = LastReference { version: entry.version, since };
-        let replicas_timed_out = match judge_acknowledged(told, replicas, rules.ack_timeout_seconds, now) {
+        let last = LastReference { version: entry.version, since };
+        let replicas_timed_out = match judge_acknowledged(last, replicas, rules.ack_timeout_seconds, now) {
             Acknowledged::Everywhere => Vec::new(),
             Acknowledged::Waiting(names, until) => return Some(LoginPlan::Wait(LoginWait::Replicas(names, until))),
             Acknowledged::TimedOut(names) => names,

@@ -5,7 +5,7 @@
 //! | `capacity` | How far a database is from the server's limits |
 //! | `logins` | Rotating the login that the agent API uses in a cell |
 //! | `preflight` | Whether a database is fit for tenants, and what has to be done to its control schema |
-//! | `rollout` | Upgrading the tables of a whole fleet |
+//! | `rollout` | rolling a migration out to all tenants |
 
 pub mod capacity;
 pub mod logins;

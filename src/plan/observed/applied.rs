@@ -3,7 +3,7 @@
 use crate::{api::names::RETRY_MIGRATION_ANNOTATION, domain::migrations::Track};
 use serde::Deserialize;
 
-/// What a schema has had of the platform team's own files.
+/// The custom migrations that were applied to a schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Applied {
     /// Number of the last file; 0 for none.
@@ -27,7 +27,7 @@ pub struct MigrationFailure {
     pub message: String,
 }
 
-/// The sentence for a file that failed. The same words when it fails and when the ledger tells of it.
+/// The sentence for a file that failed. The same words when it fails and when the ledger reports it.
 pub fn render_failure(track: Track, file: &str, message: &str) -> String {
     let whose = match track {
         Track::Base => "migration",

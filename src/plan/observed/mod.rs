@@ -44,7 +44,7 @@ pub struct ObservedTenant {
     pub rival: Option<ObjectId>,
     /// What earlier reconciles left in the object's status.
     pub recorded: Recorded,
-    /// The instance that was looked at, or will be; `None` where it is not known.
+    /// The instance that was read, or will be; `None` where it is not known.
     pub instance: Option<String>,
     /// The database.
     pub database: DatabaseView,
@@ -58,7 +58,7 @@ pub struct ObservedTenant {
     pub cell_entry: bool,
     /// The replicas of the agent API.
     pub replicas: Replicas,
-    /// It is this tenant's turn in an upgrade of the fleet.
+    /// This tenant has a slot in the rollout of a migration.
     pub admitted: bool,
     /// Material for new things: random, made for this reconcile, unused if nothing new is needed.
     pub fresh: Fresh,
@@ -83,7 +83,7 @@ impl ObservedTenant {
 
 /// The database of a tenant, as one reconcile saw it.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "there is one per pass, and nearly always it holds facts")]
+#[allow(clippy::large_enum_variant, reason = "there is one per reconcile, and nearly always it holds facts")]
 pub enum DatabaseView {
     /// It answered.
     Facts(LedgerFacts),
@@ -117,9 +117,9 @@ pub struct LedgerFacts {
     pub database_id: DatabaseId,
     /// The ledger row of the tenant id.
     pub row: Option<LedgerRow>,
-    /// How long nothing was heard of the row's cluster, in seconds; `None` if there is no row, or never anything was.
-    pub silence_seconds: Option<u64>,
-    /// Who may take the row over from its present owner because a person said so.
+    /// Age of the last heartbeat of the row's cluster, in seconds; `None` without a row or a heartbeat.
+    pub heartbeat_age_seconds: Option<u64>,
+    /// Takeover grants: the Tenants that may take the row over from its present owner.
     pub permitted: Vec<TakeoverGrant>,
     /// The mark on the role: `None` if there is no such role, else its comment.
     pub role_mark: Option<String>,
@@ -148,9 +148,9 @@ impl LedgerFacts {
 
     /// The cell that the tenant is in, or would be in; `previous` is the Tenant whose data it asks for.
     pub fn cell(&self, previous: Option<&Uid>) -> Option<CellNumber> {
-        let home = self.row.as_ref().filter(|row| row.state != RowState::Dropped).map(|row| row.cell);
+        let current = self.row.as_ref().filter(|row| row.state != RowState::Dropped).map(|row| row.cell);
         let archived = || previous.and_then(|uid| self.archive_of(uid)).map(|archive| archive.cell);
-        home.or_else(archived).or(self.offer.map(|offer| offer.cell))
+        current.or_else(archived).or(self.offer.map(|offer| offer.cell))
     }
 }
 
@@ -215,7 +215,7 @@ pub struct LedgerRow {
     pub schema_version: i32,
     /// Checksums of the files that made them, oldest first; empty where they were not noted.
     pub schema_checksums: Vec<String>,
-    /// What it has had of the platform team's own files.
+    /// The custom migrations that were applied to it.
     pub own: Applied,
     /// Its last keyring.
     pub keyring: KeyringMark,
@@ -337,7 +337,7 @@ pub struct ObservedAgent {
     /// Its revisions, newest last.
     pub revisions: Seen<Vec<RevisionView>>,
     /// Tenants whose entry refers to it, by name; at most 10, enough for a message. A Tenant that only names it in its
-    /// spec is not one: it is told that the AgentConfig is going, and two objects must not wait for each other.
+    /// spec is not one: its status says that the AgentConfig is being deleted, and two objects must not wait for each other.
     pub users: Vec<String>,
     /// When the last entry stopped referring to it, or to one of the unused credentials.
     pub last_reference: LastReference,

@@ -2,7 +2,7 @@
 
 use crate::domain::ident::{DatabaseId, Incarnation, Version};
 
-/// What the object itself tells: facts that earlier reconciles recorded in status, evidence that something was there once.
+/// What the object itself records: facts that earlier reconciles recorded in status, evidence that something was there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The database in which the tenant was provisioned.

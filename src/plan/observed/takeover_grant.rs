@@ -1,4 +1,4 @@
-//! A Tenant that a person let take over what another cluster's Tenant has, as the ledger tells.
+//! A Tenant that an administrator allowed to take over the data of another cluster's Tenant, as the ledger records.
 
 use crate::domain::ident::Uid;
 use crate::plan::installation::Installation;

@@ -149,7 +149,7 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
     LedgerFacts {
         database_id: DatabaseId(Uuid::nil()),
         row: uid.map(row),
-        silence_seconds: None,
+        heartbeat_age_seconds: None,
         role_mark: None,
         schema_mark: None,
         access: None,

@@ -186,7 +186,7 @@ pub enum AdoptionSource {
         /// Its id.
         cluster_id: String,
         /// Seconds without a heartbeat after which the cluster counts as lost.
-        silence_seconds: u64,
+        heartbeat_timeout_seconds: u64,
         /// A takeover grant for this Tenant allows it, not the settings. The grant is used up.
         by_permission: bool,
     },

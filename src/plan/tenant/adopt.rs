@@ -81,7 +81,7 @@ pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow) -> Adoption {
 }
 
 fn of_archive(inputs: Inputs<'_>, archive: &Archive, replaces: Option<Incarnation>) -> Adoption {
-    let name = inputs.desired.tenant_id.database_name(&inputs.installation.home.prefix);
+    let name = inputs.desired.tenant_id.database_name(&inputs.installation.instance.prefix);
     let target = resolve_target(inputs.installation, &inputs.observed.replicas);
     Adoption {
         tenant_id: inputs.desired.tenant_id.clone(),

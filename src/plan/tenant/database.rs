@@ -23,7 +23,7 @@ use crate::{
 
 /// What the plan says about the database.
 pub(super) struct DatabasePlan {
-    /// How it stands.
+    /// The state of the database.
     pub report: PartReport,
     /// Where the data is or will be; `None` if later parts must wait.
     pub data: Option<TenantData>,
@@ -72,7 +72,7 @@ fn plan_new(
     steps: &mut Vec<TenantStep>,
 ) -> DatabasePlan {
     let Inputs { desired, observed, installation, .. } = inputs;
-    let name = desired.tenant_id.database_name(&installation.home.prefix);
+    let name = desired.tenant_id.database_name(&installation.instance.prefix);
     let provision = Provision {
         tenant_id: desired.tenant_id.clone(),
         incarnation: observed.fresh.incarnation,
@@ -119,7 +119,7 @@ fn plan_own(inputs: Inputs<'_>, row: LedgerRow, drift: Vec<Finding>, steps: &mut
 fn plan_set_aside(inputs: Inputs<'_>, remains: Remains, steps: &mut Vec<TenantStep>) -> DatabasePlan {
     let tenant_id = inputs.desired.tenant_id.clone();
     let name = remains.row.as_ref().map(|row| row.schema.clone());
-    let name = name.unwrap_or_else(|| tenant_id.database_name(&inputs.installation.home.prefix));
+    let name = name.unwrap_or_else(|| tenant_id.database_name(&inputs.installation.instance.prefix));
     steps.push(TenantStep::Database(DatabaseStep::SetAside { tenant_id, name, remains }));
     let note = "what is left of the lost data is put out of the way";
     DatabasePlan::stop(report(PartState::Waiting, Reason::LossAccepted, note))

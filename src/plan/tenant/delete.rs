@@ -4,7 +4,7 @@
 //! entry and keys deleted → finalizer removed. Needs only the id and the policy, so a broken spec can't block it.
 //!
 //! An object that vanished without us goes the same way, with its data kept: there is no finalizer to come back by, so
-//! what tells of the rest (entry, else ledger row) goes last.
+//! what records the other parts (the entry, else the ledger row) goes last.
 
 use super::{
     drain::judge_drain,
@@ -77,7 +77,7 @@ struct Deletion<'a> {
 
 impl Deletion<'_> {
     /// Takes the tenant out of service: entry state `deleting`, acknowledged by every running replica or timed out. What is
-    /// to be told once that is done, or the plan that comes before.
+    /// to be recorded once that is done, or the plan that comes before.
     fn withdraw(&self) -> Result<Vec<TenantStep>, Box<Plan<TenantStep>>> {
         let view = match &self.observed.entry {
             // Deleted by hand: replicas ignore that, and serve on until they read `deleting`.
@@ -88,8 +88,8 @@ impl Deletion<'_> {
         };
         let deleting = view.entry.as_ref().filter(|entry| entry.state == TenantState::Deleting);
         let Some(entry) = deleting else { return self.rewrite(Some(view)) };
-        let told = LastReference { version: view.version, since: entry.state_since };
-        match judge_acknowledged(told, &self.observed.replicas, self.installation.ack_timeout_seconds, self.now) {
+        let last = LastReference { version: view.version, since: entry.state_since };
+        match judge_acknowledged(last, &self.observed.replicas, self.installation.ack_timeout_seconds, self.now) {
             Acknowledged::Everywhere => Ok(Vec::new()),
             Acknowledged::Waiting(names, deadline) => {
                 let reports = vec![working(format!("waiting for {} to stop serving the tenant", names.join(", ")))];
@@ -109,7 +109,7 @@ impl Deletion<'_> {
             return Ok(Vec::new());
         };
         let step = TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: view.map(|v| v.version) });
-        let reports = vec![working("the replicas are told to stop serving")];
+        let reports = vec![working("waiting for the replicas to stop serving")];
         Err(Box::new(Plan { steps: vec![step], reports, awaits: None, wake_at: Some(self.now) }))
     }
 
@@ -122,7 +122,7 @@ impl Deletion<'_> {
         served && observed.row().is_some_and(active)
     }
 
-    /// Ends the tenant in the database, then everything else. `notices` are told once, with the first effect that follows,
+    /// Ends the tenant in the database, then everything else. `notices` are recorded once, with the first effect that follows,
     /// and after it: where a namespace goes, events can't be written any more, and that must not hold up a deletion.
     fn close(&self, notices: Vec<TenantStep>) -> Plan<TenantStep> {
         let observed = self.observed;
@@ -131,7 +131,7 @@ impl Deletion<'_> {
             // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
             Ok(Ownership::Nothing { .. }) if !observed.finalizer => finish(Vec::new(), notices, observed),
             // A tombstone of our own also where nothing was made yet, and in place of an earlier tenant's: a step of an
-            // earlier reconcile that arrives late checks the row it looked at, and finds the id closed.
+            // earlier reconcile that arrives late checks the row that it read, and finds the id closed.
             Ok(Ownership::Nothing { replaces, .. }) => {
                 finish(vec![self.close_without_row(replaces)], notices, observed)
             }
@@ -209,7 +209,7 @@ impl Deletion<'_> {
             row,
             incarnation,
             replaces,
-            archive_seconds: self.installation.home.archive_seconds,
+            archive_seconds: self.installation.instance.archive_seconds,
         }))
     }
 }

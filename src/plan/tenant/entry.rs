@@ -1,4 +1,4 @@
-//! The registry entry of a Tenant: as its spec wants it, and as it looks when the tenant goes.
+//! The registry entry of a Tenant: as its spec wants it, and as it is while the tenant is deleted.
 
 use super::{inputs::Inputs, location::TenantData};
 use crate::plan::{
@@ -124,7 +124,7 @@ fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
 }
 
 /// Which parts of an entry somebody changed: those that follow from a spec that did not change meanwhile, and keys of the
-/// same ring. Parts that the operator itself may have a reason to change are not named.
+/// same keyring. Parts that the operator itself may have a reason to change are not named.
 fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
     if (old.generation, old.incarnation) != (new.generation, new.incarnation) {
         return String::new();
@@ -149,7 +149,7 @@ fn find_edits(old: &TenantEntry, new: &TenantEntry) -> String {
     if edited.is_empty() { String::new() } else { format!("edited ({})", edited.join(", ")) }
 }
 
-/// Told once the entry is written again.
+/// Recorded once the entry is written again.
 fn repaired(what: &str) -> TenantStep {
     TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
@@ -182,7 +182,7 @@ pub(crate) fn withdrawn_entry(
         return Some(enter_state(entry, TenantState::Deleting, installation, now));
     }
     let row = observed.row().filter(|row| row.uid == object.uid);
-    let name = tenant_id.database_name(&installation.home.prefix);
+    let name = tenant_id.database_name(&installation.instance.prefix);
     let keyring = observed.readable_keyring();
     Some(TenantEntry {
         format: FORMAT,
@@ -197,7 +197,7 @@ pub(crate) fn withdrawn_entry(
         state_since: now,
         database: EntryDatabase {
             location: DataLocation {
-                instance: installation.home.name.clone(),
+                instance: installation.instance.name.clone(),
                 cell: row.map_or(CellNumber(1), |r| r.cell),
                 schema: row.map_or_else(|| name.clone(), |r| r.schema.clone()),
                 role: row.map_or(name, |r| r.role.clone()),

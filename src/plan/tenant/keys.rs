@@ -1,8 +1,8 @@
-//! The plan of a tenant's signing keys: which ring is the true one, and how it moves on.
+//! The plan of a tenant's signing keys: which keyring is valid, and how it changes.
 //!
-//! A ring is written in one order: Secret, ledger, entry. So a Secret one version ahead of the ledger is our own
+//! A keyring is written in one order: Secret, ledger, entry. So a Secret one version ahead of the ledger is our own
 //! half-done step and is finished; anything else that the ledger's mark does not know was edited or restored, and is
-//! repaired from the entry. One change of a ring per pass; the next reconcile sees what came of it.
+//! repaired from the entry. A reconcile makes one change of a keyring; the next reconcile reads the result.
 
 mod evolve;
 
@@ -27,9 +27,9 @@ use jiff::Timestamp;
 
 /// What the plan says about keys.
 pub(crate) struct KeysPlan {
-    /// How they stand.
+    /// The state of the keys.
     pub report: PartReport,
-    /// The ring that the entry has to carry; `None` if later parts must wait.
+    /// The keyring that the entry has to carry; `None` if later parts must wait.
     pub keyring: Option<Keyring>,
     /// An acknowledgement of this entry version is awaited.
     pub awaits: Option<Version>,
@@ -71,7 +71,7 @@ pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<T
         Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.mark() == data.keyring => {
             situation.evolve(keyring, steps)
         }
-        // Written by a reconcile that ended before it told the ledger.
+        // Written by a reconcile that ended before it recorded the mark in the ledger.
         Seen::Ours(KeysView { keyring: Ok(keyring), .. }) if keyring.version() == data.keyring.version + 1 => {
             situation.record(keyring, steps);
             KeysPlan::settled(issued(keyring, PartState::InProgress), keyring.clone())
@@ -80,7 +80,7 @@ pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<T
     }
 }
 
-/// The mark of the ring that a new tenant gets in this reconcile, or one that takes over another's data: its first ring has
+/// The mark of the keyring that a new tenant gets in this reconcile, or a tenant that takes over data: its first keyring has
 /// the version that follows.
 pub(crate) fn first_mark(inputs: Inputs<'_>, version: i32) -> KeyringMark {
     match inputs.observed.readable_keyring() {
@@ -96,13 +96,13 @@ fn first_keyring(inputs: Inputs<'_>, version: i32) -> Result<Keyring, KeyringErr
     Keyring::first(version, observed.fresh.key.clone(), desired.tokens.max_token_seconds, request, whole_seconds(now))
 }
 
-/// What the registry entry still holds of the ring of the same data.
+/// What the registry entry still holds of the keyring of the same data.
 fn published_keyring(observed: &ObservedTenant, incarnation: Incarnation) -> Option<PublishedKeyring<'_>> {
     let same = |entry: &&TenantEntry| entry.incarnation == incarnation && !entry.keys.is_empty();
     observed.readable_entry().filter(same).map(TenantEntry::keyring)
 }
 
-/// `SigningKeysReady` of a ring that was only looked at.
+/// `SigningKeysReady` of a keyring that this reconcile does not change.
 pub(crate) fn issued(keyring: &Keyring, state: PartState) -> PartReport {
     let note = match keyring.current() {
         Some(key) => format!("key '{}' signs", key.verifying.kid),
@@ -112,7 +112,7 @@ pub(crate) fn issued(keyring: &Keyring, state: PartState) -> PartReport {
 }
 
 impl Situation<'_> {
-    /// Tells the ledger of a ring, if it does not know it yet.
+    /// Records a keyring in the ledger, unless the ledger has it.
     fn record(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) {
         let mark = keyring.mark();
         if let Some(row) = self.data.row.clone().filter(|_| mark != self.data.keyring) {
@@ -120,7 +120,7 @@ impl Situation<'_> {
         }
     }
 
-    /// Writes a ring in place of the Secret that was seen, or makes the Secret; then tells the ledger.
+    /// Writes a keyring in place of the Secret that was read, or creates the Secret; then records it in the ledger.
     fn write(&self, keyring: &Keyring, change: KeyChange, acknowledged: Option<Version>, steps: &mut Vec<TenantStep>) {
         steps.push(match &self.inputs.observed.keys {
             Seen::Ours(view) => TenantStep::Keys(KeysStep::Replace {
@@ -137,11 +137,11 @@ impl Situation<'_> {
         self.record(keyring, steps);
     }
 
-    /// The Secret is gone, damaged, edited or an older one: puts it right.
+    /// The Secret is gone, damaged, edited or an older one: repairs it.
     fn restore(&self, steps: &mut Vec<TenantStep>) -> KeysPlan {
         let (observed, mark) = (self.inputs.observed, &self.data.keyring);
         if matches!(observed.entry, Seen::Unknown(_)) {
-            // The entry may hold the ring that was lost: no second key before it is read.
+            // The entry may hold the keyring that was lost: no second key before it is read.
             let note = "the signing Secret is not the last one written, and the registry entry that holds its keys can't \
                         be read";
             return KeysPlan::stop(PartState::Unread(ErrorClass::Transient), Reason::Retrying, note.to_owned());
@@ -173,7 +173,7 @@ impl Situation<'_> {
         }
     }
 
-    /// The ring of the entry; the very one that the ledger knows, where nothing of it was lost.
+    /// The keyring of the entry; the very one that the ledger knows, where nothing of it was lost.
     fn restored(&self, published: &PublishedKeyring<'_>) -> Result<Keyring, KeyringError> {
         let (mark, now) = (&self.data.keyring, whole_seconds(self.inputs.now));
         let private = |key: &VerificationKey| self.private(key);

@@ -25,7 +25,7 @@ impl TenantData {
         Self {
             incarnation: provision.incarnation,
             location: DataLocation {
-                instance: installation.home.name.clone(),
+                instance: installation.instance.name.clone(),
                 cell: provision.cell,
                 schema: provision.schema.clone(),
                 role: provision.role.clone(),
@@ -41,7 +41,7 @@ impl TenantData {
         Self {
             incarnation: adoption.incarnation,
             location: DataLocation {
-                instance: installation.home.name.clone(),
+                instance: installation.instance.name.clone(),
                 cell: adoption.cell,
                 schema: adoption.schema.clone(),
                 role: adoption.role.clone(),
@@ -57,7 +57,7 @@ impl TenantData {
         Self {
             incarnation: row.incarnation,
             location: DataLocation {
-                instance: installation.home.name.clone(),
+                instance: installation.instance.name.clone(),
                 cell: row.cell,
                 schema: row.schema.clone(),
                 role: row.role.clone(),

@@ -78,7 +78,7 @@ fn changed_note(expected: DatabaseId, found: Option<DatabaseId>) -> String {
     }
 }
 
-/// Whether status or entry tell that this Tenant's data was in this database.
+/// Whether status or entry record that this Tenant's data was in this database.
 fn was_here(uid: &Uid, observed: &ObservedTenant) -> bool {
     observed.readable_entry().is_some_and(|entry| entry.uid == *uid) || observed.recorded.incarnation.is_some()
 }
@@ -173,7 +173,7 @@ fn judge_own_row(row: &LedgerRow, observed: &ObservedTenant, facts: &LedgerFacts
     }
     let bug = |note: String| Refusal::Unknown(ReadError { class: ErrorClass::Bug, note });
     let (Some(access), grants) = (&facts.access, tenant_grants(row.schema_version)) else {
-        return Err(bug("the database did not tell who has access".to_owned()));
+        return Err(bug("the database did not say which roles have access".to_owned()));
     };
     let grants = grants.map_err(|error| bug(error.to_string()))?;
     if let Some(table) = find_lost_table(access, &grants) {
@@ -192,5 +192,5 @@ fn judge_marks(mark: &str, role: &str, schema: &str) -> Option<Vec<Finding>> {
         return None;
     }
     let gone = [(Drift::SchemaMark, schema.is_empty()), (Drift::RoleMark, role.is_empty())];
-    Some(gone.into_iter().filter(|(_, gone)| *gone).map(|(drift, _)| Finding { drift, mendable: true }).collect())
+    Some(gone.into_iter().filter(|(_, gone)| *gone).map(|(drift, _)| Finding { drift, repairable: true }).collect())
 }

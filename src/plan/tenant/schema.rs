@@ -24,7 +24,7 @@ struct Had<'a> {
     checksums: &'a [String],
 }
 
-/// How the tables of a tenant stand.
+/// The state of a tenant's tables.
 pub(crate) struct Tables {
     /// Files to apply now, in order.
     pub due: Vec<Migrate>,
@@ -66,7 +66,7 @@ pub(crate) fn judge_tables(row: &LedgerRow, observed: &ObservedTenant, installat
     let base = Had { track: Track::Base, version: row.schema_version, checksums: &row.schema_checksums };
     let own = Had { track: Track::Custom, version: row.own.version, checksums: &row.own.checksums };
     let target = resolve_target(installation, &observed.replicas);
-    let of_own = installation.own.as_ref().map(|files| (own, files.files(), files.version()));
+    let of_own = installation.custom_migrations.as_ref().map(|files| (own, files.files(), files.version()));
     let mut tables = Tables { due: Vec::new(), blocked: None };
     for (had, files, target) in [(base, TENANT, target)].into_iter().chain(of_own) {
         let pending = match judge_track(&had, files, target, failure.filter(|_| !asked)) {

@@ -1,7 +1,7 @@
 //! Taking a tenant out of service and bringing it back, with nothing lost.
 //!
 //! Entry `suspended` → acknowledged by every running replica, or timed out → access revoked → open transactions run out.
-//! It needs the entry that stands and no more, so that neither a missing AgentConfig nor a dead database keeps a tenant
+//! It needs the entry as it is, and nothing else, so that neither a missing AgentConfig nor a dead database keeps a tenant
 //! in service. Back again, access comes first, then the entry.
 
 use super::{
@@ -40,9 +40,9 @@ pub(crate) fn plan_suspension(plan: &mut Plan<TenantStep>, inputs: Inputs<'_>) {
 
 fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
     let Inputs { desired, observed, installation, now } = inputs;
-    let told = "the replicas are told to refuse the tenant";
+    let waiting = "waiting for the replicas to refuse the tenant";
     if steps.iter().any(|step| matches!(step, TenantStep::Entry(EntryStep::Put { .. }))) {
-        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+        return (waits(Reason::WaitingForReplicas, waiting), Pause::default());
     }
     let Some(view @ EntryView { entry: Some(entry), .. }) = observed.entry.ours() else {
         return (waits(Reason::Pending, "an earlier part has to be ready first"), Pause::default());
@@ -50,12 +50,12 @@ fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Paus
     if entry.state != TenantState::Suspended {
         let entry = enter_state(entry, TenantState::Suspended, installation, now);
         steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
-        return (waits(Reason::WaitingForReplicas, told), Pause::default());
+        return (waits(Reason::WaitingForReplicas, waiting), Pause::default());
     }
     match judge(&desired.object.uid, observed) {
         Ok(Ownership::Ours { row, .. }) if row.state == RowState::Active => {
-            let told = LastReference { version: view.version, since: entry.state_since };
-            revoke(inputs, row, told, steps)
+            let last = LastReference { version: view.version, since: entry.state_since };
+            revoke(inputs, row, last, steps)
         }
         Ok(Ownership::Ours { row, .. }) => drain(inputs, &row),
         Ok(Ownership::Nothing { .. } | Ownership::GivenUp(_)) | Err(_) => {
@@ -64,15 +64,15 @@ fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Paus
     }
 }
 
-/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time. `told`: the
+/// Takes the access away as soon as every running replica refuses requests by itself, or has had its time. `last`: the
 /// entry that says so.
-fn revoke(inputs: Inputs<'_>, row: LedgerRow, told: LastReference, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
+fn revoke(inputs: Inputs<'_>, row: LedgerRow, last: LastReference, steps: &mut Vec<TenantStep>) -> (PartReport, Pause) {
     let Inputs { observed, installation, now, .. } = inputs;
-    let named = match judge_acknowledged(told, &observed.replicas, installation.ack_timeout_seconds, now) {
+    let named = match judge_acknowledged(last, &observed.replicas, installation.ack_timeout_seconds, now) {
         Acknowledged::Everywhere => None,
         Acknowledged::Waiting(names, deadline) => {
             let note = format!("waiting for {} to refuse the tenant", names.join(", "));
-            let pause = Pause { awaits: Some(told.version), wake_at: Some(deadline) };
+            let pause = Pause { awaits: Some(last.version), wake_at: Some(deadline) };
             return (waits(Reason::WaitingForReplicas, note), pause);
         }
         Acknowledged::TimedOut(names) => {

@@ -29,7 +29,7 @@ pub(crate) fn judge_predecessor(inputs: Inputs<'_>) -> Option<Result<Adoption, P
         in_use && row.uid != desired.object.uid && row.cluster_id != installation.cluster_id
     };
     let row = facts.row.as_ref().filter(left)?;
-    let (cluster, silence_seconds) = (&row.cluster_id, installation.predecessors.silence_seconds);
+    let (cluster, heartbeat_timeout_seconds) = (&row.cluster_id, installation.predecessors.heartbeat_timeout_seconds);
     let owner = describe_owner(row);
     let foreign = |note: String| Some(Err(Refusal::Foreign(note).report()));
     if (&row.namespace, &row.name) != (&desired.object.namespace, &desired.object.name) {
@@ -47,15 +47,16 @@ pub(crate) fn judge_predecessor(inputs: Inputs<'_>) -> Option<Result<Adoption, P
     if observed.recorded.incarnation.is_some_and(|incarnation| incarnation != row.incarnation) {
         return foreign(format!("{owner}, and the status of this Tenant names another incarnation"));
     }
-    if facts.silence_seconds.is_none_or(|silence| silence < silence_seconds) {
+    if facts.heartbeat_age_seconds.is_none_or(|age| age < heartbeat_timeout_seconds) {
         let note = format!(
-            "{owner}, a predecessor of this one that was heard of less than {silence_seconds} seconds ago: it is taken \
+            "{owner}, a predecessor of this one that was heard of less than {heartbeat_timeout_seconds} seconds ago: it is taken \
              over when its operator has been silent for so long"
         );
         let state = PartState::Refused(ErrorClass::Waiting);
         return Some(Err(PartReport::new(Part::Accepted, state, Reason::Conflict, note)));
     }
-    let source = AdoptionSource::Predecessor { cluster_id: cluster.clone(), silence_seconds, by_permission: !named };
+    let source =
+        AdoptionSource::Predecessor { cluster_id: cluster.clone(), heartbeat_timeout_seconds, by_permission: !named };
     match check_fit(Adoption { source, ..of_row(inputs, row) }, Evidence::of_row(facts, row)) {
         Ok(adoption) => Some(Ok(adoption)),
         Err(note) => foreign(format!("{owner}; {note}")),

@@ -21,7 +21,7 @@ use crate::{
 
 /// What is planned for the database of a tenant in use.
 pub(crate) struct RepairPlan {
-    /// How the database stands.
+    /// The state of the database.
     pub report: PartReport,
     /// The version that its tables have once the steps are done.
     pub schema_version: i32,
@@ -38,10 +38,10 @@ pub(crate) fn plan_repair(
 ) -> RepairPlan {
     let report = |state, reason, note: String| PartReport::new(Part::DatabaseReady, state, reason, note);
     let note = provisioned_note(&row.schema);
-    let (mendable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.mendable);
+    let (repairable, rest): (Vec<Finding>, Vec<Finding>) = drift.into_iter().partition(|finding| finding.repairable);
     let drifts = |list: Vec<Finding>| list.into_iter().map(|finding| finding.drift).collect::<Vec<_>>();
-    let (found, rest) = (drifts(mendable), drifts(rest));
-    let told = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
+    let (found, rest) = (drifts(repairable), drifts(rest));
+    let remedies = (!rest.is_empty()).then(|| render_remedies(&rest, &row, &observed.database));
     let mut tables = judge_tables(&row, observed, installation);
     let (schema_version, blocked) = (tables.version(&row), tables.blocked.take());
     let state = if found.is_empty() && tables.due.is_empty() { PartState::Ready } else { PartState::InProgress };
@@ -49,9 +49,9 @@ pub(crate) fn plan_repair(
         steps.push(DatabaseStep::Repair { row, found }.into());
     }
     steps.extend(tables.into_steps());
-    let report = match (told, blocked) {
-        (Some(told), _) => report(PartState::Refused(ErrorClass::Denied), Reason::DriftNotRepairable, told),
-        (None, Some((reason, told))) => report(PartState::Refused(ErrorClass::Conflict), reason, told),
+    let report = match (remedies, blocked) {
+        (Some(remedies), _) => report(PartState::Refused(ErrorClass::Denied), Reason::DriftNotRepairable, remedies),
+        (None, Some((reason, note))) => report(PartState::Refused(ErrorClass::Conflict), reason, note),
         (None, None) => report(state, Reason::Provisioned, note),
     };
     RepairPlan { report, schema_version }
@@ -73,7 +73,7 @@ pub(crate) fn plan_upkeep(
     }
 }
 
-/// Plans a Tenant whose spec can't be had. Where something was made for it (then the world was looked at), the finalizer
+/// Plans a Tenant whose spec can't be resolved. Where something was made for it (then the world was read), the finalizer
 /// stays, the database is kept in order, and what somebody did to the entry is said.
 pub fn plan_rejected(
     uid: &Uid,
@@ -93,7 +93,7 @@ pub fn plan_rejected(
     plan
 }
 
-/// Whether there is something to look at for a Tenant whose spec can't be had.
+/// Whether there is something to observe for a Tenant whose spec can't be resolved.
 pub const fn was_provisioned(recorded: &Recorded) -> bool {
     recorded.incarnation.is_some()
 }

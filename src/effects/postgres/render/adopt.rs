@@ -38,11 +38,11 @@ pub(super) fn render_adoption(
             ));
             enter(&mut sql, wanted, context)?;
         }
-        AdoptionSource::Predecessor { cluster_id, silence_seconds, by_permission } => {
+        AdoptionSource::Predecessor { cluster_id, heartbeat_timeout_seconds, by_permission } => {
             let from = quote_literal(cluster_id)?;
             let function = if *by_permission { "take_over_allowed" } else { "take_over" };
             sql.add(&format!(
-                "SELECT agent_tenancy.{function}({id}, {previous}, {from}, {silence_seconds}, {tenant}, {epoch}, \
+                "SELECT agent_tenancy.{function}({id}, {previous}, {from}, {heartbeat_timeout_seconds}, {tenant}, {epoch}, \
                  {version}, {keyring});"
             ));
             enter(&mut sql, wanted, context)?;

@@ -1,4 +1,4 @@
-//! How a ring moves on: revocation first, then what is over, then rotation. Each is one change, written as a whole.
+//! How a keyring changes: revocation first, then what is over, then rotation. Each is one change, written as a whole.
 
 use super::{KeysPlan, Situation, issued};
 use crate::{
@@ -20,13 +20,13 @@ use jiff::{SignedDuration, Timestamp};
 
 /// A revoked key that signs is replaced at the latest after this time, whether or not every replica knows the new one.
 const REVOCATION: SignedDuration = SignedDuration::from_secs(2);
-/// A rotation that waits longer than this names for whom.
+/// A rotation that waits longer than this names the replicas that it waits for.
 const HELD: SignedDuration = SignedDuration::from_secs(10);
-/// How long it is told which replica has not confirmed a revocation.
+/// How long the condition names the replicas that have not confirmed a revocation.
 const REVOCATION_TOLD: SignedDuration = SignedDuration::from_mins(15);
 
 impl Situation<'_> {
-    /// Looks at the true ring, and plans the one change that is due.
+    /// Plans the one change of the valid keyring that is due.
     pub(crate) fn evolve(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) -> KeysPlan {
         let held: std::collections::BTreeSet<_> = keyring
             .keys()
@@ -53,7 +53,7 @@ impl Situation<'_> {
             None if self.is_due(keyring) => {
                 self.change(keyring.with_standby(fresh(), now), KeyChange::Standby, None, steps)
             }
-            None => self.rest(keyring, self.confirm(keyring)),
+            None => self.unchanged(keyring, self.confirm(keyring)),
         }
     }
 
@@ -94,15 +94,16 @@ impl Situation<'_> {
     fn promote(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) -> KeysPlan {
         let urgent = keyring.current_is_revoked();
         if !urgent && keyring.current().is_some() && keyring.in_state(KeyState::Previous).count() >= MAX_PREVIOUS {
-            let note = format!("the ring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
-            return self.rest(keyring, self.told(Reason::RotationWaiting, note));
+            let note =
+                format!("the keyring has {MAX_PREVIOUS} previous keys; the next rotation waits until one is over");
+            return self.unchanged(keyring, self.waiting(Reason::RotationWaiting, note));
         }
         let request =
             self.inputs.desired.keys.rotate.clone().or_else(|| keyring.handled_request().map(ToOwned::to_owned));
         let deadline = keyring.revoked().values().max().and_then(|at| at.saturating_add(REVOCATION).ok());
         let overdue = urgent && deadline.is_some_and(|deadline| deadline <= self.inputs.now);
         let Some(version) = self.published_at(keyring) else {
-            return self.rest(keyring, self.report(keyring, PartState::Ready));
+            return self.unchanged(keyring, self.report(keyring, PartState::Ready));
         };
         let unacknowledged = self.unacknowledged(version);
         if unacknowledged.is_empty() || overdue {
@@ -113,33 +114,33 @@ impl Situation<'_> {
         let since = keyring.standby().map_or(self.inputs.now, |k| k.verifying.since);
         let held_from = since.saturating_add(HELD).unwrap_or(self.inputs.now);
         let report = if held_from <= self.inputs.now {
-            self.told(Reason::RotationWaiting, format!("the new key waits for {}", unacknowledged.join(", ")))
+            self.waiting(Reason::RotationWaiting, format!("the new key waits for {}", unacknowledged.join(", ")))
         } else {
             self.report(keyring, PartState::Ready)
         };
-        let next_look = [Some(held_from).filter(|at| *at > self.inputs.now), deadline.filter(|_| urgent)]
+        let next_wake = [Some(held_from).filter(|at| *at > self.inputs.now), deadline.filter(|_| urgent)]
             .into_iter()
             .flatten()
             .min();
-        KeysPlan { awaits: Some(version), wake_at: next_look, ..self.rest(keyring, report) }
+        KeysPlan { awaits: Some(version), wake_at: next_wake, ..self.unchanged(keyring, report) }
     }
 
     /// Nothing to change now.
-    fn rest(&self, keyring: &Keyring, report: PartReport) -> KeysPlan {
+    fn unchanged(&self, keyring: &Keyring, report: PartReport) -> KeysPlan {
         let due = self.due_at(keyring).filter(|_| keyring.standby().is_none());
-        let told =
+        let named_until =
             self.unconfirmed(keyring).and_then(|_| self.pending_from(keyring)).filter(|at| *at > self.inputs.now);
-        let wake_at = keyring.next_tidying().into_iter().chain(due).chain(told).min();
+        let wake_at = keyring.next_tidying().into_iter().chain(due).chain(named_until).min();
         let awaits = self.unconfirmed(keyring).map(|(version, _)| version);
         KeysPlan { report, keyring: Some(keyring.clone()), awaits, wake_at }
     }
 
-    /// How a ring that rests stands: whether everybody has confirmed the last revocation.
+    /// The report on a keyring that needs no change: whether every replica has confirmed the last revocation.
     fn confirm(&self, keyring: &Keyring) -> PartReport {
         match self.unconfirmed(keyring) {
             Some((_, names)) if self.pending_from(keyring).is_some_and(|at| at <= self.inputs.now) => {
                 let note = format!("revoked keys may still verify at {}", names.join(", "));
-                self.told(Reason::RevocationPending, note)
+                self.waiting(Reason::RevocationPending, note)
             }
             Some(_) | None => self.report(keyring, PartState::Ready),
         }
@@ -149,7 +150,7 @@ impl Situation<'_> {
         keyring.revoked().values().max()?.saturating_add(REVOCATION).ok()
     }
 
-    /// Who may not know of the last revocation yet, and the version that tells them.
+    /// The replicas that may not know of the last revocation yet, and the entry version that has it.
     fn unconfirmed(&self, keyring: &Keyring) -> Option<(Version, Vec<String>)> {
         let last = keyring.revoked().values().max()?;
         let recent = self.inputs.now.duration_since(*last) < REVOCATION_TOLD;
@@ -158,7 +159,7 @@ impl Situation<'_> {
         (!names.is_empty()).then_some((version, names))
     }
 
-    /// The entry version at which this very ring was published, if it was.
+    /// The entry version at which this very keyring was published, if it was.
     fn published_at(&self, keyring: &Keyring) -> Option<Version> {
         let view = self.inputs.observed.entry.ours()?;
         view.entry.as_ref().filter(|entry| entry.keyring().mark() == keyring.mark()).map(|_| view.version)
@@ -181,7 +182,7 @@ impl Situation<'_> {
         unacknowledged
     }
 
-    fn told(&self, reason: Reason, note: String) -> PartReport {
+    fn waiting(&self, reason: Reason, note: String) -> PartReport {
         PartReport::new(Part::SigningKeysReady, PartState::Ready, reason, note)
     }
 
