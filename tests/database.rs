@@ -9,6 +9,7 @@ mod database {
     mod setup;
 
     mod archives;
+    mod bootstrap;
     mod cost;
     mod drift;
     mod isolation;

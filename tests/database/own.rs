@@ -252,7 +252,6 @@ async fn a_hostile_file_gets_nowhere(version: PgVersion) {
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.usename LIKE '%operator%' OR a.usename = 'postgres';"
             .to_owned(),
         "SELECT rolpassword FROM pg_authid;".to_owned(),
-        "SELECT lo_create(0);".to_owned(),
         "ALTER SYSTEM SET log_statement = 'all';".to_owned(),
         "SET session_preload_libraries = 'x';".to_owned(),
         "ALTER ROLE CURRENT_USER SET session_replication_role = 'replica';".to_owned(),
@@ -274,6 +273,8 @@ async fn a_hostile_file_gets_nowhere(version: PgVersion) {
         "ALTER ROLE CURRENT_USER SET search_path = evil; ALTER ROLE CURRENT_USER SET role = none;",
         "COMMIT; SELECT pg_advisory_lock(1); BEGIN;",
         "CREATE FUNCTION lower(text) RETURNS text LANGUAGE sql AS 'SELECT ''evil'''; CREATE TABLE pg_class (id int);",
+        // Only a superuser could refuse it; it is dropped with the role.
+        "SELECT lo_create(0);",
         "DELETE FROM applied_migrations; DROP TABLE applied_migrations;",
     ] {
         // The last one deletes its own record, and fails.

@@ -14,8 +14,11 @@ use crate::{Postgres, TestDatabase, unique};
 /// What an administrator runs in the database.
 const BOOTSTRAP: &str = include_str!("../../../../config/sql/bootstrap.sql");
 
-/// A database of one test's own, the prefix of its roles and schemas, and the operator's password.
-/// Dereferences to the database itself.
+/// Password of every administrator.
+const ADMINISTRATOR_PASSWORD: &str = "administrator-password";
+
+/// A database of one test's own, the prefix of its roles and schemas, and the operator's password. It belongs to an
+/// administrator who is no superuser, as on a managed server. Dereferences to the database itself.
 #[derive(Clone, Debug)]
 pub struct InstallationDatabase {
     database: TestDatabase,
@@ -29,7 +32,29 @@ impl InstallationDatabase {
     pub async fn create(server: &Postgres, password: &str) -> anyhow::Result<InstallationDatabase> {
         let database = server.create_database(&unique("installation")).await?;
         let digits: String = unique("").chars().filter(char::is_ascii_alphanumeric).collect();
-        Ok(InstallationDatabase { database, prefix: format!("t{digits}"), password: password.to_owned() })
+        let created = InstallationDatabase { database, prefix: format!("t{digits}"), password: password.to_owned() };
+        created.give_to_administrator().await?;
+        Ok(created)
+    }
+
+    /// Creates the administrator, and makes it the owner of the database.
+    async fn give_to_administrator(&self) -> anyhow::Result<()> {
+        let (administrator, database) = (self.administrator(), &self.name);
+        let statements = format!(
+            "CREATE ROLE {administrator} LOGIN CREATEROLE PASSWORD '{ADMINISTRATOR_PASSWORD}';\n\
+             ALTER DATABASE \"{database}\" OWNER TO {administrator};"
+        );
+        self.execute(&statements).await.context("the database can't be given to its administrator")
+    }
+
+    /// The database's owner, with CREATEROLE and no superuser. Needs no quoting.
+    pub fn administrator(&self) -> String {
+        format!("admin_{}", self.prefix)
+    }
+
+    /// Where the administrator connects, with its password.
+    pub fn administrator_url(&self) -> String {
+        self.url(&self.administrator(), ADMINISTRATOR_PASSWORD)
     }
 
     /// A database that is there, prepared for that prefix and password.
@@ -44,8 +69,20 @@ impl InstallationDatabase {
         Ok(database)
     }
 
-    /// Runs `config/sql/bootstrap.sql`, which makes the operator's roles.
+    /// Runs `config/sql/bootstrap.sql`, which makes the operator's roles, as the database's owner.
     pub async fn bootstrap(&self) -> anyhow::Result<()> {
+        self.execute_as_administrator(&self.bootstrap_text()).await.context("bootstrap.sql failed")
+    }
+
+    /// Runs statements as the database's owner.
+    pub async fn execute_as_administrator(&self, statements: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.administrator_url()).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// `config/sql/bootstrap.sql` with the settings of this installation.
+    pub fn bootstrap_text(&self) -> String {
         let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let InstallationDatabase { prefix, password, .. } = self;
         let settings = format!(
@@ -53,7 +90,7 @@ impl InstallationDatabase {
             quote(prefix),
             quote(password)
         );
-        self.execute(&(settings + BOOTSTRAP)).await.context("bootstrap.sql failed")
+        settings + BOOTSTRAP
     }
 
     /// Creates the database again, under the same name and bootstrapped, on a server that has lost everything.
@@ -62,6 +99,7 @@ impl InstallationDatabase {
         let create = format!("CREATE DATABASE \"{}\"", self.name);
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
         connection.close().await?;
+        self.give_to_administrator().await?;
         self.bootstrap().await
     }
 
