@@ -2,8 +2,7 @@
 //! as a member of the group that owns it.
 
 use super::setup::{
-    CELL_PASSWORD, CLUSTER, Instance, Steps, bare, bootstrapped, by, cell_login, connect, in_use,
-    on_both,
+    CELL_PASSWORD, CLUSTER, Instance, Steps, bare, bootstrapped, by, cell_login, connect, in_use, on_both,
 };
 use agent_tenancy::{
     api::DeletionPolicy,
