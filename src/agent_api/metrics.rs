@@ -8,7 +8,6 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-/// A request by route.
 /// Connections, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolUse {
@@ -18,10 +17,11 @@ pub struct PoolUse {
     pub busy: usize,
 }
 
+/// A request by route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
-    route: &'static str,
+    route: String,
     status: &'static str,
 }
 
@@ -98,7 +98,7 @@ impl ApiMetrics {
     }
 
     /// Counts a request.
-    pub fn note_request(&self, method: &http::Method, route: &'static str, status: u16) {
+    pub fn note_request(&self, method: &http::Method, route: &str, status: u16) {
         let method = match method.as_str() {
             "GET" => "GET",
             "POST" => "POST",
@@ -112,7 +112,7 @@ impl ApiMetrics {
             400..500 => "4xx",
             _ => "5xx",
         };
-        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+        self.requests.get_or_create(&RequestLabels { method, route: route.to_owned(), status }).inc();
     }
 
     /// Counts a refused token.

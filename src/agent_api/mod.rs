@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod problem;
 pub mod provider;
 pub mod registry;
+mod request_id;
 pub mod serve;
 pub mod storage;
 

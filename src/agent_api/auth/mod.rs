@@ -1,34 +1,84 @@
 //! Who calls, and whether the call may go on. The order of answers is fixed: a bad token, another tenant's path, a
 //! missing scope, the tenant's state, and only then what the request asks for.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `scope` | what a token may allow, as values and as types |
+//! | `token` | verification of a token |
 
+pub mod scope;
 pub mod token;
 
 use super::{
     Context,
-    database::{Access, DatabaseError, Work},
+    database::{Access, DatabaseError, Transaction},
     problem::{Code, Problem},
     registry::{Snapshot, tenant::Service},
+    request_id::RequestId,
 };
 use crate::domain::entry::TenantState;
-use axum::http::{HeaderMap, header};
-use std::{sync::Arc, time::Duration};
-use token::{Claims, Scope, TokenError, verify};
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::{HeaderMap, header, request::Parts},
+};
+use scope::{RequiredScope, Scope};
+use std::{marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
+use token::{Claims, TokenError, verify};
 
-/// A caller whose call may go on, and the registry as it was when that was decided.
-pub struct Caller {
+/// The path parameter that names the tenant.
+pub(super) const TENANT_PARAMETER: &str = "tenantId";
+
+/// An admitted caller: the token is valid, belongs to the tenant of the path and allows the scope `S`, and the tenant is
+/// served. As an extractor it comes first in every handler of a tenant's route.
+pub struct Caller<S> {
+    admission: Admission,
+    scope: PhantomData<fn() -> S>,
+}
+
+/// What a handler works with: everything as it was when the call was admitted.
+pub struct Admission {
+    /// The process's state.
+    pub context: Arc<Context>,
+    /// The request's ids.
+    pub request: RequestId,
     /// The verified token.
     pub claims: Claims,
     /// The tenant and the way to its data.
     pub access: Access,
-    /// The snapshot of this request.
+    /// The registry.
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Lets a call for the tenant of the path in, or says which answer it gets.
-///
-/// # Errors
-/// The first reason in the fixed order.
-pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: Scope) -> Result<Caller, Problem> {
+impl<S> Deref for Caller<S> {
+    type Target = Admission;
+
+    fn deref(&self) -> &Admission {
+        &self.admission
+    }
+}
+
+impl<S> Caller<S> {
+    /// The admission without the scope that it was granted for.
+    pub fn into_admission(self) -> Admission {
+        self.admission
+    }
+}
+
+impl<S: RequiredScope> FromRequestParts<Arc<Context>> for Caller<S> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
+        let path = RawPathParams::from_request_parts(parts, context).await.ok();
+        let tenant = path.as_ref().and_then(|path| path.iter().find(|(name, _)| *name == TENANT_PARAMETER));
+        let tenant = tenant.map_or("", |(_, value)| value);
+        let request = parts.extensions.get::<RequestId>().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
+        let admission = admit(context, &parts.headers, tenant, S::SCOPE, request)?;
+        Ok(Self { admission, scope: PhantomData })
+    }
+}
+
+/// Verifies the token.
+fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(Claims, Arc<Snapshot>), Problem> {
     let token = bearer(headers).ok_or_else(|| Problem::new(Code::MissingToken))?;
     let snapshot = Arc::clone(&context.registry.snapshot());
     let claims = verify(token, &snapshot, context.clock.now().as_second()).map_err(|error| {
@@ -38,6 +88,18 @@ pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: S
         }
         Problem::new(Code::InvalidToken)
     })?;
+    Ok((claims, snapshot))
+}
+
+/// Admits a call for the tenant of the path, or gives the first reason against it in the fixed order.
+fn admit(
+    context: &Arc<Context>,
+    headers: &HeaderMap,
+    path_tenant: &str,
+    scope: Scope,
+    request: RequestId,
+) -> Result<Admission, Problem> {
+    let (claims, snapshot) = authenticate(context, headers)?;
     // Decided before anything is looked up, so the answer says nothing about the other tenant.
     if claims.tenant.as_str() != path_tenant {
         return Err(Problem::new(Code::TenantMismatch));
@@ -57,7 +119,7 @@ pub fn admit(context: &Context, headers: &HeaderMap, path_tenant: &str, scope: S
     match (&tenant.service, reachable) {
         (Service::Served, true) => {
             let access = Access { tenant, registry: context.registry.clone() };
-            Ok(Caller { claims, access, snapshot })
+            Ok(Admission { context: Arc::clone(context), request, claims, access, snapshot })
         }
         (Service::Served | Service::Unserved(_), _) => Err(Problem::new(Code::TenantNotServed)),
     }
@@ -75,20 +137,20 @@ fn check_state(state: TenantState) -> Result<(), Problem> {
     }
 }
 
-impl Caller {
+impl Admission {
     /// Runs one transaction of the tenant; see [`Database::transact`](crate::agent_api::database::Database::transact).
     ///
     /// # Errors
     /// As there, in the client's terms.
-    pub async fn transact<T: Send + 'static>(&self, context: &Context, work: impl Work<T>) -> Result<T, Problem> {
-        let done = context.database.transact(&self.access, work).await;
-        done.map_err(|error| self.explain(context, error))
+    pub async fn transact<T: Transaction>(&self, transaction: T) -> Result<T::Output, Problem> {
+        let done = self.context.database.transact(&self.access, transaction).await;
+        done.map_err(|error| self.explain(error))
     }
 
     /// What a failed transaction means for the client. A tenant that was admitted may be out of service by now, and its
     /// access taken away: that is then the reason.
-    fn explain(&self, context: &Context, error: DatabaseError) -> Problem {
-        let now = context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
+    fn explain(&self, error: DatabaseError) -> Problem {
+        let now = self.context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
         match (&error, now.map(check_state)) {
             (DatabaseError::Refused(_), Some(Err(problem))) => problem,
             _ => error.into(),

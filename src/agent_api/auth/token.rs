@@ -3,6 +3,7 @@
 //! RFC 7519 (JWT), RFC 8725 (best practice), RFC 9068 (shape of `scope` and `typ`). The algorithm is the key's, never
 //! the token's; the key belongs to one tenant, and a token of it can speak for that tenant only.
 
+use super::scope::Scope;
 use crate::{
     agent_api::registry::{Snapshot, tenant::VerifyKey},
     domain::{
@@ -19,45 +20,6 @@ use std::sync::Arc;
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest `sub`, in bytes.
 const MAX_SUB_BYTES: usize = 255;
-
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Reading the history.
-    ChatRead,
-    /// Sending messages.
-    ChatWrite,
-    /// Reading settings.
-    SettingsRead,
-    /// Changing settings.
-    SettingsWrite,
-    /// Taking out everything, of every user.
-    DataExport,
-    /// Erasing a user.
-    DataErase,
-}
-
-impl Scope {
-    /// Its name in the claim `scope`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChatRead => "chat:read",
-            Self::ChatWrite => "chat:write",
-            Self::SettingsRead => "settings:read",
-            Self::SettingsWrite => "settings:write",
-            Self::DataExport => "data:export",
-            Self::DataErase => "data:erase",
-        }
-    }
-
-    /// Whether a token has to name it: what concerns every user is none of one user's, who may hold a token for all.
-    const fn has_to_be_named(self) -> bool {
-        match self {
-            Self::ChatRead | Self::ChatWrite | Self::SettingsRead | Self::SettingsWrite => false,
-            Self::DataExport | Self::DataErase => true,
-        }
-    }
-}
 
 /// A verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]

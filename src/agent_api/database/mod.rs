@@ -15,7 +15,6 @@ pub use pool::Pool;
 
 use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
 use error::{Cause, resolve_cause, says_rolled_back};
-use futures::future::BoxFuture;
 use pool::Borrowed;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{sync::Arc, time::Duration};
@@ -49,10 +48,25 @@ impl Access {
     }
 }
 
-/// Bound statements of one transaction; may run a second time if nothing was committed the first time.
-pub trait Work<T>: Fn(Connection<'_>) -> BoxFuture<'_, Result<T, sqlx::Error>> + Send + Sync + 'static {}
+/// The bound statements of one transaction. They run a second time if nothing was committed the first time.
+pub trait Transaction: Send + Sync + 'static {
+    /// What it reads or reports.
+    type Output: Send + 'static;
 
-impl<T, F> Work<T> for F where F: Fn(Connection<'_>) -> BoxFuture<'_, Result<T, sqlx::Error>> + Send + Sync + 'static {}
+    /// Runs the statements.
+    ///
+    /// # Errors
+    /// The driver's; the transaction is rolled back then.
+    fn run(&self, at: Connection<'_>) -> impl Future<Output = Result<Self::Output, sqlx::Error>> + Send;
+}
+
+impl<T: Transaction> Transaction for Arc<T> {
+    type Output = T::Output;
+
+    fn run(&self, at: Connection<'_>) -> impl Future<Output = Result<T::Output, sqlx::Error>> + Send {
+        self.as_ref().run(at)
+    }
+}
 
 /// A connection inside a tenant's transaction.
 pub struct Connection<'c> {
@@ -80,12 +94,12 @@ impl Database {
         &self.pool
     }
 
-    /// Runs `work` in one transaction of a tenant. Committed if and only if this returns `Ok`, but for
+    /// Runs one transaction of a tenant. Committed if and only if this returns `Ok`, but for
     /// [`DatabaseError::OutcomeUnknown`]. Dropping the future doesn't stop the transaction.
     ///
     /// # Errors
     /// When there is no connection in time, or the server says no; nothing is changed then.
-    pub async fn transact<T: Send + 'static>(&self, access: &Access, work: impl Work<T>) -> Result<T, DatabaseError> {
+    pub async fn transact<T: Transaction>(&self, access: &Access, work: T) -> Result<T::Output, DatabaseError> {
         let (pool, access) = (Arc::clone(&self.pool), access.clone());
         let task = self.tasks.spawn(async move {
             let patience = Duration::from_millis(pool.settings().acquire_timeout_millis);
@@ -107,7 +121,7 @@ impl Database {
     }
 }
 
-async fn attempt<T>(pool: &Arc<Pool>, access: &Access, work: &impl Work<T>) -> Try<T> {
+async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) -> Try<T::Output> {
     let mut borrowed = match pool.borrow(|| access.cell()).await {
         Ok(borrowed) => borrowed,
         Err(error) => return Try::Failed(error),
@@ -148,17 +162,17 @@ enum Failure {
     Commit(sqlx::Error),
 }
 
-async fn transaction<T>(
+async fn transaction<T: Transaction>(
     borrowed: &mut Borrowed,
     access: &Access,
-    work: &impl Work<T>,
+    work: &T,
     prepared: bool,
-) -> Result<T, Failure> {
+) -> Result<T::Output, Failure> {
     let gone = || Failure::Work(sqlx::Error::PoolClosed);
     let begin = AssertSqlSafe(Arc::clone(&access.tenant.place.begin));
     let connection = borrowed.connection().ok_or_else(gone)?;
     sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(Failure::Work)?;
-    let value = work(Connection { connection: &mut *connection, prepared }).await.map_err(Failure::Work)?;
+    let value = work.run(Connection { connection: &mut *connection, prepared }).await.map_err(Failure::Work)?;
     sqlx::raw_sql("COMMIT").execute(connection).await.map_err(Failure::Commit)?;
     Ok(value)
 }

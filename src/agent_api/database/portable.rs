@@ -1,7 +1,7 @@
 //! The statements for taking a tenant's data out, and for erasing one user's. Columns are always named, values always
 //! bound; each function is one statement.
 
-use super::Connection;
+use super::{Connection, Transaction};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -84,12 +84,16 @@ pub struct Slice {
     pub limit: i64,
 }
 
-/// Rows of a part by key: the key, and the row as one line of JSON.
-pub async fn slice(at: Connection<'_>, slice: &Slice) -> Result<Vec<(String, String)>, sqlx::Error> {
-    let (connection, query) = at.query(slice.part.sql());
-    let after = slice.after.clone().unwrap_or_else(|| slice.part.beginning().to_owned());
-    let rows = query.bind(after).bind(slice.sub.clone()).bind(slice.limit).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+/// Reads rows of a part by key: the key, and the row as one line of JSON.
+impl Transaction for Slice {
+    type Output = Vec<(String, String)>;
+
+    async fn run(&self, at: Connection<'_>) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let (connection, query) = at.query(self.part.sql());
+        let after = self.after.clone().unwrap_or_else(|| self.part.beginning().to_owned());
+        let rows = query.bind(after).bind(self.sub.clone()).bind(self.limit).fetch_all(connection).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
 }
 
 /// What one erasing statement took away.
@@ -103,39 +107,88 @@ pub struct Erased {
     pub renamed: i64,
 }
 
-/// Deletes some of a user's messages.
-pub async fn erase_messages(at: Connection<'_>, sub: &str, most: i64) -> Result<Erased, sqlx::Error> {
-    let (connection, query) = at.query(
-        "WITH gone AS (DELETE FROM messages WHERE id IN \
-           (SELECT m.id FROM messages m WHERE m.sub = $1 ORDER BY m.id LIMIT $2) RETURNING 1) \
-         SELECT count(*) FROM gone",
-    );
-    let row = query.bind(sub.to_owned()).bind(most).fetch_one(connection).await?;
-    Ok(Erased { messages: row.try_get(0)?, ..Erased::default() })
+/// One step of erasing a user, repeated until it finds nothing more. An answer that finds its conversation gone is counted
+/// under nobody's name, so the names come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasureStep {
+    /// Deletes messages.
+    Messages,
+    /// Deletes conversations with all that came to them meanwhile.
+    Conversations,
+    /// Puts a name that says nothing in place of the user's, where rows have to stay: usage is what the tenant is billed by.
+    /// All of the settings, and some of the usage.
+    Names,
 }
 
-/// Deletes some of a user's conversations with all that came to them meanwhile.
-pub async fn erase_conversations(at: Connection<'_>, sub: &str, most: i64) -> Result<Erased, sqlx::Error> {
-    // A statement sees the tables as they were before: the messages are still there to be counted.
-    let (connection, query) = at.query(
-        "WITH gone AS (DELETE FROM conversations WHERE id IN \
-           (SELECT c.id FROM conversations c WHERE c.sub = $1 ORDER BY c.id LIMIT $2) RETURNING id) \
-         SELECT (SELECT count(*) FROM gone), \
-                (SELECT count(*) FROM messages m WHERE m.conversation_id IN (SELECT g.id FROM gone g))",
-    );
-    let row = query.bind(sub.to_owned()).bind(most).fetch_one(connection).await?;
-    Ok(Erased { conversations: row.try_get(0)?, messages: row.try_get(1)?, renamed: 0 })
+impl ErasureStep {
+    /// Every step, in order.
+    pub const ALL: [Self; 3] = [Self::Messages, Self::Conversations, Self::Names];
+
+    /// Most rows of one transaction: each has to end within the tenant's statement timeout.
+    const fn rows(self) -> i64 {
+        match self {
+            Self::Messages | Self::Names => 5000,
+            Self::Conversations => 50,
+        }
+    }
+
+    /// Whether a transaction that changed so much left nothing.
+    pub const fn is_done(self, erased: &Erased) -> bool {
+        let changed = match self {
+            Self::Messages => erased.messages,
+            Self::Conversations => erased.conversations,
+            Self::Names => erased.renamed,
+        };
+        changed < self.rows()
+    }
+
+    /// `$1`: the user; `$2`: most rows; `$3`, of `Names` only: the name that says nothing. Returns conversations, messages, renamed rows.
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Messages => {
+                "WITH gone AS (DELETE FROM messages WHERE id IN \
+                   (SELECT m.id FROM messages m WHERE m.sub = $1 ORDER BY m.id LIMIT $2) RETURNING 1) \
+                 SELECT 0::int8, count(*), 0::int8 FROM gone"
+            }
+            // A statement sees the tables as they were before: the messages are still there to be counted.
+            Self::Conversations => {
+                "WITH gone AS (DELETE FROM conversations WHERE id IN \
+                   (SELECT c.id FROM conversations c WHERE c.sub = $1 ORDER BY c.id LIMIT $2) RETURNING id) \
+                 SELECT (SELECT count(*) FROM gone), \
+                        (SELECT count(*) FROM messages m WHERE m.conversation_id IN (SELECT g.id FROM gone g)), \
+                        0::int8"
+            }
+            Self::Names => {
+                "WITH used AS (UPDATE usage SET sub = $3 WHERE request_id IN \
+                        (SELECT u.request_id FROM usage u WHERE u.sub = $1 LIMIT $2) RETURNING 1), \
+                      set_by AS (UPDATE settings SET updated_by = $3 WHERE updated_by = $1 RETURNING 1) \
+                 SELECT 0::int8, 0::int8, (SELECT count(*) FROM used) + (SELECT count(*) FROM set_by)"
+            }
+        }
+    }
 }
 
-/// Puts a name that says nothing in place of a user's, where rows have to stay: usage is what the tenant is billed by.
-/// All of the settings, and at most so many rows of the usage.
-pub async fn rename_user(at: Connection<'_>, sub: &str, pseudonym: Uuid, most: i64) -> Result<Erased, sqlx::Error> {
-    let (connection, query) = at.query(
-        "WITH used AS (UPDATE usage SET sub = $2 WHERE request_id IN \
-                (SELECT u.request_id FROM usage u WHERE u.sub = $1 LIMIT $3) RETURNING 1), \
-              set_by AS (UPDATE settings SET updated_by = $2 WHERE updated_by = $1 RETURNING 1) \
-         SELECT (SELECT count(*) FROM used) + (SELECT count(*) FROM set_by)",
-    );
-    let row = query.bind(sub.to_owned()).bind(format!("erased-{pseudonym}")).bind(most).fetch_one(connection).await?;
-    Ok(Erased { renamed: row.try_get(0)?, ..Erased::default() })
+/// A step of erasing one user.
+#[derive(Clone, Debug)]
+pub struct Erasure {
+    /// The step.
+    pub step: ErasureStep,
+    /// The user.
+    pub sub: String,
+    /// Stands in the name that says nothing.
+    pub pseudonym: Uuid,
+}
+
+impl Transaction for Erasure {
+    type Output = Erased;
+
+    async fn run(&self, at: Connection<'_>) -> Result<Erased, sqlx::Error> {
+        let (connection, query) = at.query(self.step.sql());
+        let mut query = query.bind(self.sub.clone()).bind(self.step.rows());
+        if self.step == ErasureStep::Names {
+            query = query.bind(format!("erased-{}", self.pseudonym));
+        }
+        let row = query.fetch_one(connection).await?;
+        Ok(Erased { conversations: row.try_get(0)?, messages: row.try_get(1)?, renamed: row.try_get(2)? })
+    }
 }

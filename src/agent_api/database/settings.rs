@@ -1,20 +1,30 @@
 //! The statements on what a tenant changed itself. Columns are always named, values always bound; each function is one
 //! statement.
 
-use super::{Connection, statements::StoredSettings};
+use super::{Connection, Transaction, statements::StoredSettings};
 use sqlx::{Row, types::Json};
 
-/// What the tenant changed itself; and how many bytes it keeps, if its schema counts them.
-pub async fn read(at: Connection<'_>, counts: bool) -> Result<(StoredSettings, Option<i64>), sqlx::Error> {
-    let (connection, query) = at.query(if counts {
-        "SELECT coalesce(jsonb_object_agg(name, value), '{}'), (SELECT coalesce(sum(bytes), 0)::int8 FROM storage) \
-           FROM settings"
-    } else {
-        "SELECT coalesce(jsonb_object_agg(name, value), '{}'), NULL::int8 FROM settings"
-    });
-    let row = query.fetch_one(connection).await?;
-    let Json(settings) = row.try_get(0)?;
-    Ok((settings, row.try_get(1)?))
+/// Reads what the tenant changed itself; and how many bytes it keeps, if its schema counts them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadSettings {
+    /// Whether the schema counts.
+    pub counts: bool,
+}
+
+impl Transaction for ReadSettings {
+    type Output = (StoredSettings, Option<i64>);
+
+    async fn run(&self, at: Connection<'_>) -> Result<Self::Output, sqlx::Error> {
+        let (connection, query) = at.query(if self.counts {
+            "SELECT coalesce(jsonb_object_agg(name, value), '{}'), \
+                    (SELECT coalesce(sum(bytes), 0)::int8 FROM storage) FROM settings"
+        } else {
+            "SELECT coalesce(jsonb_object_agg(name, value), '{}'), NULL::int8 FROM settings"
+        });
+        let row = query.fetch_one(connection).await?;
+        let Json(settings) = row.try_get(0)?;
+        Ok((settings, row.try_get(1)?))
+    }
 }
 
 /// A change.
@@ -73,13 +83,17 @@ const CHANGE_AND_COUNT: &str = change!(
 );
 
 /// Sets and removes settings in one statement, unless the tenant keeps as much as it may.
-pub async fn change(at: Connection<'_>, change: &SettingsChange) -> Result<SettingsChanged, sqlx::Error> {
-    let (connection, query) = at.query(if change.counts { CHANGE_AND_COUNT } else { CHANGE });
-    let mut query = query.bind(Json(change.set.clone())).bind(change.remove.clone()).bind(change.by.clone());
-    if change.counts {
-        query = query.bind(change.limit.unwrap_or(i64::MAX));
+impl Transaction for SettingsChange {
+    type Output = SettingsChanged;
+
+    async fn run(&self, at: Connection<'_>) -> Result<SettingsChanged, sqlx::Error> {
+        let (connection, query) = at.query(if self.counts { CHANGE_AND_COUNT } else { CHANGE });
+        let mut query = query.bind(Json(self.set.clone())).bind(self.remove.clone()).bind(self.by.clone());
+        if self.counts {
+            query = query.bind(self.limit.unwrap_or(i64::MAX));
+        }
+        let row = query.fetch_one(connection).await?;
+        let stored: Option<Json<StoredSettings>> = row.try_get(0)?;
+        Ok(SettingsChanged { stored: stored.map(|Json(stored)| stored), used: row.try_get(1)? })
     }
-    let row = query.fetch_one(connection).await?;
-    let stored: Option<Json<StoredSettings>> = row.try_get(0)?;
-    Ok(SettingsChanged { stored: stored.map(|Json(stored)| stored), used: row.try_get(1)? })
 }

@@ -1,7 +1,7 @@
 //! The statements on a tenant's tables (config/migrations). Columns are always named, values always bound; each function
 //! is one statement, so a transaction is three round trips.
 
-use super::Connection;
+use super::{Connection, Transaction};
 use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query, types::Json};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct PastMessage {
     pub content: String,
 }
 
-/// A question, as [`ask`] stores it.
+/// A question to store.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Request it came with.
@@ -74,7 +74,7 @@ pub struct Asked {
     pub used: Option<i64>,
 }
 
-/// What [`answer`] and [`fail`] store.
+/// A question and what its answer cost.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The question.
@@ -203,34 +203,38 @@ const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
                       ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) h) AS history"
 );
 
-/// Stores a question, unless the tenant keeps as much as it may; reads the tenant's settings and the conversation so far.
-pub async fn ask(at: Connection<'_>, question: &Question) -> Result<Reply, sqlx::Error> {
-    let [plain, limited] = if question.begins { BEGIN_CONVERSATION } else { CONTINUE_CONVERSATION };
-    let (connection, query) = at.query(if question.limit.is_some() { limited } else { plain });
-    let mut query = query
-        .bind(question.conversation)
-        .bind(question.sub.clone())
-        .bind(question.id)
-        .bind(question.content.clone())
-        .bind(question.agents.clone())
-        .bind(question.revisions.clone())
-        .bind(question.history.clone())
-        .bind(question.agent.clone())
-        .bind(question.default_is_mutable)
-        .bind(question.default_agent.clone())
-        .bind(question.request);
-    if let Some(limit) = question.limit {
-        query = query.bind(limit);
+/// Stores the question, unless the tenant keeps as much as it may; reads the tenant's settings and the conversation so far.
+impl Transaction for Question {
+    type Output = Reply;
+
+    async fn run(&self, at: Connection<'_>) -> Result<Reply, sqlx::Error> {
+        let [plain, limited] = if self.begins { BEGIN_CONVERSATION } else { CONTINUE_CONVERSATION };
+        let (connection, query) = at.query(if self.limit.is_some() { limited } else { plain });
+        let mut query = query
+            .bind(self.conversation)
+            .bind(self.sub.clone())
+            .bind(self.id)
+            .bind(self.content.clone())
+            .bind(self.agents.clone())
+            .bind(self.revisions.clone())
+            .bind(self.history.clone())
+            .bind(self.agent.clone())
+            .bind(self.default_is_mutable)
+            .bind(self.default_agent.clone())
+            .bind(self.request);
+        if let Some(limit) = self.limit {
+            query = query.bind(limit);
+        }
+        let Some(row) = query.fetch_optional(connection).await? else { return Ok(Reply::NoConversation) };
+        let (agent, used): (Option<String>, Option<i64>) = (row.try_get(0)?, row.try_get(3)?);
+        let Some(agent) = agent else {
+            let full = used.filter(|used| self.limit.is_some_and(|limit| *used >= limit));
+            return Ok(full.map_or(Reply::NoConversation, Reply::Full));
+        };
+        let Json(settings) = row.try_get(1)?;
+        let Json(history) = row.try_get(2)?;
+        Ok(Reply::Asked(Asked { agent, settings, history, used }))
     }
-    let Some(row) = query.fetch_optional(connection).await? else { return Ok(Reply::NoConversation) };
-    let (agent, used): (Option<String>, Option<i64>) = (row.try_get(0)?, row.try_get(3)?);
-    let Some(agent) = agent else {
-        let full = used.filter(|used| question.limit.is_some_and(|limit| *used >= limit));
-        return Ok(full.map_or(Reply::NoConversation, Reply::Full));
-    };
-    let Json(settings) = row.try_get(1)?;
-    let Json(history) = row.try_get(2)?;
-    Ok(Reply::Asked(Asked { agent, settings, history, used }))
 }
 
 /// The question becomes `$status`, `$more` follows, and the usage is counted as `$word`; under nobody's name where the
@@ -255,25 +259,46 @@ macro_rules! outcome {
     };
 }
 
-/// Stores an answer with its id and text, and its usage; the question becomes `answered`. Where the conversation was
-/// erased meanwhile only the usage is stored.
-pub async fn answer(at: Connection<'_>, outcome: &Outcome, id: Uuid, text: &str) -> Result<(), sqlx::Error> {
-    let (connection, query) = at.query(outcome!(
-        "answered",
-        ", answer AS (INSERT INTO messages \
-            (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-            SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id)",
-        "ok"
-    ));
-    bind_outcome(query, outcome).bind(id).bind(text.to_owned()).execute(connection).await?;
-    Ok(())
+/// An answer to store with its usage; the question becomes `answered`. Where the conversation was erased meanwhile only the
+/// usage is stored.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The question and what its answer cost.
+    pub outcome: Outcome,
+    /// The answer's id.
+    pub id: Uuid,
+    /// Its text.
+    pub text: String,
 }
 
-/// Stores that there was no answer; the question becomes `failed`.
-pub async fn fail(at: Connection<'_>, outcome: &Outcome) -> Result<(), sqlx::Error> {
-    let (connection, query) = at.query(outcome!("failed", "", "failed"));
-    bind_outcome(query, outcome).execute(connection).await?;
-    Ok(())
+impl Transaction for Answer {
+    type Output = ();
+
+    async fn run(&self, at: Connection<'_>) -> Result<(), sqlx::Error> {
+        let (connection, query) = at.query(outcome!(
+            "answered",
+            ", answer AS (INSERT INTO messages \
+                (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
+                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id)",
+            "ok"
+        ));
+        bind_outcome(query, &self.outcome).bind(self.id).bind(self.text.clone()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// That there was no answer; the question becomes `failed`.
+#[derive(Clone, Debug)]
+pub struct NoAnswer(pub Outcome);
+
+impl Transaction for NoAnswer {
+    type Output = ();
+
+    async fn run(&self, at: Connection<'_>) -> Result<(), sqlx::Error> {
+        let (connection, query) = at.query(outcome!("failed", "", "failed"));
+        bind_outcome(query, &self.0).execute(connection).await?;
+        Ok(())
+    }
 }
 
 fn bind_outcome(query: Bound, outcome: &Outcome) -> Bound {
@@ -289,37 +314,41 @@ fn bind_outcome(query: Bound, outcome: &Outcome) -> Bound {
         .bind(outcome.output_tokens)
 }
 
-/// One page of a user's messages.
-pub async fn page(at: Connection<'_>, page: &PageQuery) -> Result<Vec<StoredMessage>, sqlx::Error> {
-    // One text per form, so that each can use its index: an optional condition would hide it from the planner.
-    let sql = match (page.descending, page.conversation.is_some()) {
-        (true, false) => {
-            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-             WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-             ORDER BY id DESC LIMIT $3"
+/// Reads one page of a user's messages.
+impl Transaction for PageQuery {
+    type Output = Vec<StoredMessage>;
+
+    async fn run(&self, at: Connection<'_>) -> Result<Vec<StoredMessage>, sqlx::Error> {
+        // One text per form, so that each can use its index: an optional condition would hide it from the planner.
+        let sql = match (self.descending, self.conversation.is_some()) {
+            (true, false) => {
+                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
+                 ORDER BY id DESC LIMIT $3"
+            }
+            (false, false) => {
+                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
+                 ORDER BY id LIMIT $3"
+            }
+            (true, true) => {
+                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
+                   AND conversation_id = $4 ORDER BY id DESC LIMIT $3"
+            }
+            (false, true) => {
+                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
+                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
+                   AND conversation_id = $4 ORDER BY id LIMIT $3"
+            }
+        };
+        let (connection, query) = at.query(sql);
+        let mut query = query.bind(self.sub.clone()).bind(self.after).bind(self.limit);
+        if let Some(conversation) = self.conversation {
+            query = query.bind(conversation);
         }
-        (false, false) => {
-            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-             WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-             ORDER BY id LIMIT $3"
-        }
-        (true, true) => {
-            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-             WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-               AND conversation_id = $4 ORDER BY id DESC LIMIT $3"
-        }
-        (false, true) => {
-            "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-             WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-               AND conversation_id = $4 ORDER BY id LIMIT $3"
-        }
-    };
-    let (connection, query) = at.query(sql);
-    let mut query = query.bind(page.sub.clone()).bind(page.after).bind(page.limit);
-    if let Some(conversation) = page.conversation {
-        query = query.bind(conversation);
+        query.fetch_all(connection).await?.iter().map(message).collect()
     }
-    query.fetch_all(connection).await?.iter().map(message).collect()
 }
 
 fn message(row: &PgRow) -> Result<StoredMessage, sqlx::Error> {

@@ -1,12 +1,11 @@
 //! `POST chat`: T1 stores the question and reads settings and history, the provider answers, T2 stores the answer and
 //! what it cost. All of it in a task of its own: a client that leaves is still answered and counted.
 
-use super::{RequestId, answer_and_warn, body::read_json};
+use super::{answer_and_warn, request::LimitedJson};
 use crate::{
     agent_api::{
-        Context,
-        auth::{Caller, admit, token::Scope},
-        database::statements::{self, Asked, Outcome, Question, Reply},
+        auth::{Admission, Caller, scope::ChatWrite},
+        database::statements::{Answer, Asked, NoAnswer, Outcome, Question, Reply},
         layers::{OwnSettings, resolve_effective, resolve_own, resolve_system_prompt},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
@@ -19,20 +18,14 @@ use crate::{
     },
     telemetry::Chain,
 };
-use axum::{
-    Extension,
-    body::Body,
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ChatRequest {
+pub(super) struct ChatRequest {
     message: String,
     #[serde(default)]
     conversation_id: Option<Uuid>,
@@ -61,23 +54,20 @@ struct Usage {
 }
 
 pub(super) async fn send(
-    State(context): State<Arc<Context>>,
-    Path(tenant): Path<String>,
-    Extension(request): Extension<RequestId>,
-    headers: HeaderMap,
-    body: Body,
+    caller: Caller<ChatWrite>,
+    LimitedJson(wanted): LimitedJson<ChatRequest>,
 ) -> Result<Response, Problem> {
-    let caller = admit(&context, &headers, &tenant, Scope::ChatWrite)?;
-    let wanted: ChatRequest = read_json(&context, &headers, body).await?;
+    let caller = caller.into_admission();
     if wanted.message.is_empty() || wanted.message.contains('\0') {
         return Err(Problem::field("message", "must be a text of at least one character, without zero bytes"));
     }
+    let context = Arc::clone(&caller.context);
     let permit = Arc::clone(&context.chats).try_acquire_owned().map_err(|_| Problem::new(Code::Busy))?;
     let began = context.clock.monotonic();
     let tasks = context.tasks.clone();
     let exchange = tasks.spawn(async move {
         let _permit = permit;
-        let result = exchange(&context, &caller, wanted, &request).await;
+        let result = exchange(&caller, wanted).await;
         context.metrics.chat_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
         result
     });
@@ -87,19 +77,11 @@ pub(super) async fn send(
     }
 }
 
-async fn exchange(
-    context: &Context,
-    caller: &Caller,
-    wanted: ChatRequest,
-    request: &RequestId,
-) -> Result<(ChatAnswer, Storage), Problem> {
-    let question = Arc::new(prepare(caller, wanted, request)?);
-    let stored = Arc::clone(&question);
-    let asked = caller.transact(context, move |at| {
-        let question = Arc::clone(&stored);
-        Box::pin(async move { statements::ask(at, &question).await })
-    });
-    let (asked, storage) = check_reply(context, caller, asked.await?)?;
+async fn exchange(caller: &Admission, wanted: ChatRequest) -> Result<(ChatAnswer, Storage), Problem> {
+    let context = &caller.context;
+    let question = Arc::new(prepare(caller, wanted)?);
+    let reply = caller.transact(Arc::clone(&question)).await?;
+    let (asked, storage) = check_reply(caller, reply)?;
     let (reference, agent) = find_agent(caller, &asked.agent)?;
     let outcome = Outcome {
         question: question.id,
@@ -113,29 +95,25 @@ async fn exchange(
         output_tokens: 0,
     };
     let began = context.clock.monotonic();
-    let completion = complete(context, caller, &question, &asked, reference, &agent).await;
+    let completion = complete(caller, &question, &asked, reference, &agent).await;
     context.metrics.upstream_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
     match completion {
-        Ok(completion) => {
-            let answer = store_answer(context, caller, outcome, completion, request).await?;
-            Ok((answer, storage))
-        }
+        Ok(completion) => Ok((store_answer(caller, outcome, completion).await?, storage)),
         Err(error) => {
             tracing::warn!(
-                request = request.as_str(),
+                request = caller.request.as_str(),
                 tenant = %caller.claims.tenant,
                 class = error.class().as_str(),
                 error = %Chain(&error),
                 "the provider gave no answer"
             );
-            let outcome = Arc::new(outcome);
-            let failed = context.database.transact(&caller.access, move |at| {
-                let outcome = Arc::clone(&outcome);
-                Box::pin(async move { statements::fail(at, &outcome).await })
-            });
-            if let Err(error) = failed.await {
+            if let Err(error) = context.database.transact(&caller.access, NoAnswer(outcome)).await {
                 context.metrics.lost_answers.inc();
-                tracing::error!(request = request.as_str(), error = %Chain(&error), "a failure could not be stored");
+                tracing::error!(
+                    request = caller.request.as_str(),
+                    error = %Chain(&error),
+                    "a failure could not be stored"
+                );
             }
             Err(Problem::from(&error))
         }
@@ -144,7 +122,7 @@ async fn exchange(
 
 /// What T1 needs. The tenant's agents go along with their revisions, because which one answers may depend on a setting
 /// that T1 reads.
-fn prepare(caller: &Caller, wanted: ChatRequest, request: &RequestId) -> Result<Question, Problem> {
+fn prepare(caller: &Admission, wanted: ChatRequest) -> Result<Question, Problem> {
     let tenant = &caller.access.tenant;
     let ChatRequest { message, conversation_id, agent } = wanted;
     let known = |name: &String| tenant.agents.keys().any(|a| a.as_str() == name);
@@ -160,7 +138,7 @@ fn prepare(caller: &Caller, wanted: ChatRequest, request: &RequestId) -> Result<
         }
     }
     Ok(Question {
-        request: request.own,
+        request: caller.request.own,
         conversation: conversation_id.unwrap_or_else(Uuid::now_v7),
         begins: conversation_id.is_none(),
         id: Uuid::now_v7(),
@@ -177,25 +155,25 @@ fn prepare(caller: &Caller, wanted: ChatRequest, request: &RequestId) -> Result<
 }
 
 /// What goes with the stored question, and how much the tenant keeps; or why nothing was stored.
-fn check_reply(context: &Context, caller: &Caller, reply: Reply) -> Result<(Asked, Storage), Problem> {
+fn check_reply(caller: &Admission, reply: Reply) -> Result<(Asked, Storage), Problem> {
     let place = &caller.access.tenant.place;
     match reply {
         Reply::Asked(asked) => {
             let storage = Storage::of(place, asked.used);
             if asked.used.is_some() {
-                context.metrics.note_storage(storage.level());
+                caller.context.metrics.note_storage(storage.level());
             }
             Ok((asked, storage))
         }
         Reply::NoConversation => Err(Problem::new(Code::ConversationNotFound)),
         Reply::Full(used) => {
-            context.metrics.note_storage(Level::Full);
+            caller.context.metrics.note_storage(Level::Full);
             Err(Problem::storage_full(Storage::of(place, Some(used))))
         }
     }
 }
 
-fn find_agent<'c>(caller: &'c Caller, name: &str) -> Result<(&'c EntryAgent, Arc<AgentEntry>), Problem> {
+fn find_agent<'c>(caller: &'c Admission, name: &str) -> Result<(&'c EntryAgent, Arc<AgentEntry>), Problem> {
     let name = AgentName::parse(name).map_err(|_| Problem::new(Code::Internal))?;
     let reference = caller.access.tenant.agents.get(&name).ok_or_else(|| Problem::new(Code::Internal))?;
     let agent = caller.snapshot.agents.get(&reference.config_uid).ok_or_else(|| Problem::new(Code::TenantNotServed))?;
@@ -203,8 +181,7 @@ fn find_agent<'c>(caller: &'c Caller, name: &str) -> Result<(&'c EntryAgent, Arc
 }
 
 async fn complete(
-    context: &Context,
-    caller: &Caller,
+    caller: &Admission,
     question: &Question,
     asked: &Asked,
     reference: &EntryAgent,
@@ -225,31 +202,20 @@ async fn complete(
         message: &question.content,
         credential,
     };
-    perform_call(&context.upstreams, &call).await
+    perform_call(&caller.context.upstreams, &call).await
 }
 
-async fn store_answer(
-    context: &Context,
-    caller: &Caller,
-    mut outcome: Outcome,
-    completion: Completion,
-    request: &RequestId,
-) -> Result<ChatAnswer, Problem> {
+async fn store_answer(caller: &Admission, mut outcome: Outcome, completion: Completion) -> Result<ChatAnswer, Problem> {
     let Completion { text, model, input_tokens, output_tokens } = completion;
     (outcome.input_tokens, outcome.output_tokens) = (input_tokens, output_tokens);
-    let id = Uuid::now_v7();
-    let shared = Arc::new((outcome, text));
-    let stored = Arc::clone(&shared);
-    let written = caller.transact(context, move |at| {
-        let stored = Arc::clone(&stored);
-        Box::pin(async move { statements::answer(at, &stored.0, id, &stored.1).await })
-    });
-    if let Err(problem) = written.await {
-        context.metrics.lost_answers.inc();
-        tracing::error!(request = request.as_str(), tenant = %caller.claims.tenant, "an answer could not be stored");
+    let stored = Arc::new(Answer { outcome, id: Uuid::now_v7(), text });
+    if let Err(problem) = caller.transact(Arc::clone(&stored)).await {
+        caller.context.metrics.lost_answers.inc();
+        let request = caller.request.as_str();
+        tracing::error!(request, tenant = %caller.claims.tenant, "an answer could not be stored");
         return Err(problem);
     }
-    let (outcome, text) = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.as_ref().clone());
+    let Answer { outcome, id, text } = Arc::unwrap_or_clone(stored);
     Ok(ChatAnswer {
         conversation_id: outcome.conversation,
         message_id: id,
@@ -258,6 +224,6 @@ async fn store_answer(
         revision: outcome.revision,
         model,
         usage: Usage { input_tokens, output_tokens },
-        request_id: request.as_str().to_owned(),
+        request_id: caller.request.as_str().to_owned(),
     })
 }

@@ -1,19 +1,17 @@
 //! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. Whoever breaks off goes on from the
 //! last page's cursor.
 
-use super::body::{read_query, resolve_limit};
+use super::request::{CheckedQuery, resolve_limit};
 use crate::{
     agent_api::{
-        Context,
-        auth::{Caller, admit, token::Scope},
-        database::portable::{self, Part, Slice},
+        auth::{Admission, Caller, scope::DataExport},
+        database::portable::{Part, Slice},
         problem::{Code, Problem},
     },
     domain::ident::Incarnation,
 };
 use axum::{
-    extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Uri, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -27,7 +25,7 @@ const MAX_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ExportQuery {
+pub(super) struct ExportQuery {
     #[serde(default)]
     limit: Option<i64>,
     #[serde(default)]
@@ -63,24 +61,17 @@ struct PageEnd {
 }
 
 pub(super) async fn read(
-    State(context): State<Arc<Context>>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    caller: Caller<DataExport>,
+    CheckedQuery(query): CheckedQuery<ExportQuery>,
 ) -> Result<Response, Problem> {
-    let caller = admit(&context, &headers, &tenant, Scope::DataExport)?;
-    let ExportQuery { limit, cursor, sub } = read_query(&uri)?;
+    let ExportQuery { limit, cursor, sub } = query;
     let limit = resolve_limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let slice = Arc::new(resolve_slice(&caller, cursor.as_deref(), sub, limit)?);
-    let wanted = Arc::clone(&slice);
-    let rows = caller.transact(&context, move |at| {
-        let wanted = Arc::clone(&wanted);
-        Box::pin(async move { portable::slice(at, &wanted).await })
-    });
-    Ok(render_page(&slice, caller.access.tenant.incarnation, rows.await?))
+    let rows = caller.transact(Arc::clone(&slice)).await?;
+    Ok(render_page(&slice, caller.access.tenant.incarnation, rows))
 }
 
-fn resolve_slice(caller: &Caller, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
+fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
     let Some(text) = cursor else {
         return Ok(Slice { part: Part::Conversations, after: None, sub, limit });
     };

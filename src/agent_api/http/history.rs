@@ -2,22 +2,16 @@
 
 use super::{
     answer,
-    body::{read_query, resolve_limit},
     cursor::Cursor,
+    request::{CheckedQuery, resolve_limit},
 };
 use crate::agent_api::{
-    Context,
-    auth::{admit, token::Scope},
-    database::statements::{self, PageQuery, StoredMessage},
+    auth::{Caller, scope::ChatRead},
+    database::statements::{PageQuery, StoredMessage},
     problem::Problem,
 };
-use axum::{
-    extract::{Path, State},
-    http::{HeaderMap, Uri},
-    response::Response,
-};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use uuid::Uuid;
 
 const DEFAULT_LIMIT: i64 = 50;
@@ -25,7 +19,7 @@ const MAX_LIMIT: i64 = 200;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct HistoryQuery {
+pub(super) struct HistoryQuery {
     #[serde(default)]
     limit: Option<i64>,
     #[serde(default)]
@@ -38,7 +32,7 @@ struct HistoryQuery {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Order {
+pub(super) enum Order {
     Asc,
     Desc,
 }
@@ -65,13 +59,10 @@ struct MessageAnswer {
 }
 
 pub(super) async fn read(
-    State(context): State<Arc<Context>>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    caller: Caller<ChatRead>,
+    CheckedQuery(query): CheckedQuery<HistoryQuery>,
 ) -> Result<Response, Problem> {
-    let caller = admit(&context, &headers, &tenant, Scope::ChatRead)?;
-    let HistoryQuery { limit, cursor, conversation_id, order } = read_query(&uri)?;
+    let HistoryQuery { limit, cursor, conversation_id, order } = query;
     let limit = resolve_limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let descending = matches!(order.unwrap_or(Order::Desc), Order::Desc);
     let incarnation = caller.access.tenant.incarnation;
@@ -85,19 +76,15 @@ pub(super) async fn read(
             Some(cursor.ok_or_else(|| Problem::field("cursor", "must be a 'next' of this very query"))?.last)
         }
     };
-    let query = Arc::new(PageQuery {
+    let page = PageQuery {
         sub: caller.claims.sub.clone(),
         conversation: conversation_id,
         after,
         descending,
         // One more than asked for shows whether there is another page.
         limit: limit + 1,
-    });
-    let page = caller.transact(&context, move |at| {
-        let query = Arc::clone(&query);
-        Box::pin(async move { statements::page(at, &query).await })
-    });
-    let mut messages = page.await?;
+    };
+    let mut messages = caller.transact(page).await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = messages.len() > size;
     messages.truncate(size);

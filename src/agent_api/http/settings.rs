@@ -1,12 +1,14 @@
 //! `GET settings` and `PUT settings`: effective values with the layer that set each, and changes within bounds.
 
-use super::{answer_and_warn, body::read_json};
+use super::{answer_and_warn, request::LimitedJson};
 use crate::{
     agent_api::{
-        Context,
-        auth::{Caller, admit, token::Scope},
+        auth::{
+            Admission, Caller,
+            scope::{SettingsRead, SettingsWrite},
+        },
         database::{
-            settings::{self, SettingsChange},
+            settings::{ReadSettings, SettingsChange},
             statements::StoredSettings,
         },
         layers::{Effective, Layered, Refusal, Source, Wanted, resolve_change, resolve_effective, resolve_own},
@@ -15,14 +17,9 @@ use crate::{
     },
     api::MutableSetting,
 };
-use axum::{
-    body::Body,
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::response::Response;
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,27 +36,17 @@ struct AgentAnswer {
     effective: Effective,
 }
 
-pub(super) async fn read(
-    State(context): State<Arc<Context>>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let caller = admit(&context, &headers, &tenant, Scope::SettingsRead)?;
+pub(super) async fn read(caller: Caller<SettingsRead>) -> Result<Response, Problem> {
     let place = &caller.access.tenant.place;
-    let counts = place.counts_storage;
-    let (stored, used) = caller.transact(&context, move |at| Box::pin(settings::read(at, counts))).await?;
+    let (stored, used) = caller.transact(ReadSettings { counts: place.counts_storage }).await?;
     let storage = Storage::of(place, used);
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
 pub(super) async fn change(
-    State(context): State<Arc<Context>>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    caller: Caller<SettingsWrite>,
+    LimitedJson(wanted): LimitedJson<Wanted>,
 ) -> Result<Response, Problem> {
-    let caller = admit(&context, &headers, &tenant, Scope::SettingsWrite)?;
-    let wanted: Wanted = read_json(&context, &headers, body).await?;
     let tenant = &caller.access.tenant;
     let agents = tenant.agents.keys().collect();
     // A setting holds for all agents, so the most generous ceiling bounds it; each agent keeps its own below that.
@@ -75,30 +62,26 @@ pub(super) async fn change(
     })?;
     // What only removes is never refused.
     let limit = tenant.place.held_limit().filter(|_| !change.set.is_empty());
-    let change = Arc::new(SettingsChange {
+    let change = SettingsChange {
         set: change.set,
         remove: change.remove,
         by: caller.claims.sub.clone(),
         counts: tenant.place.counts_storage,
         limit,
-    });
-    let changed = caller.transact(&context, move |at| {
-        let change = Arc::clone(&change);
-        Box::pin(async move { settings::change(at, &change).await })
-    });
-    let changed = changed.await?;
+    };
+    let changed = caller.transact(change).await?;
     let storage = Storage::of(&tenant.place, changed.used);
     let Some(stored) = changed.stored else {
-        context.metrics.note_storage(Level::Full);
+        caller.context.metrics.note_storage(Level::Full);
         return Err(Problem::storage_full(storage));
     };
     if limit.is_some() {
-        context.metrics.note_storage(storage.level());
+        caller.context.metrics.note_storage(storage.level());
     }
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
-fn show(caller: &Caller, stored: &StoredSettings, storage: Storage) -> SettingsAnswer {
+fn show(caller: &Admission, stored: &StoredSettings, storage: Storage) -> SettingsAnswer {
     let tenant = &caller.access.tenant;
     let own = resolve_own(stored, &tenant.mutable);
     let chosen = own.default_agent.as_ref().filter(|name| tenant.agents.contains_key(*name));

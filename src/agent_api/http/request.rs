@@ -6,25 +6,50 @@ use crate::agent_api::{
 };
 use axum::{
     body::Body,
-    extract::Query,
-    http::{HeaderMap, Uri, header},
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{header, request::Parts},
 };
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-/// Reads a JSON body.
-///
-/// # Errors
-/// When it is too large, too slow, not JSON, or has a wrong field.
-pub async fn read_json<T: DeserializeOwned>(context: &Context, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
-    if !media.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(Code::UnsupportedMediaType));
+/// A JSON body, bounded in size and time.
+pub(super) struct LimitedJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, context: &Arc<Context>) -> Result<Self, Problem> {
+        let media = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim();
+        if !media.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::new(Code::UnsupportedMediaType));
+        }
+        let bytes = read_bytes(context, request.into_body()).await?;
+        parse_json(&bytes).map(Self)
     }
-    let bytes = read_bytes(context, body).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+}
+
+/// A query whose parameters are known and have values that they may have.
+pub(super) struct CheckedQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<Context>> for CheckedQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Context>) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri).map(|Query(query)| Self(query)).map_err(|rejection| {
+            let text = rejection.body_text();
+            let rule = text.rsplit("query string: ").next().unwrap_or_default().to_owned();
+            match named_field(&rule) {
+                Some(field) => Problem::field(field, rule),
+                None => Problem::field(rule.split(':').next().unwrap_or_default().to_owned(), rule.clone()),
+            }
+        })
+    }
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
         match named_field(&text) {
             Some(field) => Problem::field(field, without_position(&text)),
@@ -50,21 +75,6 @@ async fn read_bytes(context: &Context, body: Body) -> Result<Vec<u8>, Problem> {
     };
     let limit = Duration::from_secs(limits.body_seconds);
     tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(Problem::new(Code::BodyTimeout)))
-}
-
-/// Reads the query.
-///
-/// # Errors
-/// When a parameter is unknown or wrong.
-pub fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|rejection| {
-        let text = rejection.body_text();
-        let rule = text.rsplit("query string: ").next().unwrap_or_default().to_owned();
-        match named_field(&rule) {
-            Some(field) => Problem::field(field, rule),
-            None => Problem::field(rule.split(':').next().unwrap_or_default().to_owned(), rule.clone()),
-        }
-    })
 }
 
 /// How many rows a page has.
