@@ -2,7 +2,7 @@
 //! Ready only on the strength of it.
 //!
 //! Written with version 0 before the first list, then at once after a change, but at most every 100 ms (setting), and
-//! now and then without one, so that it doesn't look dead. Deleted as the last act of a graceful stop.
+//! periodically without one, so that it doesn't expire. Deleted at the end of a graceful stop.
 
 use super::registry::follow::Progress;
 use crate::{
@@ -75,19 +75,19 @@ impl Acknowledger {
         &self.name
     }
 
-    /// Writes the Lease for the first time; returns when it stands there.
+    /// Writes the Lease for the first time; returns when it exists.
     pub async fn announce(&self) {
         let mut failing = false;
         while let Err(error) = self.put(&Progress::default()).await {
             if !failing {
-                tracing::warn!(lease = self.name, error = %Chain(&error), "can't write the acknowledgement; trying on");
+                tracing::warn!(lease = self.name, error = %Chain(&error), "can't write the acknowledgement; retrying");
             }
             failing = true;
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// Keeps the Lease up to date; tells through `written` what it says. Runs until the progress ends.
+    /// Keeps the Lease up to date; sends what it contains through `written`. Runs until the progress ends.
     pub async fn run(&self, mut progress: watch::Receiver<Progress>, written: watch::Sender<Version>) {
         let heartbeat = Duration::from_secs(self.settings.heartbeat_seconds);
         let interval = Duration::from_millis(self.settings.interval_millis);
@@ -113,7 +113,7 @@ impl Acknowledger {
                     RETRY
                 }
             };
-            // What changes meanwhile is gathered into the next write.
+            // Changes during the wait are combined into the next write.
             tokio::time::sleep(interval).await;
             tokio::select! {
                 changed = progress.changed() => {
@@ -139,7 +139,7 @@ impl Acknowledger {
         }
     }
 
-    /// Creates the Lease, or takes over one that stands there.
+    /// Creates the Lease, or takes over an existing one.
     async fn put(&self, progress: &Progress) -> Result<(), AcknowledgeError> {
         let lease = self.render(progress);
         match bounded(self.leases.create(&PostParams::default(), &lease)).await {
@@ -152,7 +152,7 @@ impl Acknowledger {
 
     async fn patch(&self, progress: &Progress) -> Result<(), AcknowledgeError> {
         match self.patch_existing(progress).await {
-            // Somebody took us for dead.
+            // The operator removed it as expired.
             Err(AcknowledgeError::Api(kube::Error::Api(status))) if status.is_not_found() => {
                 bounded(self.leases.create(&PostParams::default(), &self.render(progress))).await.map(|_| ())
             }

@@ -1,6 +1,6 @@
 //! Registry entries for unit tests.
 
-use super::registry::{Document, book::Book};
+use super::registry::{RawEntry, index::RegistryIndex};
 use crate::domain::{
     entry::{
         AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryDatabase, FORMAT, Overrides, Provider,
@@ -127,30 +127,30 @@ pub fn cell(number: i32, password: &str) -> Entry {
     })
 }
 
-pub fn document(entry: &Entry, version: u64) -> Document {
+pub fn raw_entry(entry: &Entry, version: u64) -> RawEntry {
     let content = Zeroizing::new(entry.render());
-    Document { name: entry.name(), kind: entry.kind(), version: Version(version), content }
+    RawEntry { name: entry.name(), kind: entry.kind(), version: Version(version), content }
 }
 
-/// A book in which every cell lets us in at once.
-pub struct Desk {
-    pub book: Book,
+/// An index in which every login succeeds at once.
+pub struct IndexFixture {
+    pub index: RegistryIndex,
     pub version: u64,
 }
 
-impl Desk {
+impl IndexFixture {
     /// With the AgentConfig `a1` and cell 1.
     pub fn new() -> Self {
-        let mut desk = Self { book: Book::new(std::time::Duration::from_secs(10)), version: 0 };
-        desk.apply(&agent("a1", None));
-        desk.apply(&cell(1, "pw"));
-        desk.settle_logins(&Ok(()));
-        desk
+        let mut fixture = Self { index: RegistryIndex::new(std::time::Duration::from_secs(10)), version: 0 };
+        fixture.apply(&agent("a1", None));
+        fixture.apply(&cell(1, "pw"));
+        fixture.settle_logins(&Ok(()));
+        fixture
     }
 
     pub fn apply(&mut self, entry: &Entry) -> u64 {
         self.version += 1;
-        self.book.apply(&document(entry, self.version));
+        self.index.apply(&raw_entry(entry, self.version));
         self.version
     }
 
@@ -161,22 +161,22 @@ impl Desk {
     pub fn apply_text(&mut self, name: &str, kind: crate::domain::entry::EntryKind, text: &str) {
         self.version += 1;
         let content = Zeroizing::new(text.as_bytes().to_vec());
-        self.book.apply(&Document { name: name.into(), kind, version: Version(self.version), content });
+        self.index.apply(&RawEntry { name: name.into(), kind, version: Version(self.version), content });
     }
 
     pub fn delete(&mut self, name: &str) {
         self.version += 1;
-        self.book.delete(name, Version(self.version));
+        self.index.delete(name, Version(self.version));
     }
 
     pub fn settle_logins(&mut self, outcome: &Result<(), String>) {
-        for login in self.book.take_logins() {
-            self.book.login(&login.name, login.version, outcome.clone());
+        for login in self.index.take_logins() {
+            self.index.login(&login.name, login.version, outcome.clone());
         }
     }
 
     /// The tenant's reason for quarantine.
     pub fn reason(&self, id: &str) -> Option<&str> {
-        self.book.quarantined().get(&format!("tenant-{id}")).map(|q| q.reason.as_str())
+        self.index.quarantined().get(&format!("tenant-{id}")).map(|q| q.reason.as_str())
     }
 }

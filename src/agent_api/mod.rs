@@ -9,10 +9,10 @@
 pub mod acknowledge;
 pub mod auth;
 pub mod database;
+pub mod effective;
 #[cfg(test)]
 mod fixtures;
 pub mod http;
-pub mod layers;
 pub mod metrics;
 pub mod problem;
 pub mod provider;

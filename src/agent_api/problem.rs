@@ -24,7 +24,7 @@ pub enum Code {
     TenantDeleting,
     /// 503: this replica doesn't serve the tenant yet.
     TenantNotServed,
-    /// 503: this replica hasn't heard of its registry for too long.
+    /// 503: this replica has had no contact with its registry for too long.
     RegistryStale,
     /// 404: no such path.
     NotFound,

@@ -5,9 +5,9 @@ use super::{
     acknowledge::{Acknowledger, Pod},
     http::router,
     registry::{
-        book::Book,
         directory,
         follow::{Follower, Progress},
+        index::RegistryIndex,
         kube,
     },
 };
@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 /// Changes that may wait for the follower.
 const QUEUE: usize = 1024;
-/// How often idle connections are looked through.
+/// Interval of the search for connections to close.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Why the process ended.
@@ -55,7 +55,7 @@ pub enum ServeError {
     /// TLS for providers can't be set up.
     #[error("can't set up TLS")]
     Tls(#[source] reqwest::Error),
-    /// There is no way to the API server.
+    /// The API server can't be reached.
     #[error("there is no way to the API server: set KUBECONFIG, run in a cluster, or follow a directory")]
     NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Outside a cluster the Lease's namespace must be set.
@@ -66,16 +66,16 @@ pub enum ServeError {
     Serve(#[source] std::io::Error),
 }
 
-/// What the downward API says about this process: `POD_NAME`, `POD_UID`, `POD_NAMESPACE`.
+/// What the downward API provides about this process: `POD_NAME`, `POD_UID`, `POD_NAMESPACE`.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct ProcessEnvironment {
     /// The Pod.
     pub pod: Option<Pod>,
     /// Its namespace.
     pub namespace: Option<String>,
 }
 
-impl Surroundings {
+impl ProcessEnvironment {
     /// Reads them with `read`, usually from the environment.
     pub fn read(read: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name| read(name).filter(|v| !v.is_empty());
@@ -90,7 +90,7 @@ impl Surroundings {
 /// When the process can't start, or a listener fails.
 pub async fn run(
     settings: AgentApiSettings,
-    surroundings: Surroundings,
+    environment: ProcessEnvironment,
     clock: Clock,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -109,13 +109,13 @@ pub async fn run(
     let acknowledger = if settings.registry.directory.is_empty() {
         let client = connect().await?;
         let namespace = Some(settings.acknowledgement.namespace.clone()).filter(|n| !n.is_empty());
-        let namespace = namespace.or(surroundings.namespace).ok_or(ServeError::NoNamespace)?;
+        let namespace = namespace.or(environment.namespace).ok_or(ServeError::NoNamespace)?;
         let process = ProcessId(Uuid::new_v4());
         let own = settings.acknowledgement.clone();
-        let (budget, pod) = (settings.database.connection_budget, surroundings.pod);
+        let (budget, pod) = (settings.database.connection_budget, environment.pod);
         let acknowledger =
             Arc::new(Acknowledger::new(client.clone(), &namespace, process, pod, own, budget, clock.clone()));
-        // Before the first list, so that nobody takes this replica for one that has seen everything.
+        // Before the first list, so that the operator doesn't count on entries that this replica hasn't read.
         tokio::select! {
             () = acknowledger.announce() => {}
             () = stop.cancelled() => return Ok(()),
@@ -143,7 +143,7 @@ pub async fn run(
     let sweeping = tokio::spawn(sweep(Arc::clone(&context)));
     let served = serve_api(&context, api, &stop, &draining).await;
 
-    // Last words: data first, then the promise to serve it.
+    // Data first, then the acknowledgement.
     follower.abort();
     sweeping.abort();
     acknowledging.abort();
@@ -175,7 +175,7 @@ pub fn start_follower(
     let idle = Duration::from_secs(context.settings.database.idle_in_transaction_seconds);
     let follower = Follower::new(
         context.registry.clone(),
-        Book::new(idle),
+        RegistryIndex::new(idle),
         context.login(),
         Arc::clone(&context.metrics),
         context.clock.clone(),
@@ -226,7 +226,7 @@ async fn sweep(context: Arc<Context>) {
     }
 }
 
-/// Serves until told to stop, then lets what runs end.
+/// Serves until `stop`, then waits for running requests and tasks.
 async fn serve_api(
     context: &Arc<Context>,
     listener: TcpListener,
@@ -256,7 +256,7 @@ async fn serve_api(
     tokio::select! {
         result = ended => result,
         () = &mut late => {
-            tracing::warn!(running = context.tasks.len(), "the drain time is over; leaving what still runs");
+            tracing::warn!(running = context.tasks.len(), "the drain time is over; abandoning what still runs");
             Ok(())
         }
     }

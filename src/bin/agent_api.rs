@@ -1,7 +1,7 @@
 //! The agent API: `agent-api --config FILE [--print-config]`.
 
 use agent_tenancy::{
-    agent_api::serve::{Surroundings, run},
+    agent_api::serve::{ProcessEnvironment, run},
     clock::Clock,
     settings::{self, agent_api::AgentApiSettings},
     telemetry::{Chain, start_log},
@@ -55,7 +55,7 @@ fn start() -> anyhow::Result<()> {
             }
             told.cancel();
         });
-        run(settings, Surroundings::read(|name| std::env::var(name).ok()), Clock::system(), stop).await?;
+        run(settings, ProcessEnvironment::read(|name| std::env::var(name).ok()), Clock::system(), stop).await?;
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use agent_tenancy::{
     agent_api::{
         Context,
         http::router,
-        registry::{Change, Document},
+        registry::{Change, RawEntry},
         serve::start_follower,
     },
     clock::Clock,
@@ -158,7 +158,7 @@ impl Stage {
         let content = entry.to_string().into_bytes();
         Entry::parse(kind, &content).unwrap_or_else(|e| panic!("{name}: {e}: {entry}"));
         let version = Version(self.version);
-        let document = Document { name: name.into(), kind, version, content: content.into() };
+        let document = RawEntry { name: name.into(), kind, version, content: content.into() };
         self.changes.send(Change::Applied(document)).await.unwrap();
     }
 

@@ -8,7 +8,7 @@ use super::{
     without_instance::unplaced,
 };
 use agent_tenancy::{
-    agent_api::registry::{Document, book::Book},
+    agent_api::registry::{RawEntry, index::RegistryIndex},
     api::DeletionPolicy,
     domain::{
         entry::{Entry, EntryKind, TenantState},
@@ -297,8 +297,8 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
         };
         let deleting = Entry::Tenant(entry.clone());
 
-        let mut book = Book::new(Duration::from_secs(10));
-        let document = |entry: &Entry, version| Document {
+        let mut book = RegistryIndex::new(Duration::from_secs(10));
+        let document = |entry: &Entry, version| RawEntry {
             name: entry.name(),
             kind: EntryKind::Tenant,
             version: Version(version),

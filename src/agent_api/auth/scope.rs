@@ -30,7 +30,7 @@ impl Scope {
         }
     }
 
-    /// Whether a token has to name it: what concerns every user is none of one user's, who may hold a token for all.
+    /// Whether a token has to name it. A token without scopes is a user's: it must not reach other users' data.
     pub(super) const fn has_to_be_named(self) -> bool {
         match self {
             Self::ChatRead | Self::ChatWrite | Self::SettingsRead | Self::SettingsWrite => false,

@@ -1,7 +1,7 @@
 //! Verifying a token. Every rule is written out here, because libraries check only claims that are present.
 //!
 //! RFC 7519 (JWT), RFC 8725 (best practice), RFC 9068 (shape of `scope` and `typ`). The algorithm is the key's, never
-//! the token's; the key belongs to one tenant, and a token of it can speak for that tenant only.
+//! the token's; the key belongs to one tenant, and its tokens are valid for that tenant only.
 
 use super::scope::Scope;
 use crate::{

@@ -26,13 +26,13 @@ pub enum DatabaseError {
     /// The server refuses the tenant's role or schema.
     #[error("the database refuses access to the tenant's data")]
     Refused(#[source] sqlx::Error),
-    /// The server gave the transaction up for another one, and that twice.
+    /// The server gave the transaction up for another one, twice.
     #[error("the database gave the transaction up")]
     GivenUp(#[source] sqlx::Error),
-    /// The server said no to a statement.
+    /// The server refused a statement.
     #[error("a statement failed")]
     Statement(#[source] sqlx::Error),
-    /// The connection broke while committing: nobody knows whether the change is there.
+    /// The connection broke while committing: the change may or may not be there.
     #[error("the outcome of a transaction is unknown")]
     OutcomeUnknown(#[source] sqlx::Error),
     /// The transaction's task died.
@@ -61,14 +61,14 @@ pub(super) enum Cause {
     Dead,
     /// "cached plan must not change result type": the schema's version changed under a prepared statement.
     StalePlan,
-    /// Rolled back by the server for another transaction's sake: a deadlock that it broke up, or a conflict on a standby
+    /// Rolled back by the server in favour of another transaction: a deadlock, or a conflict on a standby
     /// that is promoted.
     GivenUp,
     /// Statement timeout.
     Slow,
     /// Role or schema missing, or no right to it.
     Refused,
-    /// Anything else the server said.
+    /// Any other error of the server.
     Statement,
 }
 
@@ -103,17 +103,17 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
 /// Whether this answer to a COMMIT means that nothing was committed. A session that an administrator ends, or a constraint
 /// that is checked last, has rolled back; a server that crashes, or a pooler that has lost its server (class 08, 40003),
 /// can't know.
-pub(super) fn says_rolled_back(error: &sqlx::Error) -> bool {
+pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
     database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02" && code != "40003")
 }
 
-/// Where the trusted authorities are named.
-const AUTHORITIES: &str = "database.rootCertificates";
+/// The setting that names the CA certificates.
+const CA_CERTIFICATES: &str = "database.rootCertificates";
 
 /// What a failed login means.
 pub(super) fn wrap_login(error: sqlx::Error) -> DatabaseError {
-    match (explain_tls(&error, AUTHORITIES), &error) {
+    match (explain_tls(&error, CA_CERTIFICATES), &error) {
         (Some(text), _) => DatabaseError::Untrusted(text),
         // The driver's own words: no TLS there, or the file can't be read.
         (None, sqlx::Error::Tls(reason)) => DatabaseError::Untrusted(format!("can't be trusted: {reason}")),
@@ -133,7 +133,7 @@ impl Cause {
     }
 
     /// Whether a second try makes sense; `reused`: the connection came from the pool, and may have been dead for long.
-    pub(super) fn worth_retrying(self, reused: bool) -> bool {
+    pub(super) fn is_retryable(self, reused: bool) -> bool {
         match self {
             Self::Dead => reused,
             Self::StalePlan | Self::GivenUp => true,

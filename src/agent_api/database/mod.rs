@@ -14,7 +14,7 @@ pub use error::DatabaseError;
 pub use pool::Pool;
 
 use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
-use error::{Cause, resolve_cause, says_rolled_back};
+use error::{Cause, is_rolled_back, resolve_cause};
 use pool::Borrowed;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{sync::Arc, time::Duration};
@@ -35,7 +35,7 @@ pub struct Database {
 pub struct Access {
     /// The tenant.
     pub tenant: Arc<Tenant>,
-    /// Holds its cell. A request may last longer than a login, so each transaction looks for itself.
+    /// Holds its cell. A request may last longer than a login, so each transaction reads it again.
     pub registry: Registry,
 }
 
@@ -102,8 +102,8 @@ impl Database {
     pub async fn transact<T: Transaction>(&self, access: &Access, work: T) -> Result<T::Output, DatabaseError> {
         let (pool, access) = (Arc::clone(&self.pool), access.clone());
         let task = self.tasks.spawn(async move {
-            let patience = Duration::from_millis(pool.settings().acquire_timeout_millis);
-            let permit = tokio::time::timeout(patience, access.tenant.place.permits.acquire());
+            let timeout = Duration::from_millis(pool.settings().acquire_timeout_millis);
+            let permit = tokio::time::timeout(timeout, access.tenant.place.permits.acquire());
             let _permit = permit.await.map_err(|_| DatabaseError::TenantBusy)?.map_err(|_| DatabaseError::Abandoned)?;
             match attempt(&pool, &access, &work).await {
                 Try::Done(value) => Ok(value),
@@ -137,9 +137,7 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
         }
         // Dropping `borrowed` closes the connection in the middle of whatever it does.
         Err(_) => Try::Failed(DatabaseError::TooSlow(None)),
-        Ok(Err(Failure::Commit(error))) if !says_rolled_back(&error) => {
-            Try::Failed(DatabaseError::OutcomeUnknown(error))
-        }
+        Ok(Err(Failure::Commit(error))) if !is_rolled_back(&error) => Try::Failed(DatabaseError::OutcomeUnknown(error)),
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
@@ -148,7 +146,7 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
                 Cause::Dead | Cause::StalePlan => {}
                 Cause::GivenUp | Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
             }
-            let again = cause.worth_retrying(reused);
+            let again = cause.is_retryable(reused);
             let error = cause.wrap(error);
             if again { Try::Again(error) } else { Try::Failed(error) }
         }

@@ -1,6 +1,6 @@
 //! Connections of this replica: one budget over all cells.
 //!
-//! A permit of the budget is held while a connection is in use. Whoever holds one finds an idle connection of its cell,
+//! A permit of the budget is held while a connection is in use. The holder gets an idle connection of its cell,
 //! or room for a new one, or an idle connection of another cell that can be closed: the least recently used cell's goes
 //! first. A connection that was not handed back clean is closed, never reused.
 
@@ -33,7 +33,7 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// By the name of the cell's entry; the connection used last stands last.
+    /// By the name of the cell's entry; the most recently used connection is the last.
     idle: HashMap<String, Vec<Idle>>,
     /// Connections that exist, in use or idle.
     open: usize,
@@ -87,8 +87,8 @@ impl Pool {
         self: &Arc<Self>,
         cell: impl Fn() -> Result<Arc<Cell>, DatabaseError>,
     ) -> Result<Borrowed, DatabaseError> {
-        let patience = Duration::from_millis(self.settings.acquire_timeout_millis);
-        let permit = tokio::time::timeout(patience, Arc::clone(&self.budget).acquire_owned());
+        let timeout = Duration::from_millis(self.settings.acquire_timeout_millis);
+        let permit = tokio::time::timeout(timeout, Arc::clone(&self.budget).acquire_owned());
         let permit = permit.await.map_err(|_| DatabaseError::Busy)?.map_err(|_| DatabaseError::Abandoned)?;
         let mut cell_now = cell()?;
         let (found, victim) = self.find(&cell_now);
@@ -178,8 +178,8 @@ impl Pool {
         state.open -= dead.len();
     }
 
-    /// Closes connections that are unused for too long or too old, or whose cell has another login by now: `current` is
-    /// the version of a cell's entry that is in use. To be called now and then.
+    /// Closes connections that are unused for too long or too old, or belong to a replaced login: `current` is
+    /// the version of a cell's entry that is in use. Called periodically.
     pub fn sweep(&self, current: impl Fn(&str) -> Option<Version>) {
         let now = self.clock.monotonic();
         let mut closing = Vec::new();

@@ -107,16 +107,16 @@ pub struct Erased {
     pub renamed: i64,
 }
 
-/// One step of erasing a user, repeated until it finds nothing more. An answer that finds its conversation gone is counted
-/// under nobody's name, so the names come last.
+/// One step of erasing a user, repeated until it finds nothing more. The usage of an answer whose
+/// conversation no longer exists is recorded under a pseudonym, so the names come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErasureStep {
     /// Deletes messages.
     Messages,
     /// Deletes conversations with all that came to them meanwhile.
     Conversations,
-    /// Puts a name that says nothing in place of the user's, where rows have to stay: usage is what the tenant is billed by.
-    /// All of the settings, and some of the usage.
+    /// Replaces the user's name with a pseudonym in rows that have to stay: the tenant is billed by usage. All of the
+    /// settings, and some of the usage.
     Names,
 }
 
@@ -142,7 +142,7 @@ impl ErasureStep {
         changed < self.rows()
     }
 
-    /// `$1`: the user; `$2`: most rows; `$3`, of `Names` only: the name that says nothing. Returns conversations, messages, renamed rows.
+    /// `$1`: the user; `$2`: most rows; `$3`, of `Names` only: the pseudonym. Returns conversations, messages, renamed rows.
     const fn sql(self) -> &'static str {
         match self {
             Self::Messages => {
@@ -175,7 +175,7 @@ pub struct Erasure {
     pub step: ErasureStep,
     /// The user.
     pub sub: String,
-    /// Stands in the name that says nothing.
+    /// Part of the name that replaces the user's.
     pub pseudonym: Uuid,
 }
 

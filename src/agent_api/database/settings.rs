@@ -34,7 +34,7 @@ pub struct SettingsChange {
     pub set: StoredSettings,
     /// What is removed.
     pub remove: Vec<String>,
-    /// Who does it.
+    /// The user who changes them.
     pub by: String,
     /// Whether the schema counts what the tenant keeps.
     pub counts: bool,
@@ -42,7 +42,7 @@ pub struct SettingsChange {
     pub limit: Option<i64>,
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Debug)]
 pub struct SettingsChanged {
     /// What is stored then; `None`: the tenant keeps as much as it may, and nothing was changed.

@@ -30,7 +30,7 @@ pub struct Question {
     pub begins: bool,
     /// Its own id.
     pub id: Uuid,
-    /// Who asks.
+    /// The user.
     pub sub: String,
     /// Its text.
     pub content: String,
@@ -50,20 +50,20 @@ pub struct Question {
     pub limit: Option<i64>,
 }
 
-/// What came of a question.
+/// The result of storing a question.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// It is stored.
-    Asked(Asked),
+    Stored(StoredQuestion),
     /// This user has no such conversation, and nothing was stored.
     NoConversation,
     /// The tenant keeps so many bytes, which is the limit or more, and nothing was stored.
     Full(i64),
 }
 
-/// What goes with a stored question.
+/// What T1 reads along with a stored question.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct StoredQuestion {
     /// The agent that answers.
     pub agent: String,
     /// What the tenant changed itself.
@@ -83,9 +83,9 @@ pub struct Outcome {
     pub conversation: Uuid,
     /// Request it came with.
     pub request: Uuid,
-    /// Who asked.
+    /// The user.
     pub sub: String,
-    /// Who answered.
+    /// The agent that answered.
     pub agent: String,
     /// UID of the AgentConfig.
     pub agent_uid: String,
@@ -121,7 +121,7 @@ pub struct StoredMessage {
 /// Which page of the history.
 #[derive(Clone, Debug)]
 pub struct PageQuery {
-    /// Whose messages.
+    /// The user.
     pub sub: String,
     /// Only of this conversation.
     pub conversation: Option<Uuid>,
@@ -233,14 +233,14 @@ impl Transaction for Question {
         };
         let Json(settings) = row.try_get(1)?;
         let Json(history) = row.try_get(2)?;
-        Ok(Reply::Asked(Asked { agent, settings, history, used }))
+        Ok(Reply::Stored(StoredQuestion { agent, settings, history, used }))
     }
 }
 
-/// The question becomes `$status`, `$more` follows, and the usage is counted as `$word`; under nobody's name where the
-/// conversation was erased meanwhile, because whoever erases a user renames his usage after his conversations have gone.
-/// The conversation is locked before the question, in the order in which a DELETE takes them; otherwise each could wait
-/// for the other.
+/// Sets the question's status to `$status`, runs `$more`, and records the usage with outcome `$word`. Where the conversation
+/// was erased meanwhile, the usage is recorded under a pseudonym: an erasure renames the user's usage after it has deleted
+/// the conversations. The conversation is locked before the question, in the order of a DELETE; otherwise the two could
+/// deadlock.
 macro_rules! outcome {
     ($status:literal, $more:literal, $word:literal) => {
         concat!(

@@ -1,12 +1,12 @@
 //! `POST chat`: T1 stores the question and reads settings and history, the provider answers, T2 stores the answer and
-//! what it cost. All of it in a task of its own: a client that leaves is still answered and counted.
+//! what it cost. All of it in a task of its own: the answer is stored and counted even if the client disconnects.
 
 use super::{answer_and_warn, request::LimitedJson};
 use crate::{
     agent_api::{
         auth::{Admission, Caller, scope::ChatWrite},
-        database::statements::{Answer, Asked, NoAnswer, Outcome, Question, Reply},
-        layers::{OwnSettings, resolve_effective, resolve_own, resolve_system_prompt},
+        database::statements::{Answer, NoAnswer, Outcome, Question, Reply, StoredQuestion},
+        effective::{TenantSettings, resolve_effective, resolve_system_prompt, resolve_tenant_settings},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
         storage::{Level, Storage},
@@ -154,11 +154,11 @@ fn prepare(caller: &Admission, wanted: ChatRequest) -> Result<Question, Problem>
     })
 }
 
-/// What goes with the stored question, and how much the tenant keeps; or why nothing was stored.
-fn check_reply(caller: &Admission, reply: Reply) -> Result<(Asked, Storage), Problem> {
+/// What T1 read, and how much the tenant keeps; or why nothing was stored.
+fn check_reply(caller: &Admission, reply: Reply) -> Result<(StoredQuestion, Storage), Problem> {
     let place = &caller.access.tenant.place;
     match reply {
-        Reply::Asked(asked) => {
+        Reply::Stored(asked) => {
             let storage = Storage::of(place, asked.used);
             if asked.used.is_some() {
                 caller.context.metrics.note_storage(storage.level());
@@ -183,13 +183,16 @@ fn find_agent<'c>(caller: &'c Admission, name: &str) -> Result<(&'c EntryAgent, 
 async fn complete(
     caller: &Admission,
     question: &Question,
-    asked: &Asked,
+    asked: &StoredQuestion,
     reference: &EntryAgent,
     agent: &AgentEntry,
 ) -> Result<Completion, UpstreamError> {
     let tenant = &caller.access.tenant;
-    let own =
-        if asked.settings.is_empty() { OwnSettings::default() } else { resolve_own(&asked.settings, &tenant.mutable) };
+    let own = if asked.settings.is_empty() {
+        TenantSettings::default()
+    } else {
+        resolve_tenant_settings(&asked.settings, &tenant.mutable)
+    };
     let revision = &agent.current;
     let effective = resolve_effective(&revision.behaviour, &reference.overrides, &own, &tenant.mutable);
     let system_prompt = resolve_system_prompt(&revision.behaviour, &effective);

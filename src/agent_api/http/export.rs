@@ -1,5 +1,5 @@
-//! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. Whoever breaks off goes on from the
-//! last page's cursor.
+//! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. A client that breaks off
+//! continues from the last page's cursor.
 
 use super::request::{CheckedQuery, resolve_limit};
 use crate::{

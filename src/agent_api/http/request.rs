@@ -30,7 +30,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
     }
 }
 
-/// A query whose parameters are known and have values that they may have.
+/// A query with known parameters and valid values.
 pub(super) struct CheckedQuery<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<Context>> for CheckedQuery<T> {

@@ -11,7 +11,9 @@ use crate::{
             settings::{ReadSettings, SettingsChange},
             statements::StoredSettings,
         },
-        layers::{Effective, Layered, Refusal, Source, Wanted, resolve_change, resolve_effective, resolve_own},
+        effective::{
+            Effective, Refusal, Source, Sourced, Wanted, resolve_change, resolve_effective, resolve_tenant_settings,
+        },
         problem::Problem,
         storage::{Level, Storage},
     },
@@ -24,7 +26,7 @@ use std::collections::BTreeMap;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SettingsAnswer {
-    default_agent: Layered<String>,
+    default_agent: Sourced<String>,
     agents: BTreeMap<String, AgentAnswer>,
     storage: Storage,
 }
@@ -83,13 +85,13 @@ pub(super) async fn change(
 
 fn show(caller: &Admission, stored: &StoredSettings, storage: Storage) -> SettingsAnswer {
     let tenant = &caller.access.tenant;
-    let own = resolve_own(stored, &tenant.mutable);
+    let own = resolve_tenant_settings(stored, &tenant.mutable);
     let chosen = own.default_agent.as_ref().filter(|name| tenant.agents.contains_key(*name));
     let (default, source) = match chosen {
         Some(name) => (name, Source::TenantSetting),
         None => (&tenant.default_agent, Source::Tenant),
     };
-    let default_agent = Layered {
+    let default_agent = Sourced {
         value: default.as_str().to_owned(),
         source,
         locked: !tenant.mutable.contains(&MutableSetting::DefaultAgent),

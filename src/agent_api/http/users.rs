@@ -1,4 +1,4 @@
-//! `DELETE users/{sub}`: erases one user. Conversations and messages go; usage stays under a name that says nothing.
+//! `DELETE users/{sub}`: erases one user. Conversations and messages are deleted; usage stays under a pseudonym.
 
 use super::answer;
 use crate::agent_api::{

@@ -1,6 +1,6 @@
-//! Where a provider may be. Link-local addresses and the metadata services of clouds give credentials to whoever asks
-//! from inside; the operator refuses them where they stand in a `baseUrl`, and here they are refused after a name was
-//! looked up, which its owner may change at any time.
+//! Addresses that a provider may have. Link-local addresses and the metadata services of clouds give credentials to any
+//! client inside; the operator refuses them in a `baseUrl`, and here they are refused after a name was resolved, because
+//! its owner may change it at any time.
 
 use crate::domain::base_url::is_metadata_address;
 use reqwest::{
@@ -62,7 +62,7 @@ fn resolve_allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidden>
     if some && allowed.is_empty() { Err(Forbidden) } else { Ok(allowed) }
 }
 
-/// Checks a URL whose host is an address, in any of the forms that URLs know: no name is looked up for it.
+/// Checks a URL whose host is an address, in any of the forms that URLs know: no name is resolved for it.
 ///
 /// # Errors
 /// When the address must not be called.

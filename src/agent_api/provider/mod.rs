@@ -8,7 +8,7 @@ pub use openai::Upstreams;
 
 use super::{
     database::statements::PastMessage,
-    layers::Effective,
+    effective::Effective,
     problem::{Code, Problem},
 };
 use crate::domain::{
@@ -23,7 +23,7 @@ pub struct Call<'c> {
     pub revision: &'c AgentRevision,
     /// Its parameters for this tenant.
     pub effective: &'c Effective,
-    /// What the model is told first.
+    /// The instructions before the conversation.
     pub system_prompt: Option<&'c str>,
     /// Earlier messages, oldest first.
     pub history: &'c [PastMessage],
@@ -61,7 +61,7 @@ pub enum UpstreamError {
     /// Its answer is too large.
     #[error("the provider's answer is too large")]
     TooLarge,
-    /// Its answer makes no sense.
+    /// Its answer has no usable form.
     #[error("the provider's answer can't be read")]
     Unreadable,
     /// Its address is no URL.

@@ -4,7 +4,7 @@
 //! don't announce: the directory is also read every few seconds. Versions count the changes this process has seen, unless
 //! a file `VERSION` holds a larger number.
 
-use super::{Change, Document, follow::Registry};
+use super::{Change, RawEntry, follow::Registry};
 use crate::domain::{entry::EntryKind, ident::Version};
 use notify::{RecursiveMode, Watcher};
 use std::{
@@ -46,12 +46,12 @@ struct Seen {
 pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, changes: mpsc::Sender<Change>) {
     let (notices, mut noticed) = mpsc::channel::<()>(1);
     let watcher = notify::recommended_watcher(move |_| {
-        // A full channel means that a look is due anyway.
+        // A full channel means that the directory is about to be read anyway.
         let _ = notices.try_send(());
     });
     let watcher = watcher.and_then(|mut w| w.watch(&directory, RecursiveMode::NonRecursive).map(|()| w));
     if let Err(error) = &watcher {
-        tracing::warn!(%error, "the directory's changes can't be watched; reading it now and then");
+        tracing::warn!(%error, "the directory's changes can't be watched; reading it periodically");
     }
     let mut seen = Seen::default();
     loop {
@@ -72,7 +72,7 @@ pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, chan
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %crate::telemetry::Chain(&error), "serving on with what was read before")
+                tracing::warn!(error = %crate::telemetry::Chain(&error), "the directory can't be read; serving what was read before")
             }
         }
         tokio::select! {
@@ -87,19 +87,19 @@ pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, chan
 }
 
 impl Seen {
-    /// Looks at every file; returns what has changed since the last look.
+    /// Reads every file; returns what has changed since the last scan.
     fn scan(&mut self, directory: &Path) -> Result<Vec<Change>, DirectoryError> {
         let failed = |source| DirectoryError { directory: directory.to_owned(), source };
         let given = std::fs::read_to_string(directory.join("VERSION")).ok().and_then(|t| t.trim().parse().ok());
         self.counter = self.counter.max(given.unwrap_or(0));
         let mut present = BTreeSet::new();
-        let mut documents = Vec::new();
+        let mut entries = Vec::new();
         for file in std::fs::read_dir(directory).map_err(failed)? {
             let path = file.map_err(failed)?.path();
             let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"));
             let Some(name) = name.map(str::to_owned) else { continue };
             let Some(kind) = name.split_once('-').and_then(|(kind, _)| EntryKind::parse(kind)) else { continue };
-            // A file that vanishes between listing and reading is gone; the next look says so.
+            // A file that vanishes between listing and reading is deleted; the next scan reports that.
             let Ok(meta) = std::fs::metadata(&path) else { continue };
             let stamp = Stamp { modified: meta.modified().ok(), length: meta.len() };
             present.insert(name.clone());
@@ -110,16 +110,16 @@ impl Seen {
             self.counter += 1;
             let version = Version(self.counter);
             self.files.insert(name.clone(), (stamp, version));
-            documents.push(Document { name, kind, version, content: Zeroizing::new(content) });
+            entries.push(RawEntry { name, kind, version, content: Zeroizing::new(content) });
         }
         let gone: Vec<_> = self.files.keys().filter(|name| !present.contains(*name)).cloned().collect();
         let mut changes = Vec::new();
         if self.listed {
             // What others refer to first, tenants last.
-            documents.sort_by_key(|d| std::cmp::Reverse(d.kind));
-            changes.extend(documents.into_iter().map(Change::Applied));
+            entries.sort_by_key(|d| std::cmp::Reverse(d.kind));
+            changes.extend(entries.into_iter().map(Change::Applied));
         } else {
-            changes.push(Change::Listed { documents, version: Version(self.counter) });
+            changes.push(Change::Listed { entries, version: Version(self.counter) });
             self.listed = true;
         }
         // Tenants first: what only they referred to may go with them.
@@ -139,8 +139,8 @@ mod tests {
 
     fn names(changes: &[Change]) -> Vec<String> {
         let name = |change: &Change| match change {
-            Change::Listed { documents, .. } => format!("listed {}", documents.len()),
-            Change::Applied(document) => format!("applied {}", document.name),
+            Change::Listed { entries, .. } => format!("listed {}", entries.len()),
+            Change::Applied(raw) => format!("applied {}", raw.name),
             Change::Deleted { name, .. } => format!("deleted {name}"),
             Change::Progress(_) => "progress".to_owned(),
         };
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_tells_what_changed() {
+    fn a_scan_returns_what_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let write = |name: &str, text: &str| std::fs::write(path.join(name), text).unwrap();

@@ -1,10 +1,10 @@
-//! Follows a source of changes: applies what it delivers, publishes snapshots, tries logins, and says how far it is.
+//! Follows a source of changes: applies what it delivers, publishes snapshots, tries logins, and records the progress.
 //!
 //! Requests never wait for this task: they read the last published snapshot.
 
 use super::{
     Change, Snapshot,
-    book::{Book, Login},
+    index::{Login, RegistryIndex},
     status::{QuarantineStatus, RegistryStatus},
 };
 use crate::{
@@ -36,17 +36,17 @@ const BATCH: usize = 256;
 const CHUNK: usize = 64;
 /// First and longest wait before a cell's login is tried again.
 const LOGIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// First wait, and how long failures are kept to oneself: the operator publishes a login a moment before it makes it, so
-/// that no password is ever lost, and a tenant of a new cell is no case for quarantine.
+/// First wait, and how long failures aren't reported: the operator publishes a login just before it creates it, so that no
+/// password is ever lost, and the tenants of a new cell must not be quarantined for that.
 const LOGIN_EARLY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How to try a cell's login: bounded in time; the error says why in words without secrets.
+/// Tries a cell's login, bounded in time; the error is a reason without secrets.
 pub type TryLogin = Arc<dyn Fn(CellEntry) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// How far this replica is.
+/// How far this replica has applied the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether all of the first list is applied and may be acknowledged: new cells have let us in, or refused.
+    /// Whether all of the first list is applied and may be acknowledged: the login to each new cell was accepted or refused.
     pub listed: bool,
     /// Everything up to here is applied and may be acknowledged.
     pub version: Version,
@@ -62,7 +62,7 @@ pub struct Registry {
     snapshot: Arc<ArcSwap<Snapshot>>,
     status: Arc<ArcSwap<RegistryStatus>>,
     progress: Arc<watch::Sender<Progress>>,
-    /// Monotonic milliseconds of the last word from the source.
+    /// Monotonic milliseconds of the last contact with the source.
     contact: Arc<AtomicU64>,
     clock: Clock,
 }
@@ -89,17 +89,17 @@ impl Registry {
         self.status.load_full()
     }
 
-    /// How far this replica is, now and whenever it changes.
+    /// The progress, now and whenever it changes.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Notes that the source was heard of.
+    /// Records contact with the source.
     pub fn note_contact(&self) {
         self.contact.store(millis(self.clock.monotonic()), Ordering::Relaxed);
     }
 
-    /// How long the source wasn't heard of.
+    /// Time since the last contact with the source.
     pub fn staleness(&self) -> Duration {
         let contact = Duration::from_millis(self.contact.load(Ordering::Relaxed));
         self.clock.monotonic().saturating_sub(contact)
@@ -113,7 +113,7 @@ fn millis(time: Duration) -> u64 {
 /// What the follower works with.
 pub struct Follower {
     registry: Registry,
-    book: Book,
+    index: RegistryIndex,
     try_login: TryLogin,
     metrics: Arc<ApiMetrics>,
     clock: Clock,
@@ -121,10 +121,10 @@ pub struct Follower {
     first_list: Option<Version>,
     listed: bool,
     logins: HashMap<String, AbortHandle>,
-    outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
+    outcomes: (mpsc::UnboundedSender<LoginOutcome>, mpsc::UnboundedReceiver<LoginOutcome>),
 }
 
-struct Outcome {
+struct LoginOutcome {
     name: String,
     version: Version,
     result: Result<(), String>,
@@ -132,11 +132,17 @@ struct Outcome {
 
 impl Follower {
     /// A follower that publishes into `registry`.
-    pub fn new(registry: Registry, book: Book, try_login: TryLogin, metrics: Arc<ApiMetrics>, clock: Clock) -> Self {
+    pub fn new(
+        registry: Registry,
+        index: RegistryIndex,
+        try_login: TryLogin,
+        metrics: Arc<ApiMetrics>,
+        clock: Clock,
+    ) -> Self {
         let outcomes = mpsc::unbounded_channel();
         Self {
             registry,
-            book,
+            index,
             try_login,
             metrics,
             clock,
@@ -164,12 +170,12 @@ impl Follower {
                     self.metrics.apply_seconds.observe((self.clock.monotonic() - began).as_secs_f64());
                 }
                 Some(outcome) = self.outcomes.1.recv() => {
-                    let Outcome { name, version, result } = outcome;
+                    let LoginOutcome { name, version, result } = outcome;
                     match &result {
                         Ok(()) => tracing::info!(cell = name, "logged in to the cell"),
                         Err(reason) => tracing::warn!(cell = name, reason, "the login to the cell failed"),
                     }
-                    self.book.login(&name, version, result);
+                    self.index.login(&name, version, result);
                     self.publish();
                 }
             }
@@ -181,23 +187,23 @@ impl Follower {
 
     async fn apply(&mut self, change: Change) {
         match change {
-            Change::Applied(document) => self.book.apply(&document),
+            Change::Applied(raw) => self.index.apply(&raw),
             Change::Deleted { name, version } => self.delete(&name, version),
-            Change::Progress(version) => self.book.progress(version),
-            Change::Listed { documents, version } => {
-                let mut gone: std::collections::HashSet<String> = self.book.names().into_iter().collect();
-                let total = documents.len();
+            Change::Progress(version) => self.index.progress(version),
+            Change::Listed { entries, version } => {
+                let mut gone: std::collections::HashSet<String> = self.index.names().into_iter().collect();
+                let total = entries.len();
                 let mut changed = 0;
-                // What others refer to comes first, so that nobody is quarantined for a moment.
+                // What others refer to comes first, so that no tenant is quarantined meanwhile.
                 let (tenants, mut ordered): (Vec<_>, Vec<_>) =
-                    documents.into_iter().partition(|d| d.name.starts_with("tenant-"));
+                    entries.into_iter().partition(|d| d.name.starts_with("tenant-"));
                 ordered.sort_by_key(|d| std::cmp::Reverse(d.kind));
-                for document in ordered.into_iter().chain(tenants) {
-                    gone.remove(&document.name);
-                    if self.book.has(&document.name, document.version) {
+                for raw in ordered.into_iter().chain(tenants) {
+                    gone.remove(&raw.name);
+                    if self.index.has(&raw.name, raw.version) {
                         continue;
                     }
-                    self.book.apply(&document);
+                    self.index.apply(&raw);
                     changed += 1;
                     if changed % CHUNK == 0 {
                         tokio::task::yield_now().await;
@@ -209,7 +215,7 @@ impl Follower {
                 for name in &gone {
                     self.delete(name, version);
                 }
-                self.book.progress(version);
+                self.index.progress(version);
                 self.first_list.get_or_insert(version);
                 tracing::info!(entries = total, changed, missing = gone.len(), %version, "applied a list of the registry");
             }
@@ -217,33 +223,33 @@ impl Follower {
     }
 
     fn delete(&mut self, name: &str, version: Version) {
-        self.book.delete(name, version);
-        if let Some(reason) = self.book.ignored().get(name) {
+        self.index.delete(name, version);
+        if let Some(reason) = self.index.ignored().get(name) {
             self.metrics.ignored_deletions.inc();
             tracing::error!(entry = name, reason, "ignored the deletion of a registry entry");
         }
     }
 
     fn publish(&mut self) {
-        for login in self.book.take_logins() {
+        for login in self.index.take_logins() {
             self.start_login(login);
         }
-        self.listed |= self.first_list.is_some_and(|first| self.book.acknowledgeable() >= first);
-        let snapshot = self.book.snapshot().clone();
-        let named = self.book.quarantined().iter().take(crate::domain::ack::MAX_QUARANTINED);
+        self.listed |= self.first_list.is_some_and(|first| self.index.acknowledgeable() >= first);
+        let snapshot = self.index.snapshot().clone();
+        let named = self.index.quarantined().iter().take(crate::domain::ack::MAX_QUARANTINED);
         let quarantined = named.map(|(name, q)| {
             let status = QuarantineStatus { incarnation: q.incarnation, reason: q.reason.clone() };
             (name.clone(), status)
         });
         let status = RegistryStatus {
             listed: self.listed,
-            version: self.book.acknowledgeable(),
+            version: self.index.acknowledgeable(),
             tenants: snapshot.tenants.len(),
             agents: snapshot.agents.len(),
             cells: snapshot.cells.len(),
-            quarantined_count: self.book.quarantined().len(),
+            quarantined_count: self.index.quarantined().len(),
             quarantined: quarantined.collect(),
-            ignored_deletions: self.book.ignored().clone(),
+            ignored_deletions: self.index.ignored().clone(),
         };
         self.metrics.note_registry(&status, snapshot.upstreams.len());
         let before = self.registry.status.load();
@@ -253,7 +259,7 @@ impl Follower {
             }
         }
         self.registry.snapshot.store(Arc::new(snapshot));
-        let (quarantined, overflow) = self.book.acknowledged_quarantine();
+        let (quarantined, overflow) = self.index.acknowledged_quarantine();
         let progress =
             Progress { listed: self.listed, version: status.version, quarantined: Arc::new(quarantined), overflow };
         self.registry.status.store(Arc::new(status));
@@ -268,19 +274,19 @@ impl Follower {
     fn start_login(&mut self, login: Login) {
         let Login { name, version, entry } = login;
         let (try_login, outcomes, key) = (Arc::clone(&self.try_login), self.outcomes.0.clone(), name.clone());
-        let tell = move |result| outcomes.send(Outcome { name: name.clone(), version, result }).is_ok();
-        let task = tokio::spawn(try_until_success(try_login, entry, tell));
+        let report = move |result| outcomes.send(LoginOutcome { name: name.clone(), version, result }).is_ok();
+        let task = tokio::spawn(try_until_success(try_login, entry, report));
         if let Some(old) = self.logins.insert(key, task.abort_handle()) {
             old.abort();
         }
     }
 }
 
-/// Tells every outcome but early failures. Ends with a success, or when nobody listens any more.
+/// Reports every outcome but early failures. Ends with a success, or when the receiver is dropped.
 async fn try_until_success(
     try_login: TryLogin,
     entry: CellEntry,
-    tell: impl Fn(Result<(), String>) -> bool + Send + 'static,
+    report: impl Fn(Result<(), String>) -> bool + Send + 'static,
 ) {
     let began = Instant::now();
     let (mut early, mut late) = (LOGIN_EARLY.0, LOGIN_RETRY.0);
@@ -292,7 +298,7 @@ async fn try_until_success(
             continue;
         }
         let done = result.is_ok();
-        if !tell(result) || done {
+        if !report(result) || done {
             return;
         }
         tokio::time::sleep(late).await;
@@ -306,8 +312,8 @@ mod tests {
     use crate::{agent_api::fixtures::cell, domain::entry::Entry};
     use std::sync::{Mutex, atomic::AtomicUsize};
 
-    /// What is told, and after how long, of a login that fails so many times.
-    async fn told(failures: usize) -> (Vec<Result<(), String>>, Duration) {
+    /// The reported outcomes of a login that fails `failures` times, and the time until then.
+    async fn reported(failures: usize) -> (Vec<Result<(), String>>, Duration) {
         let tried = Arc::new(AtomicUsize::new(0));
         let try_login: TryLogin = Arc::new(move |_| {
             let failed = tried.fetch_add(1, Ordering::Relaxed) < failures;
@@ -316,27 +322,27 @@ mod tests {
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         let (heard, began) = (Arc::clone(&outcomes), Instant::now());
         let Entry::Cell(entry) = cell(1, "p") else { unreachable!() };
-        // The listener goes after the first outcome.
-        let tell = move |outcome| {
+        // The receiver is dropped after the first outcome.
+        let report = move |outcome| {
             heard.lock().unwrap().push(outcome);
             false
         };
-        try_until_success(try_login, entry, tell).await;
+        try_until_success(try_login, entry, report).await;
         let all = outcomes.lock().unwrap().clone();
         (all, began.elapsed())
     }
 
     #[tokio::test]
-    async fn a_login_that_is_made_a_moment_later_never_failed() {
-        let (told, took) = told(2).await;
-        assert_eq!(told, [Ok(())]);
+    async fn a_login_that_is_created_a_moment_later_never_failed() {
+        let (outcomes, took) = reported(2).await;
+        assert_eq!(outcomes, [Ok(())]);
         assert!(took < LOGIN_EARLY.1, "{took:?}");
     }
 
     #[tokio::test]
-    async fn a_login_that_goes_on_failing_is_told() {
-        let (told, took) = told(usize::MAX).await;
-        assert_eq!(told, [Err("no such role".to_owned())]);
+    async fn a_login_that_keeps_failing_is_reported() {
+        let (outcomes, took) = reported(usize::MAX).await;
+        assert_eq!(outcomes, [Err("no such role".to_owned())]);
         assert!(took >= LOGIN_EARLY.1 && took < LOGIN_EARLY.1 * 3, "{took:?}");
     }
 }

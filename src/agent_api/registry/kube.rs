@@ -3,7 +3,7 @@
 //! Own code instead of kube-runtime's watcher, because that one keeps the list's `resourceVersion` and the bookmarks to
 //! itself: without them a replica could not say that it has applied a deletion which it only learnt from a new list.
 
-use super::{Change, Document, follow::Registry};
+use super::{Change, RawEntry, follow::Registry};
 use crate::{
     api::names::{ENTRY_KEY, ENTRY_LABEL},
     domain::{entry::EntryKind, ident::Version},
@@ -22,13 +22,13 @@ use zeroize::Zeroizing;
 
 /// Entries per page of a list.
 const PAGE: u32 = 500;
-/// How long a watch may be silent after the server should have ended it.
+/// Idle timeout of a watch, counted from when the server should have ended it.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Follows the entries of one namespace until the receiver is gone. The server ends each watch after `watch_seconds`,
-/// so that a connection that fell silent is found out.
+/// so that a broken connection is detected.
 pub async fn follow(
     client: Client,
     namespace: &str,
@@ -52,9 +52,9 @@ pub async fn follow(
             }
             Err(Stop::Failed(error)) => {
                 let silent = source.registry.staleness().as_secs();
-                tracing::warn!(error = %Chain(&error), silent_seconds = silent, "cut off from the API server; serving on");
+                tracing::warn!(error = %Chain(&error), silent_seconds = silent, "the API server is out of reach; serving the registry as last read");
             }
-            Err(Stop::Silent) => tracing::warn!("the registry's watch was silent; watching again"),
+            Err(Stop::Silent) => tracing::warn!("the registry's watch timed out; watching again"),
         }
         if source.changes.is_closed() {
             return;
@@ -96,7 +96,7 @@ struct Source {
     watch_seconds: u32,
     registry: Registry,
     changes: mpsc::Sender<Change>,
-    /// The next wait; short again as soon as a watch has told of something.
+    /// The next wait; short again as soon as a watch has delivered something.
     wait: Duration,
 }
 
@@ -115,7 +115,7 @@ impl Source {
                 version
             }
         };
-        // Whatever goes wrong later, the next watch starts where this one got to.
+        // After a later failure the next watch starts where this one ended.
         *from = Some(version);
         let parameters = WatchParams::default().labels(ENTRY_LABEL).timeout(self.watch_seconds);
         let deadline = Duration::from_secs(self.watch_seconds.into()) + WATCH_MARGIN;
@@ -133,8 +133,8 @@ impl Source {
             match event {
                 WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
                     let version = secret.metadata.resource_version.clone();
-                    if let Some(document) = document(secret) {
-                        self.send(Change::Applied(document)).await?;
+                    if let Some(raw) = raw_entry(secret) {
+                        self.send(Change::Applied(raw)).await?;
                     }
                     *from = version.or(from.take());
                 }
@@ -162,18 +162,18 @@ impl Source {
 
     /// Lists everything; returns the list's version.
     async fn list(&self) -> Result<String, Stop> {
-        let mut documents = Vec::new();
+        let mut entries = Vec::new();
         let mut parameters = ListParams::default().labels(ENTRY_LABEL).limit(PAGE);
         loop {
             let page = tokio::time::timeout(Duration::from_secs(30), self.secrets.list(&parameters));
             let page = page.await.map_err(|_| Stop::Silent)??;
-            documents.extend(page.items.into_iter().filter_map(document));
+            entries.extend(page.items.into_iter().filter_map(raw_entry));
             parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if parameters.continue_token.is_none() {
                 let text = page.metadata.resource_version.unwrap_or_default();
                 let version = Version::parse(&text).unwrap_or_default();
                 self.registry.note_contact();
-                self.send(Change::Listed { documents, version }).await?;
+                self.send(Change::Listed { entries, version }).await?;
                 return Ok(text);
             }
         }
@@ -181,13 +181,13 @@ impl Source {
 }
 
 /// What a Secret holds; `None` for one that is no entry.
-fn document(secret: Secret) -> Option<Document> {
+fn raw_entry(secret: Secret) -> Option<RawEntry> {
     let kind = EntryKind::parse(secret.metadata.labels.as_ref()?.get(ENTRY_LABEL)?)?;
     let name = secret.metadata.name?;
     let version = Version::parse(&secret.metadata.resource_version?)?;
     let content = secret.data.and_then(|mut data| data.remove(ENTRY_KEY)).map(|bytes| bytes.0).unwrap_or_default();
     if name.starts_with(kind.as_str()) {
-        Some(Document { name, kind, version, content: Zeroizing::new(content) })
+        Some(RawEntry { name, kind, version, content: Zeroizing::new(content) })
     } else {
         tracing::warn!(entry = name, kind = kind.as_str(), "ignored a Secret whose name and label differ");
         None

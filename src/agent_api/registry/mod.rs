@@ -1,19 +1,19 @@
 //! The tenant registry as this replica serves it: an immutable [`Snapshot`] behind one pointer.
 //!
 //! ```text
-//! kube | directory  --Change-->  follow  -->  Book (the rules)  -->  Snapshot (requests read it)
+//! kube | directory  --Change-->  follow  -->  RegistryIndex (the rules)  -->  Snapshot (requests read it)
 //!                                                            `-->  Acknowledgement (the operator reads it)
 //! ```
 
-pub mod book;
-mod claims;
 pub mod directory;
 pub mod follow;
+pub mod index;
 pub mod kube;
 mod shards;
 mod shared;
 pub mod status;
 pub mod tenant;
+mod unique;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +39,7 @@ pub struct Snapshot {
     pub agents: Shards<Uid, Arc<AgentEntry>>,
     /// Provider credentials by hash.
     pub upstreams: Shards<String, Arc<UpstreamEntry>>,
-    /// Cells by entry name; only those that let us in once.
+    /// Cells by entry name; only those with a login that worked once.
     pub cells: Shards<String, Arc<Cell>>,
 }
 
@@ -54,7 +54,7 @@ pub struct Cell {
 }
 
 /// One entry as a source delivers it.
-pub struct Document {
+pub struct RawEntry {
     /// Name of the Secret, or of the file without `.json`.
     pub name: String,
     /// Its kind.
@@ -70,12 +70,12 @@ pub enum Change {
     /// All entries there are.
     Listed {
         /// The entries.
-        documents: Vec<Document>,
+        entries: Vec<RawEntry>,
         /// Version of the list.
         version: Version,
     },
     /// One entry is new or different.
-    Applied(Document),
+    Applied(RawEntry),
     /// One entry is gone.
     Deleted {
         /// Its name.

@@ -1,5 +1,5 @@
-//! Entries that tenants refer to: AgentConfigs, provider credentials, cells. Last good content, who uses them, and
-//! whether they were deleted while still in use.
+//! Entries that tenants refer to: AgentConfigs, provider credentials, cells. For each the last good content,
+//! the entries that refer to it, and whether it was deleted while still in use.
 
 use crate::domain::{
     entry::{Entry, upstream_entry_name},
@@ -15,7 +15,7 @@ pub struct Shared {
     /// The last good content; a cell's only after a login.
     pub good: Option<Entry>,
     /// Why the content seen last is not the good one.
-    pub trouble: Option<Trouble>,
+    pub unused: Option<UnusedReason>,
     /// It was deleted although it is still in use.
     pub deleted: bool,
     /// Names of the entries that refer to it.
@@ -24,7 +24,7 @@ pub struct Shared {
 
 /// Why a shared entry's last content is not in use.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Trouble {
+pub enum UnusedReason {
     /// It does not parse, or contradicts itself.
     Unreadable(String),
     /// It is a cell's login that is being tried.
@@ -33,23 +33,23 @@ pub enum Trouble {
     Refused(Box<Entry>, String),
 }
 
-/// What a referrer needs to know.
+/// Whether a shared entry can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Readiness {
     /// The content seen last is in use.
-    Good,
+    Ready,
     /// It is being tried; wait.
-    Trying,
+    LoginPending,
     /// Something is wrong with it.
-    Bad(String),
+    Unusable(String),
 }
 
 impl Shared {
     /// Names of the entries that its good content and the content seen last refer to.
     pub fn references(&self) -> BTreeSet<String> {
-        let last = match &self.trouble {
-            Some(Trouble::Trying(entry) | Trouble::Refused(entry, _)) => Some(entry.as_ref()),
-            Some(Trouble::Unreadable(_)) | None => None,
+        let last = match &self.unused {
+            Some(UnusedReason::Trying(entry) | UnusedReason::Refused(entry, _)) => Some(entry.as_ref()),
+            Some(UnusedReason::Unreadable(_)) | None => None,
         };
         let upstream = |entry: &Entry| match entry {
             Entry::Agent(agent) => agent.current.upstream.as_deref().map(upstream_entry_name),
@@ -88,7 +88,7 @@ impl SharedEntries {
     pub fn release(&mut self, name: &str, user: &str) -> bool {
         let Some(shared) = self.0.get_mut(name) else { return false };
         shared.users.remove(user);
-        shared.users.is_empty() && (shared.deleted || (shared.good.is_none() && shared.trouble.is_none()))
+        shared.users.is_empty() && (shared.deleted || (shared.good.is_none() && shared.unused.is_none()))
     }
 
     /// Forgets an entry.
@@ -96,20 +96,20 @@ impl SharedEntries {
         self.0.remove(name);
     }
 
-    /// How an entry stands for those who refer to it.
-    pub fn standing(&self, name: &str) -> Standing {
+    /// Whether the entries that refer to this one can use it.
+    pub fn readiness(&self, name: &str) -> Readiness {
         match self.0.get(name) {
-            None => Standing::Bad(format!("'{name}' is missing")),
-            Some(shared) => match &shared.trouble {
-                Some(Trouble::Unreadable(reason)) => Standing::Bad(format!("'{name}': {reason}")),
-                Some(Trouble::Refused(_, reason)) => Standing::Bad(format!("'{name}': {reason}")),
-                Some(Trouble::Trying(_)) => Standing::Trying,
+            None => Readiness::Unusable(format!("'{name}' is missing")),
+            Some(shared) => match &shared.unused {
+                Some(UnusedReason::Unreadable(reason)) => Readiness::Unusable(format!("'{name}': {reason}")),
+                Some(UnusedReason::Refused(_, reason)) => Readiness::Unusable(format!("'{name}': {reason}")),
+                Some(UnusedReason::Trying(_)) => Readiness::LoginPending,
                 // What it refers to itself counts as well.
                 None if shared.good.is_some() => {
                     let below = shared.references();
-                    below.iter().map(|n| self.standing(n)).find(|s| *s != Standing::Good).unwrap_or(Standing::Good)
+                    below.iter().map(|n| self.readiness(n)).find(|s| *s != Readiness::Ready).unwrap_or(Readiness::Ready)
                 }
-                None => Standing::Bad(format!("'{name}' is missing")),
+                None => Readiness::Unusable(format!("'{name}' is missing")),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! How the registry of this replica stands, for people.
+//! The state of this replica's registry, for people.
 
 use crate::domain::ident::{Incarnation, Version};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// Whether all of the first list is applied and may be acknowledged: new cells have let us in, or refused.
+    /// Whether all of the first list is applied and may be acknowledged: the login to each new cell was accepted or refused.
     pub listed: bool,
     /// Everything up to here is applied and may be acknowledged.
     pub version: Version,
@@ -16,7 +16,7 @@ pub struct RegistryStatus {
     pub tenants: usize,
     /// Loaded AgentConfigs.
     pub agents: usize,
-    /// Cells that let this replica in.
+    /// Cells with a login that worked.
     pub cells: usize,
     /// How many entries are quarantined; up to 200 follow.
     pub quarantined_count: usize,

@@ -63,7 +63,7 @@ pub struct Place {
     pub limits: DatabaseLimits,
 }
 
-/// A key that verifies a tenant's tokens, and what these have to look like.
+/// A key that verifies a tenant's tokens, and the rules for them.
 pub struct VerifyKey {
     /// Its id.
     pub kid: Kid,
@@ -99,7 +99,7 @@ impl Tenant {
         let permits = before
             .filter(|b| b.incarnation == entry.incarnation && b.place.limits.transactions() == limits.transactions())
             .map_or_else(|| Arc::new(Semaphore::new(limits.transactions())), |b| Arc::clone(&b.place.permits));
-        // pg_temp last: a temporary table of another tenant's on the same connection must never be found first.
+        // pg_temp last: a temporary table that another tenant left on the connection must never be found first.
         let begin = format!(
             "BEGIN; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",

@@ -1,23 +1,23 @@
 //! Token rules, row by row.
 
 use super::*;
-use crate::agent_api::fixtures::{Desk, secret, tenant};
+use crate::agent_api::fixtures::{IndexFixture, secret, tenant};
 use jsonwebtoken::{EncodingKey, Header as JwtHeader, encode};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_800_000_000;
 
 fn snapshot() -> Snapshot {
-    let mut desk = Desk::new();
+    let mut fixture = IndexFixture::new();
     let mut acme = tenant("acme");
     acme.revoked_kids = [(Kid::parse("acme-revoked").unwrap(), jiff::Timestamp::UNIX_EPOCH)].into();
     let mut revoked = acme.keys[1].clone();
     revoked.kid = Kid::parse("acme-revoked").unwrap();
     revoked.key = crate::domain::keys::KeyBytes::new(secret("acme-revoked"));
     acme.keys.push(revoked);
-    desk.apply_tenant(&acme);
-    desk.apply_tenant(&tenant("beta"));
-    desk.book.snapshot().clone()
+    fixture.apply_tenant(&acme);
+    fixture.apply_tenant(&tenant("beta"));
+    fixture.index.snapshot().clone()
 }
 
 fn claims() -> Value {
@@ -71,13 +71,13 @@ fn pair(algorithm: Algorithm) -> (Vec<u8>, String) {
 fn a_public_key_verifies_its_own_algorithm_and_nothing_else() {
     for algorithm in [Algorithm::EdDSA, Algorithm::ES256] {
         let (public, token) = pair(algorithm);
-        let mut desk = Desk::new();
+        let mut fixture = IndexFixture::new();
         let mut acme = tenant("acme");
         acme.keys[1].kid = Kid::parse("acme-public").unwrap();
         acme.keys[1].algorithm = algorithm;
         acme.keys[1].key = crate::domain::keys::KeyBytes::new(public.clone());
-        desk.apply_tenant(&acme);
-        let snapshot = desk.book.snapshot().clone();
+        fixture.apply_tenant(&acme);
+        let snapshot = fixture.index.snapshot().clone();
         assert!(verify(&token, &snapshot, NOW).is_ok(), "{algorithm:?}");
         assert_eq!(verify(&pair(algorithm).1, &snapshot, NOW), Err(TokenError::Signature));
         // The classic: the public key taken for an HMAC secret.

@@ -1,16 +1,16 @@
 //! The rules by which entries become what is served (design §6, "Robust by rule"). Pure: no I/O, no clock.
 //!
-//! One tenant's trouble stays its own: it is quarantined, keeps its last good entry less revoked keys, and everybody
-//! else is served. What others refer to never disappears under them.
+//! An invalid entry affects its own tenant only: that one is quarantined and keeps its last good entry less revoked keys.
+//! An entry that others refer to is never removed.
 
 mod shared;
 mod tenants;
 
 use super::{
-    Document, Snapshot,
-    claims::{Claim, Claims},
-    shared::{SharedEntries, Trouble},
+    RawEntry, Snapshot,
+    shared::{SharedEntries, UnusedReason},
     tenant::{Tenant, VerifyKey},
+    unique::{UniqueValue, UniqueValues},
 };
 use crate::domain::{
     ack::MAX_QUARANTINED,
@@ -27,14 +27,14 @@ use std::{
 /// Prefix of tenants' entry names.
 const TENANT_PREFIX: &str = "tenant-";
 
-/// Everything known about the registry.
-pub struct Book {
+/// The registry's entries and what is served of them.
+pub struct RegistryIndex {
     snapshot: Snapshot,
-    records: HashMap<String, Record>,
+    records: HashMap<String, TenantRecord>,
     shared: SharedEntries,
-    claims: Claims,
-    /// Tenants that want what another one has.
-    contested: BTreeSet<String>,
+    unique: UniqueValues,
+    /// Tenants whose entries need a value that another tenant owns.
+    conflicting: BTreeSet<String>,
     /// Quarantined entries by name.
     quarantined: BTreeMap<String, Quarantine>,
     /// Deletions that were not carried out, by name.
@@ -65,7 +65,7 @@ pub struct Login {
     pub entry: CellEntry,
 }
 
-struct Record {
+struct TenantRecord {
     version: Version,
     latest: Result<Arc<TenantEntry>, String>,
     incarnation: Option<Incarnation>,
@@ -77,19 +77,19 @@ struct Record {
 struct Loaded {
     entry: Arc<TenantEntry>,
     tenant: Arc<Tenant>,
-    claims: BTreeSet<Claim>,
+    unique: BTreeSet<UniqueValue>,
     keys: Vec<Arc<VerifyKey>>,
 }
 
-impl Book {
-    /// An empty book. `idle_in_transaction` goes into every tenant's transactions.
+impl RegistryIndex {
+    /// An empty index. `idle_in_transaction` goes into every tenant's transactions.
     pub fn new(idle_in_transaction: Duration) -> Self {
         Self {
             snapshot: Snapshot::default(),
             records: HashMap::new(),
             shared: SharedEntries::default(),
-            claims: Claims::default(),
-            contested: BTreeSet::new(),
+            unique: UniqueValues::default(),
+            conflicting: BTreeSet::new(),
             quarantined: BTreeMap::new(),
             ignored: BTreeMap::new(),
             trying: BTreeMap::new(),
@@ -131,10 +131,10 @@ impl Book {
         std::mem::take(&mut self.logins)
     }
 
-    /// Whether a login still matters.
-    pub fn wants_login(&self, name: &str, version: Version) -> bool {
+    /// Whether the result of a login is still needed.
+    pub fn needs_login(&self, name: &str, version: Version) -> bool {
         self.shared.get(name).is_some_and(|s| {
-            s.version == version && matches!(s.trouble, Some(Trouble::Trying(_) | Trouble::Refused(..)))
+            s.version == version && matches!(s.unused, Some(UnusedReason::Trying(_) | UnusedReason::Refused(..)))
         })
     }
 
@@ -145,7 +145,7 @@ impl Book {
 
     /// Names of all entries that are known and not yet noted as deleted.
     pub fn names(&self) -> Vec<String> {
-        let shared = self.shared.iter().filter(|(_, s)| !s.deleted && (s.good.is_some() || s.trouble.is_some()));
+        let shared = self.shared.iter().filter(|(_, s)| !s.deleted && (s.good.is_some() || s.unused.is_some()));
         let all = self.records.keys().chain(shared.map(|(name, _)| name));
         all.filter(|name| !self.ignored.contains_key(*name)).cloned().collect()
     }
@@ -154,30 +154,30 @@ impl Book {
     pub fn has(&self, name: &str, version: Version) -> bool {
         let known = match self.records.get(name) {
             Some(record) => Some(record.version),
-            None => self.shared.get(name).filter(|s| s.good.is_some() || s.trouble.is_some()).map(|s| s.version),
+            None => self.shared.get(name).filter(|s| s.good.is_some() || s.unused.is_some()).map(|s| s.version),
         };
         known == Some(version) && !self.ignored.contains_key(name)
     }
 
     /// Applies one entry.
-    pub fn apply(&mut self, document: &Document) {
-        self.ignored.remove(&document.name);
-        let entry = Entry::parse(document.kind, &document.content).map_err(|e| e.to_string());
+    pub fn apply(&mut self, raw: &RawEntry) {
+        self.ignored.remove(&raw.name);
+        let entry = Entry::parse(raw.kind, &raw.content).map_err(|e| e.to_string());
         let entry = entry.and_then(|e| {
-            if e.name() == document.name { Ok(e) } else { Err(format!("its content belongs to '{}'", e.name())) }
+            if e.name() == raw.name { Ok(e) } else { Err(format!("its content belongs to '{}'", e.name())) }
         });
-        match document.kind {
+        match raw.kind {
             EntryKind::Tenant => {
                 let entry = entry.and_then(|e| match e {
                     Entry::Tenant(e) => Ok(Arc::from(e)),
                     Entry::Agent(_) | Entry::Upstream(_) | Entry::Cell(_) => Err("it is no tenant".to_owned()),
                 });
-                self.apply_tenant(document, entry);
+                self.apply_tenant(raw, entry);
             }
-            EntryKind::Agent | EntryKind::Upstream | EntryKind::Cell => self.apply_shared(document, entry),
+            EntryKind::Agent | EntryKind::Upstream | EntryKind::Cell => self.apply_shared(raw, entry),
         }
-        self.progress(document.version);
-        self.settle_contested();
+        self.progress(raw.version);
+        self.resolve_conflicts();
     }
 
     /// Carries out a deletion, or ignores it and reports that.
@@ -188,27 +188,27 @@ impl Book {
             self.delete_shared(name);
         }
         self.progress(version);
-        self.settle_contested();
+        self.resolve_conflicts();
     }
 
-    /// Takes note of how a login went. Of an old one nobody wants to know.
+    /// Applies the result of a login. Results for an outdated entry version are ignored.
     pub fn login(&mut self, name: &str, version: Version, outcome: Result<(), String>) {
-        if !self.wants_login(name, version) {
+        if !self.needs_login(name, version) {
             return;
         }
-        let before = self.shared.standing(name);
+        let before = self.shared.readiness(name);
         let shared = self.shared.entry(name);
-        match (shared.trouble.take(), outcome) {
-            (Some(Trouble::Trying(entry) | Trouble::Refused(entry, _)), Ok(())) => self.install(name, *entry),
-            (Some(Trouble::Trying(entry) | Trouble::Refused(entry, _)), Err(reason)) => {
-                shared.trouble = Some(Trouble::Refused(entry, reason));
+        match (shared.unused.take(), outcome) {
+            (Some(UnusedReason::Trying(entry) | UnusedReason::Refused(entry, _)), Ok(())) => self.install(name, *entry),
+            (Some(UnusedReason::Trying(entry) | UnusedReason::Refused(entry, _)), Err(reason)) => {
+                shared.unused = Some(UnusedReason::Refused(entry, reason));
             }
-            (other @ (Some(Trouble::Unreadable(_)) | None), _) => shared.trouble = other,
+            (other @ (Some(UnusedReason::Unreadable(_)) | None), _) => shared.unused = other,
         }
         self.trying.remove(name);
-        if self.shared.standing(name) != before {
-            self.ripple(name);
+        if self.shared.readiness(name) != before {
+            self.propagate(name);
         }
-        self.settle_contested();
+        self.resolve_conflicts();
     }
 }

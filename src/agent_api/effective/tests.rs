@@ -18,11 +18,11 @@ fn the_uppermost_layer_wins_and_says_so() {
     agent.temperature = decimal("0.1");
     agent.top_p = decimal("0.9");
     let overrides = Overrides { temperature: decimal("0.2"), ..Overrides::default() };
-    let own = OwnSettings { temperature: decimal("0.3"), ..OwnSettings::default() };
-    let only_agent = resolve_effective(&agent, &Overrides::default(), &OwnSettings::default(), &[].into());
+    let own = TenantSettings { temperature: decimal("0.3"), ..TenantSettings::default() };
+    let only_agent = resolve_effective(&agent, &Overrides::default(), &TenantSettings::default(), &[].into());
     assert_eq!((only_agent.temperature.value, only_agent.temperature.source), (decimal("0.1"), Source::AgentConfig));
     assert!(only_agent.temperature.locked);
-    let tenant = resolve_effective(&agent, &overrides, &OwnSettings::default(), &all());
+    let tenant = resolve_effective(&agent, &overrides, &TenantSettings::default(), &all());
     assert_eq!((tenant.temperature.value, tenant.temperature.source), (decimal("0.2"), Source::Tenant));
     let set = resolve_effective(&agent, &overrides, &own, &all());
     assert_eq!((set.temperature.value, set.temperature.source), (decimal("0.3"), Source::TenantSetting));
@@ -35,7 +35,7 @@ fn a_ceiling_can_only_be_lowered() {
     let agent = behaviour();
     let tokens = |tenant, own| {
         let overrides = Overrides { max_output_tokens: tenant, ..Overrides::default() };
-        let own = OwnSettings { max_output_tokens: own, ..OwnSettings::default() };
+        let own = TenantSettings { max_output_tokens: own, ..TenantSettings::default() };
         let tokens = resolve_effective(&agent, &overrides, &own, &all()).max_output_tokens;
         (tokens.value, tokens.source)
     };
@@ -51,10 +51,13 @@ fn what_is_stored_but_no_longer_allowed_or_sane_does_not_count() {
         "Temperature": "0.5", "TopP": "7", "MaxOutputTokens": -1, "Instructions": "Rhyme.", "DefaultAgent": "NO",
     }))
     .unwrap();
-    assert_eq!(resolve_own(&stored, &[].into()), OwnSettings::default());
-    let own = resolve_own(&stored, &all());
-    let wanted =
-        OwnSettings { temperature: decimal("0.5"), instructions: Some("Rhyme.".into()), ..OwnSettings::default() };
+    assert_eq!(resolve_tenant_settings(&stored, &[].into()), TenantSettings::default());
+    let own = resolve_tenant_settings(&stored, &all());
+    let wanted = TenantSettings {
+        temperature: decimal("0.5"),
+        instructions: Some("Rhyme.".into()),
+        ..TenantSettings::default()
+    };
     assert_eq!(own, wanted);
     let effective = resolve_effective(&behaviour(), &Overrides::default(), &own, &all());
     assert_eq!(resolve_system_prompt(&behaviour(), &effective).as_deref(), Some("Be kind.\n\nRhyme."));

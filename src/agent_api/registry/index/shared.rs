@@ -1,26 +1,26 @@
-//! How entries that others refer to are taken into use, kept and forgotten.
+//! How shared entries are taken into use, kept and removed.
 
-use super::{Book, Login, TENANT_PREFIX};
+use super::{Login, RegistryIndex, TENANT_PREFIX};
 use crate::{
     agent_api::registry::{
-        Cell, Document,
-        shared::{Standing, Trouble},
+        Cell, RawEntry,
+        shared::{Readiness, UnusedReason},
     },
     domain::entry::{Entry, upstream_entry_name},
 };
 use std::sync::Arc;
 
-impl Book {
-    pub(super) fn apply_shared(&mut self, document: &Document, entry: Result<Entry, String>) {
-        let name = document.name.as_str();
-        let before = self.shared.standing(name);
+impl RegistryIndex {
+    pub(super) fn apply_shared(&mut self, raw: &RawEntry, entry: Result<Entry, String>) {
+        let name = raw.name.as_str();
+        let before = self.shared.readiness(name);
         let referred = self.shared.entry(name).references();
         let shared = self.shared.entry(name);
-        shared.version = document.version;
+        shared.version = raw.version;
         shared.deleted = false;
         self.trying.remove(name);
         match entry {
-            Err(reason) => shared.trouble = Some(Trouble::Unreadable(reason)),
+            Err(reason) => shared.unused = Some(UnusedReason::Unreadable(reason)),
             Ok(entry) => self.offer(name, entry),
         }
         let refers = self.shared.entry(name).references();
@@ -30,8 +30,8 @@ impl Book {
         for new in refers.difference(&referred) {
             self.shared.refer(new, name);
         }
-        if self.shared.standing(name) != before {
-            self.ripple(name);
+        if self.shared.readiness(name) != before {
+            self.propagate(name);
         }
     }
 
@@ -40,10 +40,10 @@ impl Book {
         match &entry {
             Entry::Agent(agent) => {
                 let upstream = agent.current.upstream.as_deref().map(upstream_entry_name);
-                match upstream.map(|u| self.shared.standing(&u)) {
-                    None | Some(Standing::Good | Standing::Trying) => self.install(name, entry),
-                    Some(Standing::Bad(reason)) => {
-                        self.shared.entry(name).trouble = Some(Trouble::Refused(Box::new(entry), reason));
+                match upstream.map(|u| self.shared.readiness(&u)) {
+                    None | Some(Readiness::Ready | Readiness::LoginPending) => self.install(name, entry),
+                    Some(Readiness::Unusable(reason)) => {
+                        self.shared.entry(name).unused = Some(UnusedReason::Refused(Box::new(entry), reason));
                     }
                 }
             }
@@ -51,11 +51,11 @@ impl Book {
                 let shared = self.shared.entry(name);
                 let version = shared.version;
                 if shared.good.as_ref() == Some(&entry) {
-                    shared.trouble = None;
+                    shared.unused = None;
                 } else {
                     self.logins.push(Login { name: name.to_owned(), version, entry: cell.clone() });
                     self.trying.insert(name.to_owned(), version);
-                    shared.trouble = Some(Trouble::Trying(Box::new(entry)));
+                    shared.unused = Some(UnusedReason::Trying(Box::new(entry)));
                 }
             }
             Entry::Upstream(_) | Entry::Tenant(_) => self.install(name, entry),
@@ -76,25 +76,25 @@ impl Book {
             Entry::Tenant(_) => return,
         }
         shared.good = Some(entry);
-        shared.trouble = None;
+        shared.unused = None;
     }
 
-    /// Tells those who refer to a shared entry that it stands differently now.
-    pub(super) fn ripple(&mut self, name: &str) {
+    /// Evaluates the entries again that refer to a shared one.
+    pub(super) fn propagate(&mut self, name: &str) {
         let users = self.shared.entry(name).users.clone();
         for user in users {
             if user.starts_with(TENANT_PREFIX) {
                 self.evaluate(&user);
                 continue;
             }
-            let waiting = match self.shared.entry(&user).trouble.clone() {
-                Some(Trouble::Refused(entry, _)) => Some(*entry),
-                Some(Trouble::Unreadable(_) | Trouble::Trying(_)) | None => None,
+            let waiting = match self.shared.entry(&user).unused.clone() {
+                Some(UnusedReason::Refused(entry, _)) => Some(*entry),
+                Some(UnusedReason::Unreadable(_) | UnusedReason::Trying(_)) | None => None,
             };
             if let Some(entry) = waiting {
                 self.offer(&user, entry);
             }
-            self.ripple(&user);
+            self.propagate(&user);
         }
     }
 

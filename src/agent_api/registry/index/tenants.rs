@@ -1,12 +1,12 @@
 //! How a tenant's entry is judged, loaded, quarantined and taken out.
 
-use super::{Book, Loaded, Quarantine, Record};
+use super::{Loaded, Quarantine, RegistryIndex, TenantRecord};
 use crate::{
     agent_api::registry::{
-        Document,
-        claims::{Claim, resolve_claims},
-        shared::Standing,
+        RawEntry,
+        shared::Readiness,
         tenant::{Service, Tenant, prepare_keys},
+        unique::{UniqueValue, resolve_unique_values},
     },
     domain::{
         entry::{TenantEntry, TenantState, agent_entry_name, cell_entry_name},
@@ -24,26 +24,26 @@ use std::{
 /// What is read of a tenant's entry even if the rest of it can't be.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Glimpse {
+struct PartialEntry {
     #[serde(default)]
     revoked_kids: BTreeMap<Kid, serde::de::IgnoredAny>,
     #[serde(default)]
     incarnation: Option<Incarnation>,
 }
 
-impl Book {
-    pub(super) fn apply_tenant(&mut self, document: &Document, entry: Result<Arc<TenantEntry>, String>) {
-        let glimpse: Glimpse = serde_json::from_slice(&document.content).unwrap_or_default();
-        let record = self.records.entry(document.name.clone()).or_insert_with(|| Record {
-            version: document.version,
+impl RegistryIndex {
+    pub(super) fn apply_tenant(&mut self, raw: &RawEntry, entry: Result<Arc<TenantEntry>, String>) {
+        let partial: PartialEntry = serde_json::from_slice(&raw.content).unwrap_or_default();
+        let record = self.records.entry(raw.name.clone()).or_insert_with(|| TenantRecord {
+            version: raw.version,
             latest: Err("it was not read yet".to_owned()),
             incarnation: None,
             revoked: BTreeSet::new(),
             loaded: None,
             references: BTreeSet::new(),
         });
-        // First and independently of all else: what is revoked verifies nothing any more.
-        record.revoked.extend(glimpse.revoked_kids.into_keys());
+        // First and independently of the rest: a revoked key verifies nothing.
+        record.revoked.extend(partial.revoked_kids.into_keys());
         if let Some(loaded) = &mut record.loaded {
             loaded.keys.retain(|k| !record.revoked.contains(&k.kid));
             for kid in &record.revoked {
@@ -52,21 +52,21 @@ impl Book {
                 }
             }
         }
-        record.version = document.version;
-        record.incarnation = glimpse.incarnation.or(record.incarnation);
+        record.version = raw.version;
+        record.incarnation = partial.incarnation.or(record.incarnation);
         record.latest = entry;
-        self.evaluate(&document.name);
+        self.evaluate(&raw.name);
     }
 
-    /// Decides anew what of a tenant is served.
+    /// Decides again what of a tenant is served.
     pub(super) fn evaluate(&mut self, name: &str) {
         let Some(record) = self.records.get(name) else { return };
-        self.contested.remove(name);
-        let trouble = match record.latest.clone() {
+        self.conflicting.remove(name);
+        let quarantine = match record.latest.clone() {
             Err(reason) => Some(reason),
             Ok(entry) => self.evaluate_entry(name, &entry),
         };
-        match trouble {
+        match quarantine {
             None => {
                 self.quarantined.remove(name);
             }
@@ -81,7 +81,7 @@ impl Book {
     /// Loads an entry as far as possible; returns why the tenant is quarantined, if it is.
     fn evaluate_entry(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
         if entry.state == TenantState::Deleting {
-            return self.evaluate_departure(name, entry);
+            return self.evaluate_deletion(name, entry);
         }
         if !entry.agents.contains_key(&entry.default_agent) {
             return Some("its default agent is not among its agents".to_owned());
@@ -92,40 +92,40 @@ impl Book {
                 "its tables have version {version}, this replica knows versions up to {TENANT_VERSION}"
             ));
         }
-        let claims = match resolve_claims(entry) {
-            Ok(claims) => claims,
+        let unique = match resolve_unique_values(entry) {
+            Ok(unique) => unique,
             Err(reason) => return Some(reason),
         };
-        if let Err(reason) = self.claims.check(&entry.tenant_id, &claims) {
-            self.contested.insert(name.to_owned());
+        if let Err(reason) = self.unique.check(&entry.tenant_id, &unique) {
+            self.conflicting.insert(name.to_owned());
             return Some(reason);
         }
-        let standing = match entry.state {
-            TenantState::Active => references(entry).iter().map(|n| self.shared.standing(n)).max_by_key(severity),
-            // Nothing of it is used, so nothing about it can be wrong. One that is being deleted doesn't come here.
+        let readiness = match entry.state {
+            TenantState::Active => references(entry).iter().map(|n| self.shared.readiness(n)).max_by_key(severity),
+            // Nothing of it is used, so nothing is checked. `Deleting` was handled above.
             TenantState::Suspended | TenantState::Deleting => None,
         };
-        let (service, trouble) = match standing.unwrap_or(Standing::Good) {
-            Standing::Good => (Service::Served, None),
-            Standing::Trying => (Service::Unserved("the login to its cell is being tried".to_owned()), None),
-            Standing::Bad(reason) => (Service::Unserved(reason.clone()), Some(reason)),
+        let (service, quarantine) = match readiness.unwrap_or(Readiness::Ready) {
+            Readiness::Ready => (Service::Served, None),
+            Readiness::LoginPending => (Service::Unserved("the login to its cell is being tried".to_owned()), None),
+            Readiness::Unusable(reason) => (Service::Unserved(reason.clone()), Some(reason)),
         };
         let loaded = self.records.get(name).and_then(|r| r.loaded.as_ref());
         let last_good =
             loaded.is_some_and(|l| l.tenant.service == Service::Served && l.entry.incarnation == entry.incarnation);
         if service != Service::Served && last_good {
-            return trouble;
+            return quarantine;
         }
-        self.load(name, entry, service, claims).err().or(trouble)
+        self.load(name, entry, service, unique).err().or(quarantine)
     }
 
-    /// Takes a tenant out of service. The entry may have been made up of what was left of it, and nothing of it is used:
-    /// agents are not asked for, and what another tenant claims as well is left to that one.
-    fn evaluate_departure(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
-        let claims =
-            resolve_claims(entry).and_then(|claims| self.claims.check(&entry.tenant_id, &claims).map(|()| claims));
-        let loaded = match claims {
-            Ok(claims) => self.load(name, entry, Service::Served, claims),
+    /// Takes a tenant out of service. The entry may be incomplete, and nothing of it is used: agents aren't required, and a
+    /// value that another tenant owns stays with that one.
+    fn evaluate_deletion(&mut self, name: &str, entry: &Arc<TenantEntry>) -> Option<String> {
+        let unique = resolve_unique_values(entry)
+            .and_then(|unique| self.unique.check(&entry.tenant_id, &unique).map(|()| unique));
+        let loaded = match unique {
+            Ok(unique) => self.load(name, entry, Service::Served, unique),
             Err(_) => {
                 let without_keys = TenantEntry { keys: Vec::new(), ..entry.as_ref().clone() };
                 self.load(name, &Arc::new(without_keys), Service::Served, BTreeSet::new())
@@ -139,7 +139,7 @@ impl Book {
         name: &str,
         entry: &Arc<TenantEntry>,
         service: Service,
-        claims: BTreeSet<Claim>,
+        unique: BTreeSet<UniqueValue>,
     ) -> Result<(), String> {
         let Some(record) = self.records.get_mut(name) else { return Ok(()) };
         let before = record.loaded.as_ref().map(|l| l.tenant.as_ref());
@@ -148,7 +148,7 @@ impl Book {
         let keys = prepare_keys(entry, &record.revoked);
         let before = record.loaded.take();
         let nothing = BTreeSet::new();
-        self.claims.replace(&tenant.id, before.as_ref().map_or(&nothing, |l| &l.claims), &claims);
+        self.unique.replace(&tenant.id, before.as_ref().map_or(&nothing, |l| &l.unique), &unique);
         for old in before.iter().flat_map(|l| &l.keys) {
             if !keys.iter().any(|k| k.kid == old.kid) {
                 self.snapshot.keys.remove(&old.kid);
@@ -158,7 +158,7 @@ impl Book {
             self.snapshot.keys.insert(key.kid.clone(), Arc::clone(key));
         }
         self.snapshot.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
-        record.loaded = Some(Loaded { entry: Arc::clone(entry), tenant, claims, keys });
+        record.loaded = Some(Loaded { entry: Arc::clone(entry), tenant, unique, keys });
         Ok(())
     }
 
@@ -200,19 +200,19 @@ impl Book {
             for key in &loaded.keys {
                 self.snapshot.keys.remove(&key.kid);
             }
-            self.claims.replace(&loaded.tenant.id, &loaded.claims, &BTreeSet::new());
+            self.unique.replace(&loaded.tenant.id, &loaded.unique, &BTreeSet::new());
         }
         for reference in &record.references {
             self.release(reference, name);
         }
         self.quarantined.remove(name);
-        self.contested.remove(name);
+        self.conflicting.remove(name);
         self.ignored.remove(name);
     }
 
-    /// Tries again those who wanted what another tenant had.
-    pub(super) fn settle_contested(&mut self) {
-        for name in self.contested.clone() {
+    /// Evaluates the tenants again that needed a value of another one.
+    pub(super) fn resolve_conflicts(&mut self) {
+        for name in self.conflicting.clone() {
             self.evaluate(&name);
         }
     }
@@ -229,10 +229,10 @@ fn references(entry: &TenantEntry) -> BTreeSet<String> {
     }
 }
 
-fn severity(standing: &Standing) -> u8 {
-    match standing {
-        Standing::Good => 0,
-        Standing::Trying => 1,
-        Standing::Bad(_) => 2,
+fn severity(readiness: &Readiness) -> u8 {
+    match readiness {
+        Readiness::Ready => 0,
+        Readiness::LoginPending => 1,
+        Readiness::Unusable(_) => 2,
     }
 }

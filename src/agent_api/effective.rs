@@ -27,20 +27,20 @@ pub enum Source {
     TenantSetting,
 }
 
-/// A value with the layer that set it.
+/// A value with its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layered<T> {
+pub struct Sourced<T> {
     /// The value; null where no layer sets one.
     pub value: T,
-    /// The layer.
+    /// Where it comes from.
     pub source: Source,
     /// Whether the tenant may not change it.
     pub locked: bool,
 }
 
-/// What the tenant set itself, checked; only what it may change counts.
+/// What the tenant set itself through `PUT settings`, validated; only mutable settings count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnSettings {
+pub struct TenantSettings {
     /// Agent for requests that name none.
     pub default_agent: Option<AgentName>,
     /// Sampling temperature.
@@ -58,15 +58,15 @@ pub struct OwnSettings {
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
     /// Model.
-    pub model: Layered<String>,
+    pub model: Sourced<String>,
     /// Sampling temperature.
-    pub temperature: Layered<Option<Decimal>>,
+    pub temperature: Sourced<Option<Decimal>>,
     /// Nucleus sampling.
-    pub top_p: Layered<Option<Decimal>>,
+    pub top_p: Sourced<Option<Decimal>>,
     /// Most tokens of one answer: the least that any layer says.
-    pub max_output_tokens: Layered<i32>,
+    pub max_output_tokens: Sourced<i32>,
     /// Text after the system prompt.
-    pub instructions: Layered<Option<String>>,
+    pub instructions: Sourced<Option<String>>,
 }
 
 /// A change the tenant asks for: by field, a value or null.
@@ -110,11 +110,11 @@ const fn stored_name(setting: MutableSetting) -> &'static str {
     }
 }
 
-/// Reads what is stored. What may no longer be changed, or no longer fits, doesn't count.
-pub fn resolve_own(stored: &StoredSettings, mutable: &BTreeSet<MutableSetting>) -> OwnSettings {
+/// Reads what is stored. A setting that is no longer mutable or no longer valid doesn't count.
+pub fn resolve_tenant_settings(stored: &StoredSettings, mutable: &BTreeSet<MutableSetting>) -> TenantSettings {
     let get = |setting: MutableSetting| mutable.contains(&setting).then(|| stored.get(stored_name(setting))).flatten();
     let text = |setting| get(setting).and_then(Value::as_str);
-    OwnSettings {
+    TenantSettings {
         default_agent: text(MutableSetting::DefaultAgent).and_then(|t| AgentName::parse(t).ok()),
         temperature: text(MutableSetting::Temperature).and_then(|t| Decimal::parse(t, MAX_TEMPERATURE)),
         top_p: text(MutableSetting::TopP).and_then(|t| Decimal::parse(t, MAX_TOP_P)),
@@ -130,7 +130,7 @@ pub fn resolve_own(stored: &StoredSettings, mutable: &BTreeSet<MutableSetting>) 
 pub fn resolve_effective(
     behaviour: &Behaviour,
     overrides: &Overrides,
-    own: &OwnSettings,
+    own: &TenantSettings,
     mutable: &BTreeSet<MutableSetting>,
 ) -> Effective {
     let locked = |setting| !mutable.contains(&setting);
@@ -144,7 +144,7 @@ pub fn resolve_effective(
             (agent.clone(), Source::AgentConfig)
         }
     }
-    let layered = |(value, source), setting| Layered { value, source, locked: locked(setting) };
+    let sourced = |(value, source), setting| Sourced { value, source, locked: locked(setting) };
     // Each layer can only lower the ceiling of the one below.
     let mut tokens = (behaviour.max_output_tokens, Source::AgentConfig);
     let above = [(overrides.max_output_tokens, Source::Tenant), (own.max_output_tokens, Source::TenantSetting)];
@@ -159,15 +159,15 @@ pub fn resolve_effective(
     let top_p = pick([&behaviour.top_p, &overrides.top_p, &own.top_p]);
     let instructions = pick([&None, &overrides.instructions, &own.instructions]);
     Effective {
-        model: Layered { value: behaviour.model.clone(), source: Source::AgentConfig, locked: true },
-        temperature: layered(temperature, MutableSetting::Temperature),
-        top_p: layered(top_p, MutableSetting::TopP),
-        max_output_tokens: Layered {
+        model: Sourced { value: behaviour.model.clone(), source: Source::AgentConfig, locked: true },
+        temperature: sourced(temperature, MutableSetting::Temperature),
+        top_p: sourced(top_p, MutableSetting::TopP),
+        max_output_tokens: Sourced {
             value: tokens.0,
             source: tokens.1,
             locked: locked(MutableSetting::MaxOutputTokens),
         },
-        instructions: Layered {
+        instructions: Sourced {
             value: instructions.0,
             source: instructions.1,
             locked: locked(MutableSetting::Instructions),
