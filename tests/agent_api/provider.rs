@@ -18,17 +18,39 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 const API_KEY: &str = "sk-canary-0123456789";
 
-type Notes = Arc<Mutex<Vec<(Option<String>, Value)>>>;
+/// What the provider was asked, and a permit for each answer to "later".
+struct Provider {
+    requests: Mutex<Vec<(Option<String>, Value)>>,
+    later: Semaphore,
+}
+
+type Notes = Arc<Provider>;
+
+impl Provider {
+    fn new() -> Notes {
+        Arc::new(Self { requests: Mutex::default(), later: Semaphore::new(0) })
+    }
+
+    async fn is_asked(&self) {
+        eventually("the provider is asked", async || !self.requests.lock().unwrap().is_empty()).await;
+    }
+
+    /// Lets one answer to "later" go out.
+    fn answer_now(&self) {
+        self.later.add_permits(1);
+    }
+}
 
 async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     let bearer = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
-    notes.lock().unwrap().push((bearer, body.clone()));
+    notes.requests.lock().unwrap().push((bearer, body.clone()));
     let message = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
     if message == "later" {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        notes.later.acquire().await.unwrap().forget();
     }
     match message.as_str() {
         "fail" => (StatusCode::INTERNAL_SERVER_ERROR, "secret words of the provider").into_response(),
@@ -51,7 +73,11 @@ async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Js
 }
 
 async fn stage() -> (Stage, Notes) {
-    let notes = Notes::default();
+    stage_with_timeout(30).await
+}
+
+async fn stage_with_timeout(seconds: u32) -> (Stage, Notes) {
+    let notes = Provider::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
     let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&notes));
@@ -67,7 +93,7 @@ async fn stage() -> (Stage, Notes) {
     behaviour["temperature"] = json!("0.3");
     behaviour["stop"] = json!(["END"]);
     behaviour["seed"] = json!(42);
-    behaviour["totalTimeoutSeconds"] = json!(1);
+    behaviour["totalTimeoutSeconds"] = json!(seconds);
     stage.apply("agent-a1", &agent).await;
     stage.settled().await;
     (stage, notes)
@@ -81,7 +107,7 @@ async fn the_provider_gets_the_configuration_and_the_conversation() {
     assert_eq!(first["usage"], json!({"inputTokens": 11, "outputTokens": 7}));
     let next = json!({"message": "again", "conversationId": first["conversationId"]});
     stage.chat("acme", "ann", &next).await.ok();
-    let (bearer, body) = notes.lock().unwrap().last().cloned().unwrap();
+    let (bearer, body) = notes.requests.lock().unwrap().last().cloned().unwrap();
     assert_eq!(bearer, Some(format!("Bearer {API_KEY}")));
     let wanted = json!({
         "model": "gpt-x", "temperature": 0.3, "max_tokens": 1000, "stop": ["END"], "seed": 42, "stream": false,
@@ -96,7 +122,7 @@ async fn the_provider_gets_the_configuration_and_the_conversation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_provider_is_told_without_its_words_and_counted() {
-    let (stage, _notes) = stage().await;
+    let (stage, _notes) = stage_with_timeout(1).await;
     for (message, status, code) in [
         ("fail", 502, "upstream_failed"),
         ("refuse", 502, "upstream_failed"),
@@ -119,8 +145,8 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
 /// Nothing of the answer is stored any more, nor whose it was; it is counted, and the client gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_user_was_erased() {
-    for (message, status, outcome) in [("later", 200, "ok"), ("slow", 504, "failed")] {
-        let (stage, notes) = stage().await;
+    for (message, seconds, status, outcome) in [("later", 30, 200, "ok"), ("slow", 3, 504, "failed")] {
+        let (stage, notes) = stage_with_timeout(seconds).await;
         assert_eq!(erased_while_asking(&stage, &notes, message).await, status);
         let counted = async |rows: &str| stage.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
         assert_eq!(counted("messages").await, 0);
@@ -135,10 +161,11 @@ async fn erased_while_asking(stage: &Stage, notes: &Notes, message: &str) -> u16
     let url = format!("http://{address}/api/v1/tenants/acme");
     let asked = reqwest::Client::new().post(format!("{url}/chat")).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": message})).send());
-    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
+    notes.is_asked().await;
     let right = token_with("acme", "admin", |token| token.scope("data:erase"));
     let erased = reqwest::Client::new().delete(format!("{url}/users/ann")).bearer_auth(right).send().await.unwrap();
     assert_eq!(erased.json::<Value>().await.unwrap(), json!({"conversations": 1, "messages": 1, "renamed": 0}));
+    notes.answer_now();
     asked.await.unwrap().unwrap().status().as_u16()
 }
 
@@ -165,9 +192,10 @@ async fn an_answer_is_stored_while_the_user_is_erased() {
     let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
-    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
+    notes.is_asked().await;
     // A DELETE locks the conversation, and then its messages.
     let mut admin = within(&stage, "SELECT FROM conversations FOR UPDATE").await;
+    notes.answer_now();
     somebody_waits(&stage).await;
     sqlx::raw_sql("DELETE FROM conversations; COMMIT").execute(&mut admin).await.unwrap();
     assert_eq!(asked.await.unwrap().unwrap().status(), 200);
@@ -222,12 +250,13 @@ async fn an_answer_that_comes_after_the_tenant_was_suspended() {
     let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
-    eventually("the provider is asked", async || !notes.lock().unwrap().is_empty()).await;
+    notes.is_asked().await;
     entry["state"] = json!("suspended");
     stage.apply("tenant-acme", &entry).await;
     stage.settled().await;
     let row = stage.instance.row(&setup::tenant_id("acme")).await;
     stage.instance.database.perform_suspend_access(&row, &stage.instance.fence).await.unwrap();
+    notes.answer_now();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status(), 403);
     let problem: Value = answer.json().await.unwrap();
