@@ -45,13 +45,13 @@ async fn the_operators_part_measures_everything() -> anyhow::Result<()> {
         "operator.cost_growth",
         "operator.peak_memory_at_many",
         "operator.restart",
-        "operator.drift_look",
+        "operator.drift_check",
     ] {
         assert!(value(name) > 0.0, "{name} in\n{table}");
     }
     assert_eq!(value("operator.tenants"), 20.0);
     assert_eq!(value("operator.restart.writes"), 0.0, "{table}");
-    assert_eq!(value("operator.drift_look.writes"), 0.0, "{table}");
+    assert_eq!(value("operator.drift_check.writes"), 0.0, "{table}");
     // On a machine that is busy with other tests, some are reconciled again.
     assert!((6.0..=7.0).contains(&value("operator.api_writes")), "{table}");
     assert!((2.0..=3.0).contains(&value("operator.api_reads")), "{table}");

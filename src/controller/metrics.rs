@@ -64,10 +64,10 @@ pub struct WaitLabel {
     what: &'static str,
 }
 
-/// What somebody asked for at the operator's door, and the status of the answer.
+/// A request to the admin API (`plan`, `takeover`), and the status code of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AdminRequestLabels {
-    asked: &'static str,
+    request: &'static str,
     code: u16,
 }
 
@@ -93,43 +93,43 @@ pub struct OperatorMetrics {
     /// Replicas of the agent API that are ready.
     pub replicas: Gauge,
     drifted: Family<InstanceLabel, Gauge>,
-    drift_look: Family<InstanceLabel, FractionGauge>,
+    drift_check: Family<InstanceLabel, FractionGauge>,
     schema_versions: Family<VersionLabel, Gauge>,
     migrations_behind: Gauge,
     migrations_blocked: Gauge,
     rollout: Family<StageLabel, Gauge>,
     custom_migrations: Gauge,
-    asked: Family<AdminRequestLabels, Counter>,
+    admin_requests: Family<AdminRequestLabels, Counter>,
 }
 
 impl OperatorMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            passes: metrics.counters("passes", "Looks at an object, by kind and how they ended"),
-            duration: metrics.seconds_by("pass_duration_seconds", "Time that one look took"),
+            passes: metrics.counters("reconciles", "Reconciles of objects, by kind and outcome"),
+            duration: metrics.seconds_by("reconcile_seconds", "Duration of a reconcile, by kind"),
             steps: metrics.counters("steps", "Changes made, status and events included"),
-            archives: metrics.counters("archives", "Archives whose time was over: dropped, or held by something"),
+            archives: metrics.counters("archives", "Expired archives, by outcome: dropped, or held by a dependency"),
             logins: metrics.counters("login_steps", "Steps of rotations of the cells' logins"),
             logins_waiting: metrics
-                .gauges("login_rotations_waiting", "Cells whose login's rotation waits, by what for"),
+                .gauges("login_rotations_waiting", "Cells with a rotation of their login that waits, by reason"),
             leader: metrics.gauge("leader", "1 while this process leads"),
             epoch: metrics.gauge("epoch", "Epoch of this leadership"),
             waiting: metrics.gauge("queue_waiting", "Objects that wait for a worker"),
             round_trips: metrics.gauges("sql_round_trips", "Messages sent to the database since the start"),
             database_up: metrics.gauges("database_up", "1 while the database can be used"),
-            objects: metrics.gauges("objects", "Objects looked after, by kind"),
+            objects: metrics.gauges("objects", "Objects in the cache, by kind"),
             replicas: metrics.gauge("ready_replicas", "Replicas of the agent API that are ready"),
-            drifted: metrics.gauges("drifted_tenants", "Tenants that looked wrong at the last look at all of them"),
-            schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the version of their tables"),
-            migrations_behind: metrics.gauge("migrations_behind", "Tenants that have not had every migration"),
-            migrations_blocked: metrics.gauge("migrations_blocked", "Tenants that get no further with the migrations"),
+            drifted: metrics.gauges("drifted_tenants", "Tenants that the last drift check found to have drifted"),
+            schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the schema version of their tables"),
+            migrations_behind: metrics.gauge("migrations_behind", "Tenants that lack a migration"),
+            migrations_blocked: metrics.gauge("migrations_blocked", "Tenants with migrations that are blocked"),
             rollout: metrics
-                .gauges("migrations_stage", "1 for the stage in which the upgrade of the tenants' tables is"),
+                .gauges("migrations_stage", "1 for the current stage of the rollout of migrations"),
             custom_migrations: metrics
-                .gauge("own_migrations", "Your own migrations in force; -1 if the ConfigMap can't be used"),
-            asked: metrics.counters("door_requests", "Requests for plans and takeovers, by status of the answer"),
-            drift_look: metrics.fractions("drift_look_seconds", "Time that the last look for drift took"),
+                .gauge("custom_migrations", "Custom migrations in force; -1 if the ConfigMap can't be used"),
+            admin_requests: metrics.counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
+            drift_check: metrics.fractions("drift_check_seconds", "Duration of the last drift check"),
         }
     }
 
@@ -154,7 +154,7 @@ impl OperatorMetrics {
     pub fn looked_for_drift(&self, instance: &str, found: usize, took: Duration) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
-        self.drift_look.get_or_create(&label).set(took.as_secs_f64());
+        self.drift_check.get_or_create(&label).set(took.as_secs_f64());
     }
 
     /// Sets whether a database can be used, and how many messages were sent to it.
@@ -198,9 +198,9 @@ impl OperatorMetrics {
         self.custom_migrations.set(files.map_or(-1, i64::from));
     }
 
-    /// Counts a request at the door: `plan` or `takeover`.
-    pub fn was_asked(&self, asked: &'static str, code: u16) {
-        self.asked.get_or_create(&AdminRequestLabels { asked, code }).inc();
+    /// Counts a request to the admin API: `plan` or `takeover`.
+    pub fn count_admin_request(&self, request: &'static str, code: u16) {
+        self.admin_requests.get_or_create(&AdminRequestLabels { request, code }).inc();
     }
 
     /// Sets how many objects of a kind there are.

@@ -128,11 +128,11 @@ pub async fn run(
 
     let own_namespace = namespace(&settings.leader_election.namespace).ok_or(RunError::NoNamespace)?;
     let lease = LeaderLease::new(client.clone(), &own_namespace, &settings.leader_election.name);
-    let audiences = settings.plan.audiences.clone().into();
+    let audiences = settings.admin_api.audiences.clone().into();
     let admin_api = AdminApi::new(Arc::clone(&context_slot), &client, audiences, lease.clone(), clock.clone());
-    let plans = match settings.plan.http_address {
+    let plans = match settings.admin_api.http_address {
         Some(address) => {
-            let listener = listen("plan.httpAddress", address).await?;
+            let listener = listen("adminApi.httpAddress", address).await?;
             Some(tokio::spawn(serve(
                 listener,
                 plan::routes(&own).merge(takeover::routes(&own)).with_state(admin_api),
@@ -327,7 +327,7 @@ async fn lead(
             cluster_id: cluster_id.clone(),
             predecessors: Predecessors {
                 cluster_ids: settings.previous_cluster_ids.clone(),
-                heartbeat_timeout_seconds: settings.cluster_silence_seconds,
+                heartbeat_timeout_seconds: settings.cluster_heartbeat_timeout_seconds,
             },
             epoch: Epoch(fence.epoch()),
             schema_version: settings.schema_version(),
@@ -365,7 +365,7 @@ async fn lead(
             epochs: epochs.clone(),
             cluster_id: cluster_id.clone(),
         };
-        look_after(&context, supervisor, settings.beat(), resync);
+        look_after(&context, supervisor, settings.heartbeat_interval(), resync);
     }
     let upgrade = RolloutSettings {
         rules: RolloutRules {

@@ -50,6 +50,16 @@ pub enum SettingsError {
         /// What may stand there.
         known: String,
     },
+    /// A key that was renamed.
+    #[error("'{path}' ({origin}) is now '{successor}'")]
+    RenamedKey {
+        /// Path of the key.
+        path: String,
+        /// The file, or the variable's name.
+        origin: String,
+        /// Path of the key that replaced it.
+        successor: &'static str,
+    },
     /// A value of the wrong type, or out of bounds.
     #[error("{0}")]
     Wrong(String),
@@ -64,6 +74,9 @@ impl SettingsError {
 
 /// Settings of one program.
 pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// Paths of keys of earlier versions, each with the path of its successor.
+    const RENAMED: &'static [(&'static str, &'static str)] = &[];
+
     /// Checks what types can't say; returns the path and the rule of the first setting that is out of bounds.
     ///
     /// # Errors
@@ -143,14 +156,14 @@ pub fn resolve<T: Settings>(
         let not_yaml = |reason: String| SettingsError::NotYaml { file: name.to_owned(), reason };
         match serde_yaml::from_str::<Value>(text).map_err(|e| not_yaml(e.to_string()))? {
             Value::Null => {}
-            Value::Mapping(given) => merge(&mut merged, given, "", name)?,
+            Value::Mapping(given) => merge(&mut merged, given, "", Origin { name, renamed: T::RENAMED })?,
             _ => return Err(not_yaml("its top level is something else".to_owned())),
         }
     }
     let mut variables: Vec<_> = environment.into_iter().filter(|(n, _)| n.starts_with(ENVIRONMENT_PREFIX)).collect();
     variables.sort();
     for (name, text) in variables {
-        set(&mut merged, &name, text)?;
+        set(&mut merged, text, Origin { name: &name, renamed: T::RENAMED })?;
     }
     // Through text, because only the parser of text names the path of a wrong value; its line numbers mean nothing.
     let text = serde_yaml::to_string(&merged).map_err(wrong)?;
@@ -162,8 +175,17 @@ pub fn resolve<T: Settings>(
     Ok(settings)
 }
 
+/// Where a key was found.
+#[derive(Clone, Copy)]
+struct Origin<'o> {
+    /// The file, or the variable's name.
+    name: &'o str,
+    /// [`Settings::RENAMED`].
+    renamed: &'static [(&'static str, &'static str)],
+}
+
 /// Lays `given` over `base`. Keys must exist in `base`, but for mappings that are empty by default (free-form ones).
-fn merge(base: &mut Value, given: Mapping, path: &str, origin: &str) -> Result<(), SettingsError> {
+fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Result<(), SettingsError> {
     let Value::Mapping(base) = base else {
         *base = Value::Mapping(given);
         return Ok(());
@@ -187,15 +209,15 @@ fn merge(base: &mut Value, given: Mapping, path: &str, origin: &str) -> Result<(
 }
 
 /// Sets what one variable names.
-fn set(base: &mut Value, variable: &str, text: String) -> Result<(), SettingsError> {
+fn set(base: &mut Value, text: String, origin: Origin<'_>) -> Result<(), SettingsError> {
+    let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let mut at = base;
     let mut path = String::new();
-    for part in variable.trim_start_matches(ENVIRONMENT_PREFIX).split("__") {
-        let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
+    for part in origin.name.trim_start_matches(ENVIRONMENT_PREFIX).split("__") {
         if !at.is_mapping() {
             return Err(SettingsError::UnknownKey {
                 path: format!("{path}.{part}"),
-                origin: variable.to_owned(),
+                origin: origin.name.to_owned(),
                 known: "nothing".to_owned(),
             });
         }
@@ -203,7 +225,8 @@ fn set(base: &mut Value, variable: &str, text: String) -> Result<(), SettingsErr
         let key = mapping.keys().find(|k| k.as_str().is_some_and(|k| plain(k) == plain(part))).cloned();
         let Some(key) = key else {
             let path = if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
-            return Err(unknown(&path, variable, mapping));
+            let renamed = origin.renamed.iter().find(|(old, _)| plain(old) == plain(&path));
+            return Err(unknown(renamed.map_or(path.as_str(), |(old, _)| *old), origin, mapping));
         };
         if !path.is_empty() {
             path.push('.');
@@ -216,9 +239,13 @@ fn set(base: &mut Value, variable: &str, text: String) -> Result<(), SettingsErr
     Ok(())
 }
 
-fn unknown(path: &str, origin: &str, siblings: &Mapping) -> SettingsError {
+fn unknown(path: &str, Origin { name, renamed }: Origin<'_>, siblings: &Mapping) -> SettingsError {
+    let (path, origin) = (path.to_owned(), name.to_owned());
+    if let Some((_, successor)) = renamed.iter().find(|(old, _)| *old == path) {
+        return SettingsError::RenamedKey { path, origin, successor };
+    }
     let known: Vec<_> = siblings.keys().filter_map(Value::as_str).collect();
-    SettingsError::UnknownKey { path: path.to_owned(), origin: origin.to_owned(), known: known.join(", ") }
+    SettingsError::UnknownKey { path, origin, known: known.join(", ") }
 }
 
 /// The settings in force, as YAML. Secrets show as `(redacted)`.

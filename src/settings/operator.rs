@@ -17,9 +17,9 @@ pub struct OperatorSettings {
     /// Ids of clusters that this one was built in place of: what they left in the database goes to Tenants of the same
     /// namespace, name and tenant id.
     pub previous_cluster_ids: Vec<String>,
-    /// How long nothing must have been heard of such a cluster before its tenants are taken over, in seconds. Ten times
-    /// as often a leader says in the database that it lives.
-    pub cluster_silence_seconds: u64,
+    /// Minimum age of the last heartbeat of such a cluster before its tenants are taken over, in seconds. A leader writes
+    /// ten heartbeats to the database in that time.
+    pub cluster_heartbeat_timeout_seconds: u64,
     /// Namespaces whose Tenants and AgentConfigs are looked after; empty: all.
     pub watch_namespaces: Vec<String>,
     /// Namespace of the registry; holds nothing else.
@@ -48,8 +48,8 @@ pub struct OperatorSettings {
     pub signer_grace_seconds: u64,
     /// Address of health and metrics.
     pub http_address: SocketAddr,
-    /// Where plans can be asked for.
-    pub plan: PlanSettings,
+    /// The admin API, for `kubectl tenant plan` and `kubectl tenant takeover`.
+    pub admin_api: AdminApiSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -74,14 +74,14 @@ pub struct MigrationSettings {
     pub max_failures: usize,
 }
 
-/// Where plans can be asked for (`kubectl tenant plan`).
+/// The admin API, for `kubectl tenant plan` and `kubectl tenant takeover`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlanSettings {
-    /// Address; `None`: nowhere.
+pub struct AdminApiSettings {
+    /// Its address; `None`: disabled.
     pub http_address: Option<SocketAddr>,
-    /// Whom a token has to be made for, one of these; empty: the API server itself, so that its users' own tokens are
-    /// taken. The door speaks plain HTTP: such tokens want TLS in front of it.
+    /// Accepted audiences of tokens; empty: the API server's own audience, so that its users' tokens are accepted. The
+    /// admin API uses plain HTTP: put TLS in front of it then.
     pub audiences: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl Default for OperatorSettings {
         Self {
             cluster_id: String::new(),
             previous_cluster_ids: Vec::new(),
-            cluster_silence_seconds: 600,
+            cluster_heartbeat_timeout_seconds: 600,
             watch_namespaces: Vec::new(),
             registry_namespace: "agent-tenancy-registry".to_owned(),
             leader_election: LeaderSettings {
@@ -187,13 +187,16 @@ impl Default for OperatorSettings {
             ack_timeout_seconds: 60,
             signer_grace_seconds: 300,
             http_address: SocketAddr::from(([0, 0, 0, 0], 8081)),
-            plan: PlanSettings { http_address: None, audiences: vec!["agent-tenancy.dev/plan".to_owned()] },
+            admin_api: AdminApiSettings { http_address: None, audiences: vec!["agent-tenancy.dev/plan".to_owned()] },
             log: LogSettings::default(),
         }
     }
 }
 
 impl Settings for OperatorSettings {
+    const RENAMED: &'static [(&'static str, &'static str)] =
+        &[("clusterSilenceSeconds", "clusterHeartbeatTimeoutSeconds"), ("plan", "adminApi")];
+
     fn check(&self) -> Result<(), String> {
         let within = |path: &str, value: u64, min: u64, max: u64| {
             if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{path}: must be from {min} to {max}")) }
@@ -204,7 +207,7 @@ impl Settings for OperatorSettings {
         within("watchSeconds", self.watch_seconds.into(), 1, 290)?;
         within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
         within("signerGraceSeconds", self.signer_grace_seconds, 0, 86_400)?;
-        within("clusterSilenceSeconds", self.cluster_silence_seconds, 10, 604_800)?;
+        within("clusterHeartbeatTimeoutSeconds", self.cluster_heartbeat_timeout_seconds, 10, 604_800)?;
         if let Some(at) = self.previous_cluster_ids.iter().position(|id| id.is_empty() || id.len() > 253) {
             return Err(format!("previousClusterIds[{at}]: must be an id of 1 to 253 characters"));
         }
@@ -224,8 +227,8 @@ impl Settings for OperatorSettings {
         {
             return Err(format!("migrations.canaries[{at}]: must be namespace/name of a Tenant"));
         }
-        if self.plan.audiences.iter().any(String::is_empty) {
-            return Err("plan.audiences: must not hold an empty text".to_owned());
+        if self.admin_api.audiences.iter().any(String::is_empty) {
+            return Err("adminApi.audiences: must not hold an empty text".to_owned());
         }
         if self.registry_namespace.is_empty() {
             return Err("registryNamespace: must not be empty".to_owned());
@@ -254,14 +257,14 @@ impl OperatorSettings {
         Ok(())
     }
 
-    /// After how long without a byte a connection to the API server is given up. Longer than a watch is quiet.
-    pub fn silence(&self) -> Duration {
+    /// A connection to the API server that has received nothing for so long is closed. Longer than a watch is idle.
+    pub fn idle_timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.watch_seconds) + 15)
     }
 
-    /// How often a leader says in the database that it lives.
-    pub fn beat(&self) -> Duration {
-        Duration::from_secs(self.cluster_silence_seconds / 10)
+    /// Interval of the leader's heartbeats in the database.
+    pub fn heartbeat_interval(&self) -> Duration {
+        Duration::from_secs(self.cluster_heartbeat_timeout_seconds / 10)
     }
 
     /// Version of the program's tables that tenants get.
@@ -336,6 +339,17 @@ mod tests {
         }
         let unknown = read(&format!("databases: [{{ {SECOND}, hosts: x }}]")).unwrap_err();
         assert!(unknown.starts_with("databases[0]") && unknown.contains("hosts"), "{unknown}");
+    }
+
+    #[test]
+    fn a_renamed_key_is_refused_with_its_new_name() {
+        for (old, new) in OperatorSettings::RENAMED {
+            let error = read(&format!("{old}: {{}}")).unwrap_err();
+            assert_eq!(error, format!("'{old}' (f) is now '{new}'"));
+        }
+        let variables = [("AGENT_TENANCY__PLAN__HTTP_ADDRESS".to_owned(), "0.0.0.0:8082".to_owned())];
+        let error = resolve::<OperatorSettings>(None, variables).unwrap_err().to_string();
+        assert_eq!(error, "'plan' (AGENT_TENANCY__PLAN__HTTP_ADDRESS) is now 'adminApi'");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::support::{REQUIRED, chart, find, names, repository};
 use devkit::{Environment, eventually, unique};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use tokio::sync::Mutex;
 
 /// One release may own the cluster's CRDs at a time.
@@ -153,6 +153,38 @@ async fn crds_and_tenants_survive_an_upgrade_an_uninstallation_and_a_new_install
 
     release.helm("install", &[]).await.unwrap();
     assert_eq!(uid().await, before, "the Tenant is another one");
+    release.uninstall().await;
+}
+
+/// Writes a chart as it was before its values were renamed: its defaults, and one object.
+fn write_earlier_chart(folder: &Path) {
+    let read = |name: &str| std::fs::read_to_string(chart().join(name)).unwrap();
+    let values = read("values.yaml")
+        .replace("clusterHeartbeatTimeoutSeconds:", "clusterSilenceSeconds:")
+        .replace("adminApi:", "plan:")
+        .replace("adminApiClients:", "planClients:");
+    std::fs::create_dir(folder.join("templates")).unwrap();
+    std::fs::write(folder.join("Chart.yaml"), read("Chart.yaml")).unwrap();
+    std::fs::write(folder.join("values.yaml"), values).unwrap();
+    let object = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: earlier\n";
+    std::fs::write(folder.join("templates/earlier.yaml"), object).unwrap();
+}
+
+/// `--reuse-values` takes the defaults of the earlier chart, too, so that the new ones are missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_reuses_renamed_values_is_refused_in_one_sentence() {
+    let release = Release::prepare().await;
+    let earlier = tempfile::tempdir().unwrap();
+    write_earlier_chart(earlier.path());
+    let folder = earlier.path().to_str().unwrap();
+    let install = ["install", "demo", folder, "-n", &release.system, "--set", REQUIRED];
+    release.env.helm(&install).await.unwrap().ok().unwrap();
+    let error = release.helm("upgrade", &["--reuse-values"]).await.unwrap_err();
+    let sentence = "values were renamed: clusterSilenceSeconds is now clusterHeartbeatTimeoutSeconds, plan is now adminApi, \
+                    networkPolicy.planClients is now networkPolicy.adminApiClients;";
+    assert!(error.contains(sentence), "{error}");
+    let with_defaults = ["--reset-then-reuse-values", "--set", "crds.install=false"];
+    release.helm("upgrade", &with_defaults).await.unwrap();
     release.uninstall().await;
 }
 

@@ -245,29 +245,29 @@ fn options_create_their_objects() {
     );
 }
 
-/// Without `plan.enabled` nothing of it is there; with it, whatever the door needs, and no more.
+/// Without `adminApi.enabled` none of its objects exists; with it, only what the admin API needs.
 #[test]
-fn the_door_for_plans_is_closed_unless_it_is_asked_for() {
+fn the_admin_api_is_disabled_by_default() {
     for (variant, objects) in variants() {
         let open = variant == "everything";
-        let named: Vec<_> = names(&objects).into_iter().filter(|name| name.ends_with("-plan")).collect();
+        let named: Vec<_> = names(&objects).into_iter().filter(|name| name.ends_with("-admin-api")).collect();
         let expected = [
-            "ClusterRole/demo-agent-tenancy.system-operator-plan",
-            "ClusterRoleBinding/demo-agent-tenancy.system-operator-plan",
-            "Service/demo-agent-tenancy-operator-plan",
+            "ClusterRole/demo-agent-tenancy.system-operator-admin-api",
+            "ClusterRoleBinding/demo-agent-tenancy.system-operator-admin-api",
+            "Service/demo-agent-tenancy-operator-admin-api",
         ];
         let mut found = named.clone();
         found.sort();
         assert_eq!(found, if open { expected.to_vec() } else { Vec::new() }, "{variant}");
         let settings: Value =
             serde_yaml::from_str(&config(&objects, "demo-agent-tenancy-operator", "operator.yaml")).unwrap();
-        assert_eq!(settings["plan"]["httpAddress"].as_str(), open.then_some("0.0.0.0:8082"), "{variant}");
+        assert_eq!(settings["adminApi"]["httpAddress"].as_str(), open.then_some("0.0.0.0:8082"), "{variant}");
         assert_eq!(objects.iter().any(|object| object.to_string().contains("tokenreviews")), open, "{variant}");
     }
     let (_, objects) = variants().pop().unwrap();
     let ports = |name: &str| find(&objects, "NetworkPolicy", name)["spec"]["ingress"].to_string();
-    assert!(ports("demo-agent-tenancy-operator").contains("\"plan\""));
-    assert!(!ports("demo-agent-tenancy-agent-api").contains("\"plan\""));
+    assert!(ports("demo-agent-tenancy-operator").contains("\"admin-api\""));
+    assert!(!ports("demo-agent-tenancy-agent-api").contains("\"admin-api\""));
 }
 
 /// Selectors can't be changed later, so they hold nothing that a value could change.

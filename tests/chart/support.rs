@@ -69,7 +69,7 @@ fn render_variants() -> Vec<(&'static str, Vec<Value>)> {
         "--set-json",
         r#"operator.podDisruptionBudget.enabled=true,networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true"#,
         "--set",
-        "plan.enabled=true",
+        "adminApi.enabled=true",
         "--set-json",
         r#"database.caSecret={"name":"ca"},operator.replicas=2,commonLabels={"team":"platform"}"#,
         "--set-json",

@@ -49,7 +49,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("databases=[{\"name\":\"B\",\"host\":\"b\",\"passwordSecret\":{\"name\":\"p\"}}]", "/databases/0/name"),
     ("databases=[{\"name\":\"b\",\"host\":\"\",\"passwordSecret\":{\"name\":\"p\"}}]", "/databases/0/host"),
     ("databases=[{\"name\":\"b\",\"host\":\"b\",\"passwordSecret\":{\"name\":\"p\"},\"ports\":1}]", "ports"),
-    ("plan.enabled=\"yes\"", "/plan/enabled"),
+    ("adminApi.enabled=\"yes\"", "/adminApi/enabled"),
     ("networkPolicy.apiServerPorts=[\"https\"]", "/networkPolicy/apiServerPorts/0"),
     ("metrics.serviceMonitor.interval=\"often\"", "/metrics/serviceMonitor/interval"),
     ("imagePullSecrets=[\"pull\"]", "/imagePullSecrets/0"),
@@ -75,6 +75,27 @@ fn misspelt_and_wrong_values_are_refused_by_name() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Values that were renamed, and the sentence that names their successor.
+const RENAMED: &[(&str, &str)] = &[
+    ("clusterSilenceSeconds=600", "clusterSilenceSeconds is now clusterHeartbeatTimeoutSeconds"),
+    ("plan.enabled=true", "plan is now adminApi"),
+    ("networkPolicy.planClients=[]", "networkPolicy.planClients is now networkPolicy.adminApiClients"),
+    ("operator.config.plan={}", "operator.config.plan is now operator.config.adminApi"),
+    (
+        "operator.config.clusterSilenceSeconds=60",
+        "operator.config.clusterSilenceSeconds is now operator.config.clusterHeartbeatTimeoutSeconds",
+    ),
+];
+
+#[test]
+fn a_renamed_value_is_refused_with_its_new_name() {
+    for (set, sentence) in RENAMED {
+        let error = try_render(&["--set-json", set]).unwrap_err();
+        assert!(error.contains(&format!("values were renamed: {sentence};")), "{set}: {error}");
+        assert_eq!(error.matches(sentence).count(), 1, "{set}: {error}");
+    }
+}
+
 #[test]
 fn prefixes_that_postgres_takes_are_accepted() {
     for prefix in ["at", "p", "pa", "p1", "x123456789"] {
@@ -94,9 +115,10 @@ fn the_schema_and_the_values_know_the_same_keys() {
         let optional = |key: &str| key == "global" || key == "claims" || key == "limits" || key == "requests";
         faults.extend(
             properties
-                .keys()
-                .filter(|key| !values.contains_key(*key) && !optional(key))
-                .map(|key| format!("{path}.{key}: no value")),
+                .iter()
+                // A renamed key is only there to be refused by the templates.
+                .filter(|(key, schema)| !values.contains_key(*key) && !optional(key) && schema["deprecated"] != true)
+                .map(|(key, _)| format!("{path}.{key}: no value")),
         );
         for (key, value) in values {
             match properties.get(key) {

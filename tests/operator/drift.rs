@@ -255,7 +255,7 @@ async fn drift_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<
     );
     // Each database has its own drift query.
     for instance in ["main", "beside"] {
-        let look = format!("tenant_operator_drift_look_seconds{{instance=\"{instance}\"}}");
+        let look = format!("tenant_operator_drift_check_seconds{{instance=\"{instance}\"}}");
         eventually(LONG, &format!("drift is checked in {instance}"), || async {
             let metrics = operator.metrics().await?;
             anyhow::ensure!(metrics.get(&look).is_some_and(|seconds| *seconds > 0.0), "{metrics:?}");

@@ -271,7 +271,7 @@ async fn plans_are_shown_to_users_who_may_make_the_change(version: PgVersion) ->
     let output = setup.plan(&["acme", "--server", url, "--token-file", path], "").await?;
     assert_eq!(output.status, 0, "{}", output.stderr);
     let output = setup.plan(&["acme", "--as-service-account", "planner"], "").await?;
-    assert!(output.status != 0 && output.stderr.contains("plan.enabled=true"), "{}", output.stderr);
+    assert!(output.status != 0 && output.stderr.contains("adminApi.enabled=true"), "{}", output.stderr);
 
     // Many at once: few are served at a time, the others get 429, and reconciles continue.
     let burst = futures::future::join_all((0..60).map(|_| post(Some(&planner), new()))).await;
@@ -318,18 +318,18 @@ async fn through_the_api_server(setup: &DryRunSetup) -> anyhow::Result<()> {
     setup.installation.env.kubectl(&patch).await?.ok()?;
     let mut items = vec![json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
-        "spec": { "ports": [{ "name": "plan", "port": 8082 }] },
+        "spec": { "ports": [{ "name": "admin-api", "port": 8082 }] },
     })];
     items.extend(ports.iter().map(|port| {
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": { "name": format!("{name}-{port}"), "labels": { "kubernetes.io/service-name": name } },
-            "endpoints": [{ "addresses": [address], "targetRef": target, "conditions": { "ready": true, "serving": true } }], "ports": [{ "name": "plan", "port": port }],
+            "endpoints": [{ "addresses": [address], "targetRef": target, "conditions": { "ready": true, "serving": true } }], "ports": [{ "name": "admin-api", "port": port }],
         })
     }));
     let subsets: Vec<_> = ports
         .iter()
-        .map(|port| json!({ "addresses": [{ "ip": address, "targetRef": target }], "ports": [{ "name": "plan", "port": port }] }))
+        .map(|port| json!({ "addresses": [{ "ip": address, "targetRef": target }], "ports": [{ "name": "admin-api", "port": port }] }))
         .collect();
     items.push(json!({ "apiVersion": "v1", "kind": "Endpoints", "metadata": { "name": name,
         "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } }, "subsets": subsets }));

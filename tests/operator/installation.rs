@@ -65,9 +65,9 @@ impl Installation {
             agent_api: env!("CARGO_BIN_EXE_agent-api").into(),
         };
         let values = json!({
-            "plan": { "enabled": true },
+            "adminApi": { "enabled": true },
             // No heartbeat falls into a time in which round trips are counted.
-            "clusterSilenceSeconds": 86_400,
+            "clusterHeartbeatTimeoutSeconds": 86_400,
             "operator": { "ackTimeoutSeconds": 5 },
         });
         let builder = TestInstallation::builder(env, programs).server(server).password(PASSWORD);

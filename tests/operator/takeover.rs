@@ -192,7 +192,7 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     let closed =
         ["takeover", "acme", "--from", "lost", "--server", "http://127.0.0.1:1", "--as-service-account", "restorer"];
     let output = plugin_in(&installation, &closed, "").await?;
-    assert!(output.status == 6 && output.stderr.contains("plan.enabled=true"), "{} {}", output.status, output.stderr);
+    assert!(output.status == 6 && output.stderr.contains("adminApi.enabled=true"), "{} {}", output.status, output.stderr);
     let permissions = "SELECT allowed_by FROM agent_tenancy.takeover_permissions".to_owned();
     assert_eq!(installation.column(permissions.clone()).await?, [""; 0]);
 
@@ -229,7 +229,7 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     assert_eq!(installation.column(permissions).await?, [""; 0], "used up");
     let metrics = operator.metrics().await?;
     for code in ["403", "200"] {
-        let counted = format!("tenant_operator_door_requests_total{{asked=\"takeover\",code=\"{code}\"}}");
+        let counted = format!("tenant_operator_admin_requests_total{{request=\"takeover\",code=\"{code}\"}}");
         assert_eq!(metrics.get(&counted), Some(&3.0), "{metrics:?}");
     }
     let message = installation.message("globex", "Accepted").await?;

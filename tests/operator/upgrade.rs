@@ -225,7 +225,7 @@ async fn custom_migrations_reach_every_tenant_and_nothing_else(version: PgVersio
     publish(json!({ "0001_notes.sql": first, "0003_gap.sql": "SELECT 1;" })).await?;
     eventually(LONG, "the metric says that the files are invalid", || async {
         let metrics = operator.metrics().await?;
-        anyhow::ensure!(metrics.get("tenant_operator_own_migrations") == Some(&-1.0));
+        anyhow::ensure!(metrics.get("tenant_operator_custom_migrations") == Some(&-1.0));
         Ok(())
     })
     .await?;

@@ -102,9 +102,29 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
+{{/* Fails for a value that was renamed, with its new name. `--reuse-values` also passes the defaults of the earlier chart. */}}
+{{- define "agent-tenancy.refuseRenamed" -}}
+{{- $renamed := list
+  (list "clusterSilenceSeconds" "clusterHeartbeatTimeoutSeconds" .Values)
+  (list "plan" "adminApi" .Values)
+  (list "networkPolicy.planClients" "networkPolicy.adminApiClients" .Values.networkPolicy)
+  (list "operator.config.clusterSilenceSeconds" "operator.config.clusterHeartbeatTimeoutSeconds" .Values.operator.config)
+  (list "operator.config.plan" "operator.config.adminApi" .Values.operator.config) }}
+{{- $found := list }}
+{{- range $renamed }}
+{{- if hasKey (index . 2 | default dict) (last (splitList "." (index . 0))) }}
+{{- $found = append $found (printf "%s is now %s" (index . 0) (index . 1)) }}
+{{- end }}
+{{- end }}
+{{- if $found }}
+{{- fail (printf "values were renamed: %s; with --reuse-values use --reset-then-reuse-values instead" (join ", " $found)) }}
+{{- end }}
+{{- end }}
+
 {{/* The operator's settings, overridden by `operator.config`. */}}
 {{- define "agent-tenancy.operatorConfig" -}}
 {{- $v := .Values -}}
+{{- include "agent-tenancy.refuseRenamed" . }}
 {{- $_ := required "database.host is required: the host of the Postgres database" $v.database.host }}
 {{- $database := include "agent-tenancy.instance" (dict "instance" $v.database "folder" "/etc/agent-tenancy/database") | fromYaml }}
 {{- $databases := list }}
@@ -117,7 +137,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- $config := dict
   "clusterId" $v.clusterId
   "previousClusterIds" ($v.previousClusterIds | default list)
-  "clusterSilenceSeconds" $v.clusterSilenceSeconds
+  "clusterHeartbeatTimeoutSeconds" $v.clusterHeartbeatTimeoutSeconds
   "watchNamespaces" ($v.scope.namespaces | default list)
   "registryNamespace" $v.registry.namespace
   "leaderElection" (dict
@@ -137,8 +157,8 @@ app.kubernetes.io/component: {{ .component }}
   "ackTimeoutSeconds" $v.operator.ackTimeoutSeconds
   "httpAddress" "0.0.0.0:8081"
   "log" $v.operator.log -}}
-{{- if $v.plan.enabled }}
-{{- $_ := set $config "plan" (dict "httpAddress" "0.0.0.0:8082") }}
+{{- if ($v.adminApi).enabled }}
+{{- $_ := set $config "adminApi" (dict "httpAddress" "0.0.0.0:8082") }}
 {{- end }}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.operator.config)) }}
 {{- end }}

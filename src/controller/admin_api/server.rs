@@ -204,12 +204,12 @@ pub(crate) async fn answer(granted: impl Future<Output = Result<String, Refused>
 
 /// Counts every answer to those who ask for this.
 pub(crate) async fn count(
-    State((metrics, asked)): State<(OperatorMetrics, &'static str)>,
+    State((metrics, name)): State<(OperatorMetrics, &'static str)>,
     request: Request,
     next: Next,
 ) -> Response {
     let response = next.run(request).await;
-    metrics.was_asked(asked, response.status().as_u16());
+    metrics.count_admin_request(name, response.status().as_u16());
     response
 }
 

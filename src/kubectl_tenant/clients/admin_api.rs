@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 20;
 /// Wait between two attempts.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// The usual reason why the admin API can't be reached.
-const DISABLED: &str = "the admin API is disabled unless the chart is installed with plan.enabled=true";
+const DISABLED: &str = "the admin API is disabled unless the chart is installed with adminApi.enabled=true";
 /// Longest wait for one response.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,7 +43,7 @@ pub(crate) struct AdminApiArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "as_service_account")]
     pub(crate) token_file: Option<PathBuf>,
     /// The Service of the operator's admin API, which is reached through the API server
-    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "agent-tenancy/agent-tenancy-operator-plan")]
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "agent-tenancy/agent-tenancy-operator-admin-api")]
     pub(crate) service: String,
     /// URL of the admin API instead, e.g. of a forwarded port
     #[arg(long, value_name = "URL", conflicts_with = "service", env = "AGENT_TENANCY_PLAN_SERVER")]
@@ -84,7 +84,7 @@ impl AdminApiClient {
                 let whole = args.service.split_once('/').filter(|(space, name)| is_name(space) && is_name(name));
                 let (namespace, name) =
                     whole.ok_or_else(|| invalid(format!("--service '{}' is not NAMESPACE/NAME", args.service)))?;
-                let path = format!("/api/v1/namespaces/{namespace}/services/http:{name}:plan/proxy");
+                let path = format!("/api/v1/namespaces/{namespace}/services/http:{name}:admin-api/proxy");
                 Route::Service { client: cluster.client.clone(), path, name: args.service.clone() }
             }
         };

@@ -59,7 +59,7 @@ pub async fn measure(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Ve
 const ALONE: usize = 20;
 const RATE: &str = "operator.rate";
 
-const LOOK: &str = "tenant_operator_drift_look_seconds{instance=\"main\"}";
+const LOOK: &str = "tenant_operator_drift_check_seconds{instance=\"main\"}";
 /// The setting that says how often an operator drift_checks for drift.
 const DRIFT_SECONDS: &str = "AGENT_TENANCY__DATABASE__DRIFT_SECONDS";
 const TRIPS: &str = "tenant_operator_sql_round_trips{instance=\"main\"}";
@@ -304,11 +304,11 @@ async fn growth(programs: &ProgramFiles, sizes: Sizes) -> anyhow::Result<Vec<Mea
         Measure::new("operator.restart.writes", restart.writes.values().sum(), "")
             .at_most(0.0)
             .note(named(&restart.writes)),
-        Measure::new("operator.drift_look", drift.seconds, "s").at_most(0.25).note(format!(
+        Measure::new("operator.drift_check", drift.seconds, "s").at_most(0.25).note(format!(
             "one query for {many} Tenants, median of {drift_checks}; meanwhile {} reads, {} SQL round trips",
             drift.reads, drift.trips
         )),
-        Measure::new("operator.drift_look.writes", drift.writes.values().sum(), "")
+        Measure::new("operator.drift_check.writes", drift.writes.values().sum(), "")
             .at_most(0.0)
             .note(named(&drift.writes)),
     ])

@@ -117,7 +117,7 @@ impl InstallationBuilder {
         let release = Release::render(&env, &chart, "test", &system, &values).await?;
         release.grant(&env).await?;
         let folder = env.create_folder("installation")?;
-        let has_admin_api = values["plan"]["enabled"] == true;
+        let has_admin_api = values["adminApi"]["enabled"] == true;
         Parts { release, database, tenants_namespace, registry_namespace, folder, has_admin_api }
             .assemble(env, &programs)
             .await
