@@ -335,7 +335,7 @@ async fn through_the_api_server(setup: &DryRunSetup) -> anyhow::Result<()> {
         "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } }, "subsets": subsets }));
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
     setup.installation.env.kubectl_with(&["apply", "-n", system, "-f", "-"], &list.to_string()).await?.ok()?;
-    let path = format!("/api/v1/namespaces/{system}/services/http:{name}:plan/proxy/v1/plan/a/b");
+    let path = format!("/api/v1/namespaces/{system}/services/http:{name}:admin-api/proxy/v1/plan/a/b");
     eventually(std::time::Duration::from_secs(20), "the API server knows the endpoints of the Service", || async {
         // Without a token, so that the operator refuses the request; kubectl prints its own message.
         let raw = setup.installation.env.kubectl(&["get", "--raw", &path]).await?;

@@ -34,7 +34,7 @@ type Archived = BTreeMap<String, Option<String>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     let mut installation = Installation::new(PgVersion::NEWEST).await?;
-    for (name, value) in [("CLUSTER_ID", "first"), ("CLUSTER_SILENCE_SECONDS", "10")] {
+    for (name, value) in [("CLUSTER_ID", "first"), ("CLUSTER_HEARTBEAT_TIMEOUT_SECONDS", "10")] {
         installation.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let replicas = [installation.replica().await?, installation.replica().await?];

@@ -51,7 +51,7 @@ async fn create_two_tenants_with_data(installation: &Installation, url: &str) ->
 
 async fn a_rebuilt_cluster_takes_over_the_data_of_the_lost_one(version: PgVersion) -> anyhow::Result<()> {
     let mut installation = Installation::new(version).await?;
-    for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_SILENCE_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
+    for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_HEARTBEAT_TIMEOUT_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
         installation.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let operator = installation.operator("one").await?;
@@ -127,7 +127,7 @@ async fn a_rebuilt_cluster_takes_over_the_data_of_the_lost_one(version: PgVersio
 
 async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow::Result<()> {
     let mut installation = Installation::new(version).await?;
-    for (name, value) in [("CLUSTER_SILENCE_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
+    for (name, value) in [("CLUSTER_HEARTBEAT_TIMEOUT_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
         installation.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let operator = installation.operator("one").await?;

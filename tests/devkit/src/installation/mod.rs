@@ -164,7 +164,7 @@ impl TestInstallation {
         if self.has_admin_api {
             let port = free_port()?;
             // On every address, because the API server connects to no loopback address.
-            program = program.env("AGENT_TENANCY__PLAN__HTTP_ADDRESS", format!("0.0.0.0:{port}"));
+            program = program.env("AGENT_TENANCY__ADMIN_API__HTTP_ADDRESS", format!("0.0.0.0:{port}"));
             admin_url = Some(format!("http://127.0.0.1:{port}"));
         }
         let (program, address, _) = program.on_free_ports()?;
