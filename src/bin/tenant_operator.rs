@@ -39,7 +39,8 @@ async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
     let metrics = Metrics::new("tenant_operator");
     let config =
         kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
-    let client = connect(config, settings.idle_timeout(), &metrics).context("the client of the API server can't be made")?;
+    let client =
+        connect(config, settings.idle_timeout(), &metrics).context("the client of the API server can't be made")?;
     let identity = Identity::resolve(std::env::var("POD_UID").ok(), settings.leader_election.identity_file.as_deref())?;
     run(settings, client, identity, metrics, agent_tenancy::telemetry::signals::stop()).await?;
     Ok(())

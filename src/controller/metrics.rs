@@ -124,11 +124,11 @@ impl OperatorMetrics {
             schema_versions: metrics.gauges("schema_version_tenants", "Tenants by the schema version of their tables"),
             migrations_behind: metrics.gauge("migrations_behind", "Tenants that lack a migration"),
             migrations_blocked: metrics.gauge("migrations_blocked", "Tenants with migrations that are blocked"),
-            rollout: metrics
-                .gauges("migrations_stage", "1 for the current stage of the rollout of migrations"),
+            rollout: metrics.gauges("migrations_stage", "1 for the current stage of the rollout of migrations"),
             custom_migrations: metrics
                 .gauge("custom_migrations", "Custom migrations in force; -1 if the ConfigMap can't be used"),
-            admin_requests: metrics.counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
+            admin_requests: metrics
+                .counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
             drift_check: metrics.fractions("drift_check_seconds", "Duration of the last drift check"),
         }
     }

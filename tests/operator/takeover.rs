@@ -51,7 +51,8 @@ async fn create_two_tenants_with_data(installation: &Installation, url: &str) ->
 
 async fn a_rebuilt_cluster_takes_over_the_data_of_the_lost_one(version: PgVersion) -> anyhow::Result<()> {
     let mut installation = Installation::new(version).await?;
-    for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_HEARTBEAT_TIMEOUT_SECONDS", "10"), ("CLUSTER_ID", "lost")] {
+    for (name, value) in [("RESYNC_SECONDS", "10"), ("CLUSTER_HEARTBEAT_TIMEOUT_SECONDS", "10"), ("CLUSTER_ID", "lost")]
+    {
         installation.set(Component::Operator, &format!("AGENT_TENANCY__{name}"), value);
     }
     let operator = installation.operator("one").await?;
@@ -192,7 +193,12 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     let closed =
         ["takeover", "acme", "--from", "lost", "--server", "http://127.0.0.1:1", "--as-service-account", "restorer"];
     let output = plugin_in(&installation, &closed, "").await?;
-    assert!(output.status == 6 && output.stderr.contains("adminApi.enabled=true"), "{} {}", output.status, output.stderr);
+    assert!(
+        output.status == 6 && output.stderr.contains("adminApi.enabled=true"),
+        "{} {}",
+        output.status,
+        output.stderr
+    );
     let permissions = "SELECT allowed_by FROM agent_tenancy.takeover_permissions".to_owned();
     assert_eq!(installation.column(permissions.clone()).await?, [""; 0]);
 
