@@ -9,7 +9,7 @@ mod setup;
 mod authority;
 
 mod agent_api {
-    mod stage;
+    mod in_process;
 
     mod answers;
     mod chat;

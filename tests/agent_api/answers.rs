@@ -1,22 +1,22 @@
 //! The order of answers: 401, 403, scope, suspended, deleting, not served; and their form.
 
-use super::stage::{Stage, test_token, token, token_with};
+use super::in_process::{InProcessApi, test_token, token, token_with};
 use axum::http::Method;
 use devkit::SigningKey;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_come_in_their_fixed_order() {
-    let mut stage = Stage::with_tenants(&["acme", "suspended", "deleting", "lost"], |_| {}).await;
+    let mut api = InProcessApi::with_tenants(&["acme", "suspended", "deleting", "lost"], |_| {}).await;
     for name in ["suspended", "deleting"] {
-        let mut entry = stage.tenant(name);
+        let mut entry = api.tenant(name);
         entry["state"] = json!(name);
-        stage.apply(&format!("tenant-{name}"), &entry).await;
+        api.apply(&format!("tenant-{name}"), &entry).await;
     }
-    let mut lost = stage.tenant("lost");
+    let mut lost = api.tenant("lost");
     lost["agents"]["support"]["configUid"] = json!("nowhere");
-    stage.apply("tenant-lost", &lost).await;
-    stage.settled().await;
+    api.apply("tenant-lost", &lost).await;
+    api.settled().await;
     let read_only = |tenant: &str| token_with(tenant, "ann", |token| token.scope("chat:write settings:read"));
     let rows = [
         ("acme", token("acme", "ann"), 200, ""),
@@ -35,7 +35,7 @@ async fn answers_come_in_their_fixed_order() {
         ("lost", token("lost", "ann"), 503, "tenant_not_served"),
     ];
     for (path, token, status, code) in rows {
-        let answer = stage.get(&format!("/api/v1/tenants/{path}/chat"), &token).await;
+        let answer = api.get(&format!("/api/v1/tenants/{path}/chat"), &token).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{path}: {}", answer.body);
         assert_eq!(answer.headers.contains_key("retry-after"), status == 503);
         assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401 || code == "insufficient_scope");
@@ -47,21 +47,21 @@ async fn answers_come_in_their_fixed_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_bad_tokens_look_the_same() {
-    let stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
+    let api = InProcessApi::with_tenants(&["acme", "beta"], |_| {}).await;
     let mut bodies = Vec::new();
-    let forged = forge("acme", &super::stage::key_bytes("beta"));
+    let forged = forge("acme", &super::in_process::key_bytes("beta"));
     let foreign = token_with("beta", "ann", |token| token.claim("tenant_id", "acme"));
     let expired = token_with("acme", "ann", |token| token.claim("iat", 1).claim("exp", 2));
     for token in [forged, foreign, expired, "a.b.c".to_owned()] {
-        let mut request = stage.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
+        let mut request = api.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
         request.headers_mut().insert("x-request-id", "same".parse().unwrap());
-        let answer = stage.send(request).await;
+        let answer = api.send(request).await;
         assert_eq!((answer.status.as_u16(), &answer.headers["x-request-id"]), (401, &"same".parse().unwrap()));
         bodies.push(answer.body);
     }
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
     assert_eq!(bodies[0]["requestId"], "same");
-    let none = stage.send(stage.request(Method::GET, "/api/v1/tenants/acme/chat", None, None)).await;
+    let none = api.send(api.request(Method::GET, "/api/v1/tenants/acme/chat", None, None)).await;
     assert_eq!(
         (none.status.as_u16(), none.code(), &none.headers["www-authenticate"]),
         (401, "missing_token", &"Bearer".parse().unwrap())
@@ -70,25 +70,25 @@ async fn all_bad_tokens_look_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_paths_methods_and_ids_are_problems_too() {
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
     let token = token("acme", "ann");
     for (method, path, status, code) in [
         (Method::GET, "/", 404, "not_found"),
         (Method::GET, "/api/v1/tenants/acme/usage", 404, "not_found"),
         (Method::DELETE, "/api/v1/tenants/acme/chat", 405, "method_not_allowed"),
     ] {
-        let answer = stage.send(stage.request(method, path, Some(&token), None)).await;
+        let answer = api.send(api.request(method, path, Some(&token), None)).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{path}");
         let made = answer.headers["x-request-id"].to_str().unwrap();
         assert_eq!(answer.body["requestId"], Value::String(made.to_owned()));
     }
-    let mut request = stage.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
+    let mut request = api.request(Method::GET, "/api/v1/tenants/acme/settings", Some(&token), None);
     request.headers_mut().insert("x-request-id", "two words".parse().unwrap());
-    assert_ne!(stage.send(request).await.headers["x-request-id"], "two words");
+    assert_ne!(api.send(request).await.headers["x-request-id"], "two words");
     let text = axum::body::Body::from("message=hi");
-    let mut request = stage.request(Method::POST, "/api/v1/tenants/acme/chat", Some(&token), None);
+    let mut request = api.request(Method::POST, "/api/v1/tenants/acme/chat", Some(&token), None);
     *request.body_mut() = text;
-    assert_eq!(stage.send(request).await.code(), "unsupported_media_type");
+    assert_eq!(api.send(request).await.code(), "unsupported_media_type");
 }
 
 /// A token for a tenant, signed with other bytes than its key's.
@@ -98,15 +98,15 @@ fn forge(tenant: &str, bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_is_silent_for_too_long_is_told_and_forgiven() {
-    let stage = Stage::with_tenants(&["acme"], |s| s.registry.max_staleness_seconds = 1).await;
-    let ask = async || stage.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await;
-    stage.context.registry.note_contact();
+    let api = InProcessApi::with_tenants(&["acme"], |s| s.registry.max_staleness_seconds = 1).await;
+    let ask = async || api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await;
+    api.context.registry.note_contact();
     assert_eq!(ask().await.status, 200);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let stale = ask().await;
     assert_eq!((stale.status.as_u16(), stale.code()), (503, "registry_stale"));
-    let bad = stage.get("/api/v1/tenants/acme/settings", "x").await;
+    let bad = api.get("/api/v1/tenants/acme/settings", "x").await;
     assert_eq!(bad.status, 401, "a bad token stays a bad token");
-    stage.context.registry.note_contact();
+    api.context.registry.note_contact();
     assert_eq!(ask().await.status, 200);
 }

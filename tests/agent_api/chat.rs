@@ -1,6 +1,6 @@
 //! Conversations: each tenant and each user for itself, pages of history, the tenant's own settings at work.
 
-use super::stage::{Stage, token};
+use super::in_process::{InProcessApi, token};
 use crate::setup::on_both;
 use devkit::PgVersion;
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 on_both!(every_tenant_has_its_own_messages_and_every_user_too, history_comes_in_pages_and_cursors_fit_one_query_only,);
 
 async fn every_tenant_has_its_own_messages_and_every_user_too(version: PgVersion) {
-    let stage = Stage::on(version, &["acme", "beta"], |_| {}).await;
-    let first = stage.chat("acme", "ann", &json!({"message": "one two three"})).await.ok();
+    let api = InProcessApi::on(version, &["acme", "beta"], |_| {}).await;
+    let first = api.chat("acme", "ann", &json!({"message": "one two three"})).await.ok();
     assert!(first["message"].as_str().unwrap().starts_with("echo: one two three\nmodel: echo-1\nrevision: 1\n"));
     assert!(first["message"].as_str().unwrap().ends_with("system: Be kind."));
     assert_eq!(
@@ -19,19 +19,19 @@ async fn every_tenant_has_its_own_messages_and_every_user_too(version: PgVersion
     assert_eq!(first["usage"]["inputTokens"], 5);
     let conversation = first["conversationId"].clone();
     let second = json!({"message": "four", "conversationId": conversation, "agent": "support"});
-    let second = stage.chat("acme", "ann", &second).await.ok();
+    let second = api.chat("acme", "ann", &second).await.ok();
     assert!(second["message"].as_str().unwrap().contains("history: 2 messages"));
-    stage.chat("beta", "ann", &json!({"message": "elsewhere"})).await.ok();
+    api.chat("beta", "ann", &json!({"message": "elsewhere"})).await.ok();
 
     // Another user, and another tenant's user of the same name, have no such conversation.
     for (tenant, sub) in [("acme", "bob"), ("beta", "ann")] {
-        let answer = stage.chat(tenant, sub, &json!({"message": "mine?", "conversationId": conversation})).await;
+        let answer = api.chat(tenant, sub, &json!({"message": "mine?", "conversationId": conversation})).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (404, "conversation_not_found"));
     }
     let history = |tenant: &'static str, sub: &'static str| {
         let token = token(tenant, sub);
-        let stage = &stage;
-        async move { stage.get(&format!("/api/v1/tenants/{tenant}/chat?order=asc"), &token).await.ok() }
+        let api = &api;
+        async move { api.get(&format!("/api/v1/tenants/{tenant}/chat?order=asc"), &token).await.ok() }
     };
     let texts = |page: Value| -> Vec<String> {
         let messages = page["messages"].as_array().unwrap().clone();
@@ -41,15 +41,15 @@ async fn every_tenant_has_its_own_messages_and_every_user_too(version: PgVersion
     assert_eq!(acme, ["user answered", "assistant complete", "user answered", "assistant complete"]);
     assert_eq!(texts(history("beta", "ann").await).len(), 2);
     assert!(texts(history("acme", "bob").await).is_empty());
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 2);
-    assert_eq!(stage.count("beta", "SELECT count(*) FROM {schema}.messages").await, 2);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 2);
+    assert_eq!(api.count("beta", "SELECT count(*) FROM {schema}.messages").await, 2);
 }
 
 async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersion) {
-    let stage = Stage::on(version, &["acme"], |_| {}).await;
+    let api = InProcessApi::on(version, &["acme"], |_| {}).await;
     let mut conversation = Value::Null;
     for n in 0..5 {
-        let answer = stage.chat("acme", "ann", &json!({"message": format!("m{n}")})).await.ok();
+        let answer = api.chat("acme", "ann", &json!({"message": format!("m{n}")})).await.ok();
         conversation = answer["conversationId"].clone();
     }
     let token = token("acme", "ann");
@@ -57,8 +57,7 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersio
         let mut seen = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page =
-                stage.get(&format!("/api/v1/tenants/acme/chat?limit=3&order={order}{cursor}"), &token).await.ok();
+            let page = api.get(&format!("/api/v1/tenants/acme/chat?limit=3&order={order}{cursor}"), &token).await.ok();
             seen.extend(page["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()));
             assert_eq!(page["hasMore"], !page["next"].is_null());
             let Some(next) = page["next"].as_str() else { break };
@@ -72,9 +71,9 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersio
         assert_eq!((seen.len(), &seen), (10, &sorted));
     }
     let conversation = conversation.as_str().unwrap();
-    let only = stage.get(&format!("/api/v1/tenants/acme/chat?conversationId={conversation}"), &token).await.ok();
+    let only = api.get(&format!("/api/v1/tenants/acme/chat?conversationId={conversation}"), &token).await.ok();
     assert_eq!(only["messages"].as_array().unwrap().len(), 2);
-    let page = stage.get("/api/v1/tenants/acme/chat?limit=3", &token).await.ok();
+    let page = api.get("/api/v1/tenants/acme/chat?limit=3", &token).await.ok();
     let cursor = page["next"].as_str().unwrap();
     for (query, field) in [
         (format!("cursor={cursor}&order=asc"), "cursor"),
@@ -86,7 +85,7 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersio
         ("order=random".into(), "order"),
         ("pages=2".into(), "pages"),
     ] {
-        let answer = stage.get(&format!("/api/v1/tenants/acme/chat?{query}"), &token).await;
+        let answer = api.get(&format!("/api/v1/tenants/acme/chat?{query}"), &token).await;
         assert_eq!(
             (answer.code(), &answer.body["field"]),
             ("invalid_field", &json!(field)),
@@ -98,21 +97,21 @@ async fn history_comes_in_pages_and_cursors_fit_one_query_only(version: PgVersio
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_agent_answers_at_once_without_touching_its_tenants() {
-    let mut stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
-    let mut agent = super::stage::agent("a1");
+    let mut api = InProcessApi::with_tenants(&["acme", "beta"], |_| {}).await;
+    let mut agent = super::in_process::agent("a1");
     agent["current"]["number"] = json!(2);
     agent["current"]["behaviour"]["model"] = json!("echo-2");
-    stage.apply("agent-a1", &agent).await;
-    stage.settled().await;
+    api.apply("agent-a1", &agent).await;
+    api.settled().await;
     for tenant in ["acme", "beta"] {
-        let answer = stage.chat(tenant, "ann", &json!({"message": "hi"})).await.ok();
+        let answer = api.chat(tenant, "ann", &json!({"message": "hi"})).await.ok();
         assert_eq!((&answer["revision"], &answer["model"]), (&json!(2), &json!("echo-2")));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_wrong_is_named() {
-    let stage = Stage::with_tenants(&["acme"], |s| s.limits.body_bytes = 1024).await;
+    let api = InProcessApi::with_tenants(&["acme"], |s| s.limits.body_bytes = 1024).await;
     for (body, status, code, field) in [
         (json!({"message": ""}), 422, "invalid_field", json!("message")),
         (json!({"message": "a\u{0}b"}), 422, "invalid_field", json!("message")),
@@ -122,9 +121,9 @@ async fn a_body_that_is_wrong_is_named() {
         (json!({}), 422, "invalid_field", json!("message")),
         (json!({"message": "a".repeat(2000)}), 413, "body_too_large", Value::Null),
     ] {
-        let answer = stage.chat("acme", "ann", &body).await;
+        let answer = api.chat("acme", "ann", &body).await;
         let got = (answer.status.as_u16(), answer.code(), &answer.body["field"]);
         assert_eq!(got, (status, code, &field), "{body}: {}", answer.body);
     }
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
 }

@@ -1,8 +1,8 @@
 //! A whole process that follows the Secrets of a real API server and acknowledges them in its Lease.
 
 use super::{
+    in_process::{InProcessApi, agent},
     process::{Process, eventually},
-    stage::{Stage, agent},
 };
 use agent_tenancy::{
     api::names::{ACK_ANNOTATION, ACK_LABEL, ENTRY_KEY, ENTRY_LABEL, ENTRY_SECRET_TYPE},
@@ -89,11 +89,11 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     let environment = Environment::shared().await.unwrap();
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
     let cluster = Cluster::new(environment).await;
     cluster.put("agent-a1", &agent("a1")).await;
-    cluster.put("cell-main-1", &stage.cell()).await;
-    let entry = stage.tenant("acme");
+    cluster.put("cell-main-1", &api.cell()).await;
+    let entry = api.tenant("acme");
     let listed = cluster.put("tenant-acme", &entry).await;
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -125,11 +125,11 @@ async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     println!("AgentConfig written to served: p50 {:?}, slowest {:?}", times[10], times[19]);
 
     // A cell that doesn't let us in: only its tenant is refused, and by name.
-    let mut cell = stage.cell();
+    let mut cell = api.cell();
     cell["cell"] = json!(2);
     cell["password"] = json!("d3Jvbmc=");
     cluster.put("cell-main-2", &cell).await;
-    let mut other = stage.tenant("beta");
+    let mut other = api.tenant("beta");
     other["database"]["cell"] = json!(2);
     let version = cluster.put("tenant-beta", &other).await;
     let refused = cluster.wait_for_version(version).await;

@@ -1,8 +1,8 @@
 //! A whole process that follows a directory: no cluster, no Lease.
 
 use super::{
+    in_process::{InProcessApi, agent},
     process::{Process, eventually},
-    stage::{Stage, agent},
 };
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_follows_a_directory_and_drains() {
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
     let directory = tempfile::tempdir().unwrap();
     let put = |name: &str, value: &serde_json::Value| {
         let temporary = directory.path().join(format!(".{name}"));
@@ -18,8 +18,8 @@ async fn a_process_follows_a_directory_and_drains() {
         std::fs::rename(temporary, directory.path().join(format!("{name}.json"))).unwrap();
     };
     put("agent-a1", &agent("a1"));
-    put("cell-main-1", &stage.cell());
-    put("tenant-acme", &stage.tenant("acme"));
+    put("cell-main-1", &api.cell());
+    put("tenant-acme", &api.tenant("acme"));
     let path = directory.path().to_str().unwrap();
     let log = directory.path().join("log");
     let process = Process::start(&[("AGENT_TENANCY__REGISTRY__DIRECTORY", path)], &log);
@@ -48,8 +48,8 @@ async fn a_process_follows_a_directory_and_drains() {
     assert!(metrics.contains(r#"agent_api_registry_entries{kind="tenant"} 1"#), "{metrics}");
 
     // A call that hangs in the database when the process is told to stop is answered nevertheless.
-    let mut admin = stage.instance.admin().await;
-    let schema = crate::setup::tenant_id("acme").database_name(&stage.instance.prefix);
+    let mut admin = api.instance.admin().await;
+    let schema = crate::setup::tenant_id("acme").database_name(&api.instance.prefix);
     let lock = format!("BEGIN; LOCK TABLE \"{schema}\".messages IN ACCESS EXCLUSIVE MODE");
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut admin).await.unwrap();
     let (answer, ()) = tokio::join!(process.chat("acme", "last words"), async {

@@ -3,8 +3,8 @@
 
 use super::{
     cluster::Cluster,
+    in_process::{InProcessApi, agent},
     process::{Process, eventually},
-    stage::{Stage, agent},
 };
 use devkit::{ApiRequest, Environment, Fault, Proxy, WatchFault};
 use kube::api::DeleteParams;
@@ -16,7 +16,7 @@ struct Behind {
     proxy: Proxy,
     cluster: Cluster,
     process: Process,
-    stage: Stage,
+    api: InProcessApi,
     revision: i64,
     _folder: tempfile::TempDir,
 }
@@ -24,11 +24,11 @@ struct Behind {
 impl Behind {
     async fn new() -> Self {
         let environment = Environment::shared().await.unwrap();
-        let stage = Stage::with_tenants(&["acme", "beta"], |_| {}).await;
+        let api = InProcessApi::with_tenants(&["acme", "beta"], |_| {}).await;
         let cluster = Cluster::new(environment).await;
         cluster.put("agent-a1", &agent("a1")).await;
-        cluster.put("cell-main-1", &stage.cell()).await;
-        cluster.put("tenant-acme", &stage.tenant("acme")).await;
+        cluster.put("cell-main-1", &api.cell()).await;
+        cluster.put("tenant-acme", &api.tenant("acme")).await;
         let admin = environment.kubeconfig_path().unwrap();
         let proxy = Proxy::start(admin).await.unwrap();
         let through = proxy.kubeconfig(admin).unwrap();
@@ -41,7 +41,7 @@ impl Behind {
         ];
         let process = Process::start(&variables, &folder.path().join("log"));
         process.wait_until_ready().await;
-        Self { proxy, cluster, process, stage, revision: 1, _folder: folder }
+        Self { proxy, cluster, process, api, revision: 1, _folder: folder }
     }
 
     /// Writes the next revision; returns its version.
@@ -82,7 +82,7 @@ async fn a_watch_that_breaks_in_any_way_costs_no_change() {
         assert!(took < Duration::from_secs(limit), "{how:?}: {took:?}");
     }
     // Both a change and a deletion fall into the gap; the new watch can't begin where the old one ended.
-    let mut beta = behind.stage.tenant("beta");
+    let mut beta = behind.api.tenant("beta");
     behind.cluster.put("tenant-beta", &beta).await;
     beta["state"] = json!("deleting");
     let version = behind.cluster.put("tenant-beta", &beta).await;

@@ -3,8 +3,8 @@
 
 use super::{
     cluster::Cluster,
+    in_process::{InProcessApi, agent},
     process::{Process, eventually},
-    stage::{Stage, agent},
 };
 use agent_tenancy::{
     api::names::{ACK_ANNOTATION, ACK_LABEL},
@@ -57,11 +57,11 @@ async fn note(leases: Api<Lease>, told: Told) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve() {
     let environment = Environment::shared().await.unwrap();
-    let stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
     let cluster = Cluster::new(environment).await;
     cluster.put("agent-a1", &agent("a1")).await;
-    cluster.put("cell-main-1", &stage.cell()).await;
-    cluster.put("tenant-acme", &stage.tenant("acme")).await;
+    cluster.put("cell-main-1", &api.cell()).await;
+    cluster.put("tenant-acme", &api.tenant("acme")).await;
     let told = Told::default();
     tokio::spawn(note(cluster.leases.clone(), Arc::clone(&told)));
     let pods: Api<Pod> = Api::namespaced(environment.client().await.unwrap(), &cluster.home);

@@ -3,7 +3,7 @@
 
 use super::{
     gate::{Gate, Pieces},
-    stage::{Stage, agent, token},
+    in_process::{InProcessApi, agent, token},
 };
 use crate::setup::on_both;
 use axum::{Json, Router, routing::post};
@@ -32,7 +32,7 @@ const MANY: usize = 1000;
 
 /// `acme` and `beta` on one connection, a provider, and the gate before both.
 struct Scene {
-    stage: Stage,
+    api: InProcessApi,
     gate: Arc<Gate>,
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -56,12 +56,12 @@ impl Scene {
     }
 
     async fn on(version: PgVersion) -> Self {
-        let mut stage = Stage::on(version, &["acme", "beta"], |s| s.database.connection_budget = 1).await;
+        let mut api = InProcessApi::on(version, &["acme", "beta"], |s| s.database.connection_budget = 1).await;
         let gate = Gate::new();
-        let database = format!("{}:{}", stage.instance.test.host, stage.instance.test.port).parse().unwrap();
-        let mut cell = stage.cell();
+        let database = format!("{}:{}", api.instance.test.host, api.instance.test.port).parse().unwrap();
+        let mut cell = api.cell();
         cell["port"] = json!(gate.before(database, Pieces::OfPostgres).await);
-        stage.apply("cell-main-1", &cell).await;
+        api.apply("cell-main-1", &cell).await;
 
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
@@ -77,11 +77,11 @@ impl Scene {
         let mut agent = agent("a1");
         let behaviour = &mut agent["current"]["behaviour"];
         behaviour["provider"] = json!({"type": "OpenAICompatible", "baseUrl": format!("http://127.0.0.1:{port}/v1")});
-        stage.apply("agent-a1", &agent).await;
-        stage.settled().await;
-        let address = stage.listen().await;
-        let admin = Mutex::new(stage.instance.admin().await);
-        Self { stage, gate, address, asked, admin }
+        api.apply("agent-a1", &agent).await;
+        api.settled().await;
+        let address = api.listen().await;
+        let admin = Mutex::new(api.instance.admin().await);
+        Self { api, gate, address, asked, admin }
     }
 
     /// The bytes of a call of `acme`.
@@ -123,32 +123,32 @@ impl Scene {
 
     /// The next tenant's call, on the connection that is left: clean, and as nobody else.
     async fn next_tenant_is_clean(&self, note: &str) {
-        let answer = self.stage.chat("beta", "bob", &json!({"message": "after"})).await;
+        let answer = self.api.chat("beta", "bob", &json!({"message": "after"})).await;
         assert_eq!(answer.status, 200, "{note}: {}", answer.body);
-        let schema = crate::setup::tenant_id("beta").database_name(&self.stage.instance.prefix);
+        let schema = crate::setup::tenant_id("beta").database_name(&self.api.instance.prefix);
         let foreign = format!("SELECT count(*) FROM \"{schema}\".messages WHERE sub <> 'bob'");
         let mut admin = self.admin.lock().await;
         let foreign: i64 = sqlx::query(AssertSqlSafe(foreign)).fetch_one(&mut *admin).await.unwrap().get(0);
-        let open = self.stage.context.database.pool().usage().open;
+        let open = self.api.context.database.pool().usage().open;
         assert_eq!((foreign, open), (0, 1), "{note}");
     }
 
     /// The statuses of a question of `acme`, as often as it stands there.
     async fn stored(&self, message: &str) -> String {
-        let schema = crate::setup::tenant_id("acme").database_name(&self.stage.instance.prefix);
+        let schema = crate::setup::tenant_id("acme").database_name(&self.api.instance.prefix);
         let of = format!("SELECT coalesce(string_agg(status, ' '), '') FROM \"{schema}\".messages WHERE content = $1");
         let mut admin = self.admin.lock().await;
         sqlx::query(AssertSqlSafe(of)).bind(message).fetch_one(&mut *admin).await.unwrap().get(0)
     }
 
     async fn all_tasks_end(&self) {
-        self.stage.context.tasks.close();
-        tokio::time::timeout(Duration::from_secs(10), self.stage.context.tasks.wait()).await.unwrap();
+        self.api.context.tasks.close();
+        tokio::time::timeout(Duration::from_secs(10), self.api.context.tasks.wait()).await.unwrap();
     }
 
     /// The next call has to log in first.
     async fn forget_the_connection(&self) {
-        self.stage.context.database.pool().close().await;
+        self.api.context.database.pool().close().await;
     }
 }
 
@@ -188,7 +188,7 @@ async fn a_client_leaves_at_everything_that_its_call_waits_for(version: PgVersio
     // Nobody listened, and everything was answered and counted all the same.
     scene.all_tasks_end().await;
     let calls = i64::try_from(left.values().sum::<usize>()).unwrap() + 1;
-    let count = async |sql| scene.stage.count("acme", sql).await;
+    let count = async |sql| scene.api.count("acme", sql).await;
     assert_eq!(count("SELECT count(*) FROM {schema}.messages WHERE status = 'answered'").await, calls);
     assert_eq!(count("SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, calls);
     assert_eq!(count("SELECT count(*) FROM {schema}.messages").await, 2 * calls);
@@ -207,7 +207,7 @@ async fn a_client_leaves_while_it_still_speaks() {
         scene.next_tenant_is_clean(&format!("{end} bytes")).await;
     }
     println!("a client left after {} parts of its request", cuts.len());
-    assert_eq!(scene.stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(scene.api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
 }
 
 /// Stops calls at every message of the database, does something to the connection there, and looks at what is left. Before
@@ -248,7 +248,7 @@ async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Sce
         assert!(possible.contains(&stored.as_str()), "{message}: {status}, {stored}");
     }
     assert!(points > 20, "{points}");
-    let schema = crate::setup::tenant_id("acme").database_name(&scene.stage.instance.prefix);
+    let schema = crate::setup::tenant_id("acme").database_name(&scene.api.instance.prefix);
     let miscounted = format!(
         "SELECT (SELECT sum(octet_length(content)) FROM \"{schema}\".messages)::int8 \
               - (SELECT sum(bytes) FROM \"{schema}\".storage)::int8"
@@ -287,11 +287,11 @@ async fn the_network_breaks_at_every_message() {
 async fn a_database_that_falls_silent_is_given_up_and_not_used_again() {
     let mut scene = Scene::new().await;
     for tenant in ["acme", "beta"] {
-        let mut entry = scene.stage.tenant(tenant);
+        let mut entry = scene.api.tenant(tenant);
         entry["database"]["statementTimeoutSeconds"] = json!(1);
-        scene.stage.apply(&format!("tenant-{tenant}"), &entry).await;
+        scene.api.apply(&format!("tenant-{tenant}"), &entry).await;
     }
-    scene.stage.settled().await;
+    scene.api.settled().await;
     scene.next_tenant_is_clean("before").await;
     // A reply of T1 that never comes: the transaction's future is dropped where it waits for it.
     scene.gate.close_after(3);

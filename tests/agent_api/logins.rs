@@ -2,8 +2,8 @@
 //! free soon.
 
 use super::{
+    in_process::{InProcessApi, agent},
     process::eventually,
-    stage::{Stage, agent},
 };
 use crate::setup::{cell_login, on_both};
 use agent_tenancy::{
@@ -34,75 +34,75 @@ on_both!(
 const CELL: CellNumber = CellNumber(1);
 const NEW: LoginId = LoginId(Uuid::from_u128(2));
 
-async fn facts(stage: &Stage) -> LoginFacts {
-    stage.instance.database.observe_logins().await.unwrap().remove(0)
+async fn facts(api: &InProcessApi) -> LoginFacts {
+    api.instance.database.observe_logins().await.unwrap().remove(0)
 }
 
-async fn sessions(stage: &Stage) -> (u64, u64) {
-    let now = facts(stage).await;
+async fn sessions(api: &InProcessApi) -> (u64, u64) {
+    let now = facts(api).await;
     (now.a.unwrap().sessions, now.b.unwrap().sessions)
 }
 
 /// The database lets the other login in.
-async fn set(stage: &Stage) {
+async fn set(api: &InProcessApi) {
     let password = KeyBytes::new(b"new-password".to_vec());
     let next = NextLogin { id: NEW, slot: LoginSlot::B, password, requests: LoginRequests::default() };
-    let instance = &stage.instance;
+    let instance = &api.instance;
     instance.database.perform_set_login(CELL, &next, cell_login().id, &instance.fence).await.unwrap();
 }
 
 /// The entry says so.
-async fn switch(stage: &mut Stage, password: &str) {
-    let mut entry = stage.cell();
-    entry["user"] = json!(CellRoles::of(&stage.instance.prefix, CELL).login(LoginSlot::B));
+async fn switch(api: &mut InProcessApi, password: &str) {
+    let mut entry = api.cell();
+    entry["user"] = json!(CellRoles::of(&api.instance.prefix, CELL).login(LoginSlot::B));
     entry["password"] = json!(BASE64_STANDARD.encode(password));
     entry["login"] = json!({ "id": NEW, "since": "2026-01-01T00:00:00Z" });
-    stage.apply("cell-main-1", &entry).await;
-    stage.settled().await;
+    api.apply("cell-main-1", &entry).await;
+    api.settled().await;
 }
 
-async fn lock(stage: &Stage, force: bool) -> Result<(), String> {
-    let instance = &stage.instance;
+async fn lock(api: &InProcessApi, force: bool) -> Result<(), String> {
+    let instance = &api.instance;
     let locked = instance.database.perform_lock_login(CELL, LoginSlot::A, Some(NEW), force, &instance.fence).await;
     locked.map_err(|error| error.sqlstate.unwrap())
 }
 
 /// What a replica does every few seconds.
-fn sweep(stage: &Stage) {
-    let snapshot = Arc::clone(&stage.context.registry.snapshot());
-    stage.context.database.pool().sweep(|cell| snapshot.cells.get(cell).map(|cell| cell.version));
+fn sweep(api: &InProcessApi) {
+    let snapshot = Arc::clone(&api.context.registry.snapshot());
+    api.context.database.pool().sweep(|cell| snapshot.cells.get(cell).map(|cell| cell.version));
 }
 
 async fn an_open_transaction_of_the_old_login_is_not_cut(version: PgVersion) {
-    let mut stage = Stage::on(version, &["acme", "beta"], |_| {}).await;
-    let schema = crate::setup::tenant_id("acme").database_name(&stage.instance.prefix);
+    let mut api = InProcessApi::on(version, &["acme", "beta"], |_| {}).await;
+    let schema = crate::setup::tenant_id("acme").database_name(&api.instance.prefix);
     // A transaction of ours that waits for somebody else's lock.
-    let mut blocker = stage.instance.admin().await;
+    let mut blocker = api.instance.admin().await;
     let hold = format!("BEGIN; LOCK TABLE \"{schema}\".messages IN ACCESS EXCLUSIVE MODE");
     sqlx::raw_sql(sqlx::AssertSqlSafe(hold)).execute(&mut blocker).await.unwrap();
     let path = "/api/v1/tenants/acme/chat";
     let body = json!({"message": "hello"});
-    let token = super::stage::token("acme", "ann");
-    let waiting = stage.request(axum::http::Method::POST, path, Some(&token), Some(&body));
-    let call = tokio::spawn(stage.pending_answer(waiting));
+    let token = super::in_process::token("acme", "ann");
+    let waiting = api.request(axum::http::Method::POST, path, Some(&token), Some(&body));
+    let call = tokio::spawn(api.pending_answer(waiting));
     let stuck = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the call waits", async || stage.instance.count(stuck).await == 1).await;
+    eventually("the call waits", async || api.instance.count(stuck).await == 1).await;
 
-    set(&stage).await;
-    switch(&mut stage, "new-password").await;
-    sweep(&stage);
-    stage.chat("beta", "ann", &json!({"message": "elsewhere"})).await.ok();
-    eventually("one old, one new session", async || sessions(&stage).await == (1, 1)).await;
-    assert_eq!(lock(&stage, false).await, Err("ATR01".to_owned()));
+    set(&api).await;
+    switch(&mut api, "new-password").await;
+    sweep(&api);
+    api.chat("beta", "ann", &json!({"message": "elsewhere"})).await.ok();
+    eventually("one old, one new session", async || sessions(&api).await == (1, 1)).await;
+    assert_eq!(lock(&api, false).await, Err("ATR01".to_owned()));
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
     assert_eq!(call.await.unwrap().status, 200);
-    sweep(&stage);
-    eventually("the old session is gone", async || sessions(&stage).await.0 == 0).await;
-    lock(&stage, false).await.unwrap();
+    sweep(&api);
+    eventually("the old session is gone", async || sessions(&api).await.0 == 0).await;
+    lock(&api, false).await.unwrap();
     for tenant in ["acme", "beta"] {
-        stage.chat(tenant, "ann", &body).await.ok();
+        api.chat(tenant, "ann", &body).await.ok();
     }
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status <> 'failed'").await, 4);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status <> 'failed'").await, 4);
 }
 
 async fn complete(State(gate): State<Arc<Semaphore>>, Json(_): Json<Value>) -> Json<Value> {
@@ -112,7 +112,7 @@ async fn complete(State(gate): State<Arc<Semaphore>>, Json(_): Json<Value>) -> J
 }
 
 async fn a_chat_that_began_with_the_old_login_ends_with_the_new_one(version: PgVersion) {
-    let mut stage = Stage::on(version, &["acme"], |_| {}).await;
+    let mut api = InProcessApi::on(version, &["acme"], |_| {}).await;
     let gate = Arc::new(Semaphore::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -120,52 +120,52 @@ async fn a_chat_that_began_with_the_old_login_ends_with_the_new_one(version: PgV
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let mut slow = agent("a1");
     slow["current"]["behaviour"]["provider"] = json!({"type": "OpenAICompatible", "baseUrl": base_url});
-    stage.apply("agent-a1", &slow).await;
-    stage.settled().await;
+    api.apply("agent-a1", &slow).await;
+    api.settled().await;
     let body = json!({"message": "hello"});
-    let token = super::stage::token("acme", "ann");
-    let request = stage.request(axum::http::Method::POST, "/api/v1/tenants/acme/chat", Some(&token), Some(&body));
-    let call = tokio::spawn(stage.pending_answer(request));
+    let token = super::in_process::token("acme", "ann");
+    let request = api.request(axum::http::Method::POST, "/api/v1/tenants/acme/chat", Some(&token), Some(&body));
+    let call = tokio::spawn(api.pending_answer(request));
     let stored = "SELECT count(*) FROM {schema}.messages";
-    eventually("the question is stored", async || stage.count("acme", stored).await == 1).await;
+    eventually("the question is stored", async || api.count("acme", stored).await == 1).await;
 
     // The whole rotation falls between the call's two transactions.
-    set(&stage).await;
-    switch(&mut stage, "new-password").await;
-    sweep(&stage);
-    eventually("the old session is gone", async || sessions(&stage).await.0 == 0).await;
-    lock(&stage, false).await.unwrap();
+    set(&api).await;
+    switch(&mut api, "new-password").await;
+    sweep(&api);
+    eventually("the old session is gone", async || sessions(&api).await.0 == 0).await;
+    lock(&api, false).await.unwrap();
     gate.add_permits(1);
     let answer = call.await.unwrap();
     assert_eq!((answer.status.as_u16(), &answer.body["message"]), (200, &json!("late")));
-    assert_eq!(sessions(&stage).await, (0, 1));
+    assert_eq!(sessions(&api).await, (0, 1));
 }
 
 async fn idle_connections_of_the_old_login_are_closed(version: PgVersion) {
-    let mut stage = Stage::on(version, &["acme"], |_| {}).await;
-    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
-    assert_eq!(stage.context.database.pool().usage().open, 1);
-    sweep(&stage);
-    assert_eq!(stage.context.database.pool().usage().open, 1, "what is in use stays");
-    set(&stage).await;
-    switch(&mut stage, "new-password").await;
-    sweep(&stage);
-    assert_eq!(stage.context.database.pool().usage().open, 0);
-    eventually("no session is left", async || sessions(&stage).await == (0, 0)).await;
+    let mut api = InProcessApi::on(version, &["acme"], |_| {}).await;
+    api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    assert_eq!(api.context.database.pool().usage().open, 1);
+    sweep(&api);
+    assert_eq!(api.context.database.pool().usage().open, 1, "what is in use stays");
+    set(&api).await;
+    switch(&mut api, "new-password").await;
+    sweep(&api);
+    assert_eq!(api.context.database.pool().usage().open, 0);
+    eventually("no session is left", async || sessions(&api).await == (0, 0)).await;
 }
 
 async fn a_login_that_is_refused_changes_nothing(version: PgVersion) {
-    let mut stage = Stage::on(version, &["acme"], |_| {}).await;
-    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
-    set(&stage).await;
-    switch(&mut stage, "not-the-password").await;
-    let progress = stage.context.registry.progress().borrow().clone();
+    let mut api = InProcessApi::on(version, &["acme"], |_| {}).await;
+    api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    set(&api).await;
+    switch(&mut api, "not-the-password").await;
+    let progress = api.context.registry.progress().borrow().clone();
     assert_eq!(progress.quarantined.len(), 1, "said in the acknowledgement: {progress:?}");
-    stage.chat("acme", "ann", &json!({"message": "still here"})).await.ok();
-    switch(&mut stage, "new-password").await;
-    let progress = stage.context.registry.progress().borrow().clone();
+    api.chat("acme", "ann", &json!({"message": "still here"})).await.ok();
+    switch(&mut api, "new-password").await;
+    let progress = api.context.registry.progress().borrow().clone();
     assert_eq!(progress.quarantined.len(), 0, "{progress:?}");
-    stage.chat("acme", "ann", &json!({"message": "and now"})).await.ok();
-    let login = CellRoles::of(&stage.instance.prefix, CELL).login(LoginSlot::B).to_owned();
-    PgConnection::connect(&stage.instance.test.url(&login, "new-password")).await.unwrap().close().await.unwrap();
+    api.chat("acme", "ann", &json!({"message": "and now"})).await.ok();
+    let login = CellRoles::of(&api.instance.prefix, CELL).login(LoginSlot::B).to_owned();
+    PgConnection::connect(&api.instance.test.url(&login, "new-password")).await.unwrap().close().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The real program as a process.
 
-use super::stage::token;
+use super::in_process::token;
 use devkit::{Component, Program};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};

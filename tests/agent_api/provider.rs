@@ -1,8 +1,8 @@
 //! The provider `OpenAICompatible` against a real local server that notes what it got.
 
 use super::{
+    in_process::{InProcessApi, agent, token, token_with},
     process::eventually,
-    stage::{Stage, agent, token, token_with},
 };
 use crate::setup::{self, Steps as _};
 use axum::{
@@ -72,19 +72,19 @@ async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Js
     }
 }
 
-async fn stage() -> (Stage, Notes) {
+async fn api() -> (InProcessApi, Notes) {
     stage_with_timeout(30).await
 }
 
-async fn stage_with_timeout(seconds: u32) -> (Stage, Notes) {
+async fn stage_with_timeout(seconds: u32) -> (InProcessApi, Notes) {
     let notes = Provider::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
     let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&notes));
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    let mut stage = Stage::with_tenants(&["acme"], |s| s.limits.upstream_bytes = 1 << 20).await;
+    let mut api = InProcessApi::with_tenants(&["acme"], |s| s.limits.upstream_bytes = 1 << 20).await;
     let key = BASE64_STANDARD.encode(API_KEY);
-    stage.apply("upstream-h1", &json!({"format": 1, "hash": "h1", "apiKey": key})).await;
+    api.apply("upstream-h1", &json!({"format": 1, "hash": "h1", "apiKey": key})).await;
     let mut agent = agent("a1");
     agent["current"]["upstream"] = json!("h1");
     let behaviour = &mut agent["current"]["behaviour"];
@@ -94,19 +94,19 @@ async fn stage_with_timeout(seconds: u32) -> (Stage, Notes) {
     behaviour["stop"] = json!(["END"]);
     behaviour["seed"] = json!(42);
     behaviour["totalTimeoutSeconds"] = json!(seconds);
-    stage.apply("agent-a1", &agent).await;
-    stage.settled().await;
-    (stage, notes)
+    api.apply("agent-a1", &agent).await;
+    api.settled().await;
+    (api, notes)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_provider_gets_the_configuration_and_the_conversation() {
-    let (stage, notes) = stage().await;
-    let first = stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    let (api, notes) = api().await;
+    let first = api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
     assert_eq!((&first["message"], &first["model"]), (&json!("you said hello"), &json!("gpt-x-2026")));
     assert_eq!(first["usage"], json!({"inputTokens": 11, "outputTokens": 7}));
     let next = json!({"message": "again", "conversationId": first["conversationId"]});
-    stage.chat("acme", "ann", &next).await.ok();
+    api.chat("acme", "ann", &next).await.ok();
     let (bearer, body) = notes.requests.lock().unwrap().last().cloned().unwrap();
     assert_eq!(bearer, Some(format!("Bearer {API_KEY}")));
     let wanted = json!({
@@ -117,12 +117,12 @@ async fn the_provider_gets_the_configuration_and_the_conversation() {
         ],
     });
     assert_eq!(body, wanted);
-    assert_eq!(stage.chat("acme", "ann", &json!({"message": "uncounted"})).await.ok()["usage"]["outputTokens"], 5);
+    assert_eq!(api.chat("acme", "ann", &json!({"message": "uncounted"})).await.ok()["usage"]["outputTokens"], 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_provider_is_told_without_its_words_and_counted() {
-    let (stage, _notes) = stage_with_timeout(1).await;
+    let (api, _notes) = stage_with_timeout(1).await;
     for (message, status, code) in [
         ("fail", 502, "upstream_failed"),
         ("refuse", 502, "upstream_failed"),
@@ -132,23 +132,23 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
         ("huge", 502, "upstream_failed"),
         ("slow", 504, "upstream_timeout"),
     ] {
-        let answer = stage.chat("acme", "ann", &json!({"message": message})).await;
+        let answer = api.chat("acme", "ann", &json!({"message": message})).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{message}");
         let text = answer.body.to_string();
         assert!(!text.contains("secret words") && !text.contains("canary"), "{text}");
     }
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 7);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 7);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages WHERE status = 'failed'").await, 7);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
 }
 
 /// Nothing of the answer is stored any more, nor whose it was; it is counted, and the client gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_user_was_erased() {
     for (message, seconds, status, outcome) in [("later", 30, 200, "ok"), ("slow", 3, 504, "failed")] {
-        let (stage, notes) = stage_with_timeout(seconds).await;
-        assert_eq!(erased_while_asking(&stage, &notes, message).await, status);
-        let counted = async |rows: &str| stage.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
+        let (api, notes) = stage_with_timeout(seconds).await;
+        assert_eq!(erased_while_asking(&api, &notes, message).await, status);
+        let counted = async |rows: &str| api.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
         assert_eq!(counted("messages").await, 0);
         assert_eq!(counted(&format!("usage WHERE outcome = '{outcome}'")).await, 1);
         assert_eq!(counted("usage WHERE sub NOT LIKE 'erased-%'").await, 0, "{message}");
@@ -156,8 +156,8 @@ async fn an_answer_that_comes_after_the_user_was_erased() {
 }
 
 /// Asks in Ann's name, erases her before the answer comes, and returns its status.
-async fn erased_while_asking(stage: &Stage, notes: &Notes, message: &str) -> u16 {
-    let address = stage.listen().await;
+async fn erased_while_asking(api: &InProcessApi, notes: &Notes, message: &str) -> u16 {
+    let address = api.listen().await;
     let url = format!("http://{address}/api/v1/tenants/acme");
     let asked = reqwest::Client::new().post(format!("{url}/chat")).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": message})).send());
@@ -170,118 +170,118 @@ async fn erased_while_asking(stage: &Stage, notes: &Notes, message: &str) -> u16
 }
 
 /// A transaction in the tenant's schema that has got so far.
-async fn within(stage: &Stage, sql: &str) -> sqlx::PgConnection {
-    let mut admin = stage.instance.admin().await;
-    let schema = setup::tenant_id("acme").database_name(&stage.instance.prefix);
+async fn within(api: &InProcessApi, sql: &str) -> sqlx::PgConnection {
+    let mut admin = api.instance.admin().await;
+    let schema = setup::tenant_id("acme").database_name(&api.instance.prefix);
     let sql = format!("SET search_path = \"{schema}\"; BEGIN; {sql}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
     admin
 }
 
 /// Until a statement of the tenant waits for a row that somebody else holds.
-async fn somebody_waits(stage: &Stage) {
+async fn somebody_waits(api: &InProcessApi) {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("a statement waits for a row", async || stage.instance.count(waiting).await > 0).await;
+    eventually("a statement waits for a row", async || api.instance.count(waiting).await > 0).await;
 }
 
 /// Neither waits for what the other one holds: who answers takes the conversation first, as who erases does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_stored_while_the_user_is_erased() {
-    let (stage, notes) = stage().await;
-    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let (api, notes) = api().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", api.listen().await);
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
     notes.is_asked().await;
     // A DELETE locks the conversation, and then its messages.
-    let mut admin = within(&stage, "SELECT FROM conversations FOR UPDATE").await;
+    let mut admin = within(&api, "SELECT FROM conversations FOR UPDATE").await;
     notes.answer_now();
-    somebody_waits(&stage).await;
+    somebody_waits(&api).await;
     sqlx::raw_sql("DELETE FROM conversations; COMMIT").execute(&mut admin).await.unwrap();
     assert_eq!(asked.await.unwrap().unwrap().status(), 200);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'ok'").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_in_a_conversation_that_is_just_erased_is_told_that_there_is_none() {
-    let (stage, _notes) = stage().await;
-    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
-    let first = stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
-    let mut admin = within(&stage, "DELETE FROM conversations").await;
+    let (api, _notes) = api().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", api.listen().await);
+    let first = api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    let mut admin = within(&api, "DELETE FROM conversations").await;
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = asked.json(&json!({"message": "again", "conversationId": first["conversationId"]}));
     let asked = tokio::spawn(asked.send());
-    somebody_waits(&stage).await;
+    somebody_waits(&api).await;
     sqlx::raw_sql("COMMIT").execute(&mut admin).await.unwrap();
     let answer = asked.await.unwrap().unwrap();
     let status = answer.status();
     let problem: Value = answer.json().await.unwrap();
     assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("conversation_not_found")), "{problem}");
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
 }
 
 /// The server's word for "nothing happened, try again": a deadlock that it broke up (40P01) or a failover (40001).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_the_server_gave_up_is_run_again() {
-    let (stage, _notes) = stage().await;
+    let (api, _notes) = api().await;
     // A sequence forgets nothing when a transaction is rolled back.
     let once = "CREATE SEQUENCE tries; GRANT USAGE ON tries TO PUBLIC; \
         CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$ \
         BEGIN IF nextval('tries') <= 1 THEN RAISE 'broken up' USING ERRCODE = 'deadlock_detected'; END IF; \
         RETURN NEW; END $$; \
         CREATE TRIGGER give_up BEFORE INSERT ON usage FOR EACH ROW EXECUTE FUNCTION give_up(); COMMIT";
-    drop(within(&stage, once).await);
-    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
-    assert_eq!(stage.count("acme", "SELECT last_value FROM {schema}.tries").await, 2);
+    drop(within(&api, once).await);
+    api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    assert_eq!(api.count("acme", "SELECT last_value FROM {schema}.tries").await, 2);
     for (table, rows) in [("conversations", 1), ("messages", 2), ("usage", 1)] {
         let sql = format!("SELECT count(*) FROM {{schema}}.{table}");
-        assert_eq!(stage.count("acme", &sql).await, rows, "{table}");
+        assert_eq!(api.count("acme", &sql).await, rows, "{table}");
     }
 }
 
 /// The answer can't be stored any more; the client is told why, and the question stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_tenant_was_suspended() {
-    let (mut stage, notes) = stage().await;
-    let mut entry = stage.tenant("acme");
-    stage.apply("tenant-acme", &entry).await;
-    stage.settled().await;
-    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let (mut api, notes) = api().await;
+    let mut entry = api.tenant("acme");
+    api.apply("tenant-acme", &entry).await;
+    api.settled().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", api.listen().await);
     let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
     let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
     notes.is_asked().await;
     entry["state"] = json!("suspended");
-    stage.apply("tenant-acme", &entry).await;
-    stage.settled().await;
-    let row = stage.instance.row(&setup::tenant_id("acme")).await;
-    stage.instance.database.perform_suspend_access(&row, &stage.instance.fence).await.unwrap();
+    api.apply("tenant-acme", &entry).await;
+    api.settled().await;
+    let row = api.instance.row(&setup::tenant_id("acme")).await;
+    api.instance.database.perform_suspend_access(&row, &api.instance.fence).await.unwrap();
     notes.answer_now();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status(), 403);
     let problem: Value = answer.json().await.unwrap();
     assert_eq!(problem["code"], "tenant_suspended");
-    let now = stage.chat("acme", "ann", &json!({"message": "hello"})).await;
+    let now = api.chat("acme", "ann", &json!({"message": "hello"})).await;
     assert_eq!((now.status.as_u16(), now.code()), (403, "tenant_suspended"));
 
-    stage.instance.database.perform_resume_access(&row, &stage.instance.fence).await.unwrap();
+    api.instance.database.perform_resume_access(&row, &api.instance.fence).await.unwrap();
     entry["state"] = json!("active");
-    stage.apply("tenant-acme", &entry).await;
-    stage.settled().await;
-    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+    api.apply("tenant-acme", &entry).await;
+    api.settled().await;
+    api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
     let questions = "SELECT count(*) FROM {schema}.messages WHERE role = 'user'";
-    assert_eq!(stage.count("acme", questions).await, 2, "nothing that was asked is lost");
+    assert_eq!(api.count("acme", questions).await, 2, "nothing that was asked is lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_at_a_metadata_address_is_not_called() {
-    let mut stage = Stage::with_tenants(&["acme"], |_| {}).await;
+    let mut api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
     // One of the spellings that look like a name.
     let mut agent = agent("a1");
     agent["current"]["behaviour"]["provider"] = json!({"type": "OpenAICompatible", "baseUrl": "http://0xa9fea9fe/v1"});
-    stage.apply("agent-a1", &agent).await;
-    stage.settled().await;
-    let answer = stage.chat("acme", "ann", &json!({"message": "hi"})).await;
+    api.apply("agent-a1", &agent).await;
+    api.settled().await;
+    let answer = api.chat("acme", "ann", &json!({"message": "hi"})).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (502, "upstream_failed"));
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 1);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.usage WHERE outcome = 'failed'").await, 1);
 }

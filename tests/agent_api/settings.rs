@@ -1,6 +1,6 @@
 //! Settings: effective values with their source, changes within bounds, at work in the next chat.
 
-use super::stage::{Answer, Stage, token};
+use super::in_process::{Answer, InProcessApi, token};
 use crate::setup::on_both;
 use axum::http::Method;
 use devkit::PgVersion;
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 
 on_both!(a_tenant_changes_what_it_may_and_sees_who_set_what,);
 
-async fn put(stage: &Stage, body: Value) -> Answer {
+async fn put(api: &InProcessApi, body: Value) -> Answer {
     let path = "/api/v1/tenants/acme/settings";
-    stage.send(stage.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
+    api.send(api.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
 }
 
 async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) {
-    let mut stage = Stage::on(version, &["acme"], |_| {}).await;
-    let mut agent = super::stage::agent("a2");
+    let mut api = InProcessApi::on(version, &["acme"], |_| {}).await;
+    let mut agent = super::in_process::agent("a2");
     agent["current"]["behaviour"]["model"] = json!("echo-sales");
-    stage.apply("agent-a2", &agent).await;
-    let mut entry = stage.tenant("acme");
+    api.apply("agent-a2", &agent).await;
+    let mut entry = api.tenant("acme");
     entry["mutable"] = json!(["DefaultAgent", "Temperature", "MaxOutputTokens", "Instructions"]);
     entry["agents"] = json!({
         "support": {"configUid": "a1", "overrides": {"temperature": "0.2", "topP": "0.9", "maxOutputTokens": 100}},
         "sales": {"configUid": "a2"},
     });
-    stage.apply("tenant-acme", &entry).await;
-    stage.settled().await;
+    api.apply("tenant-acme", &entry).await;
+    api.settled().await;
 
-    let before = stage.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await.ok();
+    let before = api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await.ok();
     assert_eq!(before["defaultAgent"], json!({"value": "support", "source": "Tenant", "locked": false}));
     let support = &before["agents"]["support"];
     assert_eq!(support["temperature"], json!({"value": "0.2", "source": "Tenant", "locked": false}));
@@ -42,18 +42,18 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) 
     let change = json!({
         "defaultAgent": "sales", "temperature": 0.5, "maxOutputTokens": 500, "instructions": "Answer in rhymes.",
     });
-    let after = put(&stage, change).await.ok();
-    assert_eq!(after, stage.get("/api/v1/tenants/acme/settings", &token("acme", "bob")).await.ok());
+    let after = put(&api, change).await.ok();
+    assert_eq!(after, api.get("/api/v1/tenants/acme/settings", &token("acme", "bob")).await.ok());
     assert_eq!(after["defaultAgent"], json!({"value": "sales", "source": "TenantSetting", "locked": false}));
     assert_eq!(after["agents"]["support"]["maxOutputTokens"]["value"], 100);
     assert_eq!(after["agents"]["sales"]["maxOutputTokens"]["value"], 500);
-    let answer = stage.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
+    let answer = api.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
     let text = answer["message"].as_str().unwrap();
     assert_eq!(answer["agent"], "sales");
     assert!(text.contains("temperature=0.5 topP=default maxOutputTokens=500"), "{text}");
     assert!(text.ends_with("system: Be kind.\n\nAnswer in rhymes."), "{text}");
 
-    let back = put(&stage, json!({"defaultAgent": null, "temperature": null, "instructions": null})).await.ok();
+    let back = put(&api, json!({"defaultAgent": null, "temperature": null, "instructions": null})).await.ok();
     assert_eq!(back["defaultAgent"]["source"], "Tenant");
     assert_eq!(back["agents"]["support"], support.clone());
 
@@ -63,8 +63,8 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) 
         (json!({"maxOutputTokens": 1001}), "invalid_field", "maxOutputTokens"),
         (json!({"temperature": "0.1", "model": "x"}), "invalid_field", "model"),
     ] {
-        let answer = put(&stage, body).await;
+        let answer = put(&api, body).await;
         assert_eq!((answer.status.as_u16(), answer.code(), &answer.body["field"]), (422, code, &json!(field)));
     }
-    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.settings").await, 1);
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.settings").await, 1);
 }

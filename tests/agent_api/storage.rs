@@ -1,6 +1,6 @@
 //! The storage limit: warned of, then refused with 507, while reading and deleting go on.
 
-use super::stage::{Answer, Stage, agent, token, token_with};
+use super::in_process::{Answer, InProcessApi, agent, token, token_with};
 use crate::setup::on_both;
 use axum::{Json, Router, http::Method, routing::post};
 use devkit::PgVersion;
@@ -21,7 +21,7 @@ on_both!(
 const ANSWER_BYTES: usize = 400;
 
 struct Scene {
-    stage: Stage,
+    api: InProcessApi,
     asked: Arc<AtomicUsize>,
 }
 
@@ -38,22 +38,22 @@ impl Scene {
         let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
         let routes = Router::new().route("/v1/chat/completions", complete);
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let mut stage = Stage::on(version, &["acme"], |_| {}).await;
+        let mut api = InProcessApi::on(version, &["acme"], |_| {}).await;
         let mut agent = agent("a1");
         agent["current"]["behaviour"]["provider"] = json!({"type": "OpenAICompatible", "baseUrl": base_url});
-        stage.apply("agent-a1", &agent).await;
-        let mut scene = Self { stage, asked };
+        api.apply("agent-a1", &agent).await;
+        let mut scene = Self { api, asked };
         scene.set(change).await;
         scene
     }
 
     /// Changes the entry.
     async fn set(&mut self, change: impl FnOnce(&mut Value)) {
-        let mut entry = self.stage.tenant("acme");
+        let mut entry = self.api.tenant("acme");
         entry["mutable"] = json!(["Instructions", "Temperature"]);
         change(&mut entry);
-        self.stage.apply("tenant-acme", &entry).await;
-        self.stage.settled().await;
+        self.api.apply("tenant-acme", &entry).await;
+        self.api.settled().await;
     }
 
     async fn limit(&mut self, bytes: i64) {
@@ -61,33 +61,33 @@ impl Scene {
     }
 
     async fn chat(&self, sub: &str, bytes: usize) -> Answer {
-        self.stage.chat("acme", sub, &json!({"message": "q".repeat(bytes)})).await
+        self.api.chat("acme", sub, &json!({"message": "q".repeat(bytes)})).await
     }
 
     async fn put(&self, body: Value) -> Answer {
         let path = "/api/v1/tenants/acme/settings";
-        self.stage.send(self.stage.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
+        self.api.send(self.api.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
     }
 
     async fn settings(&self) -> Answer {
-        self.stage.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await
+        self.api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await
     }
 
     async fn erase(&self, sub: &str) -> Answer {
         let token = token_with("acme", "admin", |token| token.scope("data:erase"));
         let path = format!("/api/v1/tenants/acme/users/{sub}");
-        self.stage.send(self.stage.request(Method::DELETE, &path, Some(&token), None)).await
+        self.api.send(self.api.request(Method::DELETE, &path, Some(&token), None)).await
     }
 
     /// What is there, counted anew.
     async fn recount(&self) -> i64 {
         let recount = "SELECT ((SELECT coalesce(sum(octet_length(content)), 0) FROM {schema}.messages) \
                        + (SELECT coalesce(sum(octet_length(value::text)), 0) FROM {schema}.settings))::int8";
-        self.stage.count("acme", recount).await
+        self.api.count("acme", recount).await
     }
 
     fn metric(&self, level: &str) -> u64 {
-        let text = self.stage.context.metrics.metrics().render();
+        let text = self.api.context.metrics.metrics().render();
         let name = format!("agent_api_storage_checks_total{{level=\"{level}\"}} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&name));
         line.map_or(0, |n| n.parse().unwrap())
@@ -133,19 +133,19 @@ async fn warned_then_refused_until_something_is_deleted(version: PgVersion) {
     let conversation = answer.body["conversationId"].clone();
     refused(&scene.chat("ann", 1).await, 2305, 2000);
     let more = json!({"message": "more", "conversationId": conversation});
-    refused(&scene.stage.chat("acme", "ann", &more).await, 2305, 2000);
+    refused(&scene.api.chat("acme", "ann", &more).await, 2305, 2000);
     refused(&scene.put(json!({"instructions": "x"})).await, 2305, 2000);
     refused(&scene.put(json!({"instructions": "x", "temperature": null})).await, 2305, 2000);
     assert_eq!(scene.asked.load(Ordering::SeqCst), asked, "the provider isn't asked");
     assert_eq!(scene.recount().await, 2305);
     let tables = "SELECT (SELECT count(*) FROM {schema}.messages) + (SELECT count(*) FROM {schema}.conversations) \
                   + (SELECT count(*) FROM {schema}.usage) + (SELECT count(*) FROM {schema}.settings)";
-    assert_eq!(scene.stage.count("acme", tables).await, 6 + 3 + 3 + 1);
+    assert_eq!(scene.api.count("acme", tables).await, 6 + 3 + 3 + 1);
     // Reading goes on, and so does removing.
     let (ann, path) = (token("acme", "ann"), "/api/v1/tenants/acme");
-    assert_eq!(scene.stage.get(&format!("{path}/chat"), &ann).await.ok()["messages"].as_array().unwrap().len(), 4);
+    assert_eq!(scene.api.get(&format!("{path}/chat"), &ann).await.ok()["messages"].as_array().unwrap().len(), 4);
     let export = token_with("acme", "admin", |token| token.scope("data:export"));
-    assert_eq!(scene.stage.get(&format!("{path}/export"), &export).await.status, 200);
+    assert_eq!(scene.api.get(&format!("{path}/export"), &export).await.status, 200);
     let shown = scene.settings().await;
     assert_eq!(warning(&shown), Some("used=2305, limit=2000"));
     assert_eq!(shown.body["storage"], json!({"limitBytes": 2000, "usedBytes": 2305}));
@@ -159,7 +159,7 @@ async fn warned_then_refused_until_something_is_deleted(version: PgVersion) {
     assert_eq!(scene.recount().await, 1801);
     // Somebody else's conversation is still none, whether or not there is room.
     let theirs = json!({"message": "mine?", "conversationId": conversation});
-    assert_eq!(scene.stage.chat("acme", "carl", &theirs).await.code(), "conversation_not_found");
+    assert_eq!(scene.api.chat("acme", "carl", &theirs).await.code(), "conversation_not_found");
     // A higher limit helps at once, a lower one holds at once.
     scene.limit(1801).await;
     refused(&scene.chat("ann", 1).await, 1801, 1801);
@@ -193,7 +193,7 @@ async fn writers_at_once_pass_the_limit_by_no_more_than_is_under_way(version: Pg
     let under_way = i64::try_from(WRITERS * (QUESTION_BYTES + ANSWER_BYTES)).unwrap();
     assert!((40_000..40_000 + under_way).contains(&used), "{used}");
     let pending = "SELECT count(*) FROM {schema}.messages WHERE status = 'pending'";
-    assert_eq!(scene.stage.count("acme", pending).await, 0, "every question that was taken was answered");
+    assert_eq!(scene.api.count("acme", pending).await, 0, "every question that was taken was answered");
     // All of them at once leave, while others write.
     let busy = async |n: usize| match n % 2 {
         0 => assert_eq!(scene.erase(&format!("user-{n}")).await.status, 200),
@@ -214,11 +214,11 @@ async fn a_schema_that_does_not_count_refuses_nothing(version: PgVersion) {
     .await;
     let table = format!(
         "DROP TABLE \"{}\".storage CASCADE",
-        crate::setup::tenant_id("acme").database_name(&scene.stage.instance.prefix)
+        crate::setup::tenant_id("acme").database_name(&scene.api.instance.prefix)
     );
-    scene.stage.instance.as_admin(&table).await;
+    scene.api.instance.as_admin(&table).await;
     // The triggers are still there and miss their table; a schema at version 1 has none.
-    scene.stage.instance.as_admin(&without_triggers(&scene)).await;
+    scene.api.instance.as_admin(&without_triggers(&scene)).await;
     for _ in 0..2 {
         let answer = scene.chat("ann", 100).await;
         assert_eq!((answer.status.as_u16(), warning(&answer)), (200, None), "{}", answer.body);
@@ -229,7 +229,7 @@ async fn a_schema_that_does_not_count_refuses_nothing(version: PgVersion) {
 }
 
 fn without_triggers(scene: &Scene) -> String {
-    let schema = crate::setup::tenant_id("acme").database_name(&scene.stage.instance.prefix);
+    let schema = crate::setup::tenant_id("acme").database_name(&scene.api.instance.prefix);
     ["messages count_added", "messages count_removed", "messages count_changed", "settings count_changed"]
         .map(|pair| pair.split_once(' ').unwrap())
         .map(|(table, trigger)| format!("DROP TRIGGER {trigger} ON \"{schema}\".{table};"))

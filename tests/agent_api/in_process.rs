@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-pub struct Stage {
+pub struct InProcessApi {
     pub instance: Instance,
     pub context: Arc<Context>,
     changes: mpsc::Sender<Change>,
@@ -81,7 +81,7 @@ pub fn agent(uid: &str) -> Value {
     })
 }
 
-impl Stage {
+impl InProcessApi {
     /// A database with these tenants, all served, with the agent `support` of AgentConfig `a1`.
     pub async fn with_tenants(names: &[&str], configure: impl FnOnce(&mut AgentApiSettings)) -> Self {
         Self::on(devkit::PgVersion::OLDEST, names, configure).await
@@ -105,21 +105,21 @@ impl Stage {
         let (changes, received) = mpsc::channel(64);
         start_follower(&context, received);
         let router = router(Arc::clone(&context));
-        let mut stage = Self { instance, context, changes, router, version: 0 };
-        stage.apply("agent-a1", &agent("a1")).await;
-        let cell = stage.cell();
-        stage.apply("cell-main-1", &cell).await;
+        let mut api = Self { instance, context, changes, router, version: 0 };
+        api.apply("agent-a1", &agent("a1")).await;
+        let cell = api.cell();
+        api.apply("cell-main-1", &cell).await;
         for name in names {
-            stage.instance.tenant(name).await;
-            let entry = stage.tenant(name);
-            stage.apply(&format!("tenant-{name}"), &entry).await;
+            api.instance.tenant(name).await;
+            let entry = api.tenant(name);
+            api.apply(&format!("tenant-{name}"), &entry).await;
         }
-        stage.settled().await;
+        api.settled().await;
         for name in names {
-            let status = stage.context.registry.status();
+            let status = api.context.registry.status();
             assert!(!status.quarantined.contains_key(&format!("tenant-{name}")), "{status:?}");
         }
-        stage
+        api
     }
 
     pub fn cell(&self) -> Value {
@@ -151,7 +151,7 @@ impl Stage {
         })
     }
 
-    /// Delivers an entry; see [`Stage::settled`].
+    /// Delivers an entry; see [`InProcessApi::settled`].
     pub async fn apply(&mut self, name: &str, entry: &Value) {
         self.version += 1;
         let kind = EntryKind::parse(name.split('-').next().unwrap()).unwrap();
