@@ -4,9 +4,10 @@
 use super::{
     Condition,
     bounds::{self, Bounds},
-    crd,
+    schema,
 };
 use kube::{CustomResource, KubeSchema};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// How an AI agent behaves: its provider, model, prompt and parameters.
@@ -98,7 +99,7 @@ pub struct AgentProvider {
     /// Kind of provider. `OpenAICompatible` is any server with OpenAI's `POST …/chat/completions` at `baseUrl`. `Echo`
     /// is built in, needs no key, and answers with the question and its configuration.
     #[serde(rename = "type")]
-    #[schemars(schema_with = "crd::provider_type_schema")]
+    #[schemars(schema_with = "schema::provider_type_schema")]
     pub type_: ProviderType,
     /// Base URL of the provider, without `/chat/completions`: `https://…/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +165,7 @@ pub struct AgentParameters {
     pub max_output_tokens: i32,
     /// Texts at which the model stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::stop_schema")]
+    #[schemars(schema_with = "stop_schema")]
     pub stop: Vec<String>,
     /// Seed for providers that can repeat an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,6 +242,21 @@ pub struct AgentConfigStatus {
     pub served_entry_version: Option<String>,
     /// Conditions of the AgentConfig.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::conditions_schema")]
+    #[schemars(schema_with = "schema::conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// Schema of `parameters.stop`: at most four texts.
+fn stop_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": AgentParameters::MAX_STOP,
+        "x-kubernetes-list-type": "atomic",
+        "items": {
+            "type": "string",
+            "description": "A text at which the model stops.",
+            "minLength": AgentParameters::STOP.min,
+            "maxLength": AgentParameters::STOP.max
+        }
+    })
 }

@@ -2,7 +2,7 @@
 //! creates it and writes its status; its spec is empty.
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
-use super::{Condition, crd};
+use super::{Condition, schema};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize};
         name = "Blocked",
         type_ = "integer",
         json_path = ".status.migrations.blocked",
-        description = "Tenants whose migrations are stuck"
+        description = "Tenants with a failed migration"
     ),
     printcolumn(
         name = "Headroom",
@@ -98,7 +98,7 @@ pub struct DatabaseInstanceStatus {
     pub migrations: Option<MigrationsStatus>,
     /// Conditions of the database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::conditions_schema")]
+    #[schemars(schema_with = "schema::conditions_schema")]
     pub conditions: Vec<Condition>,
 }
 
@@ -113,7 +113,7 @@ pub struct MigrationsStatus {
     #[schemars(range(min = 0, max = 1_000_000))]
     pub own_version: i32,
     /// Stage of the upgrade: `Done`, `Canaries`, `Holding`, `Rolling` or `Halted`.
-    #[schemars(schema_with = "crd::stage_schema")]
+    #[schemars(schema_with = "schema::stage_schema")]
     pub stage: String,
     /// Number of tenants with missing migrations.
     #[schemars(range(min = 0, max = 1_000_000))]

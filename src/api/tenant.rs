@@ -2,11 +2,12 @@
 #![allow(clippy::duplicated_attributes, reason = "columns repeat their keys inside #[kube]")]
 
 use super::{
-    TenantStatus,
+    SigningAlgorithm, TenantStatus,
     bounds::{self, Bounds},
-    crd,
+    schema,
 };
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, core::Rule};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// One tenant of the shared agent API: a Postgres schema and role, a signing keyring, and an entry in the registry.
@@ -32,9 +33,9 @@ use serde::{Deserialize, Serialize};
     selectable = ".spec.tenantId",
     selectable = ".spec.database.deletionPolicy",
     validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
-    validation = crd::reserved_id_rule(),
+    validation = schema::reserved_id_rule(),
     validation = kube::core::Rule::new("has(self.spec.tenantId) == has(oldSelf.spec.tenantId)").message("spec.tenantId must not be added or removed after creation"),
-    validation = crd::instance_stays_rule(),
+    validation = schema::instance_stays_rule(),
 )]
 #[x_kube(validation = kube::core::Rule::new("!has(self.defaultAgent) || self.agents.exists(a, a.name == self.defaultAgent)").message("defaultAgent must name one of agents"))]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +58,7 @@ pub struct TenantSpec {
     pub suspend: bool,
 
     /// The agents of this tenant.
-    #[schemars(schema_with = "crd::agents_schema")]
+    #[schemars(schema_with = "agents_schema")]
     pub agents: Vec<TenantAgent>,
 
     /// The agent that answers requests which name none. Defaults to the first of `agents`.
@@ -68,7 +69,7 @@ pub struct TenantSpec {
     /// Settings that the tenant itself may change with `PUT …/settings`, within the bounds of the AgentConfig and this
     /// Tenant. None by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::mutable_schema")]
+    #[schemars(schema_with = "schema::mutable_schema")]
     pub tenant_mutable: Vec<MutableSetting>,
 
     /// The tenant's data in the database.
@@ -163,7 +164,7 @@ pub struct TenantDatabase {
     /// What happens to the tenant's schema, role and data when the Tenant is deleted. `Retain` keeps them without
     /// access for the agent API, and keeps the tenant id in use. `Archive` keeps them under another name for a time
     /// from the operator's settings, and frees the tenant id. `Delete` drops them permanently.
-    #[schemars(schema_with = "crd::deletion_policy_schema")]
+    #[schemars(schema_with = "schema::deletion_policy_schema")]
     pub deletion_policy: DeletionPolicy,
     /// Takes over the data that was kept when an earlier Tenant with this tenant id was deleted. Without it, the tenant
     /// starts empty. Ignored once this Tenant has data.
@@ -180,7 +181,7 @@ pub struct TenantDatabase {
     /// would store more (507) until something is deleted; reading and deleting still work. No limit by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = TenantDatabase::QUANTITY.min, max = TenantDatabase::QUANTITY.max), regex(pattern = TenantDatabase::QUANTITY_PATTERN))]
-    #[x_kube(validation = crd::storage_limit_rule())]
+    #[x_kube(validation = storage_limit_rule())]
     pub storage_limit: Option<String>,
 }
 
@@ -213,7 +214,7 @@ impl Default for TenantDatabase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantAdoption {
-    /// `metadata.uid` of the deleted Tenant whose data was kept (`Retain`) or archived (`Archive`). If there is no such
+    /// `metadata.uid` of the deleted Tenant that left kept (`Retain`) or archived (`Archive`) data. If there is no such
     /// data, nothing is created.
     #[schemars(length(min = TenantAdoption::PREVIOUS_UID.min, max = TenantAdoption::PREVIOUS_UID.max), regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
     pub previous_uid: String,
@@ -235,37 +236,6 @@ pub enum DeletionPolicy {
     Delete,
 }
 
-/// How a tenant's tokens are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SigningAlgorithm {
-    /// HMAC with SHA-256: one secret signs and verifies.
-    #[default]
-    HS256,
-    /// Ed25519: the agent API has public keys only.
-    EdDSA,
-    /// ECDSA with P-256 and SHA-256: the agent API has public keys only.
-    ES256,
-}
-
-impl SigningAlgorithm {
-    /// Its name in a token's header and in the signing Secret.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::HS256 => "HS256",
-            Self::EdDSA => "EdDSA",
-            Self::ES256 => "ES256",
-        }
-    }
-
-    /// Whether the key that verifies is also the key that signs.
-    pub const fn is_symmetric(self) -> bool {
-        match self {
-            Self::HS256 => true,
-            Self::EdDSA | Self::ES256 => false,
-        }
-    }
-}
-
 /// What the tenant's tokens must contain, and how its keys are rotated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default = "TenantAuth::default")]
@@ -273,7 +243,7 @@ pub struct TenantAuth {
     /// How tokens are signed. `HS256`: one secret signs and verifies. `EdDSA`, `ES256`: the agent API has public keys
     /// only. A change is a rotation: the new key signs once every replica has it, and the old key verifies until its
     /// last token has expired.
-    #[schemars(schema_with = "crd::algorithm_schema")]
+    #[schemars(schema_with = "schema::algorithm_schema")]
     pub algorithm: SigningAlgorithm,
     /// Time after which a new key replaces the signing key, in seconds (from one hour to ten years). Without it, keys
     /// are rotated only on request. Signers must read the Secret again at least every five minutes.
@@ -309,4 +279,26 @@ impl Default for TenantAuth {
             max_token_seconds: 3600,
         }
     }
+}
+
+/// Rule for `spec.database.storageLimit`: within its bounds.
+fn storage_limit_rule() -> Rule {
+    let Bounds { min, max } = TenantDatabase::STORAGE_LIMIT;
+    Rule::new(format!(
+        "quantity(self).compareTo(quantity('{min}')) >= 0 && quantity(self).compareTo(quantity('{max}')) <= 0"
+    ))
+    .message(format!("storageLimit must be from {min} to {max}").as_str())
+}
+
+/// Schema of `spec.agents`: a list-map by name, at most 16.
+fn agents_schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<TenantAgent>();
+    json_schema!({
+        "type": "array",
+        "minItems": TenantSpec::AGENTS.min,
+        "maxItems": TenantSpec::AGENTS.max,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": item
+    })
 }

@@ -1,7 +1,8 @@
 //! The status of a `Tenant`: what the operator observed. People read it, and the next reconcile uses it as evidence.
 
-use super::{Condition, SigningAlgorithm, bounds, crd};
+use super::{Condition, SigningAlgorithm, bounds, schema};
 use kube::KubeSchema;
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What the operator observed about the Tenant. `observedGeneration` is -1 until the operator has reconciled the object
@@ -28,7 +29,7 @@ pub struct TenantStatus {
     pub served: Option<TenantServedStatus>,
     /// Conditions of the tenant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::conditions_schema")]
+    #[schemars(schema_with = "schema::conditions_schema")]
     pub conditions: Vec<Condition>,
 }
 
@@ -69,7 +70,7 @@ pub struct TenantKeysStatus {
     pub current_kid: Option<String>,
     /// Every key that verifies tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crd::keyring_schema")]
+    #[schemars(schema_with = "keyring_schema")]
     pub ring: Vec<TenantKeyStatus>,
 }
 
@@ -82,17 +83,17 @@ pub struct TenantKeyStatus {
     pub kid: String,
     /// State of the key: `Standby` verifies and signs next, `Current` signs, `Previous` verifies until its last token
     /// has expired, `Revoked` verifies nothing.
-    #[schemars(schema_with = "crd::key_state_schema")]
+    #[schemars(schema_with = "schema::key_state_schema")]
     pub state: KeyStatusState,
     /// Signing algorithm of the key.
-    #[schemars(schema_with = "crd::status_algorithm_schema")]
+    #[schemars(schema_with = "schema::status_algorithm_schema")]
     pub algorithm: SigningAlgorithm,
     /// When the key entered this state.
-    #[schemars(schema_with = "crd::time_schema")]
+    #[schemars(schema_with = "schema::time_schema")]
     pub last_transition_time: jiff::Timestamp,
     /// When a `Previous` key stops verifying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crd::time_schema")]
+    #[schemars(schema_with = "schema::time_schema")]
     pub expiration_time: Option<jiff::Timestamp>,
 }
 
@@ -121,6 +122,18 @@ pub struct TenantServedStatus {
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub generation: Option<i64>,
     /// When the operator observed the last of these acknowledgements.
-    #[schemars(schema_with = "crd::time_schema")]
+    #[schemars(schema_with = "schema::time_schema")]
     pub served_time: jiff::Timestamp,
+}
+
+/// Schema of `status.keys.ring`: a list-map by kid, with room for every key of a full keyring.
+fn keyring_schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<TenantKeyStatus>();
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["kid"],
+        "items": item
+    })
 }
