@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where something is wrong")]
 
 mod architecture {
+    mod circles;
     mod files;
     mod line_endings;
     mod modules;
