@@ -30,7 +30,7 @@
 //! | word | meaning |
 //! | --- | --- |
 //! | cell | up to 500 tenants of one database that share an owner role, an access group and the agent API's login |
-//! | incarnation | the identity of a tenant's data: a UUID that survives adoption and changes when the data is created anew |
+//! | incarnation | the identity of a tenant's data: a UUID that survives adoption and changes when the data is recreated |
 //! | instance | one Postgres database of the operator's settings |
 //! | ledger | the table of the control schema with one row per tenant id: the ownership mark of a tenant's objects |
 //! | entry | one Secret of the tenant registry: a tenant, an AgentConfig, an upstream credential, or a cell's login |

@@ -35,7 +35,7 @@ use proptest::{
 };
 use std::sync::atomic::Ordering;
 
-/// One test for both, so that the counts can be told together. `MODEL_CASES` sets the number of random histories.
+/// One test for both, so that the counts are printed together. `MODEL_CASES` sets the number of random histories.
 #[test]
 fn whatever_goes_wrong_the_world_ends_as_the_specs_say() {
     let points = model::crash::run_matrix();
@@ -46,11 +46,11 @@ fn whatever_goes_wrong_the_world_ends_as_the_specs_say() {
         source_file: Some(file!()),
         ..Config::default()
     });
-    let told = runner.run(&vec(action(), 20..60), |actions| {
+    let result = runner.run(&vec(action(), 20..60), |actions| {
         run_history(&actions);
         Ok(())
     });
-    if let Err(error) = told {
+    if let Err(error) = result {
         panic!("{error}");
     }
     let transitions = TRANSITIONS.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What follows from each reason: what the operator does by itself, and what a person can do.
+//! What follows from each reason: what the operator does by itself, and what a user can do.
 
 use super::Reason;
 
@@ -7,12 +7,12 @@ use super::Reason;
 pub struct Advice {
     /// What the operator does by itself.
     pub operator: &'static str,
-    /// What a person can do.
-    pub person: &'static str,
+    /// What a user can do.
+    pub user: &'static str,
 }
 
-const fn advice(operator: &'static str, person: &'static str) -> Advice {
-    Advice { operator, person }
+const fn advice(operator: &'static str, user: &'static str) -> Advice {
+    Advice { operator, user }
 }
 
 impl Reason {
@@ -90,7 +90,7 @@ impl Reason {
             ),
             Self::AdoptionRefused => advice(
                 "creates nothing",
-                "name the UID of a deleted Tenant of this id whose data is kept, or remove `spec.database.adopt`",
+                "name the UID of a deleted Tenant of this id with kept data, or remove `spec.database.adopt`",
             ),
             Self::DataRetained => advice(
                 "keeps the data",
@@ -142,7 +142,7 @@ impl Reason {
             ),
             Self::DrainingTransactions => advice(
                 "waits at most `ackTimeoutSeconds` for them",
-                "if it lasts, look for who holds them in `pg_stat_activity`",
+                "if it lasts, find the sessions that hold them in `pg_stat_activity`",
             ),
             Self::ReplicaTimedOut => advice(
                 "went on without it",
@@ -159,10 +159,10 @@ impl Reason {
                 "raise the limit that the message names before it is reached",
             ),
             Self::MigrationFailed => advice(
-                "goes on serving the tenant with the tables that it has; halts the upgrade of the fleet when more than \
+                "goes on serving the tenant with the tables that it has; halts the rollout when more than \
                  `migrations.maxFailures` fail",
                 "fix the cause, then `kubectl annotate tenant NAME agent-tenancy.dev/retry-migration=…` with any new value; \
-                 or ship a corrected file, which is tried in its turn",
+                 or ship a corrected file, which is tried in order",
             ),
             Self::MigrationChanged => advice(
                 "goes on serving the tenant, and applies no other migration to it",
@@ -178,7 +178,7 @@ impl Reason {
             ),
             Self::LossAccepted => advice(
                 "creates the tenant again, and keeps the old schema under the name in the event",
-                "drop the kept schema when nobody needs it; the annotation may stay",
+                "drop the kept schema when it is no longer needed; the annotation may stay",
             ),
             Self::EntryChanged => advice(
                 "nothing: the entry is derived from a valid spec",
@@ -194,11 +194,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_with_an_action_of_the_operator_has_one_for_a_person() {
+    fn every_reason_with_an_action_of_the_operator_has_one_for_a_user() {
         for reason in Reason::ALL {
-            let Advice { operator, person } = reason.advice();
-            assert_eq!(operator.is_empty(), person.is_empty(), "{reason}");
-            for text in [operator, person] {
+            let Advice { operator, user } = reason.advice();
+            assert_eq!(operator.is_empty(), user.is_empty(), "{reason}");
+            for text in [operator, user] {
                 assert!(!text.contains(['\n', '|']) && !text.ends_with('.'), "{reason}: a phrase for a table");
             }
         }

@@ -15,7 +15,7 @@ pub enum ConditionStatus {
 }
 
 impl ConditionStatus {
-    /// The word that stands in the object.
+    /// The word that is written in the object.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -35,7 +35,7 @@ macro_rules! closed_words {
             /// Every member, in the order they are documented.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word that stands in the object.
+            /// The word that is written in the object.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
             }
@@ -133,7 +133,7 @@ closed_words! {
         Issued,
         /// A new key is published; it signs as soon as every replica knows it.
         Rotating,
-        /// A rotation waits; the message says for which replica, or until the ring has room.
+        /// A rotation waits; the message says for which replica, or until the keyring has room.
         RotationWaiting,
         /// The key that signs was replaced.
         KeysRotated,

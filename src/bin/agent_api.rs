@@ -47,13 +47,13 @@ fn start() -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let told = stop.clone();
+        let stopped = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            told.cancel();
+            stopped.cancel();
         });
         run(settings, ProcessEnvironment::read(|name| std::env::var(name).ok()), Clock::system(), stop).await?;
         Ok(())

@@ -99,7 +99,7 @@ pub struct TakeoverRequest {
     pub namespace: String,
     /// Name of the Tenant.
     pub name: String,
-    /// Id of the cluster whose data is taken over.
+    /// Id of the cluster that the data is taken over from.
     pub from: String,
 }
 

@@ -11,7 +11,7 @@ pub enum ErrorClass {
     Conflict,
     /// A temporary failure, retried with growing delays.
     Transient,
-    /// A missing permission or privilege, which somebody has to grant.
+    /// A missing permission or privilege, which an administrator has to grant.
     Denied,
     /// A bug of this program.
     Bug,

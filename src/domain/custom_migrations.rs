@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_file() {
-        for (files, told) in [
+        for (files, message) in [
             (&[("notes.sql", "SELECT 1")][..], "'notes.sql': a file must be named like"),
             (&[("0001_Notes.sql", "SELECT 1")], "'0001_Notes.sql': a file must"),
             (&[("0001_notes.txt", "SELECT 1")], "'0001_notes.txt': a file must"),
@@ -123,7 +123,7 @@ mod tests {
             (&[("0001_a.sql", "-- grant: ALL ON notes\nSELECT 1")], "0001_a.sql: line 1 is not"),
         ] {
             let error = parse(files).unwrap_err();
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(message), "{error}");
         }
     }
 }

@@ -135,7 +135,7 @@ impl Keyring {
         Ok(Self { version, handled_request, revoked, keys })
     }
 
-    /// The ring of a new tenant. Its first key is current at once: nobody signs before the tenant is served. `request`
+    /// The keyring of a new tenant. Its first key is current at once: no token is signed before the tenant is served. `request`
     /// is the rotation that was asked for by then; there is nothing to rotate yet.
     ///
     /// # Errors
@@ -152,11 +152,11 @@ impl Keyring {
         Self::new(version, request, BTreeMap::new(), vec![key])
     }
 
-    /// A ring from what the registry entry holds of it, with the private keys that `private` still knows. Keys that
+    /// A keyring from what the registry entry holds of it, with the private keys that `private` still knows. Keys that
     /// can't sign any more verify until their tokens have expired; `fallback` takes the place of a lost private key.
     ///
     /// # Errors
-    /// When that is no ring.
+    /// When the result is no valid keyring.
     pub(crate) fn restored(
         version: i32,
         published: &PublishedKeyring<'_>,
@@ -186,12 +186,12 @@ impl Keyring {
         Self::new(version, self.handled_request.clone(), self.revoked.clone(), self.keys.clone())
     }
 
-    /// Counts changes of the ring.
+    /// Counts changes of the keyring.
     pub fn version(&self) -> i32 {
         self.version
     }
 
-    /// All keys, a revoked one that still stands for `Current` among them.
+    /// All keys, including a revoked one that is still in the place of `Current`.
     pub fn keys(&self) -> &[SigningKey] {
         &self.keys
     }
@@ -317,9 +317,13 @@ impl Keyring {
         }
         let listed = |at: &Timestamp| at.saturating_add(REVOKED_LISTED).is_ok_and(|end| end > now);
         // A revoked key that is still `Current` stays listed.
-        let stands = |kid: &Kid| keys.iter().any(|k| k.verifying.kid == *kid);
-        let revoked: BTreeMap<_, _> =
-            self.revoked.iter().filter(|(kid, at)| listed(at) || stands(kid)).map(|(k, at)| (k.clone(), *at)).collect();
+        let present = |kid: &Kid| keys.iter().any(|k| k.verifying.kid == *kid);
+        let revoked: BTreeMap<_, _> = self
+            .revoked
+            .iter()
+            .filter(|(kid, at)| listed(at) || present(kid))
+            .map(|(k, at)| (k.clone(), *at))
+            .collect();
         let same = keys == self.keys && revoked.len() == self.revoked.len();
         let next = || Self { version: self.version + 1, handled_request: self.handled_request.clone(), revoked, keys };
         (!same).then(next)

@@ -87,7 +87,7 @@ impl Serialize for KeyBytes {
 impl<'de> Deserialize<'de> for KeyBytes {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut text = String::deserialize(deserializer)?;
-        // The decoder's own message would quote a byte of the key.
+        // The decoder's message would quote a byte of the key.
         let bytes = BASE64_STANDARD.decode(&text).map_err(|_| serde::de::Error::custom("key bytes must be base64"));
         text.zeroize();
         bytes.map(Self)

@@ -19,7 +19,7 @@ pub struct DatabaseLimits {
 }
 
 impl DatabaseLimits {
-    /// The limits in the entry of a tenant that is being deleted and whose limits are unknown.
+    /// The limits in the entry of a tenant that is being deleted, when its limits are unknown.
     pub(crate) const UNKNOWN: Self =
         Self { max_concurrent_transactions: 1, statement_timeout_seconds: 1, storage_limit_bytes: None };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct DataLocation {
     /// Name of the database instance in the operator's settings.
     pub instance: String,
-    /// Cell whose login has access to it.
+    /// The cell with a login that has access to it.
     pub cell: CellNumber,
     /// Schema with the tenant's tables.
     pub schema: String,

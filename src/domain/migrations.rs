@@ -76,7 +76,7 @@ pub fn render_bootstrap(prefix: &NamePrefix, operator_password: &str) -> Result<
     Ok(format!("SET agent_tenancy.prefix = {prefix};\nSET agent_tenancy.operator_password = {password};\n{BOOTSTRAP}"))
 }
 
-/// Name of the login whose password [`render_bootstrap`] sets.
+/// Name of the login that [`render_bootstrap`] sets the password of.
 pub fn bootstrap_login(prefix: &NamePrefix) -> String {
     format!("{prefix}_operator_a")
 }

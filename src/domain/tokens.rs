@@ -17,7 +17,7 @@ pub struct TokenRules {
 }
 
 impl TokenRules {
-    /// The rules in the entry of a tenant that is being deleted and whose rules are unknown: no token follows them.
+    /// The rules in the entry of a tenant that is being deleted, when its rules are unknown: no token follows them.
     pub(crate) const UNKNOWN: Self = Self { issuer: String::new(), audience: String::new(), max_token_seconds: 0 };
 
     pub(super) fn resolve(spec: &TenantAuth, wrong: &mut Violations) -> Self {

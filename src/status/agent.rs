@@ -20,7 +20,7 @@ const PARTS: [Part; 3] = [Part::Accepted, Part::Published, Part::Served];
 pub struct AgentFacts<'a> {
     /// Generation of the spec.
     pub generation: i64,
-    /// What was seen; `None` if the object was refused before anything was looked at.
+    /// What was read; `None` if the object was refused before anything was read.
     pub observed: Option<&'a ObservedAgent>,
     /// What was planned.
     pub plan: &'a Plan<AgentStep>,

@@ -30,9 +30,9 @@ pub(super) struct Wanted {
 pub(super) struct Sources<'a> {
     /// The parts of this kind of object, in order.
     pub parts: &'a [ConditionType],
-    /// How they stand.
+    /// The part reports of this reconcile.
     pub reports: &'a [PartReport],
-    /// The part whose step failed, and why.
+    /// The failure of a step, and the part that it belongs to.
     pub failed: Option<(ConditionType, &'a Failure)>,
     /// The conditions that are there.
     pub previous: &'a [Condition],
@@ -47,7 +47,7 @@ pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition
     conditions.iter().find(|c| c.type_ == type_.as_str())
 }
 
-/// Computes all conditions, and the events that tell what changed.
+/// Computes all conditions, and the events for what changed.
 pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>, Vec<Notice>) {
     let parts = project_parts(sources);
     let blocked = project_blocked(sources);
@@ -61,19 +61,19 @@ pub(super) fn project(sources: &Sources<'_>, now: Timestamp) -> (Vec<Condition>,
 /// One condition for each part: of its failed step, of its report, or as it was.
 fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
     let mut parts: Vec<Wanted> = Vec::new();
-    let mut passed_failure = false;
+    let mut after_failure = false;
     let failed_at = |part| sources.failed.is_some_and(|(failed, _)| failed == part);
-    // Told only while it applies.
+    // `Suspended` is shown only while it applies.
     let suspended = ConditionType::Suspended;
     let applies = failed_at(suspended) || sources.reports.iter().any(|v| v.part == suspended);
     for &part in sources.parts.iter().chain(applies.then_some(&suspended)) {
         let report = sources.reports.iter().find(|v| v.part == part);
         let wanted = match (sources.failed, report) {
             (Some((failed, failure)), _) if failed == part => {
-                passed_failure = true;
+                after_failure = true;
                 failed_part(part, failure)
             }
-            (_, Some(report)) if !(passed_failure && counts_on_steps(report)) => Wanted::of_report(report),
+            (_, Some(report)) if !(after_failure && counts_on_steps(report)) => Wanted::of_report(report),
             (_, Some(_)) => unreached(part),
             (_, None) => match find(sources.previous, part) {
                 Some(kept) => keep(part, kept),
@@ -85,7 +85,7 @@ fn project_parts(sources: &Sources<'_>) -> Vec<Wanted> {
     parts
 }
 
-/// `DeletionBlocked`, while something holds up the deletion: `True` is the bad news here.
+/// `DeletionBlocked`, while something blocks the deletion. Here `True` is the bad state.
 fn project_blocked(sources: &Sources<'_>) -> Option<Wanted> {
     let blocked = match sources.failed {
         Some((ConditionType::DeletionBlocked, failure)) => failed_part(ConditionType::DeletionBlocked, failure),
@@ -139,7 +139,7 @@ fn is_terminal(class: ErrorClass) -> bool {
     }
 }
 
-/// The condition that tells of the failure of a step on the object itself.
+/// The condition that shows the failure of a step on the object itself.
 pub(super) fn part_of_object<S>(step: &ObjectStep<S>) -> ConditionType {
     match step {
         ObjectStep::AddFinalizer => ConditionType::Accepted,
@@ -174,7 +174,7 @@ fn keep(part: ConditionType, kept: &Condition) -> Wanted {
     Wanted { type_: part, status, reason, message: kept.message.clone(), terminal: false }
 }
 
-/// `Ready`: true if every part is; else the first unhappy one's reason, False before Unknown.
+/// `Ready`: true if every part is; otherwise with the reason of the first part that is not, False before Unknown.
 fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) -> Wanted {
     let ready = |status, reason, message: String, terminal| Wanted {
         type_: ConditionType::Ready,
@@ -189,8 +189,8 @@ fn summarise(parts: &[Wanted], blocked: Option<&Wanted>, sources: &Sources<'_>) 
             blocked.map(|b| b.message.clone()).or(note).unwrap_or_else(|| "the object is being deleted".to_owned());
         return ready(Status::Unknown, Reason::Deleting, message, false);
     }
-    let unhappy = |status| parts.iter().find(|p| p.status == status);
-    match unhappy(Status::False).or_else(|| unhappy(Status::Unknown)) {
+    let first_with = |status| parts.iter().find(|p| p.status == status);
+    match first_with(Status::False).or_else(|| first_with(Status::Unknown)) {
         None => match parts.iter().find(|p| p.type_ == ConditionType::Suspended) {
             Some(suspended) => ready(Status::True, Reason::Suspended, suspended.message.clone(), false),
             None => ready(Status::True, Reason::Ready, "all conditions are met".to_owned(), false),
@@ -227,12 +227,12 @@ pub(super) fn shorten(text: &str) -> String {
     text.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
 }
 
-/// Events for what a person wants to hear of: it became ready, or it failed in a new way.
+/// Events for the changes that matter to users: the object became ready, or it failed in a new way.
 pub(super) fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> {
     let mut notices = Vec::new();
     for now in wanted {
         let before = find(previous, now.type_);
-        let news = before.is_none_or(|b| b.status != now.status.as_str() || b.reason != now.reason.as_str());
+        let changed = before.is_none_or(|b| b.status != now.status.as_str() || b.reason != now.reason.as_str());
         let kind = match (now.type_, now.status) {
             (ConditionType::Ready | ConditionType::Paused, Status::True) => NoticeKind::Normal,
             (ConditionType::Ready, Status::False) | (ConditionType::DeletionBlocked, Status::True) => {
@@ -241,11 +241,11 @@ pub(super) fn notices(wanted: &[Wanted], previous: &[Condition]) -> Vec<Notice> 
             (ConditionType::Available | ConditionType::TablesCurrent | ConditionType::Headroom, Status::False) => {
                 NoticeKind::Warning
             }
-            // `Ready` tells of the spec first, and of this nothing.
+            // `Ready` shows the error of the spec first, so it does not show this one.
             (ConditionType::Published, Status::False) if now.reason == Reason::EntryChanged => NoticeKind::Warning,
             _ => continue,
         };
-        if news {
+        if changed {
             notices.push(Notice { kind, reason: now.reason, note: shorten(&now.message) });
         }
     }

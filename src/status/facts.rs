@@ -19,7 +19,7 @@ pub struct TenantFacts<'a> {
     pub tenant_id: Option<&'a TenantId>,
     /// Name of the Secret with the keys.
     pub key_secret: &'a str,
-    /// What was seen; `None` if the object was refused before anything was looked at.
+    /// What was read; `None` if the object was refused before anything was read.
     pub observed: Option<&'a ObservedTenant>,
     /// The installation.
     pub installation: &'a Installation,

@@ -17,40 +17,40 @@ use jiff::Timestamp;
 /// The conditions of an instance, as they are listed.
 const ORDER: [Part; 3] = [Part::Available, Part::TablesCurrent, Part::Headroom];
 
-/// The way to the database.
+/// Whether the database can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceState {
-    /// Usable; with what is to be said of it all the same.
+    /// Usable, with warnings.
     Open(DatabaseId, Vec<String>),
-    /// Not usable now.
+    /// Not usable at the moment, and why.
     Closed(ReadError),
-    /// Another database answered.
+    /// Another database than the recorded one answered.
     Changed(String),
 }
 
-/// How far the tables are.
+/// State of the rollout of migrations to the tenants of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetView {
-    /// Where the upgrade is.
+    /// Stage of the rollout.
     pub stage: RolloutStage,
     /// Tenants that have not had every file.
     pub behind: usize,
-    /// Those of them that get no further.
+    /// Those of them with a failed migration.
     pub blocked: usize,
     /// Version of the program's tables that tenants get.
     pub target: i32,
-    /// How many of the platform team's own there are.
+    /// Number of custom migrations.
     pub own: i32,
 }
 
-/// What one look at an instance saw; what it did not see is said as it was.
+/// What was read about an instance. The status keeps what was not read.
 #[derive(Clone, Debug)]
 pub struct InstanceView {
-    /// The way to it.
+    /// Whether it can be used.
     pub state: InstanceState,
     /// `server_version_num`.
     pub server_version: Option<i32>,
-    /// How far the tables are.
+    /// State of the rollout.
     pub fleet: Option<FleetView>,
     /// Limits that are near.
     pub pressure: Option<Vec<Pressure>>,
@@ -58,7 +58,7 @@ pub struct InstanceView {
     pub generation: i64,
 }
 
-/// Computes the status of an instance, and what there is to tell.
+/// Computes the status of an instance, and the events.
 pub fn project_instance(
     view: &InstanceView,
     previous: &DatabaseInstanceStatus,
@@ -77,7 +77,7 @@ pub fn project_instance(
     let mut conditions: Vec<_> =
         wanted.into_iter().map(|w| condition(w, &previous.conditions, view.generation, now)).collect();
     conditions.extend(kept);
-    // In one order, whatever was seen this time.
+    // Always in the same order, whichever of them were computed this time.
     let place = |condition: &Condition| ORDER.iter().position(|part| part.as_str() == condition.type_);
     conditions.sort_by_key(place);
     let database_id = match &view.state {
@@ -150,10 +150,10 @@ fn project_tables(fleet: &FleetView) -> Wanted {
 }
 
 fn project_headroom(pressure: &[Pressure]) -> Wanted {
-    let told = pressure.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let message = pressure.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let (status, reason, message) = match pressure.is_empty() {
         true => (Status::True, Reason::WithinLimits, "the server is well within its limits".to_owned()),
-        false => (Status::False, Reason::NearLimit, told),
+        false => (Status::False, Reason::NearLimit, message),
     };
     Wanted { type_: Part::Headroom, status, reason, message, terminal: false }
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_says_how_it_stands_once() {
+    fn the_state_of_an_instance_is_reported_once() {
         let now = Timestamp::UNIX_EPOCH;
         let (status, _) = project_instance(&view(), &DatabaseInstanceStatus::default(), now);
         assert_eq!(
@@ -195,11 +195,11 @@ mod tests {
         let later = now + jiff::SignedDuration::from_secs(60);
         assert_eq!(project_instance(&view(), &status, later), (status.clone(), Vec::new()), "nothing new");
 
-        // A process that has only begun has not looked at all of it.
+        // A process that has just started has not read everything yet.
         let begun = InstanceView { fleet: None, ..view() };
         assert_eq!(project_instance(&begun, &status, later), (status.clone(), Vec::new()), "nothing new");
 
-        // An outage: what was seen stays said.
+        // In an outage the status keeps what was read before.
         let read_error = ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
         let out = InstanceView {
             state: InstanceState::Closed(read_error),
@@ -208,25 +208,25 @@ mod tests {
             pressure: None,
             generation: 1,
         };
-        let (out, told) = project_instance(&out, &status, later);
+        let (out, notices) = project_instance(&out, &status, later);
         assert_eq!(
             words(&out),
             ["Available=False/DatabaseUnavailable", "TablesCurrent=True/UpToDate", "Headroom=True/WithinLimits"]
         );
-        assert_eq!((&out.migrations, &out.database_id, told.len()), (&status.migrations, &status.database_id, 1));
+        assert_eq!((&out.migrations, &out.database_id, notices.len()), (&status.migrations, &status.database_id, 1));
     }
 
     #[test]
-    fn an_upgrade_and_limits_are_told() {
+    fn a_rollout_and_limits_are_reported() {
         let mut view = view();
         let fleet = view.fleet.as_mut().unwrap();
         (fleet.stage, fleet.behind, fleet.blocked) = (RolloutStage::Halted, 4, 1);
         view.pressure =
             Some(vec![Pressure::Budget { budget: ConnectionBudget { operator: 8, replicas: 90 }, limit: 97 }]);
-        let (status, told) = project_instance(&view, &DatabaseInstanceStatus::default(), Timestamp::UNIX_EPOCH);
+        let (status, notices) = project_instance(&view, &DatabaseInstanceStatus::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(words(&status)[1..], ["TablesCurrent=False/UpgradeHalted", "Headroom=False/NearLimit"]);
         let migrations = status.migrations.unwrap();
         assert_eq!((migrations.stage.as_str(), migrations.behind, migrations.blocked), ("Halted", 4, 1));
-        assert_eq!(told.len(), 2);
+        assert_eq!(notices.len(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What is told of a tenant's keys; never the keys.
+//! What the status says about a tenant's keys. It never holds a private key.
 
 use super::facts::TenantFacts;
 use crate::{
@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// The ring after this reconcile: the one that was written, else the one that was seen and is right.
+/// The keyring after this reconcile: the one that was written, otherwise the one that was read, if it is intact.
 pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> {
     let written = facts.execution.done.iter().rev().find_map(|(step, _)| keyring_of(step));
     let failed = facts.execution.failed.as_ref().and_then(|(step, _)| keyring_of(step));
     let seen = facts.observed.and_then(ObservedTenant::readable_keyring);
-    // A keyring whose repair failed is not reported.
+    // A keyring is not reported if its repair failed.
     let keyring = written.or(seen.filter(|_| failed.is_none()))?;
     Some(TenantKeysStatus {
         secret_name: facts.key_secret.to_owned(),
@@ -51,7 +51,7 @@ fn project_key(keyring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
     }
 }
 
-/// What a person wants to hear of a change of the ring.
+/// The event for a change of the keyring.
 pub(super) fn notice_of_keyring(keyring: &Keyring, change: KeyChange) -> Option<Notice> {
     let kid = |key: Option<&SigningKey>| key.map(|k| k.verifying.kid.to_string()).unwrap_or_default();
     let (kind, reason, note) = match change {

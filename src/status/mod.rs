@@ -31,14 +31,14 @@ use crate::{
     plan::report::{PartReport, PartState},
 };
 
-/// The reports of a reconcile whose object was refused before anything was read. Parts without a report keep what
-/// the last reconcile said of them: the last good state stays in place.
+/// The reports of a reconcile of an object that was refused before anything was read. Parts without a report keep their
+/// conditions: the last good state stays in place.
 pub fn project_rejection(violations: &[Violation]) -> Vec<PartReport> {
     let note = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     vec![PartReport::new(ConditionType::Accepted, PartState::Refused(ErrorClass::Invalid), Reason::InvalidSpec, note)]
 }
 
-/// The reports of a reconcile whose object does not decode.
+/// The reports of a reconcile of an object that does not decode.
 pub fn project_unreadable(error: &str) -> Vec<PartReport> {
     vec![PartReport::new(
         ConditionType::Accepted,

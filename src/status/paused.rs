@@ -1,4 +1,4 @@
-//! What is told of an object that an annotation keeps us from touching: what was told before, and that it is paused.
+//! The conditions of an object with the annotation that pauses it: those from before, and that it is paused.
 
 use super::conditions::{Wanted, condition, notices};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 use jiff::Timestamp;
 
-/// The conditions of a paused object, and the event that tells it once. The other conditions stay as they were: they
-/// are of the generation that they name.
+/// The conditions of a paused object, and one event when it is paused. The other conditions stay as they were: each names
+/// the generation that it is about.
 pub fn project_paused(
     previous: &[Condition],
     generation: i64,
@@ -24,9 +24,9 @@ pub fn project_paused(
     if deleting {
         wanted.push(paused(ConditionType::DeletionBlocked));
     }
-    let told = notices(&wanted, previous);
+    let new_notices = notices(&wanted, previous);
     let ours = |c: &Condition| wanted.iter().any(|w| w.is(c));
     let mut conditions: Vec<Condition> = previous.iter().filter(|c| !ours(c)).cloned().collect();
     conditions.extend(wanted.into_iter().map(|w| condition(w, previous, generation, now)));
-    (conditions, told)
+    (conditions, new_notices)
 }

@@ -54,7 +54,7 @@ pub fn project_tenant(facts: &TenantFacts<'_>, previous: &TenantStatus, now: Tim
     (status, notices)
 }
 
-/// The events that tell what was done in a reconcile, whatever the status says.
+/// The events for what a reconcile did, independent of the status.
 pub fn project_deeds(execution: &Execution<TenantStep>) -> Vec<Notice> {
     execution.done.iter().filter_map(|(step, _)| notice_of(step)).collect()
 }
@@ -72,7 +72,7 @@ fn stays_as_it_was(facts: &TenantFacts<'_>, previous: &TenantStatus) -> bool {
         && facts.plan.reports.iter().all(|v| outage(v) || !matches!(v.state, PartState::Refused(_)))
 }
 
-/// The condition that tells of a step's failure.
+/// The condition that shows a step's failure.
 fn part_of(step: &TenantStep) -> Part {
     match step {
         TenantStep::Object(step) => part_of_object(step),

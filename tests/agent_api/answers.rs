@@ -97,7 +97,7 @@ fn forge(tenant: &str, bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_silent_for_too_long_is_told_and_forgiven() {
+async fn a_registry_that_is_silent_for_too_long_is_reported_until_it_answers() {
     let api = InProcessApi::with_tenants(&["acme"], |s| s.registry.max_staleness_seconds = 1).await;
     let ask = async || api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await;
     api.context.registry.note_contact();

@@ -28,16 +28,16 @@ pub struct Cluster {
     /// Namespace of the registry.
     pub registry: String,
     /// Namespace of the Leases.
-    pub home: String,
+    pub namespace: String,
 }
 
 impl Cluster {
     pub async fn new(environment: &Environment) -> Self {
         let client = environment.client().await.unwrap();
         let registry = environment.create_namespace("registry").await.unwrap();
-        let home = environment.create_namespace("home").await.unwrap();
-        let (secrets, leases) = (Api::namespaced(client.clone(), &registry), Api::namespaced(client, &home));
-        Self { secrets, leases, registry, home }
+        let namespace = environment.create_namespace("home").await.unwrap();
+        let (secrets, leases) = (Api::namespaced(client.clone(), &registry), Api::namespaced(client, &namespace));
+        Self { secrets, leases, registry, namespace }
     }
 
     fn secret(name: &str, entry: &Value) -> Secret {
@@ -100,7 +100,7 @@ async fn a_process_follows_a_cluster_and_says_what_it_serves() {
     let variables = [
         ("KUBECONFIG", environment.kubeconfig_path().unwrap().to_str().unwrap()),
         ("AGENT_TENANCY__REGISTRY__NAMESPACE", &cluster.registry),
-        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.home),
+        ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.namespace),
     ];
     let process = Process::start(&variables, &log);
     process.wait_until_ready().await;

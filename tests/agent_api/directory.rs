@@ -47,7 +47,7 @@ async fn a_process_follows_a_directory_and_drains() {
     assert!(metrics.contains("agent_api_registry_ignored_deletions_total 1"), "{metrics}");
     assert!(metrics.contains(r#"agent_api_registry_entries{kind="tenant"} 1"#), "{metrics}");
 
-    // A call that hangs in the database when the process is told to stop is answered nevertheless.
+    // A call that hangs in the database when the process gets SIGTERM is answered nevertheless.
     let mut admin = api.instance.admin().await;
     let schema = crate::setup::tenant_id("acme").database_name(&api.instance.prefix);
     let lock = format!("BEGIN; LOCK TABLE \"{schema}\".messages IN ACCESS EXCLUSIVE MODE");

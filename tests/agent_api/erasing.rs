@@ -1,4 +1,4 @@
-//! Erasing a user who has much.
+//! Erasing a user with much data.
 
 use super::in_process::{InProcessApi, token_with};
 use crate::setup;
@@ -26,14 +26,14 @@ async fn a_user_with_many_rows_is_erased_in_short_transactions() {
 
     let right = token_with("acme", "admin", |token| token.scope("data:erase"));
     let path = "/api/v1/tenants/acme/users/ann";
-    let said = api.send(api.request(Method::DELETE, path, Some(&right), None)).await.ok();
-    assert_eq!(said, json!({"conversations": 1, "messages": 11000, "renamed": 11000}));
+    let erased = api.send(api.request(Method::DELETE, path, Some(&right), None)).await.ok();
+    assert_eq!(erased, json!({"conversations": 1, "messages": 11000, "renamed": 11000}));
     let count = async |rows: &str| api.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
     for table in ["conversations", "messages", "usage"] {
         assert_eq!(count(&format!("{table} WHERE sub = 'ann'")).await, 0, "{table}");
     }
     assert_eq!((count("messages WHERE sub = 'bob'").await, count("usage WHERE sub = 'bob'").await), (11000, 11000));
     let names = "SELECT count(DISTINCT sub) FROM {schema}.usage WHERE sub LIKE 'erased-%'";
-    assert_eq!(api.count("acme", names).await, 1, "one name for all that he used");
+    assert_eq!(api.count("acme", names).await, 1, "one name for everything that the user used");
     assert_eq!(api.count("acme", "SELECT max(rows) FROM {schema}.touched").await, 5000);
 }

@@ -37,7 +37,7 @@ impl Behind {
             ("KUBECONFIG", through.to_str().unwrap()),
             ("AGENT_TENANCY__REGISTRY__NAMESPACE", &cluster.registry),
             ("AGENT_TENANCY__REGISTRY__WATCH_SECONDS", "2"),
-            ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.home),
+            ("AGENT_TENANCY__ACKNOWLEDGEMENT__NAMESPACE", &cluster.namespace),
         ];
         let process = Process::start(&variables, &folder.path().join("log"));
         process.wait_until_ready().await;
@@ -59,8 +59,8 @@ impl Behind {
             self.process.chat("acme", "hi").await.1["revision"] == self.revision
         })
         .await;
-        let told = self.cluster.wait_for_version(version).await;
-        assert!(told.quarantined.is_empty(), "{told:?}");
+        let acknowledged = self.cluster.wait_for_version(version).await;
+        assert!(acknowledged.quarantined.is_empty(), "{acknowledged:?}");
         began.elapsed()
     }
 

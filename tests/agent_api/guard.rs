@@ -127,7 +127,7 @@ async fn one_tenant_cannot_take_all_connections(version: PgVersion) {
     other.ok();
     let busy = stuck.iter().filter(|a| a.code() == "busy").count();
     let done = stuck.iter().filter(|a| a.status == 200).count();
-    assert_eq!((busy, done), (8, 4), "four transactions at once, the others are told to come back");
+    assert_eq!((busy, done), (8, 4), "four transactions at once, the others get 503 with Retry-After");
 }
 
 async fn without_prepared_statements_everything_works_too(version: PgVersion) {

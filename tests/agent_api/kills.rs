@@ -28,8 +28,8 @@ use std::{
 /// started again, while it announces itself, lists, and acknowledges for the first time.
 const ROUNDS: u64 = 15;
 
-/// Everything that Leases ever said, by process, in order.
-type Told = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
+/// Every version that a Lease has acknowledged, by process, in order.
+type Acknowledged = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
 
 /// A Pod that no node runs: it gives the Lease its name and its owner.
 async fn pod(pods: &Api<Pod>, name: &str) -> String {
@@ -44,12 +44,12 @@ fn read(lease: &Lease) -> Acknowledgement {
 }
 
 /// Notes every version of every Lease, none left out.
-async fn note(leases: Api<Lease>, told: Told) {
+async fn note(leases: Api<Lease>, acknowledged: Acknowledged) {
     let mut events = leases.watch(&WatchParams::default().labels(ACK_LABEL).timeout(290), "0").await.unwrap().boxed();
     while let Some(event) = events.try_next().await.unwrap() {
         if let WatchEvent::Added(lease) | WatchEvent::Modified(lease) = event {
-            let said = read(&lease);
-            told.lock().unwrap().entry(said.process.to_string()).or_default().push(said.version.0);
+            let read = read(&lease);
+            acknowledged.lock().unwrap().entry(read.process.to_string()).or_default().push(read.version.0);
         }
     }
 }
@@ -62,16 +62,16 @@ async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve()
     cluster.put("agent-a1", &agent("a1")).await;
     cluster.put("cell-main-1", &api.cell()).await;
     cluster.put("tenant-acme", &api.tenant("acme")).await;
-    let told = Told::default();
-    tokio::spawn(note(cluster.leases.clone(), Arc::clone(&told)));
-    let pods: Api<Pod> = Api::namespaced(environment.client().await.unwrap(), &cluster.home);
+    let acknowledged = Acknowledged::default();
+    tokio::spawn(note(cluster.leases.clone(), Arc::clone(&acknowledged)));
+    let pods: Api<Pod> = Api::namespaced(environment.client().await.unwrap(), &cluster.namespace);
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = environment.kubeconfig_path().unwrap().to_str().unwrap();
     let start = |name: &str, uid: &str| {
         let variables = [
             ("KUBECONFIG", kubeconfig),
             ("AGENT_TENANCY__REGISTRY__NAMESPACE", &cluster.registry),
-            ("POD_NAMESPACE", &cluster.home),
+            ("POD_NAMESPACE", &cluster.namespace),
             ("POD_NAME", name),
             ("POD_UID", uid),
         ];
@@ -139,9 +139,9 @@ async fn a_replica_killed_while_it_applies_never_claims_what_it_does_not_serve()
         "{ROUNDS} kills after a change: {behind} before it was acknowledged; {ROUNDS} after a start: {begun} announced"
     );
     assert!((1..ROUNDS).contains(&behind), "kills fell to one side only");
-    let told = told.lock().unwrap();
-    assert_eq!(told.len() as u64, 2 + ROUNDS + begun, "each start is a process of its own");
-    for (process, versions) in told.iter() {
+    let acknowledged = acknowledged.lock().unwrap();
+    assert_eq!(acknowledged.len() as u64, 2 + ROUNDS + begun, "each start is a process of its own");
+    for (process, versions) in acknowledged.iter() {
         assert_eq!(versions[0], 0, "{process} began with a claim: {versions:?}");
         assert!(versions.is_sorted(), "{process} took a claim back: {versions:?}");
     }

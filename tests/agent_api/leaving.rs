@@ -36,7 +36,7 @@ struct Scene {
     gate: Arc<Gate>,
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
-    /// To look with; kept, because each login takes time.
+    /// For queries of the test; kept, because each login takes time.
     admin: Mutex<PgConnection>,
 }
 
@@ -210,7 +210,7 @@ async fn a_client_leaves_while_it_still_speaks() {
     assert_eq!(scene.api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
 }
 
-/// Stops calls at every message of the database, does something to the connection there, and looks at what is left. Before
+/// Stops calls at every message of the database, does something to the connection there, and checks what is left. Before
 /// a login the connection is closed, and only the login's messages are of interest: `most`.
 async fn harmed(scene: &Scene, login: bool, most: usize, harm: impl AsyncFn(&Scene)) -> BTreeMap<u16, Vec<usize>> {
     let (mut answers, mut points) = (BTreeMap::new(), 0);
@@ -295,13 +295,13 @@ async fn a_database_that_falls_silent_is_given_up_and_not_used_again() {
     scene.next_tenant_is_clean("before").await;
     // A reply of T1 that never comes: the transaction's future is dropped where it waits for it.
     scene.gate.close_after(3);
-    let (mut client, point) = scene.call_until_held("silence").await.unwrap();
+    let (mut client, point) = scene.call_until_held("no answer").await.unwrap();
     assert_eq!(point, Point::T1);
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(15), client.read_to_end(&mut answer));
     read.await.unwrap().unwrap();
     assert_eq!(status(&answer), 503);
     scene.gate.open();
-    scene.next_tenant_is_clean("after silence").await;
-    assert_eq!(scene.stored("silence").await, "");
+    scene.next_tenant_is_clean("after no answer").await;
+    assert_eq!(scene.stored("no answer").await, "");
 }

@@ -160,7 +160,7 @@ async fn a_login_that_is_refused_changes_nothing(version: PgVersion) {
     set(&api).await;
     switch(&mut api, "not-the-password").await;
     let progress = api.context.registry.progress().borrow().clone();
-    assert_eq!(progress.quarantined.len(), 1, "said in the acknowledgement: {progress:?}");
+    assert_eq!(progress.quarantined.len(), 1, "named in the acknowledgement: {progress:?}");
     api.chat("acme", "ann", &json!({"message": "still here"})).await.ok();
     switch(&mut api, "new-password").await;
     let progress = api.context.registry.progress().borrow().clone();

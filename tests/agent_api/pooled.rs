@@ -1,4 +1,4 @@
-//! The agent API behind a real pgbouncer in transaction mode, with tenants that take turns on one server connection.
+//! The agent API behind a real pgbouncer in transaction mode, with tenants that share one server connection.
 
 use super::in_process::{InProcessApi, token};
 use crate::setup::{in_use, on_both};
@@ -28,9 +28,9 @@ async fn conversation(api: &InProcessApi, tenant: &str, user: usize) {
             body["conversationId"] = conversation.clone();
         }
         let answer = api.chat(tenant, &sub, &body).await.ok();
-        let told = answer["message"].as_str().unwrap();
-        assert!(told.starts_with(&format!("echo: {tenant} {user} {n}\n")), "{told}");
-        assert!(n == 0 || told.contains(&format!("history: {} messages", 2 * n)), "{told}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("echo: {tenant} {user} {n}\n")), "{message}");
+        assert!(n == 0 || message.contains(&format!("history: {} messages", 2 * n)), "{message}");
         conversation = answer["conversationId"].clone();
         let path = format!("/api/v1/tenants/{tenant}/settings");
         let settings = api.get(&path, &token(tenant, &sub)).await.ok();

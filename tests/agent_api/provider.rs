@@ -66,17 +66,17 @@ async fn complete(State(notes): State<Notes>, headers: HeaderMap, Json(body): Js
         "uncounted" => Json(json!({"choices": [{"message": {"content": "four words in here"}}]})).into_response(),
         _ => Json(json!({
             "model": "gpt-x-2026", "usage": {"prompt_tokens": 11, "completion_tokens": 7},
-            "choices": [{"message": {"role": "assistant", "content": format!("you said {message}")}}],
+            "choices": [{"message": {"role": "assistant", "content": format!("you wrote {message}")}}],
         }))
         .into_response(),
     }
 }
 
 async fn api() -> (InProcessApi, Notes) {
-    stage_with_timeout(30).await
+    api_with_timeout(30).await
 }
 
-async fn stage_with_timeout(seconds: u32) -> (InProcessApi, Notes) {
+async fn api_with_timeout(seconds: u32) -> (InProcessApi, Notes) {
     let notes = Provider::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -103,7 +103,7 @@ async fn stage_with_timeout(seconds: u32) -> (InProcessApi, Notes) {
 async fn the_provider_gets_the_configuration_and_the_conversation() {
     let (api, notes) = api().await;
     let first = api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
-    assert_eq!((&first["message"], &first["model"]), (&json!("you said hello"), &json!("gpt-x-2026")));
+    assert_eq!((&first["message"], &first["model"]), (&json!("you wrote hello"), &json!("gpt-x-2026")));
     assert_eq!(first["usage"], json!({"inputTokens": 11, "outputTokens": 7}));
     let next = json!({"message": "again", "conversationId": first["conversationId"]});
     api.chat("acme", "ann", &next).await.ok();
@@ -113,7 +113,7 @@ async fn the_provider_gets_the_configuration_and_the_conversation() {
         "model": "gpt-x", "temperature": 0.3, "max_tokens": 1000, "stop": ["END"], "seed": 42, "stream": false,
         "messages": [
             {"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"},
-            {"role": "assistant", "content": "you said hello"}, {"role": "user", "content": "again"},
+            {"role": "assistant", "content": "you wrote hello"}, {"role": "user", "content": "again"},
         ],
     });
     assert_eq!(body, wanted);
@@ -121,8 +121,8 @@ async fn the_provider_gets_the_configuration_and_the_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failing_provider_is_told_without_its_words_and_counted() {
-    let (api, _notes) = stage_with_timeout(1).await;
+async fn a_failing_provider_is_reported_without_its_words_and_counted() {
+    let (api, _notes) = api_with_timeout(1).await;
     for (message, status, code) in [
         ("fail", 502, "upstream_failed"),
         ("refuse", 502, "upstream_failed"),
@@ -142,11 +142,11 @@ async fn a_failing_provider_is_told_without_its_words_and_counted() {
     assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 7);
 }
 
-/// Nothing of the answer is stored any more, nor whose it was; it is counted, and the client gets it.
+/// Neither the answer nor the user is stored any more; the answer is counted, and the client gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_user_was_erased() {
     for (message, seconds, status, outcome) in [("later", 30, 200, "ok"), ("slow", 3, 504, "failed")] {
-        let (api, notes) = stage_with_timeout(seconds).await;
+        let (api, notes) = api_with_timeout(seconds).await;
         assert_eq!(erased_while_asking(&api, &notes, message).await, status);
         let counted = async |rows: &str| api.count("acme", &format!("SELECT count(*) FROM {{schema}}.{rows}")).await;
         assert_eq!(counted("messages").await, 0);
@@ -185,7 +185,7 @@ async fn somebody_waits(api: &InProcessApi) {
     eventually("a statement waits for a row", async || api.instance.count(waiting).await > 0).await;
 }
 
-/// Neither waits for what the other one holds: who answers takes the conversation first, as who erases does.
+/// Neither waits for a lock of the other: answering and erasing both lock the conversation first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_stored_while_the_user_is_erased() {
     let (api, notes) = api().await;
@@ -204,7 +204,7 @@ async fn an_answer_is_stored_while_the_user_is_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_in_a_conversation_that_is_just_erased_is_told_that_there_is_none() {
+async fn a_question_in_a_conversation_that_is_being_erased_is_answered_404() {
     let (api, _notes) = api().await;
     let url = format!("http://{}/api/v1/tenants/acme/chat", api.listen().await);
     let first = api.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
@@ -240,7 +240,7 @@ async fn a_transaction_that_the_server_gave_up_is_run_again() {
     }
 }
 
-/// The answer can't be stored any more; the client is told why, and the question stays.
+/// The answer can't be stored any more; the client gets the reason, and the question stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_after_the_tenant_was_suspended() {
     let (mut api, notes) = api().await;
@@ -276,7 +276,7 @@ async fn an_answer_that_comes_after_the_tenant_was_suspended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_at_a_metadata_address_is_not_called() {
     let mut api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
-    // One of the spellings that look like a name.
+    // One of the spellings of an address that resemble a name.
     let mut agent = agent("a1");
     agent["current"]["behaviour"]["provider"] = json!({"type": "OpenAICompatible", "baseUrl": "http://0xa9fea9fe/v1"});
     api.apply("agent-a1", &agent).await;

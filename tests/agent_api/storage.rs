@@ -26,7 +26,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// `acme` with a limit, and with a provider whose answers are all of one length.
+    /// `acme` with a limit, and with a provider that answers always with the same length.
     async fn new(version: PgVersion, change: impl FnOnce(&mut Value)) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
@@ -79,7 +79,7 @@ impl Scene {
         self.api.send(self.api.request(Method::DELETE, &path, Some(&token), None)).await
     }
 
-    /// What is there, counted anew.
+    /// What is stored, counted again.
     async fn recount(&self) -> i64 {
         let recount = "SELECT ((SELECT coalesce(sum(octet_length(content)), 0) FROM {schema}.messages) \
                        + (SELECT coalesce(sum(octet_length(value::text)), 0) FROM {schema}.settings))::int8";
@@ -124,7 +124,7 @@ async fn warned_then_refused_until_something_is_deleted(version: PgVersion) {
         let used = &answer.body["storage"]["usedBytes"];
         assert_eq!(warning(&answer).unwrap(), format!("used={used}, limit=2000"));
     }
-    // "0.5" as JSON has five bytes. The answer is stored although it passes the limit.
+    // "0.5" as JSON has five bytes. The answer is stored although it exceeds the limit.
     let answer = scene.chat("ann", 100).await;
     assert_eq!((answer.status.as_u16(), warning(&answer)), (200, Some("used=1805, limit=2000")));
     let asked = scene.asked.load(Ordering::SeqCst);
@@ -205,7 +205,7 @@ async fn writers_at_once_pass_the_limit_by_no_more_than_is_under_way(version: Pg
     assert_eq!(scene.chat("user-1", 10).await.status, 200);
 }
 
-/// The entry of a tenant whose schema is still at version 1.
+/// The entry of a tenant with a schema that is still at version 1.
 async fn a_schema_that_does_not_count_refuses_nothing(version: PgVersion) {
     let scene = Scene::new(version, |entry| {
         entry["database"]["schemaVersion"] = json!(1);

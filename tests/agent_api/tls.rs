@@ -1,4 +1,4 @@
-//! A cell behind TLS whose certificate a private authority has signed.
+//! A cell behind TLS with a certificate of a private CA.
 
 use super::in_process::{InProcessApi, token};
 use crate::{authority::Authority, setup};

@@ -14,7 +14,7 @@ async fn three_hundred_tenants(version: PgVersion) {
     const TENANTS: usize = 300;
     let instance = in_use(version).await;
     let login = cell_login();
-    let (mut looks, mut changes) = (Vec::new(), Vec::new());
+    let (mut reads, mut changes) = (Vec::new(), Vec::new());
     let mut millis = Vec::with_capacity(TENANTS);
     let mut cells: BTreeMap<i32, usize> = BTreeMap::new();
     let (start, before) = (Instant::now(), instance.database.round_trips());
@@ -29,9 +29,9 @@ async fn three_hundred_tenants(version: PgVersion) {
         let changing = Instant::now();
         database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();
         changes.push(changing.elapsed().as_secs_f64() * 1000.0);
-        let looking = Instant::now();
+        let reading = Instant::now();
         let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
-        looks.push(looking.elapsed().as_secs_f64() * 1000.0);
+        reads.push(reading.elapsed().as_secs_f64() * 1000.0);
         assert!(is_intact(&facts));
         millis.push(began.elapsed().as_secs_f64() * 1000.0);
         *cells.entry(offer.cell.0).or_default() += 1;
@@ -50,7 +50,7 @@ async fn three_hundred_tenants(version: PgVersion) {
         TENANTS as f64 / start.elapsed().as_secs_f64(),
         (instance.database.round_trips() - before) as f64 / TENANTS as f64,
         typical(&changes),
-        typical(&looks),
+        typical(&reads),
     );
     assert_eq!(cells.values().copied().collect::<Vec<_>>(), [50; 6]);
     // Other tests use the same machine and server: only growth far beyond noise fails.
@@ -79,30 +79,30 @@ async fn looking_for_drift(version: PgVersion) {
     instance.as_admin(&format!("GRANT SELECT ON \"{}_t7\".messages TO PUBLIC", instance.prefix)).await;
     // With the statistics of new tables, and with those after ANALYZE.
     for stage in ["as it is", "analyzed"] {
-        let (mut looks, mut singles) = (Vec::new(), Vec::new());
+        let (mut reads, mut singles) = (Vec::new(), Vec::new());
         for n in 0..9 {
             let (began, before) = (Instant::now(), instance.database.round_trips());
             let found = instance.database.observe_drift(&instance.fence.cluster_id).await.unwrap();
-            looks.push(began.elapsed().as_secs_f64());
+            reads.push(began.elapsed().as_secs_f64());
             assert_eq!(instance.database.round_trips() - before, 1, "one round trip, however many tenants there are");
             assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["t7"]);
             let began = Instant::now();
             instance.database.observe_tenant(&tenant_id(&format!("t{n}")), ReadPurpose::Serving).await.unwrap();
             singles.push(began.elapsed().as_secs_f64() * 1000.0);
         }
-        looks.sort_by(f64::total_cmp);
+        reads.sort_by(f64::total_cmp);
         singles.sort_by(f64::total_cmp);
         println!(
             "Postgres {}, {stage}: {tenants} tenants checked for drift in {:.3} s (median of 9; {:.3} to {:.3} s); \
              reading one {:.1} ms",
             version.major(),
-            looks[4],
-            looks[0],
-            looks[8],
+            reads[4],
+            reads[0],
+            reads[8],
             singles[4]
         );
         // A low percentile measures the work itself; slower ones waited for other processes of this machine.
-        assert!(tenants < 5000 || stage == "as it is" || looks[0] <= 0.25, "{:.3} s", looks[0]);
+        assert!(tenants < 5000 || stage == "as it is" || reads[0] <= 0.25, "{:.3} s", reads[0]);
         for table in ["pg_class", "pg_attribute", "pg_authid", "pg_auth_members", "pg_namespace", "pg_description"] {
             instance.as_admin(&format!("ANALYZE {table}")).await;
         }
@@ -123,17 +123,17 @@ async fn many_looks_at_once(version: PgVersion) {
         let wanted = Provision { cell: offer.cell, ..instance.provision(&id) };
         database.perform_provision(&wanted, &object(&format!("o{n}")), instance.id, &instance.fence).await.unwrap();
     }
-    let looks = |at_once: usize| {
-        let look = |n: usize| {
+    let reads = |at_once: usize| {
+        let read = |n: usize| {
             let database = &instance.database;
             async move { (n, database.observe_tenant(&tenant_id(&format!("t{n}")), ReadPurpose::Serving).await.unwrap()) }
         };
-        futures::stream::iter(0..TENANTS).map(look).buffer_unordered(at_once).collect::<Vec<_>>()
+        futures::stream::iter(0..TENANTS).map(read).buffer_unordered(at_once).collect::<Vec<_>>()
     };
     let trips = || instance.database.round_trips();
     for (at_once, most) in [(1, TENANTS), (8, TENANTS / 2), (64, TENANTS / 8)] {
         let (began, before) = (Instant::now(), trips());
-        let found = looks(at_once).await;
+        let found = reads(at_once).await;
         let took = trips() - before;
         println!(
             "Postgres {}: {TENANTS} reads, {at_once} at once: {took} round trips, {:?}",
@@ -151,8 +151,8 @@ async fn many_looks_at_once(version: PgVersion) {
     let (id, other) = (tenant_id("t1"), tenant_id("t2"));
     for _ in 0..20 {
         // On a busy machine an answer may arrive before the first poll.
-        let look = |id| maybe_done(Box::pin(instance.database.observe_tenant(id, ReadPurpose::Serving)));
-        let (mut first, mut leaves, mut stays) = (look(&id), look(&id), look(&other));
+        let read = |id| maybe_done(Box::pin(instance.database.observe_tenant(id, ReadPurpose::Serving)));
+        let (mut first, mut leaves, mut stays) = (read(&id), read(&id), read(&other));
         // The first is in flight, the others share the next round trip.
         for asked in [&mut first, &mut leaves, &mut stays] {
             let _ = futures::poll!(asked);

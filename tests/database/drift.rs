@@ -32,7 +32,7 @@ on_both!(
     relations_of_others_are_no_drift,
     a_suspended_tenant_has_no_access,
     what_is_lost_can_be_given_up,
-    one_look
+    one_query
 );
 
 /// What a reconcile would observe.
@@ -178,8 +178,8 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
     for (deed, words, by) in KINDS.iter().chain(more) {
         instance.as_admin(&write(deed)).await;
         let (row, found, view) = findings(&instance, &id, &owner.uid).await;
-        let told: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
-        assert!(told.join("; ").contains(&write(words)), "{deed}: {told:?}");
+        let described: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
+        assert!(described.join("; ").contains(&write(words)), "{deed}: {described:?}");
         assert_eq!(fleet(&instance).await, ["acme-1"], "{deed}: the query over all tenants finds this one only");
         let repairable = match by {
             By::Operator => true,
@@ -187,7 +187,7 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
             By::Superuser => false,
         };
         let (can, cannot): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.repairable);
-        assert_eq!(cannot.is_empty(), repairable, "{deed}: {told:?}");
+        assert_eq!(cannot.is_empty(), repairable, "{deed}: {described:?}");
         let list = |list: Vec<Finding>| list.into_iter().map(|f| f.drift).collect::<Vec<_>>();
         if !cannot.is_empty() {
             let cannot = list(cannot);
@@ -199,7 +199,7 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
         let can = list(can);
         for _ in 0..2 {
             let done = instance.database.perform_repair(&row, &can, instance.id, &instance.fence).await;
-            assert!(done.is_ok(), "{deed}: {told:?}: {done:?}");
+            assert!(done.is_ok(), "{deed}: {described:?}: {done:?}");
         }
         // The superuser's statements may have revealed more drift.
         let (row, again, _) = findings(&instance, &id, &owner.uid).await;
@@ -253,8 +253,8 @@ async fn a_suspended_tenant_has_no_access(version: PgVersion) {
     instance.as_admin(&format!("SET ROLE \"{p}_own_1\"; GRANT \"{}\" TO \"{p}_acc_1\"", row.role)).await;
     assert_eq!(fleet(&instance).await, ["acme"]);
     let (row, found, _) = findings(&instance, &id, &owner.uid).await;
-    let told: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
-    assert_eq!(told, [format!("'{p}_acc_1' made a member of the role")]);
+    let described: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
+    assert_eq!(described, [format!("'{p}_acc_1' made a member of the role")]);
     let found: Vec<_> = found.into_iter().map(|f| f.drift).collect();
     instance.database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap();
     assert_eq!(findings(&instance, &id, &owner.uid).await.1, []);
@@ -359,7 +359,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
 }
 
 /// Finding drift takes one round trip for any number of tenants, and writes nothing.
-async fn one_look(version: PgVersion) {
+async fn one_query(version: PgVersion) {
     let instance = in_use(version).await;
     for n in 0..12 {
         instance.tenant(&format!("t{n}")).await;

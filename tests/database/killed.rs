@@ -254,12 +254,12 @@ async fn check(instance: &Instance, admin: &mut PgConnection, change: Change, su
     let found: i64 = sqlx::query_scalar(AssertSqlSafe(archives)).fetch_one(&mut *admin).await.unwrap();
     assert_eq!(found, kept, "{when}");
     if matches!(change, Change::TakeOverAllowed) {
-        let told = format!(
+        let recorded = format!(
             "SELECT (SELECT count(*) FROM agent_tenancy.takeovers WHERE tenant_id = '{0}' AND allowed_by = 'somebody') \
              - (SELECT count(*) FROM agent_tenancy.takeover_permissions WHERE tenant_id = '{0}')",
             subject.id
         );
-        let once: i64 = sqlx::query_scalar(AssertSqlSafe(told)).fetch_one(admin).await.unwrap();
+        let once: i64 = sqlx::query_scalar(AssertSqlSafe(recorded)).fetch_one(admin).await.unwrap();
         assert_eq!(once, 1, "{when}");
     }
 }

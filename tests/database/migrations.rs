@@ -24,7 +24,7 @@ on_both!(
     from_one_version_to_the_next,
     a_file_that_fails,
     a_file_outside_of_a_transaction,
-    a_fleet_is_looked_at,
+    a_rollout_is_observed,
     nobody_else_migrates
 );
 
@@ -187,22 +187,22 @@ async fn a_file_outside_of_a_transaction(version: PgVersion) {
 }
 
 /// Tenants that are behind, blocked and next, in one round trip.
-async fn a_fleet_is_looked_at(version: PgVersion) {
+async fn a_rollout_is_observed(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
-    let look = async |canaries: &[&str], first| -> RolloutFacts {
+    let observe = async |canaries: &[&str], first| -> RolloutFacts {
         let canaries: Vec<String> = canaries.iter().map(|name| format!("team/{name}")).collect();
         let before = database.round_trips();
         let facts = database.observe_fleet(CLUSTER, 2, None, &canaries, first).await.unwrap();
         assert_eq!(database.round_trips() - before, 1);
         facts
     };
-    assert_eq!(look(&[], 1).await, RolloutFacts::default());
+    assert_eq!(observe(&[], 1).await, RolloutFacts::default());
     for name in ["a", "b", "c", "d"] {
         old_tenant(&instance, name).await;
     }
     instance.tenant("new").await;
-    let facts = look(&["c"], 2).await;
+    let facts = observe(&["c"], 2).await;
     assert_eq!((facts.tenants, facts.behind, facts.blocked), (5, 4, 0));
     assert_eq!(facts.versions, [(1, 4), (2, 1)].into());
     assert_eq!((facts.next.len(), facts.next[0].object.name.as_str(), facts.next[0].canary), (4, "c", true));
@@ -214,13 +214,13 @@ async fn a_fleet_is_looked_at(version: PgVersion) {
     database.perform_migrate(&next(&a), instance.id, fence).await.unwrap_err();
     instance.as_admin("UPDATE agent_tenancy.tenants SET schema_checksums = ARRAY['other'] WHERE tenant_id = 'b'").await;
     database.perform_migrate(&next(&c), instance.id, fence).await.unwrap();
-    let facts = look(&["c"], 1).await;
+    let facts = observe(&["c"], 1).await;
     assert_eq!((facts.behind, facts.blocked, facts.canaries_behind), (3, 2, 0));
     assert_eq!(facts.next.iter().map(|n| n.object.name.as_str()).collect::<Vec<_>>(), ["d"]);
     // A changed file is tried again.
     instance.as_admin("UPDATE agent_tenancy.migration_failures SET checksum = 'earlier'").await;
-    assert_eq!(look(&["c"], 1).await.blocked, 1);
-    let canary_failed = look(&["b"], 1).await;
+    assert_eq!(observe(&["c"], 1).await.blocked, 1);
+    let canary_failed = observe(&["b"], 1).await;
     assert_eq!((canary_failed.canaries_behind, canary_failed.canaries_blocked), (1, 1));
     let limits = database.observe_headroom().await.unwrap();
     assert!(limits.max_connections > limits.reserved_connections && limits.connections > 0, "{limits:?}");

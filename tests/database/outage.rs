@@ -14,8 +14,8 @@ async fn a_server_that_comes_back_is_used_again_at_once() {
     let instance = in_use_on(&server).await;
     let (id, owner, row) = instance.tenant("acme").await;
     // Several connections, all of which break.
-    let looks = (0..8).map(|_| instance.database.observe_tenant(&id, ReadPurpose::Serving));
-    assert!(futures::future::join_all(looks).await.iter().all(Result::is_ok));
+    let reads = (0..8).map(|_| instance.database.observe_tenant(&id, ReadPurpose::Serving));
+    assert!(futures::future::join_all(reads).await.iter().all(Result::is_ok));
 
     server.stop_immediate().await.unwrap();
     let away = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap_err();

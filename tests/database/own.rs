@@ -25,7 +25,7 @@ use devkit::PgVersion;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 on_both!(
-    tables_of_your_own,
+    custom_tables,
     a_file_that_fails,
     they_go_along_with_the_data,
     a_hostile_file_gets_nowhere,
@@ -58,7 +58,7 @@ async fn may_log_in(instance: &Instance, row: &LedgerRow) -> bool {
     PgConnection::connect(&url).await.is_ok()
 }
 
-async fn tables_of_your_own(version: PgVersion) {
+async fn custom_tables(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, _, row) = instance.tenant("acme").await;
     let x = own_name(&row.schema);
@@ -93,7 +93,7 @@ async fn tables_of_your_own(version: PgVersion) {
 async fn a_file_that_fails(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, _, row) = instance.tenant("acme").await;
-    for (sql, told) in [
+    for (sql, message) in [
         (
             "CREATE TABLE a (id int);\nCREATE TABEL b (id int);",
             "line 2: syntax error at or near \"TABEL\" (SQLSTATE 42601)",
@@ -106,8 +106,8 @@ async fn a_file_that_fails(version: PgVersion) {
     ] {
         let error = apply(&instance, &id, sql).await.unwrap_err();
         assert_eq!(error.kind, PgErrorKind::FileFailed, "{sql}: {error}");
-        let told = told.replace("a_x", &own_name(&row.schema));
-        assert!(error.note.contains(&told), "{sql}: {error}");
+        let message = message.replace("a_x", &own_name(&row.schema));
+        assert!(error.note.contains(&message), "{sql}: {error}");
         assert!(!error.note.contains("a secret"), "{error}");
         let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!(facts.failure.unwrap().track, Track::Custom);

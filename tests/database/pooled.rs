@@ -126,7 +126,7 @@ async fn logins_that_rotate(version: PgVersion) {
         assert!(!log_in(old, &old_password).await, "{n}");
         assert!(!log_in(slot, "not-the-password").await, "{n}");
     }
-    // The role that looks up passwords gets the verifiers of this installation's logins only.
+    // The role that queries passwords gets the verifiers of this installation's logins only.
     let ask = format!("SELECT count(*) FROM {}_pgbouncer_auth.lookup('postgres')", instance.prefix);
     assert_eq!(instance.count(&ask).await, 0);
     let login = CellRoles::of(&instance.prefix, cell).login(slot).to_owned();

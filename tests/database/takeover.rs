@@ -21,7 +21,7 @@ use devkit::PgVersion;
 
 on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives, allowed_to_one_tenant);
 
-const NEW: &str = "built-anew";
+const NEW: &str = "rebuilt";
 
 /// A permission to take over this row from its present owner.
 pub fn permission(id: &TenantId, row: &LedgerRow) -> Permission {
@@ -55,17 +55,17 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
             RowState::Deleting => database.perform_revoke_access(&row, old).await.unwrap(),
             RowState::Active | RowState::Retained | RowState::Dropped => {}
         }
-        let silence = format!(
+        let no_heartbeat = format!(
             "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s' WHERE cluster_id = '{}'",
             old.cluster_id
         );
-        instance.as_admin(&silence).await;
+        instance.as_admin(&no_heartbeat).await;
         let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert!((700..760).contains(&facts.heartbeat_age_seconds.unwrap()), "{:?}", facts.heartbeat_age_seconds);
         let left = facts.row.unwrap();
         assert_eq!((left.state, left.uid == owner.uid), (state, true));
 
-        let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
+        let grant = ObjectId { uid: object("successor").uid, ..owner.clone() };
         let wanted = adoption(&id, &left, from(&old.cluster_id));
         // A lost reply, and the same again.
         for _ in 0..2 {
@@ -84,9 +84,9 @@ async fn given_to_the_cluster_built_in_its_place(version: PgVersion) {
         let owners = database.observe_owners(&old.cluster_id).await.unwrap();
         assert!(owners.iter().all(|(other, _)| *other != id));
     }
-    let told = "SELECT count(*) FROM agent_tenancy.takeovers WHERE (tenant_id, from_state) IN \
-        (('acme', 'active'), ('globex', 'suspended'), ('initech', 'deleting')) AND to_cluster_id = 'built-anew'";
-    assert_eq!(instance.count(told).await, 3, "once each");
+    let recorded = "SELECT count(*) FROM agent_tenancy.takeovers WHERE (tenant_id, from_state) IN \
+        (('acme', 'active'), ('globex', 'suspended'), ('initech', 'deleting')) AND to_cluster_id = 'rebuilt'";
+    assert_eq!(instance.count(recorded).await, 3, "once each");
 }
 
 async fn refused_while_it_lives(version: PgVersion) {
@@ -95,15 +95,15 @@ async fn refused_while_it_lives(version: PgVersion) {
     let new = EpochFence { cluster_id: NEW.to_owned(), epoch: Epoch(1) };
     database.perform_raise_epoch(NEW, Epoch(1)).await.unwrap();
     let (id, owner, row) = instance.tenant("acme").await;
-    let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
-    let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
-    instance.as_admin(silence).await;
+    let grant = ObjectId { uid: object("successor").uid, ..owner.clone() };
+    let no_heartbeat = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
+    instance.as_admin(no_heartbeat).await;
     database.perform_heartbeat(old).await.unwrap();
     let wanted = adoption(&id, &row, from(&old.cluster_id));
     let refused = database.perform_adopt(&wanted, &grant, instance.id, &new).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
     // Refused for another name or namespace, for a row of another cluster, and with an older epoch.
-    instance.as_admin(silence).await;
+    instance.as_admin(no_heartbeat).await;
     for thief in
         [ObjectId { name: "other".into(), ..grant.clone() }, ObjectId { namespace: "other".into(), ..grant.clone() }]
     {
@@ -126,7 +126,7 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     let (id, owner, row) = instance.tenant("acme").await;
     let (other_id, _, other_row) = instance.tenant("globex").await;
     write_a_message(&instance, &id).await.unwrap();
-    let grant = ObjectId { uid: object("heir").uid, ..owner.clone() };
+    let grant = ObjectId { uid: object("successor").uid, ..owner.clone() };
     let source = AdoptionSource::Predecessor {
         cluster_id: old.cluster_id.clone(),
         heartbeat_timeout_seconds: 600,
@@ -134,8 +134,8 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     };
     let wanted = adoption(&id, &row, source.clone());
     let take = async |grant: &ObjectId| database.perform_adopt(&wanted, grant, instance.id, &new).await;
-    let silence = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
-    instance.as_admin(silence).await;
+    let no_heartbeat = "UPDATE agent_tenancy.heartbeats SET seen_at = now() - interval '700 s'";
+    instance.as_admin(no_heartbeat).await;
     let none = "SELECT count(*) FROM agent_tenancy.takeover_permissions";
 
     // Without a permission the takeover is refused and rolled back.
@@ -173,12 +173,12 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     // It holds for that one Tenant, and every other rule still applies.
     let stranger = ObjectId { uid: object("stranger").uid, ..owner.clone() };
     assert!(take(&stranger).await.is_err(), "another UID of the Tenant");
-    let other_heir = ObjectId { name: "globex".into(), ..grant.clone() };
+    let other_grant = ObjectId { name: "globex".into(), ..grant.clone() };
     let other = adoption(&other_id, &other_row, source);
-    assert!(database.perform_adopt(&other, &other_heir, instance.id, &new).await.is_err(), "another Tenant");
+    assert!(database.perform_adopt(&other, &other_grant, instance.id, &new).await.is_err(), "another Tenant");
     database.perform_heartbeat(old).await.unwrap();
     assert!(take(&grant).await.is_err(), "a recent heartbeat");
-    instance.as_admin(silence).await;
+    instance.as_admin(no_heartbeat).await;
     let late = EpochFence { epoch: Epoch(0), ..new.clone() };
     assert!(database.perform_adopt(&wanted, &grant, instance.id, &late).await.is_err(), "an older leader");
     assert_eq!((instance.row(&id).await.uid, instance.count(none).await), (owner.uid.clone(), 1));
@@ -195,17 +195,17 @@ async fn allowed_to_one_tenant(version: PgVersion) {
         database.perform_allow_takeover(&given, &grant, "somebody", &new).await.is_err(),
         "the takeover is done already"
     );
-    let told = format!(
+    let recorded = format!(
         "SELECT count(*) FROM agent_tenancy.takeovers WHERE allowed_by = 'o''hara' AND allowed_at < taken_at \
          AND to_uid = '{}' AND tenant_id = 'acme'",
         grant.uid
     );
     let all = "SELECT count(*) FROM agent_tenancy.takeovers";
-    assert_eq!((instance.count(&told).await, instance.count(all).await), (1, 1));
+    assert_eq!((instance.count(&recorded).await, instance.count(all).await), (1, 1));
 
     // A permission names the previous owner: it is void when the row has another owner by now.
     let theirs = permission(&other_id, &other_row);
-    database.perform_allow_takeover(&theirs, &other_heir, "somebody", &new).await.unwrap();
+    database.perform_allow_takeover(&theirs, &other_grant, "somebody", &new).await.unwrap();
     let changed = "UPDATE agent_tenancy.tenants SET uid = 'later' WHERE tenant_id = 'globex'";
     instance.as_admin(changed).await;
     assert_eq!(database.observe_tenant(&other_id, ReadPurpose::Serving).await.unwrap().permitted, []);

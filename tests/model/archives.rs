@@ -39,7 +39,7 @@ fn rename(database: &mut Database, from: &str, to: &str) {
     }
 }
 
-/// Part of closing a row whose marks were checked.
+/// Part of closing a row after its marks were checked.
 pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
     let name = row.incarnation.archive_name(&row.schema);
     rename(&mut state.database, &row.schema, &name);
@@ -63,7 +63,7 @@ pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
         state.violation("an archive was overwritten");
     }
     if !state.archivable.contains(&row.uid) {
-        state.violation(format!("the data of {} was archived, and nobody asked for it", wanted.tenant_id));
+        state.violation(format!("the data of {} was archived without a request", wanted.tenant_id));
     }
 }
 
@@ -102,8 +102,8 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
             }
             let used_up = state.database.permissions.remove(&(wanted.incarnation, owner.uid.clone()));
             match (by_permission, used_up) {
-                (true, false) => return Err(conflict("nobody allows that any more")),
-                (false, _) if cluster_id != FORMER => state.violation(format!("{owner} takes what nobody gave it")),
+                (true, false) => return Err(conflict("there is no grant any more")),
+                (false, _) if cluster_id != FORMER => state.violation(format!("{owner} takes over without a grant")),
                 (true, true) | (false, _) => {}
             }
             if !marked(&state.database, &wanted.schema) {
@@ -150,7 +150,7 @@ pub fn prevent(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> 
     Ok(Done::Plain)
 }
 
-/// What the leader does beside all passes.
+/// What the leader does besides all reconciles.
 pub fn sweep(operator: &Operator) {
     let due = |s: &State| -> Vec<Incarnation> {
         let over = s.database.archives.values().filter(|a| a.drop_after <= s.now);
@@ -188,24 +188,24 @@ pub fn soon_due(state: &State) -> Option<Timestamp> {
     times.filter(|at| *at > state.now && *at <= soon).min()
 }
 
-/// UIDs of the Tenants whose data is kept for an id.
+/// UIDs of the Tenants with kept data for an id.
 pub fn kept_uids(state: &State, id: &TenantId) -> Vec<Uid> {
     let row = state.database.rows.get(id).filter(|r| r.state == RowState::Retained).map(|r| r.uid.clone());
     let archives = state.database.archives.values().filter(|a| a.tenant_id == *id).map(|a| a.archive.uid.clone());
     row.into_iter().chain(archives).collect()
 }
 
-/// Why a Tenant whose id nobody else has got none.
+/// Why a Tenant has no data though no other Tenant has its id.
 pub fn check_refusal(state: &State, key: &Key, desired: &DesiredTenant, reason: &str) {
     if reason != "AdoptionRefused" {
-        assert_eq!(reason, "AgentConfigNotFound", "{key:?}: nobody else has the id");
+        assert_eq!(reason, "AgentConfigNotFound", "{key:?}: no other Tenant has the id");
         return;
     }
     let wanted = desired.adopt.as_ref().expect("it asks for data");
     assert!(!kept_uids(state, &desired.tenant_id).contains(wanted), "{key:?}: what it asks for is there");
 }
 
-/// Archived data is whole and out of reach, and is nobody else's.
+/// Archived data is whole and out of reach, and belongs to no other Tenant.
 pub fn check_kept(state: &State) {
     let database = &state.database;
     for (incarnation, kept) in &database.archives {
@@ -213,7 +213,7 @@ pub fn check_kept(state: &State) {
         assert_eq!((database.schemas.get(name), database.roles.get(name)), (mark.as_ref(), mark.as_ref()));
         assert!(!database.members.contains(name), "{name} is in reach");
         let twice = |r: &LedgerRow| r.incarnation == *incarnation && r.state != RowState::Dropped;
-        assert!(!database.rows.values().any(twice), "{name} is somebody's");
+        assert!(!database.rows.values().any(twice), "{name} belongs to a row");
         assert!(kept.drop_after > state.now, "{name} is overdue");
     }
 }

@@ -57,8 +57,8 @@ pub fn run_matrix() -> usize {
                 Ok((other, _)) if other == *end || !scenario.one_end => continue,
                 Ok((other, _)) => format!("another end\n{end}---\n{other}"),
                 Err(panic) => {
-                    let said = panic.downcast_ref::<String>().cloned();
-                    said.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+                    let text = panic.downcast_ref::<String>().cloned();
+                    text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
                 }
             };
             wrong.lock().unwrap().push(format!("{} / {mode:?} at {n}: {what}", scenario.name));

@@ -84,8 +84,8 @@ fn permitted(database: &Database, row: &LedgerRow) -> Vec<TakeoverGrant> {
 fn offer(database: &Database) -> CellOffer {
     let used = |cell: i32| {
         let kept = database.archives.values().filter(|a| a.archive.cell.0 == cell).count();
-        let homes = database.rows.values().filter(|r| r.cell.0 == cell && r.state != RowState::Dropped).count();
-        kept + homes < CELL_SIZE
+        let tenants = database.rows.values().filter(|r| r.cell.0 == cell && r.state != RowState::Dropped).count();
+        kept + tenants < CELL_SIZE
     };
     let cell = (1..).find(|n| used(*n)).unwrap_or(1);
     CellOffer { cell: CellNumber(cell), exists: database.cells.contains_key(&cell) }
@@ -229,7 +229,7 @@ pub fn migrate(state: &mut State, step: &Migrate) -> Result<Done, EffectError> {
         };
         let incarnation = step.row.incarnation;
         if state.database.failures.get(&incarnation) == Some(&failure) {
-            state.violation(format!("{} was tried again though it failed and nobody asked", file.name));
+            state.violation(format!("{} was tried again though it failed and no retry was requested", file.name));
         }
         state.database.failures.insert(incarnation, failure);
         state.wrote();

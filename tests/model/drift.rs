@@ -106,7 +106,11 @@ pub fn repair_edits(database: &mut Database, row: &LedgerRow, found: &[Drift]) {
         edit.apply(&mut facts);
         let made = judge_access(&facts, &name, in_service, &grants(row.schema_version)).unwrap();
         made.iter().filter(|f| !matches!(f.drift, Drift::MemberAdded { ref member, .. } if member == ACCESS)).all(|f| {
-            assert!(f.repairable || !found.contains(&f.drift), "nobody asked for the impossible: {:?}", f.drift);
+            assert!(
+                f.repairable || !found.contains(&f.drift),
+                "a repair of what can't be repaired was requested: {:?}",
+                f.drift
+            );
             found.contains(&f.drift)
         })
     };
@@ -127,7 +131,7 @@ pub fn set_aside(state: &mut State, tenant: &TenantId, name: &str, remains: &Rem
         word.is_some_and(|word| *word == remains.incarnation.to_string())
     });
     if !given_up && !state.stale {
-        state.violation(format!("{tenant} was given up though nobody said so"));
+        state.violation(format!("{tenant} was given up without a user's consent"));
     }
     match &remains.row {
         Some(row) => {
@@ -173,7 +177,7 @@ impl State {
         }
     }
 
-    /// The annotation that gives up what the status tells of.
+    /// The annotation that accepts the loss that the status names.
     pub fn accept_loss(&mut self, key: &Key) {
         let Some(tenant) = self.tenants.get(key) else { return };
         let recorded = tenant.status.as_ref().and_then(|s| s.database.as_ref()).map(|d| d.incarnation.clone());

@@ -102,9 +102,9 @@ pub fn check_conditions(
         }
     }
     let Generations { observed: own, object: of_object } = generations;
-    // That an object is paused is said of what it is now; the rest is of what was last looked at.
-    let told = |c: &Condition| if c.reason == "Paused" { of_object } else { own };
-    if own > of_object || after.iter().any(|c| c.observed_generation != told(c)) {
+    // `Paused` is about the present generation; the other conditions are about the generation that was reconciled last.
+    let expected = |c: &Condition| if c.reason == "Paused" { of_object } else { own };
+    if own > of_object || after.iter().any(|c| c.observed_generation != expected(c)) {
         state.violation(format!("{uid}: observedGeneration {own:?} of {of_object:?} is not everywhere the same"));
     }
     for now in after {

@@ -1,5 +1,5 @@
 //! One operator process: the seam to the model's world, where it can crash, be refused, lose a reply, be interrupted,
-//! be superseded, or look at an old view.
+//! be superseded, or read an old view.
 
 use super::state::{CLUSTER, FORMER, Key, State, transient};
 use agent_tenancy::{
@@ -176,7 +176,7 @@ impl Operator {
         (faults.busy, faults.view) = (None, None);
     }
 
-    /// Who sees an old version of an object can't write to it: the version goes along with the request.
+    /// A reconcile with an old version of an object can't write to it: the request carries the version.
     pub fn check_version(&self, state: &State, id: &ObjectId) -> Result<(), EffectError> {
         let key = (id.namespace.clone(), id.name.clone());
         let version = |s: &State| {

@@ -27,7 +27,7 @@ fn conditions(tenant: &Tenant) -> &[Condition] {
     tenant.status.as_ref().map_or(&[], |s| &s.conditions)
 }
 
-/// Everything makes what the specs say, in a world where nothing is out of order any more.
+/// The world is what the specs describe, once nothing is broken any more.
 pub fn assert_converged(operator: &Operator) {
     let state = operator.state();
     let state = &*state;
@@ -59,7 +59,7 @@ fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
     };
     let row = state.database.rows.get(&desired.tenant_id);
     let Some(row) = row.filter(|r| r.uid == scope.object.uid) else {
-        // The id is somebody else's, or a reference is missing; in any case nothing was made.
+        // Another Tenant has the id, or a reference is missing; in both cases nothing was created.
         let why = ["Conflict", "RetainedDataExists", "AdoptionRefused", "AgentConfigNotFound"];
         assert!(accepted.0 == "False" && why.contains(&accepted.1), "{key:?}: {:#?}", tenant.status);
         let free = row.is_none_or(|r| r.state == RowState::Dropped);
@@ -128,7 +128,7 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
     let status = tenant.status.as_ref().unwrap();
     let secret = &state.secrets[&(desired.object.namespace.clone(), format!("{}-signing-keys", desired.object.name))];
     assert_eq!(secret.owner.as_ref(), Some(&desired.object.uid));
-    let keyring = super::secrets::parse(secret).expect("the Secret holds a ring");
+    let keyring = super::secrets::parse(secret).expect("the Secret holds a keyring");
     assert_eq!(
         (keyring.mark(), entry.keyring().mark()),
         (row.keyring.clone(), row.keyring.clone()),
@@ -191,8 +191,8 @@ fn check_leftovers(state: &State) {
                 assert!(needed, "{name} has no AgentConfig");
             }
             Some(Entry::Upstream(_)) => {
-                let anybody = !state.agents.is_empty();
-                assert!(state.is_referenced(name) || !anybody_could_clean(state) || !anybody, "{name} is not used");
+                let any = !state.agents.is_empty();
+                assert!(state.is_referenced(name) || !anybody_could_clean(state) || !any, "{name} is not used");
             }
             Some(Entry::Cell(_)) => {}
             // What an unacceptable spec can't give, replicas keep as they loaded it.
@@ -250,7 +250,7 @@ fn check_late_arrivals(state: &State) {
     }
 }
 
-/// An AgentConfig that is served clears away credentials that nobody uses any more.
+/// An AgentConfig that is served clears away credentials that are not used any more.
 fn anybody_could_clean(state: &State) -> bool {
     state.agents.values().any(|a| a.status.as_ref().is_some_and(|s| status_of(&s.conditions, "Ready").0 == "True"))
 }
@@ -262,17 +262,17 @@ pub fn picture(state: &State) -> String {
         text.push_str(&what);
         text.push('\n');
     };
-    let told = |c: &[Condition]| {
+    let rendered = |c: &[Condition]| {
         let mut all: Vec<_> = c.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect();
         all.sort();
         all.join(" ")
     };
     for (key, tenant) in &state.tenants {
-        line(format!("Tenant {key:?} {:?} {}", tenant.metadata.generation, told(conditions(tenant))));
+        line(format!("Tenant {key:?} {:?} {}", tenant.metadata.generation, rendered(conditions(tenant))));
     }
     for (key, agent) in &state.agents {
         let status = agent.status.as_ref().unwrap();
-        line(format!("AgentConfig {key:?} {:?} {}", status.revision, told(&status.conditions)));
+        line(format!("AgentConfig {key:?} {:?} {}", status.revision, rendered(&status.conditions)));
     }
     for (name, secret) in &state.registry {
         let detail = match &secret.entry {

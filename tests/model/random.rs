@@ -161,7 +161,7 @@ fn apply(operator: &mut Operator, action: &Action) {
     }
 }
 
-/// The UID of somebody whose data is kept for the id of a Tenant, if there is such data.
+/// The UID of an owner of kept data for the id of a Tenant, if there is such data.
 fn kept(operator: &Operator, slot: usize) -> String {
     let (_, name) = TENANTS[slot % TENANTS.len()];
     let uids = kept_uids(&operator.state(), &id(if name == "twin" { "alpha" } else { name }));
@@ -234,7 +234,7 @@ fn hand(operator: &Operator, slot: usize, what: u8) {
     }
 }
 
-/// Puts everything in order that only people can.
+/// Repairs what only users can repair.
 fn heal(operator: &Operator) {
     let mut faults = operator.faults.lock().unwrap();
     (faults.at, faults.stale) = (None, None);

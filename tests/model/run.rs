@@ -1,4 +1,4 @@
-//! Passes until the world rests, and the proof that it does.
+//! Reconciles until the world converges, and the proof that it does.
 
 use super::{
     operator::Operator,
@@ -37,7 +37,7 @@ pub fn round(operator: &Operator) -> Vec<ReconcileOutcome> {
     outcomes
 }
 
-/// What entries and rows tell of Tenants that are not there any more (somebody took the finalizer off, or an older state
+/// What entries and rows name of Tenants that are gone (their finalizer was removed by hand, or an older state
 /// of the cluster came back).
 fn vanished_tenants(state: &State) -> Vec<Tenant> {
     let entries = state.registry.values().filter_map(|secret| match &secret.entry {
@@ -49,8 +49,8 @@ fn vanished_tenants(state: &State) -> Vec<Tenant> {
     let rows = rows.map(|(id, r)| {
         (id.clone(), ObjectId { namespace: r.namespace.clone(), name: r.name.clone(), uid: r.uid.clone() })
     });
-    let said: BTreeMap<TenantId, ObjectId> = entries.chain(rows).collect();
-    let gone = said.iter().filter(|(_, object)| state.live_tenant(&object.uid).is_none());
+    let named: BTreeMap<TenantId, ObjectId> = entries.chain(rows).collect();
+    let gone = named.iter().filter(|(_, object)| state.live_tenant(&object.uid).is_none());
     gone.map(|(id, object)| resolve_vanished_tenant(object, id, state.now)).collect()
 }
 
@@ -69,7 +69,7 @@ fn collect_garbage(state: &mut State) {
     state.revisions.retain(|(owner, _), _| live.contains(&owner.0));
 }
 
-/// Runs passes, lets replicas acknowledge, and lets time pass where a plan waits for it, until nothing happens any more.
+/// Runs reconciles, lets replicas acknowledge, and advances the clock where a plan waits, until nothing happens any more.
 /// An operator that ended is started again.
 pub fn settle(operator: &mut Operator) {
     let mut failures = 0;
@@ -103,7 +103,7 @@ pub fn settle(operator: &mut Operator) {
     panic!("the world does not come to rest; last events: {last:?}");
 }
 
-/// Nothing is written any more: not by further rounds, not by a new leader, not by time that passes.
+/// Nothing is written any more: not by further rounds, not by a new leader, not because time goes on.
 pub fn assert_rest(operator: &mut Operator) {
     let writes = operator.state().writes;
     for minutes in 0..2 {
@@ -113,6 +113,6 @@ pub fn assert_rest(operator: &mut Operator) {
     operator.restart();
     round(operator);
     let state = operator.state();
-    assert_eq!(state.writes, writes, "a converged fleet was written to; last events: {:?}", state.events.last());
+    assert_eq!(state.writes, writes, "a converged installation was written to; last events: {:?}", state.events.last());
     assert!(state.violations.is_empty(), "{:#?}", state.violations);
 }

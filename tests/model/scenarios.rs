@@ -37,7 +37,7 @@ pub fn id(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
 }
 
-/// Two replicas, a provider's credential, and two AgentConfigs nobody has looked at yet.
+/// Two replicas, a provider's credential, and two AgentConfigs that were not reconciled yet.
 pub fn base() -> State {
     let mut state = State::new();
     state.join();
@@ -340,7 +340,7 @@ fn scenarios() -> Vec<Scenario> {
             op.state().delete_tenant(&alpha());
             settle(op);
         }),
-        Scenario::new("everything goes", |op| {
+        Scenario::new("everything is deleted", |op| {
             created(op, Delete);
             op.state().delete_tenant(&alpha());
             op.state().delete_agent(&key("a", "x"));

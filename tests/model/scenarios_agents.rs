@@ -17,13 +17,13 @@ fn agents_in_use(op: &mut Operator) {
     settle(op);
     op.state().apply_tenant(&alpha(), tenant_spec(&["x"], Delete));
     settle(op);
-    assert!(!op.state().agents.contains_key(&key("a", "y")), "nobody uses it any more");
+    assert!(!op.state().agents.contains_key(&key("a", "y")), "it is not used any more");
     op.state().apply_agent(&key("a", "y"), agent_spec("m9", true));
     settle(op);
 }
 
 /// Deleted, with its credential, while a replica does not answer; the deletion goes on after the timeout.
-fn agents_nobody_lets_go_of(op: &mut Operator) {
+fn agents_that_stay_referenced(op: &mut Operator) {
     created(op, Delete);
     op.state().replicas[0].stuck = true;
     op.state().delete_agent(&key("a", "x"));
@@ -60,7 +60,7 @@ fn agent_life(op: &mut Operator) {
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario::new("an AgentConfig goes while it is used", agents_in_use),
-        Scenario::new("an AgentConfig goes, and a replica is silent", agents_nobody_lets_go_of),
+        Scenario::new("an AgentConfig goes, and a replica is silent", agents_that_stay_referenced),
         Scenario::new("an AgentConfig changes", agent_life),
         Scenario::new("an AgentConfig comes later", |op| {
             op.state().apply_tenant(&alpha(), tenant_spec(&["later"], Delete));

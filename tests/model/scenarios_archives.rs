@@ -31,7 +31,7 @@ fn adopting(previous: &Uid, policy: DeletionPolicy) -> TenantSpec {
     spec
 }
 
-/// Makes the tenant, lets it go, and says who it was.
+/// Creates the tenant, deletes it, and returns its UID.
 fn left(op: &mut Operator, policy: DeletionPolicy) -> (Uid, Incarnation) {
     created(op, policy);
     let was = (uid_of(op, &alpha()), incarnation(op));
@@ -77,7 +77,7 @@ fn fresh_in_place(op: &mut Operator) {
     assert_eq!(state.database.rows[&id("alpha")].incarnation, third);
 }
 
-/// Somebody asks for data that is still in use, by a Tenant that goes slowly.
+/// A Tenant asks for data that is still in use by a Tenant with a slow deletion.
 fn asked_for_too_early(op: &mut Operator) {
     created(op, Archive);
     let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
@@ -115,7 +115,7 @@ fn nothing_to_take(op: &mut Operator) {
     assert_eq!(incarnation(op), fresh);
 }
 
-/// The same manifests in a cluster that was built anew; what was stopped half way through its end is given back too.
+/// The same manifests in a rebuilt cluster; data of a deletion that stopped half-way is taken over too.
 fn rebuilt(op: &mut Operator, policy: DeletionPolicy, before: impl Fn(&mut Operator)) {
     created(op, policy);
     let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
@@ -130,7 +130,7 @@ fn rebuilt(op: &mut Operator, policy: DeletionPolicy, before: impl Fn(&mut Opera
     assert!(state.database.members.contains(&row.role) && state.secrets.len() == 1);
 }
 
-/// The same where the settings don't name the lost cluster: a person lets this Tenant take over, and no later one.
+/// The same where the settings don't name the lost cluster: a grant lets this Tenant take over, and no later one.
 fn rebuilt_by_permission(op: &mut Operator, before: impl Fn(&mut Operator)) {
     created(op, Retain);
     let data = incarnation(op);
@@ -160,7 +160,7 @@ fn rebuilt_by_permission(op: &mut Operator, before: impl Fn(&mut Operator)) {
     assert_eq!((state.database.members.contains(&row.role), state.secrets.len()), (!kept, usize::from(!kept)));
 }
 
-/// The data's time is over just when somebody asks for it.
+/// The data expires just when a Tenant asks for it.
 fn asked_for_too_late(op: &mut Operator) {
     let (previous, _) = left(op, Archive);
     op.state().advance(ARCHIVE_SECONDS);
@@ -206,10 +206,10 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("archived, then the same name again", fresh_in_place),
         Scenario::new("asked for while in use", asked_for_too_early),
         Scenario::new("nothing to take over", nothing_to_take),
-        Scenario { one_end: false, ..Scenario::new("a cluster built anew", |op| rebuilt(op, Archive, |_| {})) },
+        Scenario { one_end: false, ..Scenario::new("a rebuilt cluster", |op| rebuilt(op, Archive, |_| {})) },
         Scenario {
             one_end: false,
-            ..Scenario::new("a cluster built anew in the middle of a deletion", |op| {
+            ..Scenario::new("a rebuilt cluster in the middle of a deletion", |op| {
                 rebuilt(op, Delete, |op| {
                     op.state().delete_tenant(&alpha());
                     run_for(op, 2);

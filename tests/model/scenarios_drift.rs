@@ -20,7 +20,7 @@ fn ready(op: &Operator) -> (String, String) {
     (ready.status.clone(), ready.reason.clone())
 }
 
-/// Each change is undone at the next look; what only a superuser can undo is said until he has.
+/// Each change is undone by the next reconcile; what only a superuser can undo is reported until they have undone it.
 pub fn edited(op: &mut Operator) {
     created(op, Delete);
     for edit in ManualEdit::ALL {
@@ -30,7 +30,7 @@ pub fn edited(op: &mut Operator) {
         assert_eq!(op.state().database.edited["at_alpha"].is_empty(), !beyond, "{edit:?}");
     }
     assert_eq!(ready(op), ("False".to_owned(), "DriftNotRepairable".to_owned()));
-    // The rest of the tenant is looked after meanwhile.
+    // The rest of the tenant is maintained meanwhile.
     let mut spec = tenant_spec(&["x"], Delete);
     spec.auth.audience = "other".to_owned();
     op.state().apply_tenant(&alpha(), spec);
@@ -41,7 +41,7 @@ pub fn edited(op: &mut Operator) {
     assert!(events(op, Reason::DriftRepaired) > 0);
 }
 
-/// A loss waits for a person's word, which has to be the right one, and is no word for later losses.
+/// A loss waits for its annotation, which has to name this loss and does not cover later ones.
 pub fn given_up(op: &mut Operator) {
     created(op, Delete);
     for what in 0..3 {

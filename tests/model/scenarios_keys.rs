@@ -53,7 +53,7 @@ pub fn held_rotation(op: &mut Operator) {
     settle(op);
     if op.faults.lock().unwrap().at.is_none() {
         let state = op.state();
-        assert_eq!(state.kids, before, "nobody signs with a key that a replica does not know");
+        assert_eq!(state.kids, before, "no key signs that a replica does not know");
         let status = state.tenants[&alpha()].status.clone().unwrap();
         let keys = find(&status.conditions, ConditionType::SigningKeysReady).unwrap();
         assert_eq!((keys.status.as_str(), keys.reason.as_str()), ("True", "RotationWaiting"), "{keys:?}");

@@ -30,9 +30,9 @@ fn is(op: &Operator, status: &str, reason: &str) {
 fn versions(op: &Operator) -> (i32, i32) {
     let state = op.state();
     let row = &state.database.rows[&id("alpha")];
-    let told = state.tenants[&alpha()].status.as_ref().unwrap().database.as_ref().unwrap().schema_version;
+    let status = state.tenants[&alpha()].status.as_ref().unwrap().database.as_ref().unwrap().schema_version;
     let entry = state.tenant_entry(&id("alpha")).unwrap().database.location.schema_version;
-    assert_eq!((told, entry), (row.schema_version, row.schema_version));
+    assert_eq!((status, entry), (row.schema_version, row.schema_version));
     (row.schema_version, row.own.version)
 }
 
@@ -51,13 +51,13 @@ fn old(op: &mut Operator) {
     assert_eq!(versions(op), (1, 0));
 }
 
-/// A tenant that is served waits for its turn, and everything else goes on; then it gets all at once.
+/// A served tenant waits for its slot while everything else continues; then it gets all files at once.
 pub fn upgraded(op: &mut Operator) {
     old(op);
     {
         let mut state = op.state();
         (state.schema_version, state.rolling, state.own) = (TENANT_VERSION, false, own_files(2, 0));
-        // One that is new waits for nobody.
+        // A new tenant does not wait for a slot.
         state.apply_tenant(&key("a", "beta"), tenant_spec(&["x"], Delete));
     }
     settle(op);
@@ -70,7 +70,7 @@ pub fn upgraded(op: &mut Operator) {
     is(op, "True", "Ready");
 }
 
-/// What fails is said, and not tried again; the tenant is served and looked after with what it has.
+/// A failure is reported and not retried; the tenant is served and maintained with the tables that it has.
 pub fn failed(op: &mut Operator) {
     old(op);
     let unfit =
@@ -100,7 +100,7 @@ pub fn failed(op: &mut Operator) {
     is(op, "True", "Ready");
     assert_eq!(versions(op), (TENANT_VERSION, 0));
 
-    // One of your own: a corrected file is another file.
+    // A custom migration: a corrected file counts as another file.
     {
         let mut state = op.state();
         state.own = own_files(2, 0);
@@ -125,7 +125,7 @@ pub fn changed_and_newer(op: &mut Operator) {
         op.state().own = wrong;
         settle(op);
         is(op, "False", reason);
-        // They can't be read: nothing is said of them.
+        // They can't be read, so nothing is reported about them.
         op.state().own = None;
         settle(op);
         is(op, "True", "Ready");

@@ -1,4 +1,4 @@
-//! Tenants that are taken out of service and brought back, and objects that nobody is to touch.
+//! Tenants that are taken out of service and brought back, and objects that must not be touched.
 
 use super::{
     operator::Operator,
@@ -59,7 +59,7 @@ fn against_odds(op: &mut Operator) {
     }
 }
 
-/// What is out of service is looked after like the rest.
+/// A tenant that is out of service is maintained like the others.
 fn edited_meanwhile(op: &mut Operator) {
     created(op, Delete);
     apply(op, true, Delete);

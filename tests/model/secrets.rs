@@ -32,13 +32,13 @@ pub fn create(state: &mut State, scope: &TenantScope, keyring: &Keyring) -> Resu
     Ok(Done::Plain)
 }
 
-/// The key that signed until now must still be in the ring, or must have been revoked.
+/// The key that signed until now must still be in the keyring, or must have been revoked.
 fn note_current(state: &mut State, scope: &TenantScope, keyring: &Keyring) {
     let known = state.kids.get(&scope.object.uid).cloned();
     let kept =
         |kid: &Kid| keyring.keys().iter().any(|k| k.verifying.kid == *kid) || keyring.revoked().contains_key(kid);
     if let Some(known) = known.filter(|kid| !kept(kid) && !state.stale) {
-        state.violation(format!("the key '{known}' of {} is gone from its ring", scope.object));
+        state.violation(format!("the key '{known}' of {} is gone from its keyring", scope.object));
     }
     if let Some(current) = keyring.current() {
         state.kids.insert(scope.object.uid.clone(), current.verifying.kid.clone());

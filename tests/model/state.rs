@@ -42,7 +42,7 @@ pub const INSTANCE: &str = "main";
 pub const CLUSTER: &str = "cluster";
 /// A cluster that this one was built in place of.
 pub const FORMER: &str = "former";
-/// Another one whose data lies in the same database; the settings don't name it.
+/// Another cluster with data in the same database; the settings don't name it.
 pub const STRANGER: &str = "stranger";
 
 #[derive(Clone, Debug)]
@@ -99,11 +99,11 @@ pub struct Database {
     pub edited: BTreeMap<String, BTreeSet<ManualEdit>>,
     /// Open transactions by schema.
     pub open: BTreeMap<String, i64>,
-    /// Whose data may go to which Tenant, because a person said so.
+    /// Takeover grants: the owner of the data, and the Tenant that may take it over.
     pub permissions: BTreeSet<(Incarnation, Uid)>,
     /// Migrations that failed.
     pub failures: BTreeMap<Incarnation, MigrationFailure>,
-    /// Schemas whose data no file of this version fits, of either track.
+    /// Schemas with data that no file of this version fits, of either track.
     pub unfit: BTreeSet<(String, Track, i32)>,
 }
 
@@ -161,7 +161,7 @@ pub struct State {
     pub schema_version: i32,
     /// The custom migrations.
     pub own: Option<CustomMigrations>,
-    /// Upgrades of the fleet go on: everybody has a turn.
+    /// Whether the rollout continues: every tenant has a slot.
     pub rolling: bool,
     pub database: Database,
     /// The real database while another one stands in its place.
@@ -181,7 +181,7 @@ pub struct State {
     pub archivable: BTreeSet<Uid>,
     /// A view was stale in this run: what only a fresh view can promise is not asked.
     pub stale: bool,
-    /// Tenants whose finalizer was taken off by hand: they may vanish before it is back.
+    /// Tenants that lost their finalizer by hand: they may vanish before it is back.
     pub stripped: BTreeSet<Uid>,
     /// Every request for a new tenant in the database that was ever sent: it may arrive late.
     pub sent: Vec<(Provision, ObjectId)>,

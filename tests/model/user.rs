@@ -101,14 +101,14 @@ impl State {
         }
     }
 
-    /// The object goes without anybody being asked, as where an older state of the cluster comes back.
+    /// The object vanishes without a finalizer being run, as when an older state of the cluster is restored.
     pub fn vanish_tenant(&mut self, key: &Key) {
         let Some(tenant) = self.tenants.remove(key) else { return };
         self.bump();
         self.stripped.extend(tenant.metadata.uid.map(Uid));
     }
 
-    /// The cluster is built anew: nothing of its Tenants is left but their rows, and those are the former one's.
+    /// The cluster is rebuilt: only the rows of its Tenants are left, and these belong to the former cluster.
     pub fn rebuild_cluster(&mut self, former: &str) {
         self.tenants.clear();
         self.secrets.clear();
@@ -128,7 +128,7 @@ impl State {
         self.bump();
     }
 
-    /// A person lets this Tenant have the data that carries its tenant id; the operator records it where somebody has it.
+    /// A user allows this Tenant to take over the data with its tenant id; the operator records the grant if there is an owner.
     pub fn allow_takeover(&mut self, key: &Key, id: &TenantId) {
         let uid = self.tenants[key].metadata.uid.clone().map(Uid).unwrap();
         let row = &self.database.rows[id];

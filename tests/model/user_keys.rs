@@ -77,7 +77,7 @@ impl State {
         self.forget_lost_kids();
     }
 
-    /// A backup of the Secret, as somebody's tool makes it.
+    /// A backup of the Secret, as a user's tool makes it.
     pub fn copy_keys(&mut self, tenant: &Key) {
         if let Some(secret) = self.secrets.get(&secret_key(tenant)) {
             self.backups.insert(tenant.clone(), secret.data.clone());

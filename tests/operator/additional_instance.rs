@@ -5,7 +5,7 @@ use devkit::{Component, InstallationDatabase, Postgres};
 use serde_json::{Value, json};
 use std::ops::Deref;
 
-/// An additional instance whose database is prepared.
+/// An additional instance with a prepared database.
 pub struct AdditionalInstance {
     pub name: String,
     database: InstallationDatabase,

@@ -66,7 +66,7 @@ async fn a_database_that_is_down_blocks_deletions_until_it_is_back(version: PgVe
         "True",
         "an outage does not change the conditions of a ready tenant"
     );
-    // A user who can't wait removes the finalizer.
+    // An impatient user removes the finalizer.
     let nothing = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     installation.tenants.patch("freed", &PatchParams::default(), &nothing).await?;
     installation.wait_gone("freed").await?;

@@ -61,10 +61,10 @@ async fn archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_it
     installation.agent("support", "You help.").await?;
 
     let [first, data, old_token] = live(&installation, &url, "first life").await?;
-    let told = installation.notes(&first, "DataArchived").await?;
-    println!("{told:?}");
+    let notes = installation.notes(&first, "DataArchived").await?;
+    println!("{notes:?}");
     let aside = |incarnation: &str| installation.schema(&format!("acme_{}", &incarnation.replace('-', "")[21..]));
-    assert!(told.len() == 1 && told[0].contains(&aside(&data)) && told[0].contains(&first), "{told:?}");
+    assert!(notes.len() == 1 && notes[0].contains(&aside(&data)) && notes[0].contains(&first), "{notes:?}");
     assert_eq!(installation.schemas().await?, [aside(&data)]);
     assert_eq!((installation.key_secrets().await?.len(), installation.entries("tenant").await?.len()), (0, 0));
     // The tenant id is free, and a new Tenant gets none of the old data.

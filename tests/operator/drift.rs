@@ -21,7 +21,7 @@ on_each_postgres!(
     drift_is_found_in_every_instance,
 );
 
-/// Waits for an event about a Tenant whose note holds all of these.
+/// Waits for an event about a Tenant with all of these in its note.
 async fn wait_note(
     installation: &Installation,
     tenant: &str,
@@ -251,14 +251,14 @@ async fn drift_is_found_in_every_instance(version: PgVersion) -> anyhow::Result<
     let changed: Vec<_> = after.iter().filter(|(object, version)| before.get(*object) != Some(*version)).collect();
     assert!(
         changed.iter().all(|(object, _)| object.contains("gone")),
-        "only the Tenant whose data is lost is written: {changed:?}"
+        "only the Tenant with lost data is written: {changed:?}"
     );
     // Each database has its own drift query.
     for instance in ["main", "beside"] {
-        let look = format!("tenant_operator_drift_check_seconds{{instance=\"{instance}\"}}");
+        let name = format!("tenant_operator_drift_check_seconds{{instance=\"{instance}\"}}");
         eventually(LONG, &format!("drift is checked in {instance}"), || async {
             let metrics = operator.metrics().await?;
-            anyhow::ensure!(metrics.get(&look).is_some_and(|seconds| *seconds > 0.0), "{metrics:?}");
+            anyhow::ensure!(metrics.get(&name).is_some_and(|seconds| *seconds > 0.0), "{metrics:?}");
             Ok(())
         })
         .await?;

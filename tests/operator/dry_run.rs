@@ -1,4 +1,4 @@
-//! Plans (`kubectl tenant plan`): who may see them, that they are exact, and that they change nothing.
+//! Plans (`kubectl tenant plan`): which users may see them, that they are exact, and that they change nothing.
 
 use super::{dry_run_setup::DryRunSetup, installation::LONG, installation_state::settle};
 use anyhow::Context as _;
@@ -141,7 +141,7 @@ async fn a_plan_shows_exactly_what_is_done_afterwards_and_changes_nothing(versio
     // No plan contains a secret: of the tenant's keys, the cell's login, the operator.
     let keys: Vec<_> =
         installation.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
-    let ring: Value = serde_json::from_slice(&keys[0].data.as_ref().context("data")?["ring.json"].0)?;
+    let keyring: Value = serde_json::from_slice(&keys[0].data.as_ref().context("data")?["ring.json"].0)?;
     let cell = installation.entry(&installation.entries("cell").await?[0]).await?;
     let mut plans = String::new();
     for args in [["acme", "-o", "json"].as_slice(), ["acme", "--delete", "-o", "yaml"].as_slice(), ["acme"].as_slice()]
@@ -158,7 +158,7 @@ async fn a_plan_shows_exactly_what_is_done_afterwards_and_changes_nothing(versio
     let known = reqwest::Client::new().get(format!("{}/v1/plan/{}/acme", setup.url()?, setup.namespace));
     plans += &known.bearer_auth(&token).send().await?.error_for_status()?.text().await?;
     let canaries = [
-        ring["keys"][0]["key"].as_str().context("a key")?.to_owned(),
+        keyring["keys"][0]["key"].as_str().context("a key")?.to_owned(),
         cell["password"].as_str().context("a password")?.to_owned(),
         super::installation::PASSWORD.to_owned(),
         token.rsplit_once('.').context("a signature")?.1.to_owned(),

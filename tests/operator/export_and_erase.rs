@@ -45,7 +45,7 @@ async fn a_tenants_data_is_exported_and_a_user_is_erased(version: PgVersion) -> 
     }
     chat("other", "ann/o'neill", "of another tenant".to_owned()).await?;
 
-    // Exported once to the terminal and once into a file whose export was interrupted twice.
+    // Exported once to the terminal and once into a file, interrupted twice.
     let whole = plugin(&["export", "acme", "-n", &namespace, "--server", &url]).await?;
     assert!(whole.is_success(), "{whole:?}");
     let whole = whole.text();

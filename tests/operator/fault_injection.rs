@@ -217,8 +217,8 @@ async fn check_everything(installation: &Installation, kept: &[String], deleted:
     assert_eq!(named, kept.iter().map(|name| format!("{name}-signing-keys")).collect::<Vec<_>>());
     for secret in &secrets {
         let data = secret.data.clone().unwrap_or_default();
-        let ring: Value = serde_json::from_slice(&data["ring.json"].0)?;
-        let keys = ring["keys"].as_array().cloned().unwrap_or_default();
+        let keyring: Value = serde_json::from_slice(&data["ring.json"].0)?;
+        let keys = keyring["keys"].as_array().cloned().unwrap_or_default();
         let current: Vec<&Value> = keys.iter().filter(|key| key["state"] == "Current").collect();
         assert_eq!(current.len(), 1, "{}: {} keys", secret.name_any(), keys.len());
         // The key that signs is the one that the replicas verify with.

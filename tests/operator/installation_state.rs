@@ -42,14 +42,14 @@ impl Installation {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             name.starts_with("operator-") && name.ends_with(&format!("{}.log", self.database.prefix))
         };
-        let mut told = String::new();
+        let mut description = String::new();
         for path in logs.filter(own) {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = text.lines().rev().take(12).collect();
-            told +=
+            description +=
                 &format!("{} ends with:\n{}\n", path.display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
-        told
+        description
     }
 
     /// Waits until a Tenant is Ready.

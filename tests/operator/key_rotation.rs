@@ -161,10 +161,10 @@ async fn a_key_that_has_signed_for_its_period_is_replaced(version: PgVersion) ->
     operator.process.kill_9().await?;
     let mut secret = installation.secrets.get("acme-signing-keys").await?;
     let data = secret.data.as_mut().context("the Secret has data")?;
-    let mut ring: Value = serde_json::from_slice(&data.get(names::KEYRING).context("a ring")?.0)?;
-    let made: jiff::Timestamp = serde_json::from_value(ring["keys"][0]["since"].clone())?;
-    ring["keys"][0]["since"] = serde_json::to_value(made - jiff::SignedDuration::from_hours(2))?;
-    data.insert(names::KEYRING.to_owned(), ByteString(serde_json::to_vec(&ring)?));
+    let mut keyring: Value = serde_json::from_slice(&data.get(names::KEYRING).context("a keyring")?.0)?;
+    let made: jiff::Timestamp = serde_json::from_value(keyring["keys"][0]["since"].clone())?;
+    keyring["keys"][0]["since"] = serde_json::to_value(made - jiff::SignedDuration::from_hours(2))?;
+    data.insert(names::KEYRING.to_owned(), ByteString(serde_json::to_vec(&keyring)?));
     let mark = Keyring::parse_secret(|key| data.get(key).map(|bytes| bytes.0.as_slice()))?.mark();
     let old = SigningKey::from_secret(&secret)?;
     installation.secrets.replace("acme-signing-keys", &PostParams::default(), &secret).await?;

@@ -239,7 +239,7 @@ async fn a_cell_entry_that_is_deleted_by_hand_is_written_again(version: PgVersio
 
 /// Once with the pooler in front of the agent API only, and once in front of the operator too.
 async fn logins_are_rotated_behind_pgbouncer(version: PgVersion) -> anyhow::Result<()> {
-    for (port, who) in [("AGENT_API_PORT", "the agent API"), ("PORT", "all programs")] {
+    for (port, programs) in [("AGENT_API_PORT", "the agent API"), ("PORT", "all programs")] {
         let mut installation = Installation::new(version).await?;
         let pooler = PgBouncer::start(&installation.database, &installation.database.prefix, 2).await?;
         installation.set(Component::Operator, &format!("AGENT_TENANCY__DATABASE__{port}"), pooler.port().to_string());
@@ -255,17 +255,17 @@ async fn logins_are_rotated_behind_pgbouncer(version: PgVersion) -> anyhow::Resu
             installation.tenant(name, "Delete").await?;
             installation.wait_ready(name).await?;
         }
-        assert_eq!(installation.entry("cell-main-1").await?["port"], json!(pooler.port()), "{who}");
+        assert_eq!(installation.entry("cell-main-1").await?["port"], json!(pooler.port()), "{programs}");
         let calls = load(&installation, &["acme", "beta"], &urls).await?;
         for round in 0..3 {
             let before = login(&installation, 1).await?;
             annotate(&installation, 1, names::ROTATE_LOGIN_ANNOTATION, &format!("round {round}")).await?;
             wait_rotated(&installation, 1, &before.0).await?;
-            assert!(log_in(&installation, &before).await.is_err(), "{who}");
+            assert!(log_in(&installation, &before).await.is_err(), "{programs}");
         }
         let Calls { asked, failed } = calls.end().await?;
-        println!("a pooler in front of {who}: {asked} calls over three rotations, {} failed", failed.len());
-        assert!(asked > 50 && failed.is_empty(), "{who}: {failed:?}\n{}", pooler.log());
+        println!("a pooler in front of {programs}: {asked} calls over three rotations, {} failed", failed.len());
+        assert!(asked > 50 && failed.is_empty(), "{programs}: {failed:?}\n{}", pooler.log());
         for name in ["acme", "beta"] {
             installation.delete(name).await?;
             installation.wait_gone(name).await?;

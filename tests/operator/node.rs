@@ -1,4 +1,4 @@
-//! A node without a kubelet: real Pods of the chart's Deployment, whose status the test writes as a kubelet would.
+//! A node without a kubelet: real Pods of the chart's Deployment; the test writes their status as a kubelet would.
 
 use super::installation::{Installation, LONG};
 use devkit::{Component, Process, eventually};
@@ -58,7 +58,7 @@ impl<'f> Node<'f> {
         Ok(self.installation.replica_with(&variables).await?.process)
     }
 
-    /// Writes the status of a Pod whose container runs, with the result of its readiness probe.
+    /// Writes the status of a Pod with a running container, and with the result of its readiness probe.
     pub async fn set_probe(&self, pod: &Pod, probe: Probe) -> anyhow::Result<()> {
         let (ready, now) = (probe == Probe::Ready, jiff::Timestamp::now().to_string());
         let condition = |type_: &str, status: bool| {

@@ -31,7 +31,7 @@ const RARELY_USED: &[(Component, &str, &str, &str)] = &[
         Component::Operator,
         "patch",
         "events",
-        "the same warning once more within minutes: it is counted, not written anew",
+        "the same warning once more within minutes: it is counted, not written again",
     ),
 ];
 
@@ -118,8 +118,8 @@ async fn the_chart_grants_what_is_used_and_nothing_else() -> anyhow::Result<()> 
         RARELY_USED.len()
     );
     let mut rare = Vec::new();
-    for (who, verb, resource, _) in RARELY_USED {
-        rare.push(format!("{} may {verb} {resource} in ", installation.release.account(*who)?));
+    for (component, verb, resource, _) in RARELY_USED {
+        rare.push(format!("{} may {verb} {resource} in ", installation.release.account(*component)?));
     }
     let granted = |start: &String| permissions.iter().any(|permission| permission.describe().starts_with(start));
     assert!(rare.iter().all(granted), "listed as rare, and not granted: {rare:?}");

@@ -36,7 +36,7 @@ async fn a_ready_pod_proves_that_a_tenant_is_served(version: PgVersion) -> anyho
     node.set_probe(a, Probe::Ready).await?;
     installation.wait_ready("early").await?;
 
-    // A Ready Pod whose process hangs is waited for, and named, until it is not Ready any more.
+    // The operator waits for a Ready Pod with a hanging process, and names it, until it is no longer Ready.
     node.set_probe(b, Probe::Ready).await?;
     second.pause();
     installation.tenant("late", "Delete").await?;

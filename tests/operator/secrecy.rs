@@ -92,7 +92,7 @@ impl Search {
     }
 }
 
-/// Creates an AgentConfig `support` with an API key, whose provider can't be reached.
+/// Creates an AgentConfig `support` with an API key and a provider that can't be reached.
 async fn keyed_agent(installation: &Installation) -> anyhow::Result<()> {
     let secret: Secret = serde_json::from_value(json!({
         "metadata": { "name": "provider" }, "stringData": { "apiKey": API_KEY },
@@ -206,12 +206,13 @@ async fn no_failure_reveals_a_secret(version: PgVersion) -> anyhow::Result<()> {
     // The secrets that were created meanwhile.
     let password = BASE64_STANDARD.decode(cell["password"].as_str().context("a password")?)?;
     search.secret("the cell's password", &password);
-    let rings = installation.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
-    assert_eq!(rings.len(), 2);
-    for secret in rings {
+    let keyrings =
+        installation.secrets.list(&ListParams::default().labels("agent-tenancy.dev/tenant-uid")).await?.items;
+    assert_eq!(keyrings.len(), 2);
+    for secret in keyrings {
         let ObjectMeta { name, .. } = secret.metadata;
-        let ring: Value = serde_json::from_slice(&secret.data.unwrap_or_default()["ring.json"].0)?;
-        let key = BASE64_STANDARD.decode(ring["keys"][0]["key"].as_str().context("a key")?)?;
+        let keyring: Value = serde_json::from_slice(&secret.data.unwrap_or_default()["ring.json"].0)?;
+        let key = BASE64_STANDARD.decode(keyring["keys"][0]["key"].as_str().context("a key")?)?;
         search.secret(format!("the key in {}", name.unwrap_or_default()), &key);
     }
 

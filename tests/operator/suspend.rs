@@ -91,8 +91,8 @@ async fn a_tenant_is_suspended_and_resumed_with_all_its_data(version: PgVersion)
     for RunningReplica { url, .. } in &replicas {
         assert_eq!(ask_now(&installation, "acme", url, Some("after")).await?.0, 200);
     }
-    let (_, told) = ask_now(&installation, "acme", &replicas[0].url, None).await?;
-    assert!(told.contains("before") && told.contains("after") && !told.contains("now?"), "{told}");
+    let (_, answer) = ask_now(&installation, "acme", &replicas[0].url, None).await?;
+    assert!(answer.contains("before") && answer.contains("after") && !answer.contains("now?"), "{answer}");
     let Calls { asked, failed } = load.end().await?;
     assert!(asked > 20 && failed.is_empty(), "{asked} {failed:?}");
     settle(&installation).await?;

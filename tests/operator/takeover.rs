@@ -44,7 +44,7 @@ async fn create_two_tenants_with_data(installation: &Installation, url: &str) ->
         installation.tenant(name, "Delete").await?;
         installation.wait_ready(name).await?;
         let token = installation.token(name).await?;
-        assert_eq!(ask(url, name, &token, Some(&format!("said by {name}"))).await?.0, 200);
+        assert_eq!(ask(url, name, &token, Some(&format!("sent by {name}"))).await?.0, 200);
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ async fn a_rebuilt_cluster_takes_over_the_data_of_the_lost_one(version: PgVersio
     installation.lose_the_cluster().await?;
 
     // The new cluster has the same manifests, but its settings name no previous cluster yet.
-    installation.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "anew");
+    installation.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "rebuilt");
     let operator = installation.operator("two").await?;
     let replica = installation.replica().await?;
     let url = replica.url.clone();
@@ -109,13 +109,13 @@ async fn a_rebuilt_cluster_takes_over_the_data_of_the_lost_one(version: PgVersio
         installation.wait_ready(name).await?;
         let token = installation.token(name).await?;
         let (status, history) = ask(&url, name, &token, None).await?;
-        assert!(status == 200 && history.contains(&format!("said by {name}")), "{history}");
+        assert!(status == 200 && history.contains(&format!("sent by {name}")), "{history}");
     }
     assert_eq!(installation.incarnation("acme").await?, data);
     assert_eq!(ask(&url, "acme", &old_token, None).await?.0, 401, "the keys were lost with their cluster");
     let audit =
         "SELECT tenant_id || ' ' || from_cluster_id || ' ' || to_cluster_id FROM agent_tenancy.takeovers ORDER BY 1";
-    assert_eq!(installation.column(audit.to_owned()).await?, ["acme lost anew", "globex lost anew"]);
+    assert_eq!(installation.column(audit.to_owned()).await?, ["acme lost rebuilt", "globex lost rebuilt"]);
     let uid = installation.tenants.get("acme").await?.uid().context("a UID")?;
     let notes = installation.notes(&uid, "Adopted").await?;
     assert!(notes.iter().any(|note| note.contains("of cluster lost")), "{notes:?}");
@@ -141,7 +141,7 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     let heard = |when: &str| format!("UPDATE agent_tenancy.heartbeats SET seen_at = {when} WHERE cluster_id = 'lost'");
     installation.execute(&heard("now() + interval '1 h'")).await?;
 
-    installation.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "anew");
+    installation.set(Component::Operator, "AGENT_TENANCY__CLUSTER_ID", "rebuilt");
     let operator = installation.operator("two").await?;
     let replica = installation.replica().await?;
     let url = replica.url.clone();
@@ -186,7 +186,7 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
         };
         assert!(output.contains("may not takeover tenants.agent-tenancy.dev in namespace"), "{output}");
     }
-    for (from, part) in [("third", "of cluster lost, not of cluster third"), ("anew", "this cluster's own id")] {
+    for (from, part) in [("third", "of cluster lost, not of cluster third"), ("rebuilt", "this cluster's own id")] {
         let output = takeover("acme", from, "restorer", "60s").await?;
         assert!(output.status == 7 && output.stderr.contains(part), "{} {}", output.status, output.stderr);
     }
@@ -228,10 +228,10 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
     }
     let token = installation.token("acme").await?;
     let (status, history) = ask(&url, "acme", &token, None).await?;
-    assert!(status == 200 && history.contains("said by acme"), "{history}");
+    assert!(status == 200 && history.contains("sent by acme"), "{history}");
     let audit =
         "SELECT concat_ws(' ', tenant_id, from_cluster_id, to_cluster_id, allowed_by) FROM agent_tenancy.takeovers";
-    assert_eq!(installation.column(audit.to_owned()).await?, [format!("acme lost anew {account}")]);
+    assert_eq!(installation.column(audit.to_owned()).await?, [format!("acme lost rebuilt {account}")]);
     assert_eq!(installation.column(permissions).await?, [""; 0], "used up");
     let metrics = operator.metrics().await?;
     for code in ["403", "200"] {

@@ -1,4 +1,4 @@
-//! A database behind TLS whose certificate a private CA has signed: the operator reaches it, and so does the agent API through
+//! A database behind TLS with a certificate of a private CA: the operator reaches it, and so does the agent API through
 //! the entry that the operator writes.
 
 use crate::{

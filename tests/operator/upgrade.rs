@@ -50,8 +50,8 @@ async fn wait_instance(installation: &Installation, type_: &str, status: &str, r
     let instances: Api<DatabaseInstance> =
         Api::namespaced(installation.env.client().await?, installation.release.namespace());
     eventually(LONG, &format!("the database: {type_}={status} ({reason})"), || async {
-        let told = instances.get("main").await?.status.context("no status yet")?;
-        let condition = told.conditions.into_iter().find(|c| c.type_ == type_).context("no such condition yet")?;
+        let instance = instances.get("main").await?.status.context("no status yet")?;
+        let condition = instance.conditions.into_iter().find(|c| c.type_ == type_).context("no such condition yet")?;
         anyhow::ensure!((condition.status.as_str(), condition.reason.as_str()) == (status, reason), "{condition:?}");
         Ok(condition.message)
     })

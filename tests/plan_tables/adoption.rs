@@ -185,7 +185,7 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
         assert_eq!(
             (keyring.version(), keyring.mark()),
             (version, adoption.keyring.clone()),
-            "it follows the last ring"
+            "it follows the last keyring"
         );
         match &adoption.source {
             AdoptionSource::Retained { since } => assert_eq!(*since, row(RowState::Retained).state_since),
@@ -202,7 +202,7 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
     }
 }
 
-/// What there would be to take is told to the namespace it belonged to.
+/// Only the namespace that the data belonged to learns what could be taken over.
 #[test]
 fn archives_of_other_namespaces_are_not_named() {
     let mut observed = untouched();

@@ -1,4 +1,4 @@
-//! One valid Tenant and a converged view of its world, from which each row of a table departs.
+//! One valid Tenant and a converged view of its world, which each row of a table changes.
 
 use agent_tenancy::{
     api::{
@@ -117,7 +117,7 @@ pub fn new_key(kid: &str) -> NewKey {
     NewKey { kid, algorithm: Algorithm::HS256, verifying, private: None }
 }
 
-/// The ring of the converged world.
+/// The keyring of the converged world.
 pub fn keyring() -> Keyring {
     Keyring::first(1, new_key("kid-1"), 3600, None, now()).unwrap()
 }
@@ -253,7 +253,7 @@ pub fn converged() -> ObservedTenant {
     observed.keys =
         Seen::Ours(KeysView { uid: Uid("uid-keys".to_owned()), version: Version(60), keyring: Ok(keyring()) });
     observed.entry = Seen::Ours(EntryView { secret_uid: Uid("uid-entry".to_owned()), version: SERVED, entry });
-    // Later passes draw other random material.
+    // Later reconciles draw other random material.
     observed.fresh.incarnation = Incarnation(Uuid::from_u128(2));
     observed.fresh.key = new_key("kid-2");
     observed

@@ -183,7 +183,7 @@ fn no_view_of_the_world_leads_a_living_tenant_into_harm() {
     println!("{} views of the world", worlds.len());
 }
 
-/// One that is to be out of service loses nothing but the access, and that only after the replicas were told.
+/// A tenant that is to be out of service loses only its access, and only after the replicas have acknowledged it.
 #[test]
 fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
     for world in &worlds() {
@@ -192,12 +192,12 @@ fn no_view_of_the_world_takes_more_from_a_suspended_tenant_than_its_access() {
         let refuse = |holds: bool, what: &str| assert!(!holds, "{what}: {:?}\n{world:#?}", plan.steps);
         refuse(has(&plan, &DESTRUCTIVE), "a living tenant loses something");
         refuse(has(&plan, &["ResumeAccess"]), "access is given");
-        let told =
+        let acknowledged =
             matches!(&world.entry, Seen::Ours(EntryView { entry: Some(e), .. }) if e.state == TenantState::Suspended);
-        refuse(has(&plan, &["SuspendAccess"]) && !told, "access is taken from under the replicas");
+        refuse(has(&plan, &["SuspendAccess"]) && !acknowledged, "access is taken from under the replicas");
         for step in &plan.steps {
             let active = matches!(step, TenantStep::Entry(EntryStep::Put { entry, .. }) if entry.state != TenantState::Suspended);
-            refuse(active, "the replicas are told to serve it");
+            refuse(active, "the entry lets the replicas serve it");
         }
         assert_eq!(plan.reports.len(), 6, "each part is judged once");
     }
@@ -233,8 +233,11 @@ fn no_view_of_the_world_makes_a_deletion_take_too_much() {
                     .iter()
                     .any(|s| matches!(s, TenantStep::Database(DatabaseStep::Close(c)) if c.policy == wanted))
             };
-            for told in [DeletionPolicy::Delete, DeletionPolicy::Archive] {
-                refuse(closes(told) && (policy != told || !world.finalizer), "kept data is dropped or put aside");
+            for forbidden in [DeletionPolicy::Delete, DeletionPolicy::Archive] {
+                refuse(
+                    closes(forbidden) && (policy != forbidden || !world.finalizer),
+                    "kept data is dropped or put aside",
+                );
             }
             if let DatabaseView::Facts(facts) = &world.database {
                 let other = facts.row.as_ref().is_some_and(|r| r.uid != object().uid);

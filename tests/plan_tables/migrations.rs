@@ -1,4 +1,4 @@
-//! Tenants whose tables are not the newest, or not what they were: observed → planned, row by row.
+//! Tenants with tables that are not the newest, or were changed: observed → planned, row by row.
 
 use super::fixtures::{Tweak, access_of, converged, desired, facts_of, installation, now, untouched, words};
 use agent_tenancy::{
@@ -63,8 +63,8 @@ fn tables_are_brought_on_when_it_is_their_turn() {
     type Row = (&'static str, Installation, Tweak, &'static str, Reason);
     let rows: [Row; 17] = [
         ("up to date", installation(), |_| (), "", Reason::Provisioned),
-        ("waits for its turn", installation(), old, "", Reason::Provisioned),
-        ("its turn", installation(), turn, "Migrate PutEntry", Reason::Provisioned),
+        ("waits for its slot", installation(), old, "", Reason::Provisioned),
+        ("its slot", installation(), turn, "Migrate PutEntry", Reason::Provisioned),
         (
             "never served: it waits for nobody",
             installation(),
@@ -125,7 +125,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
         ),
         ("failed", installation(), failed, "", Reason::MigrationFailed),
         (
-            "failed, and nobody asked anew",
+            "failed, and no retry was requested",
             installation(),
             |o| {
                 failed(o);
@@ -135,7 +135,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
             Reason::MigrationFailed,
         ),
         (
-            "a requested retry does not wait for its turn",
+            "a requested retry does not wait for a slot",
             installation(),
             |o| {
                 failed(o);
@@ -146,7 +146,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
             Reason::Provisioned,
         ),
         (
-            "failed with another file: a new chance, in its turn",
+            "failed with another file: a new chance, in its slot",
             installation(),
             |o| {
                 failed(o);
@@ -197,27 +197,27 @@ fn tables_are_brought_on_when_it_is_their_turn() {
 }
 
 #[test]
-fn what_keeps_a_tenant_back_is_told_with_the_way_out() {
-    let told = |tweak: Tweak, installation: &Installation| {
+fn what_keeps_a_tenant_back_is_reported_with_the_remedy() {
+    let message = |tweak: Tweak, installation: &Installation| {
         let mut observed = converged();
         tweak(&mut observed);
         report(&plan_tenant(&desired(), &observed, installation, now())).1
     };
     let all = [
         (
-            told(failed, &installation()),
+            message(failed, &installation()),
             vec!["0002_storage.sql failed", "already exists", "agent-tenancy.dev/retry-migration="],
         ),
         (
-            told(|o| facts_of(o).row.as_mut().unwrap().schema_version = 99, &installation()),
+            message(|o| facts_of(o).row.as_mut().unwrap().schema_version = 99, &installation()),
             vec!["version 99", "needs a newer operator"],
         ),
         (
-            told(|o| facts_of(o).row.as_mut().unwrap().schema_checksums = vec!["x".into()], &installation()),
+            message(|o| facts_of(o).row.as_mut().unwrap().schema_checksums = vec!["x".into()], &installation()),
             vec!["0001_base.sql", "as version 1"],
         ),
         (
-            told(
+            message(
                 |o| {
                     let own = &mut facts_of(o).row.as_mut().unwrap().own;
                     (own.version, own.checksums) = (1, vec!["x".into()]);
@@ -227,7 +227,7 @@ fn what_keeps_a_tenant_back_is_told_with_the_way_out() {
             vec!["custom migration 0001_own.sql was changed", "in a new file"],
         ),
         (
-            told(|o| facts_of(o).row.as_mut().unwrap().own.version = 3, &own(1)),
+            message(|o| facts_of(o).row.as_mut().unwrap().own.version = 3, &own(1)),
             vec!["3 custom migrations were applied", "there are 1 now"],
         ),
     ];

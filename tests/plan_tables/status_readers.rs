@@ -1,4 +1,4 @@
-//! How those who read the conditions understand them: kstatus (Flux, Helm), `kubectl wait`, Argo CD.
+//! How readers of the conditions understand them: kstatus (Flux, Helm), `kubectl wait`, Argo CD.
 
 use super::fixtures::{absent, all_done, converged, facts, present, project, read_error, row, untouched};
 use agent_tenancy::{
@@ -121,7 +121,7 @@ fn deleting() -> TenantStatus {
 #[test]
 fn every_reader_reads_the_right_state() {
     let rows = [
-        ("nobody looked yet", 1, false, untouched_status(), ("InProgress", false, "Progressing")),
+        ("never reconciled", 1, false, untouched_status(), ("InProgress", false, "Progressing")),
         ("provisioning", 1, false, provisioning(), ("InProgress", false, "Progressing")),
         ("ready", 1, false, ready(), ("Current", true, "Healthy")),
         ("ready, spec changed since", 2, false, ready(), ("InProgress", false, "Progressing")),
@@ -137,7 +137,7 @@ fn every_reader_reads_the_right_state() {
     }
 }
 
-fn told<'a>(status: &'a TenantStatus, type_: &str) -> (&'a str, &'a str) {
+fn condition<'a>(status: &'a TenantStatus, type_: &str) -> (&'a str, &'a str) {
     let found = status.conditions.iter().find(|c| c.type_ == type_);
     found.map_or(("", ""), |c| (c.status.as_str(), c.reason.as_str()))
 }
@@ -145,16 +145,16 @@ fn told<'a>(status: &'a TenantStatus, type_: &str) -> (&'a str, &'a str) {
 #[test]
 fn conditions_say_which_part_is_to_blame() {
     let status = retrying();
-    assert_eq!(told(&status, "Accepted"), ("True", "Accepted"));
-    assert_eq!(told(&status, "DatabaseReady"), ("False", "Retrying"));
+    assert_eq!(condition(&status, "Accepted"), ("True", "Accepted"));
+    assert_eq!(condition(&status, "DatabaseReady"), ("False", "Retrying"));
     for later in ["SigningKeysReady", "Published", "Served"] {
-        assert_eq!(told(&status, later), ("Unknown", "Pending"), "{later} was not reached");
+        assert_eq!(condition(&status, later), ("Unknown", "Pending"), "{later} was not reached");
     }
-    assert_eq!(told(&status, "Ready"), ("False", "Retrying"));
+    assert_eq!(condition(&status, "Ready"), ("False", "Retrying"));
     let status = rejected();
-    assert_eq!(told(&status, "Accepted"), ("False", "InvalidSpec"));
-    assert_eq!(told(&status, "Served"), ("True", "Served"), "the last good state stays in service");
-    assert_eq!(told(&deleting(), "Ready"), ("Unknown", "Deleting"));
+    assert_eq!(condition(&status, "Accepted"), ("False", "InvalidSpec"));
+    assert_eq!(condition(&status, "Served"), ("True", "Served"), "the last good state stays in service");
+    assert_eq!(condition(&deleting(), "Ready"), ("Unknown", "Deleting"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tenants that are taken out of service: observed → planned → said, row by row.
+//! Tenants that are taken out of service: observed → planned → reported, row by row.
 
 use super::{
     deletions::in_state,
@@ -83,9 +83,9 @@ fn a_tenant_that_should_be_out_of_service() {
         let plan = out_of_service(&world);
         assert_eq!(&words(&plan), steps, "{name}");
         let status = project(Some(&world), &plan, &all_done(&plan), &TenantStatus::default(), false);
-        let said = status.conditions.iter().find(|c| c.type_ == "Suspended").expect(name);
+        let suspended = status.conditions.iter().find(|c| c.type_ == "Suspended").expect(name);
         let wanted = if *reason == Suspended { "True" } else { "Unknown" };
-        assert_eq!((said.status.as_str(), said.reason.as_str()), (wanted, reason.as_str()), "{name}");
+        assert_eq!((suspended.status.as_str(), suspended.reason.as_str()), (wanted, reason.as_str()), "{name}");
         let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
         let out = *reason == Suspended && steps.is_empty();
         assert!(!out || (ready.status == "True" && ready.reason == "Suspended"), "{name}: {ready:?}");

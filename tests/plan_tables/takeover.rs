@@ -1,4 +1,4 @@
-//! Tenants whose id the ledger gives to a cluster that this one was built in place of: observed → planned, row by row.
+//! Tenants with an id that the ledger assigns to a cluster that this one replaced: observed → planned, row by row.
 
 use super::fixtures::{
     Tweak, facts, facts_of, installation, object, present, row, stranger, tenant_id, untouched, words,
@@ -33,7 +33,7 @@ fn change(o: &mut ObservedTenant, change: impl FnOnce(&mut LedgerRow)) {
 
 const TAKES: &str = "AddFinalizer Adopt CreateKeys PutEntry";
 
-/// Of a world, what is done, and a part of what is said.
+/// A world, the steps that are planned, and a part of the message.
 type Rows<'a> = &'a [(&'a str, Tweak, &'a str, &'a str)];
 
 fn check(rows: Rows) {

@@ -21,7 +21,7 @@ use agent_tenancy::{
 use uuid::Uuid;
 
 const CONFLICT: PartState = PartState::Refused(ErrorClass::Conflict);
-const UNSEEN: PartState = PartState::Unread(ErrorClass::Transient);
+const UNREAD: PartState = PartState::Unread(ErrorClass::Transient);
 
 /// Name, what is different, the steps that are planned, and one report.
 type Row = (&'static str, Tweak, &'static str, (Part, PartState, Reason));
@@ -101,12 +101,12 @@ fn a_tenant_that_should_exist() {
             "",
             (Part::Accepted, CONFLICT, Reason::Conflict),
         ),
-        ("entry unreadable", |o| o.entry = Seen::Unknown(read_error()), "", (Part::Accepted, UNSEEN, Reason::Retrying)),
+        ("entry unreadable", |o| o.entry = Seen::Unknown(read_error()), "", (Part::Accepted, UNREAD, Reason::Retrying)),
         (
             "database unreadable",
             |o| o.database = DatabaseView::Unknown(read_error()),
             "",
-            (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
+            (Part::DatabaseReady, UNREAD, Reason::DatabaseUnavailable),
         ),
         (
             "another database",
@@ -142,7 +142,7 @@ fn a_tenant_that_should_exist() {
             "Secret unreadable",
             |o| o.keys = Seen::Unknown(read_error()),
             "AddFinalizer Provision",
-            (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
+            (Part::SigningKeysReady, UNREAD, Reason::Retrying),
         ),
     ];
     let from_converged: &[Row] = &[
@@ -166,7 +166,7 @@ fn a_tenant_that_should_exist() {
                 o.database = DatabaseView::Unknown(read_error())
             },
             "AddFinalizer",
-            (Part::DatabaseReady, UNSEEN, Reason::DatabaseUnavailable),
+            (Part::DatabaseReady, UNREAD, Reason::DatabaseUnavailable),
         ),
         (
             "finalizer taken off, AgentConfig missing",
@@ -270,7 +270,7 @@ fn a_tenant_that_should_exist() {
             "entry unreadable",
             |o| o.entry = Seen::Unknown(read_error()),
             "",
-            (Part::Published, UNSEEN, Reason::Retrying),
+            (Part::Published, UNREAD, Reason::Retrying),
         ),
         (
             "entry unreadable, keys lost",
@@ -279,7 +279,7 @@ fn a_tenant_that_should_exist() {
                 o.keys = Seen::Missing
             },
             "",
-            (Part::SigningKeysReady, UNSEEN, Reason::Retrying),
+            (Part::SigningKeysReady, UNREAD, Reason::Retrying),
         ),
         (
             "keys lost",

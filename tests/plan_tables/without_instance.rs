@@ -65,7 +65,7 @@ fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
 }
 
 #[test]
-fn a_ready_tenant_whose_instance_is_gone_is_stalled_and_keeps_its_status() {
+fn a_ready_tenant_without_its_instance_is_stalled_and_keeps_its_status() {
     let status = |observed: &ObservedTenant, previous: &TenantStatus| {
         let plan = present(observed);
         project(Some(observed), &plan, &all_done(&plan), previous, false)
@@ -74,9 +74,9 @@ fn a_ready_tenant_whose_instance_is_gone_is_stalled_and_keeps_its_status() {
     let mut observed = converged();
     unplaced(&mut observed, unknown(true));
     let status = status(&observed, &ready);
-    let told = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
-    assert_eq!(told(Part::Ready), Some(("False", "InstanceNotFound")));
-    assert_eq!(told(Part::Stalled), Some(("True", "InstanceNotFound")));
+    let condition = |part| find(&status.conditions, part).map(|c| (c.status.as_str(), c.reason.as_str()));
+    assert_eq!(condition(Part::Ready), Some(("False", "InstanceNotFound")));
+    assert_eq!(condition(Part::Stalled), Some(("True", "InstanceNotFound")));
     assert_eq!((&status.database, &status.served), (&ready.database, &ready.served));
     // Out of service it can be taken all the same.
     assert_eq!(words(&out_of_service(&observed)), "PutEntry");

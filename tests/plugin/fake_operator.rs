@@ -105,11 +105,11 @@ impl FakeOperator {
         let kid = Kid::parse("kid-1").context("a kid")?;
         let verifying = KeyBytes::new(KEY.as_bytes().to_vec());
         let new = NewKey { kid, algorithm: Algorithm::HS256, verifying, private: None };
-        let ring = Keyring::first(1, new, 3600, None, Timestamp::now())?;
+        let keyring = Keyring::first(1, new, 3600, None, Timestamp::now())?;
         let labels = json!({ names::TENANT_UID_LABEL: tenant.uid() });
         let mut secret: Secret =
             serde_json::from_value(json!({ "metadata": { "name": secret_name, "labels": labels } }))?;
-        secret.data = Some(ring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect());
+        secret.data = Some(keyring.render_secret().into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect());
         let api = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let entry = api.create(&PostParams::default(), &secret).await?.resource_version().context("a version")?;
         let status = json!({
@@ -158,7 +158,7 @@ impl FakeOperator {
         Ok(api.delete(name, &DeleteParams::default()).await.map(drop)?)
     }
 
-    /// A kubeconfig of a user who may only get and list Tenants of this namespace.
+    /// A kubeconfig of a user that may only get and list Tenants of this namespace.
     pub async fn reader_of_tenants(&self) -> anyhow::Result<PathBuf> {
         self.create::<ServiceAccount>(json!({ "metadata": { "name": "reader" } })).await?;
         let rule = json!({ "apiGroups": [names::GROUP], "resources": ["tenants"], "verbs": ["get", "list", "watch"] });

@@ -17,8 +17,8 @@ fn reasons() -> String {
     let cell = |text: &'static str| if text.is_empty() { "–" } else { text };
     for reason in Reason::ALL {
         let advice = reason.advice();
-        let (operator, person) = (cell(advice.operator), cell(advice.person));
-        writeln!(text, "| `{reason}` | {} | {operator} | {person} |", reason.meaning().trim()).unwrap();
+        let (operator, user) = (cell(advice.operator), cell(advice.user));
+        writeln!(text, "| `{reason}` | {} | {operator} | {user} |", reason.meaning().trim()).unwrap();
     }
     text
 }

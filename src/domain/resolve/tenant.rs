@@ -39,7 +39,7 @@ pub struct DesiredTenant {
     pub deletion_policy: DeletionPolicy,
     /// The database instance that holds its data; `None`: any.
     pub instance: Option<String>,
-    /// The deleted Tenant whose data it takes over if it has none.
+    /// The deleted Tenant that it takes data over from if it has none.
     pub adopt: Option<Uid>,
     /// What it may use of its database.
     pub limits: DatabaseLimits,
@@ -178,7 +178,7 @@ fn resolve_instance(spec: &TenantSpec, wrong: &mut Violations) -> Option<String>
     Some(name.clone())
 }
 
-/// Checks only whether it looks like a UID: the API server makes them, and their form is its business.
+/// Checks only the characters and the length: the API server makes UIDs, and their form is not ours to define.
 fn resolve_adoption(spec: &TenantSpec, wrong: &mut Violations) -> Option<Uid> {
     let uid = &spec.database.adopt.as_ref()?.previous_uid;
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

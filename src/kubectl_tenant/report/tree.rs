@@ -93,7 +93,7 @@ fn advice(report: &Report) -> Option<&'static str> {
     let blocked = of(ConditionType::DeletionBlocked).or_else(|| of(ConditionType::Paused));
     let worst = blocked.or_else(|| of(ConditionType::Ready).filter(|ready| ready.status != "True"))?;
     let reason = Reason::ALL.iter().find(|reason| reason.as_str() == worst.reason)?;
-    Some(reason.advice().person).filter(|person| !person.is_empty() && *person != "wait")
+    Some(reason.advice().user).filter(|advice| !advice.is_empty() && *advice != "wait")
 }
 
 fn conditions(report: &Report, now: Timestamp) -> Node {

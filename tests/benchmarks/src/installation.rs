@@ -1,4 +1,4 @@
-//! Installations for measurements: each in a control plane of its own, whose operator watches every namespace.
+//! Installations for measurements: each in its own control plane, with an operator that watches every namespace.
 
 use devkit::{Environment, Options, ProgramFiles, TestInstallation};
 use serde_json::Value;

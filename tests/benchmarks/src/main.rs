@@ -17,7 +17,7 @@ struct Arguments {
     /// Tenants of the operator's main run, and of the floor beside it.
     #[arg(long, default_value_t = 1000)]
     tenants: usize,
-    /// Tenants of the wave into an empty installation, whose cost is compared.
+    /// Tenants of the wave into an empty installation; its cost is compared.
     #[arg(long, default_value_t = 500)]
     few: usize,
     /// Tenants that are there at the end of the last wave, which is of the same size.

@@ -21,7 +21,7 @@ use crate::{
 pub struct Sizes {
     /// Tenants of the main run, and of the floor.
     pub tenants: usize,
-    /// Tenants of the wave into an empty installation, whose cost is compared.
+    /// Tenants of the wave into an empty installation; its cost is compared.
     pub few: usize,
     /// Tenants that are there at the end of the last wave, which is of the same size.
     pub many: usize,

@@ -206,14 +206,14 @@ impl Environment {
         self.kubeconfig_path()?;
         let own = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
         Ok(&own
-            .context("this API server belongs to the whole test run; start an environment of your own to stop it")?
+            .context("this API server belongs to the whole test run; start a separate environment to stop it")?
             .apiserver)
     }
 
     /// Process ids of etcd, the API server and the default Postgres server; only in an environment that this process started.
     pub async fn server_pids(&self) -> anyhow::Result<BTreeMap<&'static str, u32>> {
         let plane = self.own.as_ref().and_then(|own| own.control_plane.as_ref());
-        let plane = plane.context("these processes belong to the whole test run; start an environment of your own")?;
+        let plane = plane.context("these processes belong to the whole test run; start a separate environment")?;
         let mut pids = BTreeMap::from([("etcd", plane.etcd.pid())]);
         pids.extend(plane.apiserver.pid().await.map(|pid| ("kube-apiserver", pid)));
         pids.extend(self.postgres()?.pid().await?.map(|pid| ("postgres", pid)));

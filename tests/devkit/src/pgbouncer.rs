@@ -72,18 +72,18 @@ impl PgBouncer {
 fn prepare(port: u16, config: &str, users: &str) -> anyhow::Result<Spec> {
     let places = Places::from_env()?;
     let mut program = tools::pgbouncer(&places)?;
-    let home = Supervisor::of_process()?.data().join(crate::unique("pgbouncer"));
-    fs::create_dir_all(&home)?;
+    let folder = Supervisor::of_process()?.data().join(crate::unique("pgbouncer"));
+    fs::create_dir_all(&folder)?;
     let user = user()?;
     if user.is_some() && program.starts_with(&places.cache) && !reachable(&program) {
         // The folder of the package: root's cache is closed to others.
         let package = program.ancestors().nth(2).context("pgbouncer is in no folder of a package")?;
-        program = copy(package, &home.join("package"))?.join("bin/pgbouncer");
+        program = copy(package, &folder.join("package"))?.join("bin/pgbouncer");
     }
     for (file, text) in [("pgbouncer.ini", config), ("users.txt", users)] {
-        fs::write(home.join(file), text)?;
+        fs::write(folder.join(file), text)?;
         if let Some(User { uid, gid, .. }) = &user {
-            chown(home.join(file), Some(*uid), Some(*gid))?;
+            chown(folder.join(file), Some(*uid), Some(*gid))?;
         }
     }
     let name = format!("pgbouncer-{port}");
@@ -91,5 +91,5 @@ fn prepare(port: u16, config: &str, users: &str) -> anyhow::Result<Spec> {
         None => Spec::new(name, program),
         Some(user) => Spec::new(name, &user.setpriv).args(user.arguments()).arg(program),
     };
-    Ok(spec.arg("pgbouncer.ini").dir(home))
+    Ok(spec.arg("pgbouncer.ini").dir(folder))
 }

@@ -43,9 +43,9 @@ pub fn free_port() -> anyhow::Result<u16> {
 }
 
 /// Fails with one sentence when something listens on that port of 127.0.0.1 already.
-pub fn check_port(port: u16, who: &str) -> anyhow::Result<()> {
+pub fn check_port(port: u16, program: &str) -> anyhow::Result<()> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).with_context(|| {
-        format!("port {port} on 127.0.0.1 can't be used by {who}, probably because another process listens on it")
+        format!("port {port} on 127.0.0.1 can't be used by {program}, probably because another process listens on it")
     })
 }
 

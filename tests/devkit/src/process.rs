@@ -195,7 +195,7 @@ impl Process {
         }
         let mut child = command.spawn().with_context(|| format!("{name} can't be started"))?;
         let pid = Pid::from_child(&child);
-        let (tell, exit) = watch::channel(None);
+        let (exited, exit) = watch::channel(None);
         // A thread, not a task: it must go on when the runtime of the test that started the process is gone.
         thread::spawn(move || {
             if leads_group {
@@ -207,7 +207,7 @@ impl Process {
             let status = child.wait();
             let _ = fs::remove_file(registration);
             if let Ok(status) = status {
-                tell.send_replace(Some(status));
+                exited.send_replace(Some(status));
             }
         });
         Ok(Process { name, pid, log, log_start, leads_group, exit, _supervisor: supervisor.clone() })

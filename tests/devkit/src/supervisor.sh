@@ -1,6 +1,6 @@
 # Ends the processes of one folder when the process that started them has ended, for any reason.
 #
-# Standard input is a pipe whose other end only that process holds: end of file means that it has ended, also by
+# Standard input is a pipe, and only that process holds its other end: end of file means that it has ended, also by
 # SIGKILL. A shell script, because it needs neither a built program nor unsafe code and outlives its parent.
 # Each process writes a line "signal grace-in-tenths pid" into pids/<stage>-<name> before it becomes the program.
 
@@ -8,7 +8,7 @@ folder=$1
 
 is_alive() {
   kill -0 "$1" 2>/dev/null || return 1
-  # An orphan that is not reaped stays a zombie (in containers whose first process doesn't wait).
+  # An orphan that is not reaped stays a zombie (in containers with a first process that doesn't wait).
   if [ -r "/proc/$1/stat" ]; then
     read -r _ _ state _ <"/proc/$1/stat" 2>/dev/null || return 1
     [ "$state" != Z ] || return 1

@@ -53,7 +53,7 @@ impl SigningKey {
     }
 }
 
-/// A token before it is signed. It is valid from now on, for a minute if nothing else is said.
+/// A token before it is signed. It is valid from now on, for a minute by default.
 #[derive(Clone, Debug)]
 pub struct TestToken {
     claims: Value,

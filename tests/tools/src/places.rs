@@ -34,7 +34,7 @@ impl Places {
         let cache = match (dir("AGENT_TENANCY_CACHE"), dir("XDG_CACHE_HOME"), dir("HOME")) {
             (Some(cache), _, _) => cache,
             (None, Some(caches), _) => caches.join("agent-tenancy"),
-            (None, None, Some(home)) => home.join(".cache/agent-tenancy"),
+            (None, None, Some(folder)) => folder.join(".cache/agent-tenancy"),
             (None, None, None) => env::temp_dir().join("agent-tenancy-cache"),
         };
         Ok(Places {

@@ -177,7 +177,7 @@ fn a_package_that_is_unavailable_or_does_not_run_is_not_cached() {
 #[test]
 fn a_server_from_a_wheel_gets_the_libraries_that_the_machine_lacks() {
     let machine = Machine::new();
-    // A wheel whose programs fail without our folder in LD_LIBRARY_PATH, which cargo sets for tests.
+    // A wheel with programs that fail without our folder in LD_LIBRARY_PATH, which cargo sets for tests.
     let program = "#!/bin/sh\\ncase \"$LD_LIBRARY_PATH\" in */libraries/*) ;; *) echo no libxml2 >&2; exit 127 ;; esac\\n\
                    echo \"postgres (PostgreSQL) 18.6\"\\n";
     let pip = format!(

@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(150);
 pub(super) struct Terminal {
     out: Mutex<Box<dyn Write + Send>>,
     variables: BTreeMap<&'static str, String>,
-    /// Variables whose value a command printed, with the command.
+    /// Variables with a value that a command printed, and the command.
     kept: BTreeMap<&'static str, String>,
     dir: PathBuf,
     step: String,

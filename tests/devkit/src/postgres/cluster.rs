@@ -25,7 +25,7 @@ pub(super) const SUPERUSER: &str = "postgres";
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
     bin: PathBuf,
-    home: PathBuf,
+    folder: PathBuf,
     password: String,
     user: Option<User>,
 }
@@ -47,19 +47,19 @@ impl User {
 }
 
 impl Cluster {
-    /// Makes the data folder in `home`. Blocks for about a second.
-    pub(super) fn create(tools: &PostgresTools, home: &Path, password: &str) -> anyhow::Result<Cluster> {
-        fs::create_dir_all(home)?;
+    /// Makes the data folder in `folder`. Blocks for about a second.
+    pub(super) fn create(tools: &PostgresTools, folder: &Path, password: &str) -> anyhow::Result<Cluster> {
+        fs::create_dir_all(folder)?;
         let user = user()?;
         let mut bin = tools.bin.clone();
         if let Some(user) = &user {
-            chown(home, Some(user.uid), Some(user.gid))?;
+            chown(folder, Some(user.uid), Some(user.gid))?;
             if !reachable(&bin) {
                 let server = bin.parent().with_context(|| format!("{} is no folder of a server", bin.display()))?;
-                bin = copy(server, &home.join("server"))?.join("bin");
+                bin = copy(server, &folder.join("server"))?.join("bin");
             }
         }
-        let cluster = Cluster { bin, home: home.to_owned(), password: password.to_owned(), user };
+        let cluster = Cluster { bin, folder: folder.to_owned(), password: password.to_owned(), user };
         cluster.init()?;
         Ok(cluster)
     }
@@ -81,15 +81,15 @@ impl Cluster {
     }
 
     fn data(&self) -> PathBuf {
-        self.home.join("data")
+        self.folder.join("data")
     }
 
     fn aside(&self) -> PathBuf {
-        self.home.join("aside")
+        self.folder.join("aside")
     }
 
     fn init(&self) -> anyhow::Result<()> {
-        let password_file = self.home.join("password");
+        let password_file = self.folder.join("password");
         fs::write(&password_file, &self.password)?;
         if let Some(user) = &self.user {
             chown(&password_file, Some(user.uid), Some(user.gid))?;
@@ -121,7 +121,7 @@ impl Cluster {
             "timezone=UTC".into(),
         ];
         let spec = Spec::new(name, program).args(args).arg("-D").arg(self.data());
-        settings.iter().fold(spec.stage(crate::ShutdownStage::Database).dir(&self.home), |spec, setting| {
+        settings.iter().fold(spec.stage(crate::ShutdownStage::Database).dir(&self.folder), |spec, setting| {
             spec.arg("-c").arg(setting)
         })
     }
@@ -157,7 +157,7 @@ pub(crate) fn user() -> anyhow::Result<Option<User>> {
     Ok(Some(User { setpriv, uid, gid }))
 }
 
-/// Whether every user can reach that folder; root's home, where a cache may be, is usually closed.
+/// Whether every user can reach that folder; root's own folder, where a cache may be, is usually closed.
 pub(crate) fn reachable(dir: &Path) -> bool {
     let Ok(dir) = dir.canonicalize() else { return false };
     dir.ancestors().all(|part| part.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0))

@@ -75,7 +75,7 @@ impl Postgres {
     ) -> anyhow::Result<Postgres> {
         let password = uuid::Uuid::new_v4().simple().to_string();
         let port = port.map_or_else(free_port, Ok)?;
-        let (name, home) = {
+        let (name, folder) = {
             let id = crate::unique("postgres");
             (format!("postgres-{port}"), supervisor.data().join(id))
         };
@@ -84,7 +84,7 @@ impl Postgres {
         let (version, cluster) = tokio::task::spawn_blocking(move || {
             let found = tools::postgres(&Places::from_env()?, version)?;
             check_port(port, &format!("Postgres {}", found.version))?;
-            anyhow::Ok((found.version, Cluster::create(&found, &home, &secret)?))
+            anyhow::Ok((found.version, Cluster::create(&found, &folder, &secret)?))
         })
         .await??;
         let own = Own { cluster, name, supervisor: supervisor.clone(), process: Mutex::new(None) };
@@ -221,6 +221,6 @@ impl Postgres {
 
     fn own(&self) -> anyhow::Result<&Own> {
         let own = self.own.as_deref();
-        own.context("this server belongs to the whole test run; start one of your own to stop or replace it")
+        own.context("this server belongs to the whole test run; start a separate one to stop or replace it")
     }
 }

@@ -16,7 +16,7 @@ type Source = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 /// A running stream.
 struct Lines {
     source: Source,
-    /// The beginning of an event whose end has not come yet.
+    /// The beginning of an event that is not complete yet.
     rest: Vec<u8>,
     fault: Option<(Instant, WatchFault)>,
     commands: broadcast::Receiver<WatchFault>,
