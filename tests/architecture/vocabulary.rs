@@ -94,7 +94,7 @@ const REPLACED: &[Replaced] = &[
     replaced("authorities", "CA certificates"),
     replaced("own migration", "custom migration"),
     replaced("own migrations", "custom migrations"),
-    replaced("of your own", "custom"),
+    replaced("migrations of your own", "custom migrations"),
     replaced("the ring", "the keyring"),
     replaced("a ring", "a keyring"),
     replaced("its ring", "its keyring"),
