@@ -1,4 +1,4 @@
-//! What everything that looks at objects shares.
+//! The state that workers, watches and background tasks share.
 
 use super::{metrics::OperatorMetrics, queue::scheduler::Scheduler};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::OnceLock};
 use tokio::sync::watch;
 
-/// What workers share.
+/// The state that workers, watches and background tasks share.
 pub struct Context {
     /// The world.
     pub world: LiveWorld,
@@ -23,33 +23,33 @@ pub struct Context {
     pub clock: Clock,
     /// Leadership.
     pub fence: LeaseFence,
-    /// The installation; what changes of it is filled in by [`Context::installation_now`].
+    /// The installation. [`Context::installation_now`] fills in the parts that change.
     pub installation: Installation,
-    /// The platform team's own migrations; `None` where there are none, or they were not read yet.
-    pub own: watch::Sender<Option<CustomMigrations>>,
-    /// How far the tenants' tables are, by database.
+    /// The custom migrations; `None` if there are none, or they have not been read yet.
+    pub custom_migrations: watch::Sender<Option<CustomMigrations>>,
+    /// Progress of the migrations, by database.
     pub fleet: watch::Sender<BTreeMap<String, FleetView>>,
-    /// Namespaces that are looked after; empty: all.
+    /// Namespaces of the managed objects; empty: all.
     pub watched: Vec<String>,
-    /// Set when every first list is in.
+    /// Set when every watch has its first list.
     pub synced: OnceLock<()>,
-    /// Rung when the cells' logins have to be looked at.
+    /// Changes when the cells' logins have to be read.
     pub logins_changed: watch::Sender<u64>,
-    /// Turns true when a newer leader was met: the process has to end.
+    /// Turns true when a newer leader exists: the process has to end.
     pub fenced: watch::Sender<bool>,
 }
 
 impl Context {
-    /// Ends this leadership where an error says that there is a newer one.
+    /// Ends this leadership if an error says that a newer leader exists.
     pub fn note_fencing(&self, error: &EffectError) {
         if error.fenced {
             self.fenced.send_replace(true);
         }
     }
 
-    /// The installation as a pass that begins now finds it.
+    /// The current installation, for a reconcile that starts now.
     pub fn installation_now(&self) -> Installation {
-        let custom_migrations = self.own.borrow().clone();
+        let custom_migrations = self.custom_migrations.borrow().clone();
         Installation { epoch: Epoch(self.fence.epoch()), custom_migrations, ..self.installation.clone() }
     }
 }

@@ -1,4 +1,4 @@
-//! What the operator counts.
+//! The operator's metrics.
 
 use super::reconcile::outcome::ReconcileOutcome;
 use crate::{
@@ -14,9 +14,9 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-/// Kind of object and how a pass ended: both from closed lists.
+/// Kind of object and outcome of a reconcile: both from closed lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PassLabels {
+pub struct ReconcileLabels {
     kind: &'static str,
     outcome: &'static str,
 }
@@ -33,31 +33,31 @@ pub struct InstanceLabel {
     instance: String,
 }
 
-/// What came of an archive whose time is over.
+/// What happened to an expired archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ArchiveLabel {
     outcome: &'static str,
 }
 
-/// Version of the program's tables: as many as there are files.
+/// Version of the built-in migrations: as many as there are files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct VersionLabel {
     version: i32,
 }
 
-/// Where the upgrade of the fleet is.
+/// Stage of the rollout of migrations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageLabel {
     stage: &'static str,
 }
 
-/// A step of a login's rotation.
+/// Step of the rotation of a login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LoginLabel {
     step: &'static str,
 }
 
-/// What a login's rotation waits for.
+/// What the rotation of a login waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitLabel {
     instance: String,
@@ -74,7 +74,7 @@ pub struct AdminRequestLabels {
 /// The operator's metrics.
 #[derive(Clone)]
 pub struct OperatorMetrics {
-    passes: Family<PassLabels, Counter>,
+    reconciles: Family<ReconcileLabels, Counter>,
     duration: Family<KindLabel, Histogram, fn() -> Histogram>,
     steps: Family<KindLabel, Counter>,
     archives: Family<ArchiveLabel, Counter>,
@@ -106,7 +106,7 @@ impl OperatorMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            passes: metrics.counters("reconciles", "Reconciles of objects, by kind and outcome"),
+            reconciles: metrics.counters("reconciles", "Reconciles of objects, by kind and outcome"),
             duration: metrics.seconds_by("reconcile_seconds", "Duration of a reconcile, by kind"),
             steps: metrics.counters("steps", "Changes made, status and events included"),
             archives: metrics.counters("archives", "Expired archives, by outcome: dropped, or held by a dependency"),
@@ -133,44 +133,44 @@ impl OperatorMetrics {
         }
     }
 
-    /// Counts a pass.
-    pub fn passed(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
+    /// Counts a reconcile.
+    pub fn count_reconcile(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
         let word = match outcome.error_class {
             Some(class) => class.as_str(),
             None if outcome.settled => "settled",
             None => "working",
         };
-        self.passes.get_or_create(&PassLabels { kind, outcome: word }).inc();
+        self.reconciles.get_or_create(&ReconcileLabels { kind, outcome: word }).inc();
         self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
         self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
     }
 
-    /// Counts an archive whose time is over: `dropped`, or `held` by something.
-    pub fn archive_handled(&self, outcome: &'static str) {
+    /// Counts an expired archive: `dropped`, or `held` by a dependency.
+    pub fn count_archive(&self, outcome: &'static str) {
         self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
     }
 
-    /// Tells of a look for drift in a database.
-    pub fn looked_for_drift(&self, instance: &str, found: usize, took: Duration) {
+    /// Records a drift check of a database.
+    pub fn record_drift_check(&self, instance: &str, found: usize, took: Duration) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
         self.drift_check.get_or_create(&label).set(took.as_secs_f64());
     }
 
-    /// Sets whether a database can be used, and how many messages were sent to it.
-    pub fn tell_database(&self, instance: &str, up: bool, round_trips: u64) {
+    /// Records whether a database can be used, and how many messages were sent to it.
+    pub fn record_database(&self, instance: &str, up: bool, round_trips: u64) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.database_up.get_or_create(&label).set(i64::from(up));
         self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
     }
 
-    /// Counts a step of a login's rotation.
-    pub fn login_stepped(&self, step: &LoginStep) {
+    /// Counts a step of the rotation of a login.
+    pub fn count_login_step(&self, step: &LoginStep) {
         self.logins.get_or_create(&LoginLabel { step: step.as_str() }).inc();
     }
 
-    /// Sets how many rotations wait in a database, and what for.
-    pub fn logins_waiting<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
+    /// Records how many rotations wait in a database, and what for.
+    pub fn record_waiting_logins<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
         let words: Vec<&str> = waits.map(LoginWait::as_str).collect();
         for what in LoginWait::LABELS {
             let cells = words.iter().filter(|word| **word == what).count();
@@ -179,8 +179,8 @@ impl OperatorMetrics {
         }
     }
 
-    /// Tells of a look at the fleet's migrations.
-    pub fn looked_at_fleet(&self, facts: &RolloutFacts, stage: RolloutStage) {
+    /// Records the progress of migrations.
+    pub fn record_rollout(&self, facts: &RolloutFacts, stage: RolloutStage) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.migrations_behind.set(number(facts.behind));
         self.migrations_blocked.set(number(facts.blocked));
@@ -193,8 +193,8 @@ impl OperatorMetrics {
         }
     }
 
-    /// Tells how many migrations of the platform team's own are in force; `None`: they can't be used.
-    pub fn custom_migrations(&self, files: Option<i32>) {
+    /// Records the number of custom migrations in force; `None`: they can't be used.
+    pub fn record_custom_migrations(&self, files: Option<i32>) {
         self.custom_migrations.set(files.map_or(-1, i64::from));
     }
 
@@ -203,8 +203,8 @@ impl OperatorMetrics {
         self.admin_requests.get_or_create(&AdminRequestLabels { request, code }).inc();
     }
 
-    /// Sets how many objects of a kind there are.
-    pub fn count(&self, kind: &'static str, objects: usize) {
+    /// Records the number of objects of a kind.
+    pub fn record_objects(&self, kind: &'static str, objects: usize) {
         self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

@@ -7,7 +7,7 @@ use super::{
         report,
         rollout::{self, RolloutSettings},
         supervisor::Supervisor,
-        tasks::look_after,
+        tasks,
     },
     leadership::{election::Elector, identity::Identity},
     metrics::OperatorMetrics,
@@ -223,12 +223,12 @@ fn collector(
         own.leader.set(i64::from(fence.is_leader()));
         own.epoch.set(i64::from(fence.epoch()));
         for breaker in instances.breakers() {
-            own.tell_database(breaker.name(), breaker.is_open(), breaker.database.round_trips());
+            own.record_database(breaker.name(), breaker.is_closed(), breaker.database.round_trips());
         }
         if let Some(context) = seen.get() {
             own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
-            own.count("tenant", context.world.tenants.cache.len());
-            own.count("agentconfig", context.world.agents.cache.len());
+            own.record_objects("tenant", context.world.tenants.cache.len());
+            own.record_objects("agentconfig", context.world.agents.cache.len());
             let ready = context.world.replica_tracker.observe().all.iter().filter(|r| r.ready).count();
             own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
         }
@@ -336,7 +336,7 @@ async fn lead(
             ack_timeout_seconds: i64::try_from(settings.ack_timeout_seconds).unwrap_or(i64::MAX),
         },
         world,
-        own: watch::Sender::new(None),
+        custom_migrations: watch::Sender::new(None),
         fleet: watch::Sender::default(),
         watched: settings.watch_namespaces.clone(),
         synced: OnceLock::new(),
@@ -354,7 +354,7 @@ async fn lead(
         drop(watch.wait_for(|synced| *synced).await);
     }
     context.note_synced();
-    tokio::spawn(orphans::collect(Arc::clone(&context), resync));
+    tokio::spawn(orphans::search_registry(Arc::clone(&context), resync));
     for breaker in instances.breakers() {
         let supervisor = Supervisor {
             breaker: breaker.clone(),
@@ -365,7 +365,7 @@ async fn lead(
             epochs: epochs.clone(),
             cluster_id: cluster_id.clone(),
         };
-        look_after(&context, supervisor, settings.heartbeat_interval(), resync);
+        tasks::start(&context, supervisor, settings.heartbeat_interval(), resync);
     }
     let upgrade = RolloutSettings {
         rules: RolloutRules {
@@ -377,12 +377,12 @@ async fn lead(
         canaries: settings.migrations.canaries.clone(),
         period: resync,
     };
-    tokio::spawn(rollout::watch(Arc::clone(&context), upgrade));
+    tokio::spawn(rollout::run(Arc::clone(&context), upgrade));
     let objects = InstanceObjects::new(client, own_namespace, fence);
     for breaker in instances.breakers() {
         tokio::spawn(report::report(Arc::clone(&context), breaker.clone(), objects.clone()));
     }
-    tokio::spawn(report::forget_others(Arc::clone(&context), objects));
+    tokio::spawn(report::delete_others(Arc::clone(&context), objects));
     let (stop, stop_receiver) = watch::channel(false);
     let tasks =
         (0..settings.concurrency).map(|_| tokio::spawn(work(Arc::clone(&context), stop_receiver.clone()))).collect();

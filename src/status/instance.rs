@@ -21,9 +21,9 @@ const ORDER: [Part; 3] = [Part::Available, Part::TablesCurrent, Part::Headroom];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceState {
     /// Usable, with warnings.
-    Open(DatabaseId, Vec<String>),
+    Available(DatabaseId, Vec<String>),
     /// Not usable at the moment, and why.
-    Closed(ReadError),
+    Unavailable(ReadError),
     /// Another database than the recorded one answered.
     Changed(String),
 }
@@ -81,8 +81,8 @@ pub fn project_instance(
     let place = |condition: &Condition| ORDER.iter().position(|part| part.as_str() == condition.type_);
     conditions.sort_by_key(place);
     let database_id = match &view.state {
-        InstanceState::Open(id, _) => Some(id.to_string()),
-        InstanceState::Closed(_) | InstanceState::Changed(_) => previous.database_id.clone(),
+        InstanceState::Available(id, _) => Some(id.to_string()),
+        InstanceState::Unavailable(_) | InstanceState::Changed(_) => previous.database_id.clone(),
     };
     let status = DatabaseInstanceStatus {
         observed_generation: Some(view.generation),
@@ -107,11 +107,11 @@ fn project_migrations(fleet: &FleetView) -> MigrationsStatus {
 
 fn project_available(state: &InstanceState) -> Wanted {
     let (status, reason, message) = match state {
-        InstanceState::Open(_, warnings) if warnings.is_empty() => {
+        InstanceState::Available(_, warnings) if warnings.is_empty() => {
             (Status::True, Reason::Available, "the database is in use".to_owned())
         }
-        InstanceState::Open(_, warnings) => (Status::True, Reason::Available, warnings.join("; ")),
-        InstanceState::Closed(read_error) => {
+        InstanceState::Available(_, warnings) => (Status::True, Reason::Available, warnings.join("; ")),
+        InstanceState::Unavailable(read_error) => {
             let reason = match read_error.class {
                 ErrorClass::Denied => Reason::PermissionDenied,
                 ErrorClass::Bug => Reason::InternalError,
@@ -171,7 +171,7 @@ mod tests {
 
     fn view() -> InstanceView {
         InstanceView {
-            state: InstanceState::Open(DatabaseId(Uuid::from_u128(1)), Vec::new()),
+            state: InstanceState::Available(DatabaseId(Uuid::from_u128(1)), Vec::new()),
             server_version: Some(180_006),
             fleet: Some(FleetView { stage: RolloutStage::Done, behind: 0, blocked: 0, target: 2, own: 0 }),
             pressure: Some(Vec::new()),
@@ -202,7 +202,7 @@ mod tests {
         // In an outage the status keeps what was read before.
         let read_error = ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
         let out = InstanceView {
-            state: InstanceState::Closed(read_error),
+            state: InstanceState::Unavailable(read_error),
             server_version: None,
             fleet: None,
             pressure: None,

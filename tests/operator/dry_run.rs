@@ -293,7 +293,7 @@ async fn through_the_api_server(setup: &DryRunSetup) -> anyhow::Result<()> {
     let answer = answer.bearer_auth(token).send().await?;
     assert_eq!(answer.status(), 503);
     let refusal: Value = answer.json().await?;
-    assert!(refusal["error"].as_str().is_some_and(|e| e.contains("stands by")), "{refusal}");
+    assert!(refusal["error"].as_str().is_some_and(|e| e.contains("is a standby")), "{refusal}");
     assert!(refusal["leader"].as_str().is_some_and(|leader| leader.len() > 8), "{refusal}");
 
     // No packet is sent: this only determines the machine's address. The API server connects to no loopback address.

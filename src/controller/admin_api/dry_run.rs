@@ -246,7 +246,7 @@ fn resolve_then(outcome: &ReconcileOutcome, event: Event) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::admin_api::manifest::resolve_posted;
+    use crate::controller::admin_api::manifest::resolve_manifest;
     use serde_json::{Value, json};
 
     fn manifest(spec: Value) -> PlanTarget {
@@ -254,7 +254,7 @@ mod tests {
             "apiVersion": "agent-tenancy.dev/v1alpha1", "kind": "Tenant",
             "metadata": { "namespace": "shop", "name": "acme", "annotations": { "b": "new" } }, "spec": spec,
         });
-        PlanTarget::Apply(Box::new(resolve_posted(object.to_string().as_bytes()).unwrap()))
+        PlanTarget::Apply(Box::new(resolve_manifest(object.to_string().as_bytes()).unwrap()))
     }
 
     fn spec() -> Value {

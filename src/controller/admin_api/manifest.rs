@@ -1,5 +1,5 @@
-//! A Tenant that somebody posted to see what would be done: from bytes to an object, as the API server would take it,
-//! or a sentence that names the field.
+//! The manifest of a Tenant in a request: parsed as the API server would do it, or refused with a sentence that names the
+//! field.
 
 use crate::{
     api::{Tenant, TenantSpec, crd, names},
@@ -8,7 +8,7 @@ use crate::{
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::LazyLock};
 
-/// What is used of a posted Tenant.
+/// The used parts of a manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// Its namespace and name.
@@ -19,18 +19,18 @@ pub struct Manifest {
     pub spec: TenantSpec,
 }
 
-/// Schema of `spec`, as the API server has it.
+/// The schema of `spec` in the CRD.
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let tenants = crd::definitions().into_iter().map(|(_, crd)| crd).find(|crd| crd.spec.names.kind == "Tenant");
     let value = tenants.and_then(|crd| serde_json::to_value(crd).ok()).unwrap_or_default();
     value.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
 });
 
-/// Reads a posted Tenant.
+/// Parses a manifest.
 ///
 /// # Errors
-/// A sentence that begins with the field that is wrong.
-pub fn resolve_posted(body: &[u8]) -> Result<Manifest, String> {
+/// A sentence that starts with the invalid field.
+pub fn resolve_manifest(body: &[u8]) -> Result<Manifest, String> {
     let mut object: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
     let api_version = format!("{}/{}", names::GROUP, <Tenant as kube::Resource>::version(&()));
     for (field, wanted) in [("apiVersion", api_version.as_str()), ("kind", "Tenant")] {
@@ -54,10 +54,10 @@ pub fn resolve_posted(body: &[u8]) -> Result<Manifest, String> {
     Ok(Manifest { key, annotations, spec })
 }
 
-/// A namespace and a name that may stand in a path.
+/// Checks a namespace and a name.
 ///
 /// # Errors
-/// A sentence that begins with the field that is wrong.
+/// A sentence that starts with the invalid field.
 pub fn resolve_key(namespace: &str, name: &str) -> Result<Key, String> {
     let is_label = |text: &str| {
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -67,15 +67,15 @@ pub fn resolve_key(namespace: &str, name: &str) -> Result<Key, String> {
             && bytes.last().is_some_and(|c| inner(*c))
     };
     if namespace.len() > 63 || !is_label(namespace) {
-        return Err("metadata.namespace: must be given, and the name of a namespace".to_owned());
+        return Err("metadata.namespace: must be the name of a namespace".to_owned());
     }
     if name.len() > 253 || !name.split('.').all(is_label) {
-        return Err("metadata.name: must be given, and a name that the API server takes".to_owned());
+        return Err("metadata.name: must be a valid name of an object".to_owned());
     }
     Ok(Key::new(namespace, name))
 }
 
-/// The first field that the schema does not have. The API server would leave it out, or refuse it (`--validate=strict`).
+/// The first unknown field. The API server would drop it, or refuse it (`--validate=strict`).
 fn find_unknown(path: &str, value: &Value, schema: &Value) -> Option<String> {
     match value {
         Value::Object(map) => {
@@ -109,20 +109,20 @@ mod tests {
     }
 
     fn wrong(object: &Value) -> String {
-        resolve_posted(object.to_string().as_bytes()).unwrap_err()
+        resolve_manifest(object.to_string().as_bytes()).unwrap_err()
     }
 
     #[test]
     fn a_tenant_gets_the_defaults_of_the_crd() {
         let object = tenant(json!({ "agents": [{ "name": "main", "configRef": { "name": "support" } }] }));
-        let manifest = resolve_posted(object.to_string().as_bytes()).unwrap();
+        let manifest = resolve_manifest(object.to_string().as_bytes()).unwrap();
         assert_eq!(manifest.key, Key::new("shop", "acme"));
         assert_eq!(manifest.spec.database, crate::api::TenantDatabase::default());
         assert!(manifest.annotations.is_empty());
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_field() {
+    fn an_invalid_field_is_named() {
         let agent = json!({ "name": "main", "configRef": { "name": "support" } });
         for (spec, field) in [
             (json!({ "agents": [agent], "databse": {} }), "spec.databse: no such field"),
@@ -142,6 +142,6 @@ mod tests {
         assert!(wrong(&named).starts_with("metadata.namespace:"));
         named["kind"] = json!("AgentConfig");
         assert_eq!(wrong(&named), "kind: must be 'Tenant'");
-        assert!(resolve_posted(b"{").unwrap_err().starts_with("the body is not JSON"));
+        assert!(resolve_manifest(b"{").unwrap_err().starts_with("the body is not JSON"));
     }
 }

@@ -1,5 +1,5 @@
-//! The door of the operator for those who ask it something, on a port of its own. Whoever comes has to show a token that was
-//! made for it and to have the right to what is asked; few may come at once, so that passes don't notice.
+//! The admin API, on a separate port. A caller needs a token for its audience, and permission for the request. Few requests
+//! are served at the same time, so that reconciles are not slowed down.
 
 use crate::controller::{context::Context, metrics::OperatorMetrics};
 use crate::{
@@ -32,67 +32,72 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// Most plans at once.
-const AT_ONCE: usize = 2;
-/// Most requests in a second, and in a burst. Each costs the API server up to three reviews.
+/// Most plans at the same time.
+const CONCURRENT_PLANS: usize = 2;
+/// Most requests per second, and in a burst. Each costs the API server up to three reviews.
 const PER_SECOND: f64 = 10.0;
 const BURST: f64 = 20.0;
-/// Longest Tenant, in bytes: many times what the CRD allows.
-const MOST_BYTES: usize = 128 * 1024;
-/// Longest time of one request.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Largest body, in bytes: many times the largest Tenant.
+const BODY_LIMIT: usize = 128 * 1024;
+/// Timeout of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the door needs. Clones share it.
+/// The state of the admin API. Clones share it.
 #[derive(Clone)]
 pub(crate) struct AdminApi {
-    /// The work of this operator; empty until it leads.
+    /// The context of the leader; empty until this operator leads.
     context: Arc<OnceLock<Arc<Context>>>,
-    /// Who comes, and what they may do.
+    /// Authenticates callers and checks their permissions.
     reviews: Reviews,
-    /// Whom a token has to be made for; empty: the API server.
+    /// Accepted audiences of tokens; empty: that of the API server.
     audiences: Arc<[String]>,
-    /// Where the leader is named.
+    /// The Lease that names the leader.
     lease: LeaderLease,
-    /// How many may come.
-    pub(crate) limits: Arc<Limits>,
+    /// The limits of requests.
+    pub(crate) limits: Arc<RequestLimits>,
 }
 
-/// How many may come, and how often.
-pub(crate) struct Limits {
-    pub(crate) at_once: Semaphore,
+/// The limits of requests.
+pub(crate) struct RequestLimits {
+    pub(crate) plans: Semaphore,
     clock: Clock,
-    /// How many more may come now, and when that was so.
-    bucket: Mutex<(f64, Duration)>,
+    /// A token bucket.
+    bucket: Mutex<TokenBucket>,
 }
 
-impl Limits {
-    /// With this clock.
+/// Requests that are allowed now, and the time of that count.
+struct TokenBucket {
+    left: f64,
+    at: Duration,
+}
+
+impl RequestLimits {
     fn new(clock: Clock) -> Self {
-        let bucket = Mutex::new((BURST, clock.monotonic()));
-        Self { at_once: Semaphore::new(AT_ONCE), clock, bucket }
+        let bucket = Mutex::new(TokenBucket { left: BURST, at: clock.monotonic() });
+        Self { plans: Semaphore::new(CONCURRENT_PLANS), clock, bucket }
     }
 
-    fn may_come(&self) -> bool {
+    fn try_take(&self) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.monotonic();
-        let earned = now.saturating_sub(bucket.1).as_secs_f64() * PER_SECOND;
-        let full = (bucket.0 + earned).min(BURST);
-        let may = full >= 1.0;
-        *bucket = (if may { full - 1.0 } else { full }, now);
-        may
+        let earned = now.saturating_sub(bucket.at).as_secs_f64() * PER_SECOND;
+        let left = (bucket.left + earned).min(BURST);
+        let allowed = left >= 1.0;
+        *bucket = TokenBucket { left: if allowed { left - 1.0 } else { left }, at: now };
+        allowed
     }
 }
 
-/// An answer that grants nothing.
-pub(crate) struct Refused(StatusCode, Refusal);
+/// An answer with an error.
+pub(crate) struct AdminError(StatusCode, Refusal);
 
-impl Refused {
+impl AdminError {
     pub(crate) fn new(code: StatusCode, error: impl Into<String>) -> Self {
         Self(code, Refusal { error: error.into(), leader: None })
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let Self(code, refusal) = self;
         let text = serde_json::to_string(&refusal).unwrap_or_default();
@@ -104,7 +109,7 @@ impl IntoResponse for Refused {
     }
 }
 
-impl From<EffectError> for Refused {
+impl From<EffectError> for AdminError {
     fn from(error: EffectError) -> Self {
         let code = match error.class {
             ErrorClass::Transient | ErrorClass::Waiting => StatusCode::SERVICE_UNAVAILABLE,
@@ -117,7 +122,7 @@ impl From<EffectError> for Refused {
 }
 
 impl AdminApi {
-    /// A door to the work that the slot gets once there is some.
+    /// Creates the admin API. It serves requests once `context` is set.
     pub(crate) fn new(
         context: Arc<OnceLock<Arc<Context>>>,
         client: &Client,
@@ -125,44 +130,44 @@ impl AdminApi {
         lease: LeaderLease,
         clock: Clock,
     ) -> Self {
-        let (reviews, limits) = (Reviews::new(client.clone()), Arc::new(Limits::new(clock)));
+        let (reviews, limits) = (Reviews::new(client.clone()), Arc::new(RequestLimits::new(clock)));
         Self { context, reviews, audiences, lease, limits }
     }
 
-    /// Lets in whoever shows a good token.
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<AuthenticatedUser, Refused> {
+    /// Authenticates the caller by its token.
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<AuthenticatedUser, AdminError> {
         let refused = |why: &str| {
-            let made_for = match self.audiences.first() {
-                Some(audience) => format!("made for the audience '{audience}'"),
-                None => "that the API server takes".to_owned(),
+            let audience = match self.audiences.first() {
+                Some(audience) => format!("for the audience '{audience}'"),
+                None => "that the API server accepts".to_owned(),
             };
-            Refused::new(StatusCode::UNAUTHORIZED, format!("{why}; it has to be a bearer token {made_for}"))
+            AdminError::new(StatusCode::UNAUTHORIZED, format!("{why}; a bearer token {audience} is required"))
         };
         let token = find_token(headers).ok_or_else(|| refused("no token was given"))?;
-        if !self.limits.may_come() {
-            return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many ask; try again in a second"));
+        if !self.limits.try_take() {
+            return Err(AdminError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests; try again in a second"));
         }
         let caller = self.reviews.observe_caller(token, &self.audiences).await?;
         caller.ok_or_else(|| refused("the token is not accepted"))
     }
 
-    /// The work of this operator, if it leads and has read what is there.
-    pub(crate) async fn leading(&self) -> Result<Arc<Context>, Refused> {
+    /// The context of this operator, if it leads and its caches are complete.
+    pub(crate) async fn leader_context(&self) -> Result<Arc<Context>, AdminError> {
         let ready = |context: &&Arc<Context>| context.synced.get().is_some() && context.fence.is_leader();
         if let Some(context) = self.context.get().filter(ready) {
             return Ok(Arc::clone(context));
         }
         let leader = self.lease.observe().await?.map(|record| record.holder).filter(|holder| !holder.is_empty());
         let error = match (&leader, self.context.get()) {
-            (_, Some(_)) => "this operator is still reading what is there".to_owned(),
-            (Some(leader), None) => format!("this operator stands by; '{leader}' leads"),
-            (None, None) => "nobody leads yet".to_owned(),
+            (_, Some(_)) => "this operator is still filling its caches".to_owned(),
+            (Some(leader), None) => format!("this operator is a standby; '{leader}' leads"),
+            (None, None) => "there is no leader yet".to_owned(),
         };
-        Err(Refused(StatusCode::SERVICE_UNAVAILABLE, Refusal { error, leader }))
+        Err(AdminError(StatusCode::SERVICE_UNAVAILABLE, Refusal { error, leader }))
     }
 
-    /// Whether the caller has a right on a Tenant.
-    pub(crate) async fn check_right(&self, caller: &AuthenticatedUser, verb: &str, key: &Key) -> Result<(), Refused> {
+    /// Checks that the caller has a permission on a Tenant.
+    pub(crate) async fn check_permission(&self, caller: &AuthenticatedUser, verb: &str, key: &Key) -> Result<(), AdminError> {
         if self.reviews.observe_permission::<Tenant>(caller, verb, key).await? {
             return Ok(());
         }
@@ -172,29 +177,29 @@ impl AdminApi {
             crate::api::names::GROUP,
             key.namespace
         );
-        Err(Refused::new(StatusCode::FORBIDDEN, error))
+        Err(AdminError::new(StatusCode::FORBIDDEN, error))
     }
 }
 
-/// The token, as the caller or as the API server's proxy passes it on.
+/// The token, from the caller or from the proxy of the API server.
 fn find_token(headers: &HeaderMap) -> Option<&str> {
-    let plain = |value: &'static str| headers.get(value).and_then(|value| value.to_str().ok());
-    let bearer = plain("authorization").and_then(|text| text.strip_prefix("Bearer "));
-    bearer.or(plain(TOKEN_HEADER)).map(str::trim).filter(|token| !token.is_empty())
+    let text = |value: &'static str| headers.get(value).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    bearer.or(text(TOKEN_HEADER)).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// A body of bounded length.
-pub(crate) async fn read_body(body: Body) -> Result<Bytes, Refused> {
+/// Reads a body of bounded length.
+pub(crate) async fn read_body(body: Body) -> Result<Bytes, AdminError> {
     let too_long = |_| {
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has to be read, and at most {MOST_BYTES} bytes"))
+        AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body can't be read, or has more than {BODY_LIMIT} bytes"))
     };
-    to_bytes(body, MOST_BYTES).await.map_err(too_long)
+    to_bytes(body, BODY_LIMIT).await.map_err(too_long)
 }
 
-/// What is granted, as JSON, or why it is not.
-pub(crate) async fn answer(granted: impl Future<Output = Result<String, Refused>>) -> Response {
-    let granted = tokio::time::timeout(PATIENCE, granted).await;
-    match granted.unwrap_or_else(|_| Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long"))) {
+/// The answer to a request: its result as JSON, or an error.
+pub(crate) async fn answer(request: impl Future<Output = Result<String, AdminError>>) -> Response {
+    let result = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
+    match result.unwrap_or_else(|_| Err(AdminError::new(StatusCode::SERVICE_UNAVAILABLE, "the request timed out"))) {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text).into_response()
         }
@@ -202,7 +207,7 @@ pub(crate) async fn answer(granted: impl Future<Output = Result<String, Refused>
     }
 }
 
-/// Counts every answer to those who ask for this.
+/// Counts the answers of a route.
 pub(crate) async fn count(
     State((metrics, name)): State<(OperatorMetrics, &'static str)>,
     request: Request,
@@ -218,19 +223,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_may_come_at_once_and_few_all_the_time() {
+    fn requests_are_limited_per_second_and_in_a_burst() {
         let clock = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
-        let limits = Limits::new(clock.clone());
-        let come = || (0..100).filter(|_| limits.may_come()).count();
-        assert_eq!(come(), 20);
+        let limits = RequestLimits::new(clock.clone());
+        let requests = || (0..100).filter(|_| limits.try_take()).count();
+        assert_eq!(requests(), 20);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(come(), 10);
+        assert_eq!(requests(), 10);
         clock.advance(Duration::from_secs(3600));
-        assert_eq!(come(), 20);
+        assert_eq!(requests(), 20);
     }
 
     #[test]
-    fn a_token_is_found_in_either_place() {
+    fn a_token_is_found_in_either_header() {
         let of = |name: &'static str, value: &'static str| {
             let headers = HeaderMap::from_iter([(header::HeaderName::from_static(name), value.parse().unwrap())]);
             find_token(&headers).map(str::to_owned)

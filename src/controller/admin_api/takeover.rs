@@ -1,9 +1,9 @@
-//! Letting one Tenant take over what a lost cluster left, at the operator's door: for those who have a right of its own for
-//! that. It is recorded who said so; when and whether the data goes over, the passes decide.
+//! The request for a takeover grant, which lets one Tenant take over the data of a lost cluster. It needs the permission
+//! `takeover` on the Tenant. The grant records the caller; the reconciles decide whether and when the data is taken over.
 
 use super::{
     manifest::resolve_key,
-    server::{AdminApi, Refused, answer, count, read_body},
+    server::{AdminApi, AdminError, answer, count, read_body},
 };
 use crate::controller::{
     context::Context,
@@ -38,35 +38,35 @@ use axum::{
 /// `POST /v1/takeover` with a [`TakeoverRequest`].
 pub(crate) fn routes(metrics: &OperatorMetrics) -> Router<AdminApi> {
     Router::new()
-        .route("/v1/takeover", post(takeover_posted))
+        .route("/v1/takeover", post(grant_takeover))
         .route_layer(from_fn_with_state((metrics.clone(), "takeover"), count))
 }
 
-async fn takeover_posted(State(admin_api): State<AdminApi>, headers: HeaderMap, body: Body) -> Response {
+async fn grant_takeover(State(admin_api): State<AdminApi>, headers: HeaderMap, body: Body) -> Response {
     answer(async {
-        let caller = admin_api.admit(&headers).await?;
-        let context = admin_api.leading().await?;
-        let invalid = |why: String| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-        let asked: TakeoverRequest = serde_json::from_slice(&read_body(body).await?)
-            .map_err(|error| invalid(format!("the body is not what a takeover is asked for with: {error}")))?;
-        let key = resolve_key(&asked.namespace, &asked.name).map_err(invalid)?;
-        admin_api.allow_takeover(&caller, &context, &key, &asked.from).await
+        let caller = admin_api.authenticate(&headers).await?;
+        let context = admin_api.leader_context().await?;
+        let invalid = |why: String| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+        let request: TakeoverRequest = serde_json::from_slice(&read_body(body).await?)
+            .map_err(|error| invalid(format!("the body is not a takeover request: {error}")))?;
+        let key = resolve_key(&request.namespace, &request.name).map_err(invalid)?;
+        admin_api.record_grant(&caller, &context, &key, &request.from).await
     })
     .await
 }
 
 impl AdminApi {
-    /// Whoever has not the right is not told whether there is such a Tenant, nor what the ledger says.
-    async fn allow_takeover(
+    /// Records a grant. A caller without the permission learns neither whether the Tenant exists, nor what the ledger contains.
+    async fn record_grant(
         &self,
         caller: &AuthenticatedUser,
         context: &Context,
         key: &Key,
         from: &str,
-    ) -> Result<String, Refused> {
-        self.check_right(caller, TAKEOVER_VERB, key).await?;
-        let invalid = |why: String| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-        let missing = || Refused::new(StatusCode::NOT_FOUND, format!("there is no Tenant {key} that is looked after"));
+    ) -> Result<String, AdminError> {
+        self.check_permission(caller, TAKEOVER_VERB, key).await?;
+        let invalid = |why: String| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+        let missing = || AdminError::new(StatusCode::NOT_FOUND, format!("this operator manages no Tenant {key}"));
         let watched = context.world.tenants.cache.get(key).ok_or_else(missing)?;
         let tenant = watched.object.as_ref().map_err(|_| invalid(format!("Tenant {key} can't be read")))?;
         if tenant.metadata.deletion_timestamp.is_some() {
@@ -78,29 +78,29 @@ impl AdminApi {
             DatabaseView::Facts(facts) => facts,
             DatabaseView::Unknown(read_error) => return Err(EffectError::new(read_error.class, read_error.note).into()),
             DatabaseView::Changed { .. } => {
-                return Err(EffectError::new(ErrorClass::Conflict, "the database is another one").into());
+                return Err(EffectError::new(ErrorClass::Conflict, "the database has been replaced").into());
             }
             DatabaseView::Unplaced(unplaced) => {
                 let code = match unplaced {
                     Unplaced::Unasked { .. } => StatusCode::SERVICE_UNAVAILABLE,
                     Unplaced::Unknown { .. } | Unplaced::Closed(_) | Unplaced::Taken { .. } => StatusCode::CONFLICT,
                 };
-                return Err(Refused::new(code, unplaced.render()));
+                return Err(AdminError::new(code, unplaced.render()));
             }
         };
         let installation = context.installation_now();
         let applicant = Applicant { tenant_id, object: &scope.object };
-        let (told, permission) = judge_request(applicant, from, &facts, &installation)
-            .map_err(|why| Refused::new(StatusCode::CONFLICT, why))?;
+        let (answer, permission) = judge_request(applicant, from, &facts, &installation)
+            .map_err(|why| AdminError::new(StatusCode::CONFLICT, why))?;
         if let Some(permission) = &permission {
             let done = context.world.perform_allow_takeover(&scope, permission, caller.name()).await;
             done.inspect_err(|error| context.note_fencing(error))?;
-            tracing::info!(caller = caller.name(), tenant = %key, from, "a takeover was allowed");
+            tracing::info!(caller = caller.name(), tenant = %key, from, "a takeover was granted");
             let target = Target::Tenant(key.clone());
-            context.scheduler.forgive(&target);
+            context.scheduler.reset_attempts(&target);
             context.scheduler.push(target, Priority::Change);
         }
-        serde_json::to_string(&told)
-            .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no answer can be told: {error}")))
+        serde_json::to_string(&answer)
+            .map_err(|error| AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer can't be serialized: {error}")))
     }
 }

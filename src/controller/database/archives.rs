@@ -1,5 +1,5 @@
-//! Archives whose time is over are dropped here, one transaction each: by the leader, a few at a time, for as long as there
-//! are any. What can't be dropped is told, and tried again in the next round.
+//! The leader drops expired archives, one transaction each, a few at a time. An archive that can't be dropped is logged, and
+//! retried in the next round.
 
 use crate::controller::context::Context;
 use crate::{
@@ -12,35 +12,35 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Archives in one look at the database.
+/// Most archives in one query.
 const BATCH: usize = 20;
-/// Pause after so many, so that many at once take nothing from the tenants.
-const BREATH: Duration = Duration::from_secs(1);
-/// Shortest pause between two rounds.
-const SHORTEST: Duration = Duration::from_secs(5);
+/// Pause after a batch, so that many expired archives don't slow down the tenants.
+const BATCH_PAUSE: Duration = Duration::from_secs(1);
+/// Minimum pause between two rounds.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
 
-/// Looks for them at once, and then whenever one may be due, at least once in `period`.
-pub(crate) async fn sweep(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+/// Drops expired archives at once, and then whenever one may have expired, at least once in `period`.
+pub(crate) async fn drop_expired(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
     loop {
-        if state.wait_for(BreakerState::is_open).await.is_err() {
+        if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
-        let next = match context.drop_due_archives(&breaker).await {
+        let next = match context.drop_expired_archives(&breaker).await {
             Ok(next) => next,
             Err(error) => {
-                tracing::debug!(instance = breaker.name(), error = error.chain(), "the archives were not looked at");
+                tracing::debug!(instance = breaker.name(), error = error.chain(), "the expired archives were not read");
                 None
             }
         };
         let pause = context.scheduler.spread(period);
-        tokio::time::sleep(next.map_or(pause, |due| due.clamp(SHORTEST.min(pause), pause))).await;
+        tokio::time::sleep(next.map_or(pause, |due| due.clamp(MIN_PAUSE.min(pause), pause))).await;
     }
 }
 
 impl Context {
-    /// One round over everything that is due; how long until something else is.
-    async fn drop_due_archives(&self, breaker: &CircuitBreaker) -> Result<Option<Duration>, EffectError> {
+    /// Drops all expired archives. Returns the time until the next one expires.
+    async fn drop_expired_archives(&self, breaker: &CircuitBreaker) -> Result<Option<Duration>, EffectError> {
         let mut last = None;
         loop {
             let found = self.world.observe_due_archives(breaker, last, BATCH).await?;
@@ -51,22 +51,22 @@ impl Context {
             if found.due.len() < BATCH {
                 return Ok(found.next_seconds.map(Duration::from_secs));
             }
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(BATCH_PAUSE).await;
         }
     }
 
-    /// Drops one. An error that is this archive's alone holds up nobody else.
+    /// Drops one archive. An error that concerns only this archive does not stop the round.
     async fn drop_archive(&self, breaker: &CircuitBreaker, archive: &DueArchive) -> Result<(), EffectError> {
         let (object, schema) = (archive.object(), archive.schema.as_str());
         match self.world.perform_drop_archive(breaker, archive).await {
             Ok(true) => {
                 tracing::info!(tenant = %archive.tenant_id, %object, uid = %object.uid, schema, "an archive was dropped");
-                self.metrics.archive_handled("dropped");
-                let note = format!("the time of archive '{schema}' was over, and it was dropped");
+                self.metrics.count_archive("dropped");
+                let note = format!("archive '{schema}' had expired and was dropped");
                 let notice = Notice { kind: NoticeKind::Normal, reason: Reason::ArchiveDropped, note };
-                // Its namespace may be gone, too.
+                // Its namespace may be deleted, too.
                 if let Err(error) = self.world.tenants.perform_record(&object, &notice).await {
-                    tracing::debug!(error = error.chain(), "no event tells of the archive");
+                    tracing::debug!(error = error.chain(), "the event about the archive was not recorded");
                 }
                 Ok(())
             }
@@ -75,12 +75,12 @@ impl Context {
                 self.note_fencing(&error);
                 Err(error)
             }
-            // An outage, which is told elsewhere.
-            Err(error) if !breaker.is_open() => Err(error),
+            // The supervisor reports an outage.
+            Err(error) if !breaker.is_closed() => Err(error),
             Err(error) => {
                 let why = error.chain();
                 tracing::warn!(tenant = %archive.tenant_id, %object, uid = %object.uid, schema, why, "an archive can't be dropped yet");
-                self.metrics.archive_handled("held");
+                self.metrics.count_archive("held");
                 Ok(())
             }
         }

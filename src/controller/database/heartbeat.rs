@@ -1,23 +1,19 @@
-//! The leader's sign of life in each database, by which another cluster can tell whether this one is no more.
+//! The leader's heartbeat in each database. Another cluster takes over tenants only after it has stopped for some time.
 
 use crate::controller::context::Context;
 use crate::effects::database::breaker::CircuitBreaker;
 use std::{sync::Arc, time::Duration};
 
-/// Beats for as long as the process leads.
-pub(crate) async fn beat(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+/// Writes heartbeats for as long as the process leads.
+pub(crate) async fn write_heartbeats(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
     loop {
         tokio::time::sleep(period).await;
-        if !breaker.is_open() || context.fence.check().is_err() {
+        if !breaker.is_closed() || context.fence.check().is_err() {
             continue;
         }
-        // An outage is told by whoever watches over the database, a newer leader by the next change.
+        // The supervisor reports an outage; the next change reports a newer leader.
         if let Err(error) = context.world.perform_heartbeat(&breaker).await {
-            tracing::debug!(
-                instance = breaker.name(),
-                error = error.chain(),
-                "no sign of life was left in the database"
-            );
+            tracing::debug!(instance = breaker.name(), error = error.chain(), "the heartbeat was not written");
         }
     }
 }

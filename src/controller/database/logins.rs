@@ -1,5 +1,5 @@
-//! Rotating the cells' logins: one look for all of them, with one query, once in a period, when a request is made, and as
-//! long as a rotation is under way. What the next step is says `plan::logins`.
+//! Rotates the cells' logins. One query reads all of them: once in a period, after a request, and while a rotation is in
+//! progress. `plan::instance::logins` decides the next step.
 
 use crate::controller::context::Context;
 use crate::{
@@ -12,52 +12,52 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// First and longest pause between two looks while a rotation waits for something.
+/// First and maximum pause between two rounds while a rotation waits.
 const WAITING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Most steps of one cell in one look; a rotation has five.
+/// Most steps of one cell in one round; a rotation has five.
 const MOST_STEPS: usize = 8;
 
-/// What one look came to.
+/// The result of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    /// Nothing is under way; something is due after so long, if anything is.
-    Rest(Option<Duration>),
+enum RotationRound {
+    /// No rotation is in progress. The next one is due after this time, if it is known.
+    Idle(Option<Duration>),
     /// A rotation waits.
     Waiting,
 }
 
-/// Looks at once, and then for as long as the process leads.
+/// Rotates for as long as the process leads.
 pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, period: Duration, rules: Rules) {
-    let (mut state, mut asked) = (breaker.follow(), context.logins_changed.subscribe());
-    let (mut told, mut waiting) = (BTreeMap::new(), WAITING.0);
+    let (mut state, mut requested) = (breaker.follow(), context.logins_changed.subscribe());
+    let (mut logged, mut waiting) = (BTreeMap::new(), WAITING.0);
     loop {
-        if state.wait_for(BreakerState::is_open).await.is_err() {
+        if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
-        asked.borrow_and_update();
-        let look = context.look_at_logins(&breaker, rules, &mut told).await;
-        let pause = match look {
-            Ok(Look::Rest(due)) => {
+        requested.borrow_and_update();
+        let round = context.rotate_logins(&breaker, rules, &mut logged).await;
+        let pause = match round {
+            Ok(RotationRound::Idle(due)) => {
                 waiting = WAITING.0;
                 let period = context.scheduler.spread(period);
                 due.map_or(period, |due| due.clamp(WAITING.0, period.max(WAITING.0)))
             }
-            Ok(Look::Waiting) => {
+            Ok(RotationRound::Waiting) => {
                 let pause = waiting;
                 waiting = (waiting * 2).min(WAITING.1);
                 pause
             }
             Err(error) => {
                 context.note_fencing(&error);
-                tracing::debug!(error = error.chain(), "the logins were not looked at");
+                tracing::debug!(error = error.chain(), "the logins were not read");
                 waiting = (waiting * 2).min(WAITING.1);
                 waiting
             }
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // Somebody asks for something, or took something away.
-            changes = asked.changed() => {
+            // A rotation was requested, or an entry was deleted.
+            changes = requested.changed() => {
                 if changes.is_err() {
                     return;
                 }
@@ -68,14 +68,14 @@ pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, perio
 }
 
 impl Context {
-    /// Takes every cell as far as it comes now.
-    async fn look_at_logins(
+    /// Performs the possible steps of every cell.
+    async fn rotate_logins(
         &self,
         breaker: &CircuitBreaker,
         rules: Rules,
-        told: &mut BTreeMap<CellNumber, LoginWait>,
-    ) -> Result<Look, EffectError> {
-        // One cell at a time where nobody asks.
+        logged: &mut BTreeMap<CellNumber, LoginWait>,
+    ) -> Result<RotationRound, EffectError> {
+        // Scheduled rotations: one cell at a time.
         let mut scheduled: Option<CellNumber> = None;
         for _ in 0..MOST_STEPS {
             let (mut stepped, mut failed, mut due, mut waits) = (false, false, None, BTreeMap::new());
@@ -97,20 +97,20 @@ impl Context {
                         continue;
                     }
                 };
-                let done = self.do_login_step(breaker, cell, &step).await?;
+                let done = self.perform_login_step(breaker, cell, &step).await?;
                 (stepped, failed) = (stepped || done, failed || !done);
             }
             if !stepped {
-                self.tell_waits(breaker, &waits, told);
-                let under_way = failed || !waits.is_empty();
-                return Ok(if under_way { Look::Waiting } else { Look::Rest(due.map(Duration::from_secs)) });
+                self.log_waits(breaker, &waits, logged);
+                let in_progress = failed || !waits.is_empty();
+                return Ok(if in_progress { RotationRound::Waiting } else { RotationRound::Idle(due.map(Duration::from_secs)) });
             }
         }
-        Ok(Look::Waiting)
+        Ok(RotationRound::Waiting)
     }
 
-    /// Does one step; `false` if it has to be tried again. An error that is this cell's alone holds up no other.
-    async fn do_login_step(
+    /// Performs one step; `false` if it has to be retried. An error that concerns only this cell does not stop the round.
+    async fn perform_login_step(
         &self,
         breaker: &CircuitBreaker,
         cell: &CellView,
@@ -119,30 +119,30 @@ impl Context {
         let number = cell.facts.cell;
         match self.world.perform_login_step(breaker, cell, step).await {
             Ok(_) => {
-                self.metrics.login_stepped(step);
-                tell(number, step);
+                self.metrics.count_login_step(step);
+                log_step(number, step);
                 Ok(true)
             }
-            Err(error) if error.fenced || !breaker.is_open() => Err(error),
+            Err(error) if error.fenced || !breaker.is_closed() => Err(error),
             Err(error) => {
                 let step = step.as_str();
-                tracing::warn!(cell = %number, step, why = error.chain(), "a step of a login's rotation is tried again");
+                tracing::warn!(cell = %number, step, why = error.chain(), "a step of the rotation of a login failed; it is retried");
                 Ok(false)
             }
         }
     }
 
-    /// Says what is waited for, once.
-    fn tell_waits(
+    /// Logs what each rotation waits for, once.
+    fn log_waits(
         &self,
         breaker: &CircuitBreaker,
         waits: &BTreeMap<CellNumber, LoginWait>,
-        told: &mut BTreeMap<CellNumber, LoginWait>,
+        logged: &mut BTreeMap<CellNumber, LoginWait>,
     ) {
-        self.metrics.logins_waiting(breaker.name(), waits.values());
+        self.metrics.record_waiting_logins(breaker.name(), waits.values());
         for (cell, wait) in waits {
-            let alike = |old: &LoginWait| matches!((old, wait), (LoginWait::Sessions(_), LoginWait::Sessions(_)));
-            if told.get(cell).is_some_and(|old| old == wait || alike(old)) {
+            let same_kind = |old: &LoginWait| matches!((old, wait), (LoginWait::Sessions(_), LoginWait::Sessions(_)));
+            if logged.get(cell).is_some_and(|old| old == wait || same_kind(old)) {
                 continue;
             }
             match wait {
@@ -150,40 +150,40 @@ impl Context {
                     tracing::info!(%cell, replicas = names.join(", "), %until, "replicas have not acknowledged the new login yet");
                 }
                 LoginWait::Refusing(names) => {
-                    tracing::warn!(%cell, replicas = names.join(", "), "replicas can't use the new login; the one before stays");
+                    tracing::warn!(%cell, replicas = names.join(", "), "replicas can't use the new login; the previous login stays");
                 }
                 LoginWait::Sessions(sessions) => {
-                    tracing::info!(%cell, sessions, "sessions still use the login before; it is locked when they have ended");
+                    tracing::info!(%cell, sessions, "sessions still use the previous login; it is locked when they have ended");
                 }
                 LoginWait::DamagedEntry => {
                     tracing::error!(%cell, "the cell's registry entry can't be read; its login is not rotated");
                 }
                 LoginWait::RoleGone(slot) => {
-                    tracing::error!(%cell, login = slot.as_str(), "the role of the cell's other login is gone; nothing is rotated");
+                    tracing::error!(%cell, login = slot.as_str(), "the role of the cell's other login is missing; nothing is rotated");
                 }
             }
         }
-        told.clone_from(waits);
+        logged.clone_from(waits);
     }
 }
 
-fn tell(cell: CellNumber, step: &LoginStep) {
+fn log_step(cell: CellNumber, step: &LoginStep) {
     match step {
-        LoginStep::Restore => tracing::warn!(%cell, "the cell's registry entry was gone; it has another login now"),
+        LoginStep::Restore => tracing::warn!(%cell, "the cell's registry entry was missing; it has another login now"),
         LoginStep::Prepare { slot, requests, .. } => {
-            let asked = requests.rotation.as_ref().or(requests.revocation.as_ref()).map_or("its age", |_| "a request");
-            tracing::info!(%cell, login = slot.as_str(), reason = asked, "a rotation of the cell's login begins");
+            let reason = requests.rotation.as_ref().or(requests.revocation.as_ref()).map_or("its age", |_| "a request");
+            tracing::info!(%cell, login = slot.as_str(), reason, "the rotation of the cell's login starts");
         }
-        LoginStep::Set(next) => tracing::debug!(%cell, login = next.slot.as_str(), "the new login may log in"),
+        LoginStep::Set(next) => tracing::debug!(%cell, login = next.slot.as_str(), "the new login is enabled"),
         LoginStep::Switch(next) => {
-            tracing::info!(%cell, login = next.slot.as_str(), "replicas are told of the new login")
+            tracing::info!(%cell, login = next.slot.as_str(), "the new login is published to the replicas")
         }
         LoginStep::Lock { slot, force, replicas_timed_out } => {
             if !replicas_timed_out.is_empty() {
                 let names = replicas_timed_out.join(", ");
                 tracing::warn!(%cell, replicas = names, "replicas did not acknowledge the new login in time");
             }
-            tracing::info!(%cell, login = slot.as_str(), force, "the login before can't log in any more");
+            tracing::info!(%cell, login = slot.as_str(), force, "the previous login is locked");
         }
         LoginStep::EndSessions { slot } => {
             tracing::warn!(%cell, login = slot.as_str(), "the sessions of the revoked login were ended");

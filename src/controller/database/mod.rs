@@ -2,14 +2,14 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `archives` | Archives whose time is over are dropped here, one transaction each |
-//! | `drift` | Looking for drift of the whole fleet |
-//! | `heartbeat` | The leader's sign of life in each database, by which another cluster can tell whether this one is no more |
-//! | `logins` | Rotating the cells' logins |
-//! | `report` | Saying how each database stands, as a DatabaseInstance |
-//! | `rollout` | Watching over the upgrade of a fleet's tables |
-//! | `supervisor` | Watching over one database |
-//! | `tasks` | Everything that goes on for one database |
+//! | `archives` | dropping expired archives |
+//! | `drift` | drift checks of the whole fleet |
+//! | `heartbeat` | the leader's heartbeat in each database |
+//! | `logins` | rotating the cells' logins |
+//! | `report` | the status of each DatabaseInstance |
+//! | `rollout` | the rollout of migrations |
+//! | `supervisor` | checks and probes of one database |
+//! | `tasks` | starts the tasks of one database |
 
 pub(crate) mod archives;
 pub(crate) mod drift;

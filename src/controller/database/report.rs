@@ -1,4 +1,4 @@
-//! Saying how each database stands, as a DatabaseInstance: when something happens to it, and every few minutes its limits.
+//! Writes the status of each DatabaseInstance: when the state of its database changes, and every few minutes for its limits.
 
 use crate::controller::context::Context;
 use crate::{
@@ -16,16 +16,16 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How often the limits are looked at.
+/// How often the limits are read.
 const PERIOD: Duration = Duration::from_secs(300);
-/// Shortest time between two reports: what happens meanwhile is told together.
-const BREATH: Duration = Duration::from_secs(1);
+/// Minimum time between two reports: changes in between are reported together.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a report that failed.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// What a slow look at a database said.
+/// What the periodic check of a database found.
 #[derive(Default)]
-struct Slow {
+struct PeriodicCheck {
     warnings: Vec<String>,
     server_version: Option<i32>,
     pressure: Option<Vec<Pressure>>,
@@ -34,30 +34,30 @@ struct Slow {
 /// Reports for as long as the process leads.
 pub(crate) async fn report(context: Arc<Context>, breaker: CircuitBreaker, objects: InstanceObjects) {
     let (mut state, mut fleet) = (breaker.follow(), context.fleet.subscribe());
-    // What was said before this process began holds until there is something to say.
+    // The status that an earlier process wrote stays until this one knows the state.
     if state.wait_for(BreakerState::is_known).await.is_err() {
         return;
     }
-    let mut slow = Slow::default();
-    let (mut due, mut complained) = (true, false);
+    let mut check = PeriodicCheck::default();
+    let (mut due, mut warned) = (true, false);
     loop {
         let now = state.borrow_and_update().clone();
         fleet.borrow_and_update();
-        if due && now.is_open() {
-            match context.look_slowly(&breaker).await {
-                Ok(found) => (slow, due) = (found, false),
-                Err(error) => complain(&breaker, &error, "the server's limits were not looked at", &mut complained),
+        if due && now.is_closed() {
+            match context.check_limits(&breaker).await {
+                Ok(found) => (check, due) = (found, false),
+                Err(error) => warn_once(&breaker, &error, "the server's limits were not read", &mut warned),
             }
         }
-        let told = context.tell(&breaker, &now, &slow, &objects).await;
-        if let Err(error) = &told {
-            complain(&breaker, error, "a database's state was not written", &mut complained);
+        let written = context.write_report(&breaker, &now, &check, &objects).await;
+        if let Err(error) = &written {
+            warn_once(&breaker, error, "the status of a DatabaseInstance was not written", &mut warned);
         }
-        // What did not go well is tried again soon; a database that is out tells when it is back.
-        let well = told.is_ok() && !(due && breaker.is_open());
-        complained &= !well;
+        // A failure is retried soon. An unavailable database changes its state when it is back.
+        let well = written.is_ok() && !(due && breaker.is_closed());
+        warned &= !well;
         let pause = if well { context.scheduler.spread(PERIOD) } else { RETRY };
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(MIN_PAUSE).await;
         due = tokio::select! {
             changed = state.changed() => if changed.is_err() { return } else { true },
             changed = fleet.changed() => if changed.is_err() { return } else { due },
@@ -66,30 +66,30 @@ pub(crate) async fn report(context: Arc<Context>, breaker: CircuitBreaker, objec
     }
 }
 
-/// Says once what does not go well.
-fn complain(breaker: &CircuitBreaker, error: &EffectError, what: &str, complained: &mut bool) {
-    if !std::mem::replace(complained, true) {
+/// Logs a failure once.
+fn warn_once(breaker: &CircuitBreaker, error: &EffectError, what: &str, warned: &mut bool) {
+    if !std::mem::replace(warned, true) {
         tracing::warn!(
             instance = breaker.name(),
             class = error.class.as_str(),
             error = error.chain(),
-            "{what}; trying on"
+            "{what}; it is retried"
         );
     }
 }
 
-/// Takes away what was said of databases that are not in the settings any more, until that has been done once.
-pub(crate) async fn forget_others(context: Arc<Context>, objects: InstanceObjects) {
+/// Deletes the DatabaseInstances that the settings don't name any more, until that has succeeded once.
+pub(crate) async fn delete_others(context: Arc<Context>, objects: InstanceObjects) {
     let names: Vec<String> =
         context.world.instances.breakers().iter().map(|breaker| breaker.name().to_owned()).collect();
     while let Err(error) = objects.perform_keep_only(&names).await {
-        tracing::debug!(error = error.chain(), "what was said of earlier databases was not taken away");
+        tracing::debug!(error = error.chain(), "the DatabaseInstances of earlier settings were not deleted");
         tokio::time::sleep(RETRY).await;
     }
 }
 
 impl Context {
-    async fn look_slowly(&self, breaker: &CircuitBreaker) -> Result<Slow, EffectError> {
+    async fn check_limits(&self, breaker: &CircuitBreaker) -> Result<PeriodicCheck, EffectError> {
         let facts = breaker.database.observe_instance(&self.installation.cluster_id).await?;
         let prefix: &NamePrefix = &breaker.database.settings().name_prefix;
         let warnings = match plan_instance(&facts, prefix, None) {
@@ -101,29 +101,29 @@ impl Context {
         };
         let headroom = breaker.database.observe_headroom().await?;
         let pressure = find_pressure(&headroom, self.connection_budget(breaker));
-        Ok(Slow { warnings, server_version: Some(facts.server_version), pressure: Some(pressure) })
+        Ok(PeriodicCheck { warnings, server_version: Some(facts.server_version), pressure: Some(pressure) })
     }
 
-    /// What may be opened at most: by this operator, and by the replicas that say so.
+    /// The most connections that this operator and the replicas may open, as far as the replicas report it.
     fn connection_budget(&self, breaker: &CircuitBreaker) -> ConnectionBudget {
         let replica_tracker = self.world.replica_tracker.observe();
-        let spoken = replica_tracker.all.iter().filter(|r| r.running).filter_map(|r| r.acknowledged.as_ref());
+        let acknowledged = replica_tracker.all.iter().filter(|r| r.running).filter_map(|r| r.acknowledged.as_ref());
         ConnectionBudget {
             operator: breaker.database.settings().max_connections.into(),
-            replicas: spoken.filter_map(|ack| ack.connection_budget).map(u64::from).sum(),
+            replicas: acknowledged.filter_map(|ack| ack.connection_budget).map(u64::from).sum(),
         }
     }
 
-    async fn tell(
+    async fn write_report(
         &self,
         breaker: &CircuitBreaker,
         state: &BreakerState,
-        slow: &Slow,
+        check: &PeriodicCheck,
         objects: &InstanceObjects,
     ) -> Result<(), EffectError> {
         let state = match state {
-            BreakerState::Open(id) => InstanceState::Open(*id, slow.warnings.clone()),
-            BreakerState::Closed(read_error) => InstanceState::Closed(read_error.clone()),
+            BreakerState::Closed(id) => InstanceState::Available(*id, check.warnings.clone()),
+            BreakerState::Open(read_error) => InstanceState::Unavailable(read_error.clone()),
             BreakerState::Changed { expected, found } => {
                 let found = found.map_or("one without tenants".to_owned(), |id| id.to_string());
                 InstanceState::Changed(format!("another database answers: expected {expected}, found {found}"))
@@ -135,9 +135,9 @@ impl Context {
         };
         let view = InstanceView {
             state,
-            server_version: slow.server_version,
+            server_version: check.server_version,
             fleet: self.fleet.borrow().get(breaker.name()).cloned(),
-            pressure: slow.pressure.clone(),
+            pressure: check.pressure.clone(),
             generation: seen.metadata.generation.unwrap_or_default(),
         };
         let previous = seen.status.clone().unwrap_or_default();

@@ -1,10 +1,10 @@
-//! Watching over the upgrade of a fleet's tables: gives turns to Tenants and wakes them. What is done in a turn is the pass's
-//! business, and whose turn it is says `plan::rollout`.
+//! The rollout of migrations: assigns slots to Tenants and enqueues them. Their reconcile applies the migrations;
+//! `plan::instance::rollout` decides which Tenants are next.
 
 use crate::controller::{
     context::Context,
     queue::work_queue::Priority,
-    reconcile::{orphans::lives, worker::tenant_target},
+    reconcile::{orphans::exists, worker::tenant_target},
 };
 use crate::{
     api::names,
@@ -22,103 +22,103 @@ use crate::{
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// How long a view of the fleet is good for while there is something to do.
-const VIEW: Duration = Duration::from_secs(2);
-/// Shortest time between two views.
-const SOONEST: Duration = Duration::from_millis(500);
-/// How often it is looked whether a turn was taken.
-const GLANCE: Duration = Duration::from_millis(50);
-/// A Tenant that did not take its turn for so long keeps it, but nobody waits for it any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the facts of one query are used while migrations are in progress.
+const FACTS_AGE: Duration = Duration::from_secs(2);
+/// Minimum time between two queries.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the used slots are checked.
+const SLOT_CHECK: Duration = Duration::from_millis(50);
+/// A Tenant that did not use its slot for so long keeps it, but the slot no longer counts.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is not in the ledger.
+/// The settings of the rollout.
 pub(crate) struct RolloutSettings {
-    /// How it is done.
+    /// The rules of the plan.
     pub rules: RolloutRules,
-    /// Who goes first, as `namespace/name`.
+    /// Tenants that are migrated first, as `namespace/name`.
     pub canaries: Vec<String>,
-    /// How often the fleet is looked at when nobody is behind.
+    /// How often the fleet is read when no tenant lacks a migration.
     pub period: Duration,
 }
 
-/// Watches for as long as the process leads.
-pub(crate) async fn watch(context: Arc<Context>, settings: RolloutSettings) {
+/// Runs for as long as the process leads.
+pub(crate) async fn run(context: Arc<Context>, settings: RolloutSettings) {
     let mut databases = context.world.instances.follow();
-    let mut own = context.own.subscribe();
-    let mut rollout_slots = RolloutSlots { since: HashMap::new() };
-    let mut told = None;
+    let mut custom_migrations = context.custom_migrations.subscribe();
+    let mut assigned = AssignedSlots { since: HashMap::new() };
+    let mut logged = None;
     loop {
         databases.wait_for_any().await;
-        own.borrow_and_update();
-        let stage = match context.look_at_fleet(&settings).await {
+        custom_migrations.borrow_and_update();
+        let stage = match context.read_fleet(&settings).await {
             Ok(facts) => {
-                let stage = context.take_turns(&settings, &mut rollout_slots, &facts).await;
-                if told.replace(stage) != Some(stage) {
-                    tell(stage, &facts);
+                let stage = context.assign_slots(&settings, &mut assigned, &facts).await;
+                if logged.replace(stage) != Some(stage) {
+                    log_stage(stage, &facts);
                 }
                 stage
             }
             Err(error) => {
-                tracing::debug!(error = error.chain(), "the fleet's migrations were not looked at");
+                tracing::debug!(error = error.chain(), "the progress of migrations was not read");
                 RolloutStage::Holding
             }
         };
         let pause = match stage {
             RolloutStage::Canaries | RolloutStage::Rolling => continue,
-            RolloutStage::Holding | RolloutStage::Halted => VIEW,
+            RolloutStage::Holding | RolloutStage::Halted => FACTS_AGE,
             RolloutStage::Done => context.scheduler.spread(settings.period),
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // One that comes back may have tenants that are behind.
+            // A database that is available again may have tenants that lack migrations.
             () = databases.changed() => {}
-            changed = own.changed() => if changed.is_err() { return },
+            changed = custom_migrations.changed() => if changed.is_err() { return },
         }
     }
 }
 
-fn tell(stage: RolloutStage, facts: &RolloutFacts) {
+fn log_stage(stage: RolloutStage, facts: &RolloutFacts) {
     let RolloutFacts { tenants, behind, blocked, .. } = facts;
     match stage {
         RolloutStage::Halted => {
-            tracing::warn!(tenants, behind, blocked, "the upgrade of the tenants' tables is halted")
+            tracing::warn!(tenants, behind, blocked, "the rollout of migrations is halted")
         }
-        RolloutStage::Done => tracing::info!(tenants, "every tenant's tables are up to date"),
+        RolloutStage::Done => tracing::info!(tenants, "every tenant has all migrations"),
         RolloutStage::Canaries | RolloutStage::Holding | RolloutStage::Rolling => {
-            tracing::info!(stage = stage.as_str(), tenants, behind, blocked, "upgrading the tenants' tables");
+            tracing::info!(stage = stage.as_str(), tenants, behind, blocked, "migrations are rolled out");
         }
     }
 }
 
-/// Who has a turn, and since when.
-struct RolloutSlots {
+/// The Tenants with a slot, and since when.
+struct AssignedSlots {
     since: HashMap<Uid, Duration>,
 }
 
 impl Context {
-    /// Looks at every database that can be asked: all their tenants are one fleet.
-    async fn look_at_fleet(&self, settings: &RolloutSettings) -> Result<RolloutFacts, EffectError> {
+    /// Reads every available database: all their tenants are one fleet.
+    async fn read_fleet(&self, settings: &RolloutSettings) -> Result<RolloutFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.replica_tracker.observe());
-        let own = self.own.borrow().clone();
+        let custom_migrations = self.custom_migrations.borrow().clone();
         let (canaries, first) = (&settings.canaries, settings.rules.canaries);
         let mut found = Vec::new();
-        for breaker in self.world.instances.breakers().iter().filter(|breaker| breaker.is_open()) {
-            match self.world.observe_fleet(breaker, target, own.as_ref(), canaries, first).await {
+        for breaker in self.world.instances.breakers().iter().filter(|breaker| breaker.is_closed()) {
+            match self.world.observe_fleet(breaker, target, custom_migrations.as_ref(), canaries, first).await {
                 Ok(facts) => found.push((breaker.name().to_owned(), facts)),
-                // It has just gone out; the others go on.
-                Err(_) if !breaker.is_open() => {}
+                // It has just become unavailable; the others go on.
+                Err(_) if !breaker.is_closed() => {}
                 Err(error) => return Err(error),
             }
         }
         let all = found.iter().map(|(_, facts)| facts.clone()).reduce(RolloutFacts::merge);
-        let facts = all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database can be asked"))?;
+        let facts = all.ok_or_else(|| EffectError::new(ErrorClass::Transient, "no database is available"))?;
         let stage = plan_rollout(&facts, &settings.rules).stage;
-        self.metrics.looked_at_fleet(&facts, stage);
-        let own = own.as_ref().map_or(0, CustomMigrations::version);
+        self.metrics.record_rollout(&facts, stage);
+        let own = custom_migrations.as_ref().map_or(0, CustomMigrations::version);
         self.fleet.send_if_modified(|views| {
             let before = views.clone();
             for (name, facts) in found {
-                // In one that is done nobody waits for what goes on in another.
+                // A database without work does not wait for the others.
                 let stage = if facts.behind == 0 { RolloutStage::Done } else { stage };
                 let (behind, blocked) = (facts.behind, facts.blocked);
                 views.insert(name, FleetView { stage, behind, blocked, target, own });
@@ -128,56 +128,56 @@ impl Context {
         Ok(facts)
     }
 
-    /// Gives turns by one view of the fleet until it is too old, or a file failed.
-    async fn take_turns(
+    /// Assigns slots by the facts of one query until they are too old, or a file failed.
+    async fn assign_slots(
         &self,
         settings: &RolloutSettings,
-        rollout_slots: &mut RolloutSlots,
+        assigned: &mut AssignedSlots,
         facts: &RolloutFacts,
     ) -> RolloutStage {
         let rollout = plan_rollout(facts, &settings.rules);
         let waiting: Vec<&ObjectId> = rollout.rollout_slots.iter().filter(|object| self.may_migrate(object)).collect();
-        // Whoever is not among them has had its turn, or nobody has one any more.
+        // A Tenant that is not waiting any more is done, or the rollout has stopped.
         let over: Vec<Uid> =
-            rollout_slots.since.keys().filter(|uid| !waiting.iter().any(|o| o.uid == **uid)).cloned().collect();
+            assigned.since.keys().filter(|uid| !waiting.iter().any(|o| o.uid == **uid)).cloned().collect();
         for uid in over {
-            rollout_slots.since.remove(&uid);
+            assigned.since.remove(&uid);
             self.world.rollout_slots.end(&uid);
         }
         if waiting.is_empty() {
-            // Something is to be done, by those who can't.
+            // All remaining tenants can't be migrated now.
             if matches!(rollout.stage, RolloutStage::Canaries | RolloutStage::Rolling) {
-                tokio::time::sleep(VIEW).await;
+                tokio::time::sleep(FACTS_AGE).await;
             }
             return rollout.stage;
         }
         let failures = self.world.rollout_slots.failures();
         let started = self.clock.monotonic();
         let mut next =
-            waiting.into_iter().filter(|object| !rollout_slots.since.contains_key(&object.uid)).collect::<Vec<_>>();
+            waiting.into_iter().filter(|object| !assigned.since.contains_key(&object.uid)).collect::<Vec<_>>();
         next.reverse();
         loop {
             let now = self.clock.monotonic();
-            rollout_slots.since.retain(|uid, _| self.world.rollout_slots.admits(uid));
-            let mut busy = rollout_slots.since.values().filter(|since| now.saturating_sub(**since) < PATIENCE).count();
+            assigned.since.retain(|uid, _| self.world.rollout_slots.admits(uid));
+            let mut busy = assigned.since.values().filter(|since| now.saturating_sub(**since) < SLOT_TIMEOUT).count();
             while busy < settings.rules.parallel
                 && let Some(object) = next.pop()
             {
                 self.world.rollout_slots.admit(&object.uid);
-                rollout_slots.since.insert(object.uid.clone(), now);
+                assigned.since.insert(object.uid.clone(), now);
                 self.scheduler.push(tenant_target(&object.namespace, &object.name), Priority::Periodic);
                 busy += 1;
             }
-            // Everybody has had its turn, or is not waited for: then the next view may be a little early.
-            let idle = next.is_empty() && busy == 0 && now.saturating_sub(started) >= SOONEST;
-            if idle || now.saturating_sub(started) >= VIEW || self.world.rollout_slots.failures() != failures {
+            // All slots are used or timed out: the next query may be early.
+            let idle = next.is_empty() && busy == 0 && now.saturating_sub(started) >= MIN_INTERVAL;
+            if idle || now.saturating_sub(started) >= FACTS_AGE || self.world.rollout_slots.failures() != failures {
                 return rollout.stage;
             }
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(SLOT_CHECK).await;
         }
     }
 
-    /// Whether a pass of this Tenant would do anything: it is there, and not paused.
+    /// Whether a reconcile of this Tenant would migrate it: it exists and is not paused.
     fn may_migrate(&self, object: &ObjectId) -> bool {
         let key = Key::new(&object.namespace, &object.name);
         let paused = |key: &Key| {
@@ -186,6 +186,6 @@ impl Context {
                 annotations.is_some_and(|all| all.contains_key(names::PAUSED_ANNOTATION))
             })
         };
-        lives(&self.world.tenants.cache, &key, &object.uid) && !paused(&key)
+        exists(&self.world.tenants.cache, &key, &object.uid) && !paused(&key)
     }
 }

@@ -1,5 +1,5 @@
-//! Watching over one database: looks at it before anything is made in it, raises our epoch there, opens the gate, and
-//! probes while it is out. One probe for everybody.
+//! Supervises one database: checks it before anything is created in it, raises the epoch, closes the circuit breaker, and
+//! probes the database during an outage.
 
 use crate::controller::leadership::election::EpochRequest;
 use crate::{
@@ -23,28 +23,28 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// How often an unfit or changed database is looked at again: a person has to act.
-const SLOW: Duration = Duration::from_secs(15);
-/// Longest pause between probes of a database that does not answer.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How often the cells are counted anew.
+/// How often an unfit or replaced database is checked again: manual intervention is required.
+const UNFIT_PAUSE: Duration = Duration::from_secs(15);
+/// Maximum pause between probes of a database that does not answer.
+const MAX_PROBE_PAUSE: Duration = Duration::from_secs(10);
+/// How often the tenants of each cell are counted again.
 const RECOUNT: Duration = Duration::from_secs(300);
 
-/// What the watch over the database needs.
+/// The supervisor of a database.
 pub struct Supervisor {
-    /// The way to the database.
+    /// The circuit breaker of the database.
     pub breaker: CircuitBreaker,
     /// All databases.
     pub instances: Instances,
-    /// The registry, whose cell entries know which database it was.
+    /// The registry. Its cell entries name the expected database.
     pub registry: Registry,
-    /// The Tenants, whose status knows it too.
+    /// The Tenants. Their status names it, too.
     pub tenants: Cache<Watched<Tenant>>,
     /// Leadership.
     pub fence: LeaseFence,
-    /// For raising the epoch.
+    /// Raises the epoch of the Lease.
     pub epochs: EpochRequest,
-    /// Which cluster this is.
+    /// Id of this cluster.
     pub cluster_id: String,
 }
 
@@ -52,59 +52,59 @@ impl Supervisor {
     /// Runs until the process ends.
     pub async fn run(self) {
         let mut pause = Duration::from_secs(1);
-        let mut told = String::new();
-        let mut tell = |line: String, good: bool| {
-            if line != told {
+        let mut logged = String::new();
+        let mut log_change = |line: String, usable: bool| {
+            if line != logged {
                 let instance = self.breaker.name();
-                match good {
+                match usable {
                     true => tracing::info!(instance, "{line}"),
                     false => tracing::warn!(instance, "{line}"),
                 }
-                told = line;
+                logged = line;
             }
         };
         loop {
-            match self.look().await {
-                Ok(BreakerState::Open(id)) => {
-                    tell(format!("database {id} is in use"), true);
-                    self.breaker.set(BreakerState::Open(id));
+            match self.check().await {
+                Ok(BreakerState::Closed(id)) => {
+                    log_change(format!("database {id} is in use"), true);
+                    self.breaker.set(BreakerState::Closed(id));
                     pause = Duration::from_secs(1);
-                    self.stay_open().await;
+                    self.wait_for_outage().await;
                     continue;
                 }
                 Ok(BreakerState::Changed { expected, found }) => {
                     let found_text = found.map_or("none".to_owned(), |id| id.to_string());
-                    tell(
+                    log_change(
                         format!(
-                            "another database answered: expected {expected}, found {found_text}; nothing is made in it"
+                            "another database answered: expected {expected}, found {found_text}; nothing is created in it"
                         ),
                         false,
                     );
                     self.breaker.set(BreakerState::Changed { expected, found });
-                    pause = SLOW;
+                    pause = UNFIT_PAUSE;
                 }
-                Ok(BreakerState::Closed(read_error)) => {
-                    tell(format!("the database is not fit for use: {}", read_error.note), false);
-                    self.breaker.set(BreakerState::Closed(read_error));
-                    pause = SLOW;
+                Ok(BreakerState::Open(read_error)) => {
+                    log_change(format!("the database is not fit for use: {}", read_error.note), false);
+                    self.breaker.set(BreakerState::Open(read_error));
+                    pause = UNFIT_PAUSE;
                 }
                 Err(error) => {
-                    tell(format!("the database can't be used: {}", error.chain()), false);
-                    self.breaker.set(BreakerState::Closed(ReadError { class: error.class, note: error.chain() }));
-                    pause = (pause * 2).min(LONGEST);
+                    log_change(format!("the database can't be used: {}", error.chain()), false);
+                    self.breaker.set(BreakerState::Open(ReadError { class: error.class, note: error.chain() }));
+                    pause = (pause * 2).min(MAX_PROBE_PAUSE);
                 }
             }
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Returns when somebody has met an outage.
-    async fn stay_open(&self) {
+    /// Returns when the circuit breaker was opened.
+    async fn wait_for_outage(&self) {
         let mut state = self.breaker.follow();
         loop {
-            let closed = async { state.wait_for(|state| !state.is_open()).await.map(|_| ()) };
+            let opened = async { state.wait_for(|state| !state.is_closed()).await.map(|_| ()) };
             tokio::select! {
-                _ = closed => return,
+                _ = opened => return,
                 () = tokio::time::sleep(RECOUNT) => {
                     if let Err(error) = self.breaker.database.observe_cells().await {
                         tracing::debug!(%error, "the cells were not counted");
@@ -117,9 +117,9 @@ impl Supervisor {
         }
     }
 
-    async fn look(&self) -> Result<BreakerState, EffectError> {
+    async fn check(&self) -> Result<BreakerState, EffectError> {
         let prefix = self.breaker.database.settings().name_prefix.clone();
-        // Once to make the control schema, once to see it, and once more in case somebody else is migrating it.
+        // Once to create the control schema, once to read it, and once more if another operator is migrating it.
         for _ in 0..3 {
             let facts = self.breaker.database.observe_instance(&self.cluster_id).await?;
             let expected = self.expected(facts.control.as_ref().map(|c| c.database_id));
@@ -129,12 +129,12 @@ impl Supervisor {
                         tracing::warn!(instance = self.breaker.name(), "{warning}");
                     }
                     self.raise_epoch().await?;
-                    // After that: what an earlier leader sent is there by now, or never will be.
+                    // After that: a change that an earlier leader sent is committed by now, or will be refused.
                     self.read_residents().await?;
-                    return Ok(BreakerState::Open(database_id));
+                    return Ok(BreakerState::Closed(database_id));
                 }
                 InstancePlan::Unfit { findings } => {
-                    return Ok(BreakerState::Closed(ReadError {
+                    return Ok(BreakerState::Open(ReadError {
                         class: ErrorClass::Denied,
                         note: findings.join("; "),
                     }));
@@ -146,10 +146,10 @@ impl Supervisor {
                 }
             }
         }
-        Err(EffectError::new(ErrorClass::Bug, "the control schema does not come up to date"))
+        Err(EffectError::new(ErrorClass::Bug, "the control schema could not be brought up to date"))
     }
 
-    /// The database that cells and Tenants were made in, less the one that the settings give up for lost.
+    /// The database that cells and Tenants were created in, without the one that the settings name as lost.
     fn expected(&self, found: Option<DatabaseId>) -> Option<DatabaseId> {
         let settings = self.breaker.database.settings();
         let mut known: BTreeSet<DatabaseId> = self.registry.database_ids(&settings.name);
@@ -164,7 +164,7 @@ impl Supervisor {
         found.filter(|id| known.contains(id)).or_else(|| known.first().copied())
     }
 
-    /// Takes in whom the ledger has, where a tenant can be in several.
+    /// Reads the tenants of the ledger, if a tenant can be in one of several instances.
     async fn read_residents(&self) -> Result<(), EffectError> {
         if self.instances.are_several() {
             let residents = self.breaker.database.observe_residents().await?;
@@ -173,11 +173,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Raises the row to our epoch. A larger row means that the Lease was lost or restored: then the Lease steps over
-    /// it first. If somebody newer leads, that write fails and the process ends.
+    /// Raises the epoch in the database. A greater epoch there means that the Lease was lost or restored: then the epoch of
+    /// the Lease is raised above it first. If a newer leader exists, that write fails and the process ends.
     async fn raise_epoch(&self) -> Result<(), EffectError> {
-        // Changes may be under way with the one that was raised before, though leadership has stepped over another
-        // database's since.
+        // Sent changes may carry the epoch that was raised before. The epoch of the Lease may be greater since, because of
+        // another database.
         let Epoch(mut ours) = self.breaker.raised().unwrap_or(Epoch(self.epochs.current()));
         loop {
             self.fence.check()?;
@@ -190,9 +190,9 @@ impl Supervisor {
                 instance = self.breaker.name(),
                 row,
                 ours,
-                "the ledger has a later epoch than the leader Lease; stepping over it"
+                "the ledger has a later epoch than the leader Lease; the epoch of the Lease is raised above it"
             );
-            self.epochs.step_over(row).await;
+            self.epochs.raise_above(row).await;
             ours = self.epochs.current();
         }
     }

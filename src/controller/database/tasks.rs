@@ -1,5 +1,5 @@
-//! Everything that goes on for one database: the watch over it, signs of life, rotation of logins, and looks for leftovers,
-//! old archives and drift.
+//! The background tasks of one database: its supervisor, heartbeats, rotation of logins, and the searches for orphans,
+//! expired archives and drift.
 
 use super::{archives, drift, heartbeat, logins, supervisor::Supervisor};
 use crate::controller::{context::Context, reconcile::orphans};
@@ -10,33 +10,33 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Starts it, for as long as the process leads.
-pub(crate) fn look_after(context: &Arc<Context>, supervisor: Supervisor, beat: Duration, resync: Duration) {
+/// Starts them, for as long as the process leads.
+pub(crate) fn start(context: &Arc<Context>, supervisor: Supervisor, heartbeat_interval: Duration, resync: Duration) {
     let (shared, breaker) = (|| Arc::clone(context), supervisor.breaker.clone());
     tokio::spawn(supervisor.run());
-    tokio::spawn(heartbeat::beat(shared(), breaker.clone(), beat));
-    tokio::spawn(orphans::collect_in(shared(), breaker.clone(), resync));
-    tokio::spawn(archives::sweep(shared(), breaker.clone(), resync));
+    tokio::spawn(heartbeat::write_heartbeats(shared(), breaker.clone(), heartbeat_interval));
+    tokio::spawn(orphans::search_ledger(shared(), breaker.clone(), resync));
+    tokio::spawn(archives::drop_expired(shared(), breaker.clone(), resync));
     let drift_seconds = breaker.database.settings().drift_seconds;
     if drift_seconds > 0 {
-        tokio::spawn(drift::watch(shared(), breaker.clone(), Duration::from_secs(drift_seconds.into())));
+        tokio::spawn(drift::check_periodically(shared(), breaker.clone(), Duration::from_secs(drift_seconds.into())));
     }
     let rules = Rules {
         period_seconds: breaker.database.settings().login_rotation_seconds.into(),
         ack_timeout_seconds: context.installation.ack_timeout_seconds,
     };
     tokio::spawn(logins::rotate(shared(), breaker.clone(), resync, rules));
-    tokio::spawn(announce_database(shared(), breaker));
+    tokio::spawn(release_waiting(shared(), breaker));
 }
 
-/// Lets everybody who waited for a database look again when it is back, and when it is known that it is another one or
-/// refuses us: each of them has something new to tell.
-async fn announce_database(context: Arc<Context>, breaker: CircuitBreaker) {
+/// Releases the objects that wait for a database when it answers again, and when it turns out to be replaced or unfit: their
+/// status changes then.
+async fn release_waiting(context: Arc<Context>, breaker: CircuitBreaker) {
     let mut state = breaker.follow();
     loop {
-        let outage = matches!(&*state.borrow_and_update(), BreakerState::Closed(read_error) if read_error.class == ErrorClass::Transient);
+        let outage = matches!(&*state.borrow_and_update(), BreakerState::Open(read_error) if read_error.class == ErrorClass::Transient);
         if !outage {
-            context.scheduler.database_answered(breaker.name());
+            context.scheduler.release_parked(breaker.name());
         }
         if state.changed().await.is_err() {
             return;

@@ -1,7 +1,7 @@
-//! Leadership: one operator at a time acts, chosen by a Lease. kube has no elector of its own.
+//! Leader election: one operator at a time acts, chosen by a Lease. kube has no elector.
 //!
-//! Expiry is measured by our monotonic clock from when we saw the record change, never by the times in it. Whoever
-//! takes the Lease raises its `leaseTransitions`, which is the epoch that fences the database as well.
+//! Expiry is measured by the monotonic clock of this process since it saw the record change, never by the times in the record.
+//! A new leader raises `leaseTransitions`, which is also the epoch that fences the database.
 
 use crate::{
     clock::Clock,
@@ -16,16 +16,16 @@ use crate::{
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What to do about the Lease.
+/// What to do with the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
-    /// Take it, with this epoch.
+    /// Take it with this epoch.
     Take(i32),
-    /// Somebody else leads; look again.
+    /// Another operator leads: wait.
     Wait,
 }
 
-/// Decides. `unchanged` is how long we have seen the record as it is.
+/// Decides. `unchanged` is the time since this process saw the record change.
 fn decide(record: Option<&LeaderRecord>, identity: &str, unchanged: Duration) -> Decision {
     let Some(record) = record else { return Decision::Take(1) };
     let free = record.holder.is_empty() || record.holder == identity || unchanged > record.duration;
@@ -43,7 +43,7 @@ pub struct Elector {
     wanted: watch::Sender<i32>,
 }
 
-/// Lets other parts ask for a higher epoch.
+/// Requests a higher epoch.
 #[derive(Clone)]
 pub struct EpochRequest {
     wanted: watch::Sender<i32>,
@@ -57,7 +57,7 @@ impl EpochRequest {
     }
 
     /// Raises the epoch above `seen`, in the Lease first. Returns when that is done.
-    pub async fn step_over(&self, seen: i32) {
+    pub async fn raise_above(&self, seen: i32) {
         let target = seen.saturating_add(1);
         self.wanted.send_if_modified(|wanted| {
             let raise = *wanted < target;
@@ -71,7 +71,7 @@ impl EpochRequest {
 }
 
 impl Elector {
-    /// An elector that has not run yet.
+    /// Creates an elector.
     pub fn new(
         lease: LeaderLease,
         identity: String,
@@ -83,26 +83,26 @@ impl Elector {
         Self { lease, identity, duration, renew, clock, fence, wanted: watch::Sender::new(0) }
     }
 
-    /// For raising the epoch.
+    /// A handle that requests a higher epoch.
     pub fn epochs(&self) -> EpochRequest {
         EpochRequest { wanted: self.wanted.clone(), fence: self.fence.clone() }
     }
 
-    /// Returns when the Lease is ours.
+    /// Returns when this process holds the Lease.
     pub async fn acquire(&self) -> LeaderRecord {
         let mut seen: Option<(LeaderRecord, Duration)> = None;
-        let mut told = false;
+        let mut logged = false;
         loop {
             match self.try_acquire(&mut seen).await {
                 Ok(Some(record)) => return record,
-                Ok(None) if !told => {
-                    told = true;
+                Ok(None) if !logged => {
+                    logged = true;
                     let holder = seen.as_ref().map(|(r, _)| r.holder.as_str()).unwrap_or_default();
-                    tracing::info!(holder, "another operator leads; waiting");
+                    tracing::info!(holder, "another operator leads; this one is a standby");
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; trying again")
+                    tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; it is retried")
                 }
             }
             tokio::time::sleep(self.renew.min(Duration::from_secs(2))).await;
@@ -145,7 +145,7 @@ impl Elector {
         Ok(written)
     }
 
-    /// Keeps the Lease. Returns when it is lost; the process has to end then.
+    /// Renews the Lease. Returns when it is lost: the process has to end.
     pub async fn keep(&self, mut record: LeaderRecord) -> &'static str {
         let mut wanted = self.wanted.subscribe();
         let mut pause = self.renew;
@@ -160,13 +160,13 @@ impl Elector {
                     record = renewed;
                     pause = self.renew;
                 }
-                // A lost reply of our own looks like this too; then the record still names us.
+                // A lost reply looks the same: then the record still names this process.
                 Ok(None) => match self.lease.observe().await {
                     Ok(Some(now)) if now.holder == self.identity && now.transitions == epoch => {
                         record = now;
                         pause = Duration::from_millis(50);
                     }
-                    Ok(_) => return "somebody else took the leader Lease",
+                    Ok(_) => return "another operator took the leader Lease",
                     Err(_) => pause = Duration::from_millis(500),
                 },
                 Err(error) => {
@@ -180,14 +180,14 @@ impl Elector {
         }
     }
 
-    /// Gives the Lease up, so that the next operator need not wait. Best effort: it expires by itself.
+    /// Releases the Lease, so that the next leader does not wait for its expiry. Best effort.
     pub async fn release(&self) {
         self.fence.close();
         if let Ok(Some(record)) = self.lease.observe().await
             && record.holder == self.identity
             && let Err(error) = self.write("", record.transitions, Some(&record)).await
         {
-            tracing::debug!(error = error.chain(), "the leader Lease was not given up");
+            tracing::debug!(error = error.chain(), "the leader Lease was not released");
         }
     }
 }
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_holder_is_believed_for_the_lease_and_no_longer() {
+    fn an_unchanged_lease_expires_after_its_duration() {
         assert_eq!(decide(Some(&held_by("a")), "b", Duration::from_secs(15)), Decision::Wait);
         assert_eq!(decide(Some(&held_by("a")), "b", Duration::from_secs(16)), Decision::Take(5));
     }
 
     #[test]
-    fn a_restarted_holder_takes_its_lease_back_at_once_with_a_higher_epoch() {
+    fn a_restarted_holder_takes_its_lease_at_once_with_a_higher_epoch() {
         assert_eq!(decide(Some(&held_by("a")), "a", Duration::ZERO), Decision::Take(5));
         assert_eq!(decide(Some(&held_by("")), "b", Duration::ZERO), Decision::Take(5));
         assert_eq!(decide(None, "b", Duration::ZERO), Decision::Take(1));

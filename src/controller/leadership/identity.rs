@@ -1,4 +1,4 @@
-//! Who this operator is, across restarts: the Pod's UID, or a file that it keeps locked while it runs.
+//! The identity of this operator, across restarts: the UID of its Pod, or a file that it locks while it runs.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -6,19 +6,19 @@ use std::{
     path::Path,
 };
 
-/// An identity, and what keeps it ours.
+/// An identity, and the lock on it.
 #[derive(Debug)]
 pub struct Identity {
-    /// The text in the Lease.
+    /// The holder in the Lease.
     pub name: String,
-    /// Locked for as long as this lives.
+    /// Locked until this value is dropped.
     _file: Option<File>,
 }
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file can't be used.
+    /// The file can't be read, written or locked.
     #[error("leaderElection.identityFile '{file}' can't be used")]
     File {
         /// Its path.
@@ -27,7 +27,7 @@ pub enum IdentityError {
         #[source]
         source: std::io::Error,
     },
-    /// Another process has it.
+    /// Another process has locked the file.
     #[error("leaderElection.identityFile '{file}' is in use by another operator on this machine")]
     InUse {
         /// Its path.
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_gives_the_same_identity_again_and_only_to_one() {
+    fn a_file_gives_the_same_identity_again_to_one_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
         let first = Identity::resolve(None, Some(&path)).unwrap();

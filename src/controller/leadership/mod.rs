@@ -1,9 +1,9 @@
-//! Who leads.
+//! Leader election.
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `election` | Leadership |
-//! | `identity` | Who this operator is, across restarts |
+//! | `election` | electing a leader by a Lease |
+//! | `identity` | the identity of this operator, across restarts |
 
 pub(crate) mod election;
 pub mod identity;

@@ -2,10 +2,10 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `retry` | When to look again, from the outcome alone |
-//! | `scheduler` | The shared side of the queue |
-//! | `waiters` | Who waits for which acknowledgement |
-//! | `work_queue` | The work queue |
+//! | `retry` | the delay before the next reconcile |
+//! | `scheduler` | the queue, shared by watches and workers |
+//! | `waiters` | the objects that wait for an acknowledgement |
+//! | `work_queue` | the order of reconciles |
 
 pub(crate) mod retry;
 pub(crate) mod scheduler;

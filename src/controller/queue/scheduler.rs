@@ -1,4 +1,4 @@
-//! The shared side of the queue: who waits for what, and how what happened becomes the next look.
+//! The work queue, shared by watches and workers, with the objects that wait for a database or for an acknowledgement.
 
 use super::{
     retry::{Next, jitter, next},
@@ -18,70 +18,71 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// How often an object that waits for the database is looked at although the database has not answered.
+/// How often an object that waits for an unavailable database is reconciled.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// The scheduler.
+/// Decides when each object is reconciled.
 pub struct Scheduler {
     clock: Clock,
     resync: Duration,
     instances: Instances,
     state: Mutex<State>,
-    bell: Notify,
+    /// Notified when an object is enqueued.
+    enqueued: Notify,
 }
 
 #[derive(Default)]
 struct State {
     queue: Queue,
     waiters: Waiters,
-    /// Transient failures in a row.
+    /// Consecutive transient failures.
     attempts: HashMap<Target, u32>,
-    /// Waiting for a database, without using up attempts: for this one, or for whichever comes back.
+    /// Objects that wait for a database, without using up attempts: for the named one, or for any.
     parked: HashMap<Target, (Option<String>, Priority)>,
-    /// State of the cheap generator that spreads delays; nothing secret comes from it.
-    chance: u64,
+    /// State of the generator of random numbers that spread delays. Not for secrets.
+    random: u64,
 }
 
 impl State {
-    /// The next number from 0 to 1 (xorshift64).
-    fn chance(&mut self) -> f64 {
-        let mut x = self.chance | 1;
+    /// The next random number from 0 to 1 (xorshift64).
+    fn random(&mut self) -> f64 {
+        let mut x = self.random | 1;
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        self.chance = x;
+        self.random = x;
         f64::from(u32::try_from(x >> 32).unwrap_or_default()) / f64::from(u32::MAX)
     }
 }
 
 impl Scheduler {
-    /// A scheduler. `seed` spreads the delays differently in each process.
+    /// Creates a scheduler. `seed` spreads the delays differently in each process.
     pub fn new(clock: Clock, resync: Duration, instances: Instances, seed: u64) -> Self {
-        let state = State { chance: seed, ..State::default() };
-        Self { clock, resync, instances, state: Mutex::new(state), bell: Notify::new() }
+        let state = State { random: seed, ..State::default() };
+        Self { clock, resync, instances, state: Mutex::new(state), enqueued: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wants a look.
+    /// Enqueues an object.
     pub fn push(&self, target: Target, priority: Priority) {
         self.state().queue.push(target, priority);
-        self.bell.notify_one();
+        self.enqueued.notify_one();
     }
 
-    /// Takes the next object, waiting for one if need be.
+    /// Waits for the next object and takes it.
     pub async fn take(&self) -> Target {
         loop {
-            let bell = self.bell.notified();
+            let enqueued = self.enqueued.notified();
             let alarm = {
                 let mut state = self.state();
                 let now = self.clock.monotonic();
                 if let Some(target) = state.queue.pop(now) {
-                    // One bell may have told of several objects.
+                    // One notification may stand for several objects.
                     if state.queue.waiting() > 0 {
-                        self.bell.notify_one();
+                        self.enqueued.notify_one();
                     }
                     state.waiters.forget(&target);
                     state.parked.remove(&target);
@@ -92,31 +93,32 @@ impl Scheduler {
             match alarm {
                 Some(pause) => {
                     tokio::select! {
-                        () = bell => {}
+                        () = enqueued => {}
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
-                None => bell.await,
+                None => enqueued.await,
             }
         }
     }
 
-    /// The count of replica changes, to be taken before a pass.
+    /// The number of replica changes, which a worker reads before a reconcile.
     pub fn replica_changes(&self) -> u64 {
         self.state().waiters.changes()
     }
 
-    /// The replicas changed. They are observed here, so that of two changes at once the later view stays.
+    /// Enqueues the objects whose acknowledgement has arrived. The replicas are observed under the lock, so that of two
+    /// simultaneous changes the later view stays.
     pub fn replicas_changed(&self, observe: impl FnOnce() -> Floors) {
         let mut state = self.state();
         for target in state.waiters.changed(observe()) {
             state.queue.push(target, Priority::Confirm);
         }
-        self.bell.notify_one();
+        self.enqueued.notify_one();
     }
 
-    /// A database answered: whoever waited for it is looked at, the urgent first.
-    pub fn database_answered(&self, instance: &str) {
+    /// Enqueues the objects that waited for a database, by priority.
+    pub fn release_parked(&self, instance: &str) {
         let mut state = self.state();
         let released = |_: &Target, (waits_for, _): &mut (Option<String>, Priority)| {
             waits_for.as_deref().is_none_or(|name| name == instance)
@@ -125,20 +127,21 @@ impl Scheduler {
         for (target, (_, priority)) in parked {
             state.queue.push(target, priority);
         }
-        self.bell.notify_one();
+        self.enqueued.notify_one();
     }
 
-    /// A worker is done with an object: plans the next look. `priority` is what a look is worth once the database is back.
-    pub fn settle(&self, target: &Target, outcome: &ReconcileOutcome, looked: u64, priority: Priority) {
+    /// Records that a worker has finished an object, and schedules its next reconcile. `priority` applies once an unavailable
+    /// database is back. `replica_changes` is the number that was read before the reconcile.
+    pub fn settle(&self, target: &Target, outcome: &ReconcileOutcome, replica_changes: u64, priority: Priority) {
         let mut state = self.state();
         let now = self.clock.monotonic();
         if outcome.gone {
             state.attempts.remove(target);
         } else {
-            self.plan_next(&mut state, target, outcome, looked, priority, now);
+            self.plan_next(&mut state, target, outcome, replica_changes, priority, now);
         }
         state.queue.finish(target);
-        self.bell.notify_one();
+        self.enqueued.notify_one();
     }
 
     fn plan_next(
@@ -146,12 +149,12 @@ impl Scheduler {
         state: &mut State,
         target: &Target,
         outcome: &ReconcileOutcome,
-        looked: u64,
+        replica_changes: u64,
         priority: Priority,
         now: Duration,
     ) {
         if let Some(version) = outcome.awaits
-            && !state.waiters.wait(target.clone(), version, looked)
+            && !state.waiters.wait(target.clone(), version, replica_changes)
         {
             state.queue.push(target.clone(), Priority::Confirm);
         }
@@ -162,11 +165,12 @@ impl Scheduler {
             }
         }
         let counted = matches!(outcome.error_class, Some(ErrorClass::Transient | ErrorClass::Denied));
-        let waits_for = outcome.database.as_ref().filter(|instance| self.is_out(instance.as_deref()));
+        let waits_for = outcome.database.as_ref().filter(|instance| self.is_unavailable(instance.as_deref()));
         if let (Some(instance), Some(_)) = (waits_for, outcome.error_class) {
             state.parked.insert(target.clone(), (instance.clone(), priority));
-            // The gate may have changed between the pass and now; such a look asks the database nothing while it is out.
-            let pause = jitter(RECHECK, state.chance());
+            // The circuit breaker may have closed since the reconcile. While it is open, a reconcile sends nothing to the
+            // database.
+            let pause = jitter(RECHECK, state.random());
             state.queue.push_at(target.clone(), Priority::Retry, now + pause);
             return;
         }
@@ -178,35 +182,35 @@ impl Scheduler {
             state.attempts.remove(target);
             0
         };
-        let chance = state.chance();
-        match next(outcome, attempts, chance) {
+        let random = state.random();
+        match next(outcome, attempts, random) {
             Next::Retry(pause) => state.queue.push_at(target.clone(), Priority::Retry, now + pause),
             Next::Periodic => {
                 // ±10 %: half of the usual jitter.
-                let pause = (self.resync + jitter(self.resync, chance)) / 2;
+                let pause = (self.resync + jitter(self.resync, random)) / 2;
                 state.queue.push_at(target.clone(), Priority::Periodic, now + pause);
             }
             Next::Never => {}
         }
     }
 
-    /// Whether a database can't be asked: this one, or any.
-    fn is_out(&self, instance: Option<&str>) -> bool {
+    /// Whether a database is unavailable: the named one, or any.
+    fn is_unavailable(&self, instance: Option<&str>) -> bool {
         let mut breakers = self.instances.breakers().iter();
-        breakers.any(|breaker| instance.is_none_or(|name| breaker.name() == name) && !breaker.is_open())
+        breakers.any(|breaker| instance.is_none_or(|name| breaker.name() == name) && !breaker.is_closed())
     }
 
-    /// An object changed: its earlier failures no longer count.
-    pub fn forgive(&self, target: &Target) {
+    /// Resets the failures of an object after a change.
+    pub fn reset_attempts(&self, target: &Target) {
         self.state().attempts.remove(target);
     }
 
     /// A delay spread by ±20 %.
     pub fn spread(&self, delay: Duration) -> Duration {
-        jitter(delay, self.state().chance())
+        jitter(delay, self.state().random())
     }
 
-    /// How many objects wait for a worker.
+    /// Number of objects that wait for a worker.
     pub fn waiting(&self) -> usize {
         self.state().queue.waiting()
     }

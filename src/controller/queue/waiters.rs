@@ -1,5 +1,5 @@
-//! Who waits for which acknowledgement. A change of the replicas wakes those whose version has been reached, and nobody
-//! else, so that one tenant's acknowledgement costs nothing to the others.
+//! The objects that wait for an acknowledgement. A change of the replicas enqueues only the objects whose version has been
+//! reached, so that the acknowledgement of one tenant costs the others nothing.
 
 use super::work_queue::Target;
 use crate::{domain::ident::Version, effects::kubernetes::replicas::Floors};
@@ -8,36 +8,36 @@ use std::collections::HashMap;
 /// The waiting objects.
 #[derive(Debug, Default)]
 pub struct Waiters {
-    /// Counts the changes of the replicas: whoever looked before the last one has to look again.
+    /// Number of changes of the replicas. A reconcile that started before the last change may have missed it.
     changes: u64,
-    /// What the last change left.
+    /// The floors after the last change.
     floors: Floors,
     waiting: HashMap<Target, Version>,
 }
 
 impl Waiters {
-    /// The count of changes; taken before a pass looks at the replicas.
+    /// The number of changes, which is read before a reconcile observes the replicas.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Waits for `version`. Returns false if a change since `looked` would have woken it: look again at once. Many other
-    /// changes come while many new tenants are served, and are worth no look.
-    pub fn wait(&mut self, target: Target, version: Version, looked: u64) -> bool {
-        if self.changes != looked && self.floors.wakes(version) {
+    /// Waits for `version`. Returns false if a change after the number `seen` has reached it: the object has to be reconciled
+    /// again at once. Other changes don't count, because there are many while new tenants are served.
+    pub fn wait(&mut self, target: Target, version: Version, seen: u64) -> bool {
+        if self.changes != seen && self.floors.wakes(version) {
             return false;
         }
         self.waiting.insert(target, version);
         true
     }
 
-    /// No longer waits.
+    /// Removes an object.
     pub fn forget(&mut self, target: &Target) {
         self.waiting.remove(target);
     }
 
-    /// The replicas changed. Returns whom to wake: those whose version every ready or every running replica has
-    /// reached, and everybody if there is no replica left to wait for.
+    /// Records a change of the replicas. Returns the objects whose version every ready or every running replica has reached;
+    /// all objects if no replica is left.
     pub fn changed(&mut self, floors: Floors) -> Vec<Target> {
         self.changes += 1;
         self.floors = floors;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_whose_version_is_reached_are_woken() {
+    fn only_objects_with_a_reached_version_are_enqueued() {
         let mut waiters = Waiters::default();
         assert!(waiters.wait(tenant("a"), Version(5), 0));
         assert!(waiters.wait(tenant("b"), Version(9), 0));
@@ -78,29 +78,29 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_between_the_look_and_the_wait_is_not_lost() {
+    fn an_acknowledgement_during_the_reconcile_is_not_lost() {
         let mut waiters = Waiters::default();
-        let looked = waiters.changes();
+        let seen = waiters.changes();
         assert_eq!(waiters.changed(both(9)), []);
-        assert!(!waiters.wait(tenant("a"), Version(5), looked));
+        assert!(!waiters.wait(tenant("a"), Version(5), seen));
     }
 
     #[test]
-    fn an_acknowledgement_of_others_between_the_look_and_the_wait_is_worth_no_look() {
+    fn another_acknowledgement_during_the_reconcile_enqueues_nothing() {
         let mut waiters = Waiters::default();
-        let looked = waiters.changes();
+        let seen = waiters.changes();
         assert_eq!(waiters.changed(both(4)), []);
-        assert!(waiters.wait(tenant("a"), Version(5), looked));
+        assert!(waiters.wait(tenant("a"), Version(5), seen));
         assert_eq!(waiters.changed(both(5)), [tenant("a")]);
     }
 
     #[test]
-    fn the_end_of_the_last_replica_between_the_look_and_the_wait_is_looked_at_once() {
+    fn the_end_of_the_last_replica_during_the_reconcile_is_not_lost() {
         let mut waiters = Waiters::default();
-        let looked = waiters.changes();
+        let seen = waiters.changes();
         assert_eq!(waiters.changed(Floors::default()), []);
-        assert!(!waiters.wait(tenant("a"), Version(5), looked));
-        let looked = waiters.changes();
-        assert!(waiters.wait(tenant("a"), Version(5), looked), "nothing has happened since");
+        assert!(!waiters.wait(tenant("a"), Version(5), seen));
+        let seen = waiters.changes();
+        assert!(waiters.wait(tenant("a"), Version(5), seen), "nothing has happened since");
     }
 }

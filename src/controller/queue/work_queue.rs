@@ -1,8 +1,8 @@
-//! The work queue: which object is looked at next. Pure; time is an argument.
+//! The work queue: which object is reconciled next. Pure; time is an argument.
 //!
-//! kube-runtime's own scheduler takes waiting objects in no particular order, so that with many new Tenants some would
-//! wait for all others. Here they are served in order of arrival within four urgencies; one object is never worked on
-//! twice at the same time, and what happens to it meanwhile is looked at once more afterwards.
+//! kube-runtime's scheduler takes waiting objects in no particular order, so that of many new Tenants some would wait for all
+//! others. This queue is first-in-first-out within four priorities. An object is never reconciled twice at the same time; a
+//! change during its reconcile enqueues it once more.
 
 use crate::{
     domain::ident::{TenantId, Uid},
@@ -13,16 +13,16 @@ use std::{
     time::Duration,
 };
 
-/// What is looked at.
+/// An object to reconcile.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// An AgentConfig.
     Agent(Key),
     /// A Tenant.
     Tenant(Key),
-    /// An AgentConfig that vanished without us, of which something is left.
+    /// An AgentConfig that was deleted without the operator, and left an entry.
     VanishedAgent(Key, Uid),
-    /// A Tenant that vanished without us, of which something is left.
+    /// A Tenant that was deleted without the operator, and left an entry or data.
     VanishedTenant(Key, Uid, TenantId),
 }
 
@@ -45,16 +45,16 @@ impl Target {
     }
 }
 
-/// How much a look is wanted; the first goes first.
+/// The priority of a reconcile, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// The last step of something under way: an acknowledgement has arrived.
+    /// An acknowledgement has arrived: the last step of a change.
     Confirm,
-    /// New, changed or being deleted.
+    /// The object is new, changed or being deleted.
     Change,
     /// An earlier attempt failed.
     Retry,
-    /// Nothing happened; just to be sure.
+    /// A periodic reconcile without a change.
     Periodic,
 }
 
@@ -62,11 +62,11 @@ const LANES: usize = 4;
 
 #[derive(Default)]
 struct Slot {
-    /// In this lane, not yet taken.
+    /// Its lane, if it waits for a worker.
     queued: Option<Priority>,
-    /// A worker has it.
+    /// A worker reconciles it.
     running: bool,
-    /// Something happened while a worker had it.
+    /// It was enqueued during its reconcile.
     again: Option<Priority>,
     /// The one pending alarm.
     alarm: Option<(Duration, u64, Priority)>,
@@ -79,12 +79,12 @@ pub struct Queue {
     slots: HashMap<Target, Slot>,
     alarms: BTreeMap<(Duration, u64), Target>,
     counter: u64,
-    /// How many slots are queued: counting them at each look would cost more with every object.
+    /// Number of queued slots. Counting them each time would cost more with every object.
     waiting: usize,
 }
 
 impl Queue {
-    /// Wants a look now.
+    /// Enqueues an object now.
     pub fn push(&mut self, target: Target, priority: Priority) {
         let slot = self.slots.entry(target.clone()).or_default();
         if slot.running {
@@ -94,13 +94,13 @@ impl Queue {
         if slot.queued.is_some_and(|old| old <= priority) {
             return;
         }
-        // A less urgent place further back is left behind and skipped when it is met.
+        // The place in a lower lane stays, and is skipped when it is popped.
         self.waiting += usize::from(slot.queued.is_none());
         slot.queued = Some(priority);
         self.lanes[priority as usize].push_back(target);
     }
 
-    /// Wants a look at `when` (monotonic), or earlier if that was asked for before. Any look in between cancels it.
+    /// Enqueues an object at `when` (monotonic), or earlier if it has an earlier alarm. A reconcile in between cancels it.
     pub fn push_at(&mut self, target: Target, priority: Priority, when: Duration) {
         let slot = self.slots.entry(target.clone()).or_default();
         if let Some((old, number, _)) = slot.alarm {
@@ -114,7 +114,7 @@ impl Queue {
         self.alarms.insert((when, self.counter), target);
     }
 
-    /// The next object to look at; a worker has it until [`Self::finish`].
+    /// The next object to reconcile. It is running until [`Self::finish`].
     pub fn pop(&mut self, now: Duration) -> Option<Target> {
         self.fire_alarms(now);
         for lane in 0..LANES {
@@ -135,7 +135,7 @@ impl Queue {
         None
     }
 
-    /// A worker is done with an object.
+    /// Records that the reconcile of an object has ended.
     pub fn finish(&mut self, target: &Target) {
         let Some(slot) = self.slots.get_mut(target) else { return };
         slot.running = false;
@@ -148,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// Moves alarms that are due into their lanes.
+    /// Moves due alarms into their lanes.
     fn fire_alarms(&mut self, now: Duration) {
         while let Some(entry) = self.alarms.first_entry() {
             if entry.key().0 > now {
@@ -168,7 +168,7 @@ impl Queue {
         self.alarms.first_key_value().map(|((when, _), _)| *when)
     }
 
-    /// How many objects wait for a worker.
+    /// Number of objects that wait for a worker.
     pub const fn waiting(&self) -> usize {
         self.waiting
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_to_an_object_in_work_is_looked_at_once_more() {
+    fn a_change_during_a_reconcile_enqueues_the_object_once_more() {
         let mut queue = Queue::default();
         queue.push(tenant("a"), Priority::Change);
         assert_eq!(queue.pop(Duration::ZERO), Some(tenant("a")));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raised_urgency_moves_an_object_forward_without_doubling_it() {
+    fn a_higher_priority_moves_an_object_forward_without_duplicating_it() {
         let mut queue = Queue::default();
         queue.push(tenant("a"), Priority::Periodic);
         queue.push(tenant("b"), Priority::Retry);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_alarm_holds_and_a_look_cancels_it() {
+    fn the_earlier_alarm_stays_and_a_reconcile_cancels_it() {
         let mut queue = Queue::default();
         let at = Duration::from_secs;
         queue.push_at(tenant("a"), Priority::Periodic, at(60));
@@ -234,6 +234,6 @@ mod tests {
         queue.finish(&tenant("a"));
         assert_eq!(queue.next_alarm(), None);
         assert_eq!(queue.pop(at(100)), None);
-        assert_eq!(queue.slots.len(), 0, "nothing is kept of what needs nothing");
+        assert_eq!(queue.slots.len(), 0, "an object without work has no slot");
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `agent_config` | One pass of an AgentConfig |
-//! | `orphans` | What is left of objects that vanished without us (somebody took the finalizer off, or an older etcd came back) |
-//! | `outcome` | What every pass has in common |
-//! | `tenant` | One pass of a Tenant |
-//! | `undecodable` | Objects that don't decode as their own type |
-//! | `worker` | A worker |
+//! | `agent_config` | the reconcile of an AgentConfig |
+//! | `orphans` | entries and data of objects that were deleted without the operator |
+//! | `outcome` | performing steps, and the outcome of a reconcile |
+//! | `tenant` | the reconcile of a Tenant |
+//! | `undecodable` | objects that don't decode as their type |
+//! | `worker` | a worker, which reconciles one object at a time |
 
 pub mod agent_config;
 pub mod orphans;

@@ -1,8 +1,8 @@
-//! What is left of objects that vanished without us (somebody took the finalizer off, or an older etcd came back): found
-//! here, and taken away as in a deletion, with the data kept.
+//! Orphans: entries and data of objects that were deleted without the operator (the finalizer was removed by hand, or an older
+//! etcd was restored). They are removed as in a deletion, and the data is retained.
 //!
-//! Nothing is decided here. Whatever looks as if its object were gone is queued; its pass asks the API server, not a
-//! cache, before it changes anything.
+//! Nothing is decided here. Whatever has no object in the cache is enqueued; its reconcile asks the API server, not a cache,
+//! before it changes anything.
 
 use super::undecodable::{salvage_agent, salvage_tenant};
 use crate::controller::{
@@ -28,12 +28,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// A Tenant as its deletion needs it: id, and an unreadable policy, which counts as `Retain`.
+/// A Tenant for the deletion of its remains: its id, and no policy, which counts as `Retain`.
 pub fn resolve_vanished_tenant(object: &ObjectId, tenant_id: &TenantId, now: Timestamp) -> Tenant {
     salvage_tenant(&remains(object, now), &json!({ "spec": { "tenantId": tenant_id.as_str() } }))
 }
 
-/// An AgentConfig as its deletion needs it.
+/// An AgentConfig for the deletion of its remains.
 pub fn resolve_vanished_agent(object: &ObjectId, now: Timestamp) -> AgentConfig {
     salvage_agent(&remains(object, now), &Value::Null)
 }
@@ -49,27 +49,27 @@ fn remains(object: &ObjectId, now: Timestamp) -> Broken {
     Broken { metadata, error: String::new() }
 }
 
-/// Whether the object in the cache lives the life that `uid` names.
-pub(crate) fn lives<K: Owned>(cache: &Cache<Watched<K>>, key: &Key, uid: &Uid) -> bool {
+/// Whether the cache has an object of this name and UID.
+pub(crate) fn exists<K: Owned>(cache: &Cache<Watched<K>>, key: &Key, uid: &Uid) -> bool {
     cache.get(key).is_some_and(|w| w.metadata().uid.as_deref() == Some(uid.0.as_str()))
 }
 
-/// Looks for leftovers in the registry at once, and then ever again.
-pub(crate) async fn collect(context: Arc<Context>, period: Duration) {
+/// Searches for orphans in the registry, at once and then periodically.
+pub(crate) async fn search_registry(context: Arc<Context>, period: Duration) {
     loop {
-        context.sweep_registry();
+        context.enqueue_registry_orphans();
         tokio::time::sleep(context.scheduler.spread(period)).await;
     }
 }
 
-/// The same in the ledger of a database, with one query.
-pub(crate) async fn collect_in(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+/// Searches for orphans in the ledger of a database, with one query, at once and then periodically.
+pub(crate) async fn search_ledger(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
     loop {
-        if state.wait_for(BreakerState::is_open).await.is_err() {
+        if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
-        if let Err(error) = context.sweep_ledger(&breaker).await {
+        if let Err(error) = context.enqueue_ledger_orphans(&breaker).await {
             tracing::debug!(
                 instance = breaker.name(),
                 error = error.chain(),
@@ -81,47 +81,47 @@ pub(crate) async fn collect_in(context: Arc<Context>, breaker: CircuitBreaker, p
 }
 
 impl Context {
-    /// Every list is in: from now on what is not in a cache may be taken for gone.
+    /// Records that every watch has its first list: from now on an object that is not in a cache may be deleted.
     pub fn note_synced(&self) {
-        // Set once; nobody else does.
+        // Set once, here only.
         let _ = self.synced.set(());
     }
 
-    fn may_be_gone(&self, namespace: &str) -> bool {
-        let ours = self.watched.is_empty() || self.watched.iter().any(|n| n == namespace);
-        ours && self.synced.get().is_some()
+    fn may_be_deleted(&self, namespace: &str) -> bool {
+        let is_managed = self.watched.is_empty() || self.watched.iter().any(|n| n == namespace);
+        is_managed && self.synced.get().is_some()
     }
 
-    /// Queues what is left of a Tenant, if it is not there any more.
-    pub(crate) fn note_tenant_left(&self, object: &ObjectId, tenant_id: &TenantId) {
+    /// Enqueues the remains of a Tenant that does not exist any more.
+    pub(crate) fn enqueue_orphaned_tenant(&self, object: &ObjectId, tenant_id: &TenantId) {
         let key = Key::new(&object.namespace, &object.name);
-        if self.may_be_gone(&key.namespace) && !lives(&self.world.tenants.cache, &key, &object.uid) {
+        if self.may_be_deleted(&key.namespace) && !exists(&self.world.tenants.cache, &key, &object.uid) {
             let target = Target::VanishedTenant(key, object.uid.clone(), tenant_id.clone());
             self.scheduler.push(target, Priority::Change);
         }
     }
 
-    /// Queues what is left of an AgentConfig, if it is not there any more.
-    pub(crate) fn note_agent_left(&self, object: &ObjectId) {
+    /// Enqueues the remains of an AgentConfig that does not exist any more.
+    pub(crate) fn enqueue_orphaned_agent(&self, object: &ObjectId) {
         let key = Key::new(&object.namespace, &object.name);
-        if self.may_be_gone(&key.namespace) && !lives(&self.world.agents.cache, &key, &object.uid) {
+        if self.may_be_deleted(&key.namespace) && !exists(&self.world.agents.cache, &key, &object.uid) {
             self.scheduler.push(Target::VanishedAgent(key, object.uid.clone()), Priority::Change);
         }
     }
 
-    fn sweep_registry(&self) {
+    fn enqueue_registry_orphans(&self) {
         for (_, record) in self.world.registry.cache.all() {
             match &record.entry {
-                Ok(Entry::Tenant(entry)) => self.note_tenant_left(&entry.object(), &entry.tenant_id),
-                Ok(Entry::Agent(entry)) => self.note_agent_left(&entry.object()),
+                Ok(Entry::Tenant(entry)) => self.enqueue_orphaned_tenant(&entry.object(), &entry.tenant_id),
+                Ok(Entry::Agent(entry)) => self.enqueue_orphaned_agent(&entry.object()),
                 Ok(Entry::Upstream(_) | Entry::Cell(_)) | Err(_) => {}
             }
         }
     }
 
-    async fn sweep_ledger(&self, breaker: &CircuitBreaker) -> Result<(), crate::effects::error::EffectError> {
+    async fn enqueue_ledger_orphans(&self, breaker: &CircuitBreaker) -> Result<(), crate::effects::error::EffectError> {
         for (tenant_id, object) in self.world.observe_owners(breaker).await? {
-            self.note_tenant_left(&object, &tenant_id);
+            self.enqueue_orphaned_tenant(&object, &tenant_id);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::{
     agent_config::run_agent_pass,
-    orphans::{lives, resolve_vanished_agent, resolve_vanished_tenant},
+    orphans::{exists, resolve_vanished_agent, resolve_vanished_tenant},
     outcome::{Form, ReconcileOutcome},
     tenant::run_tenant_pass,
     undecodable::{locate, salvage_agent, salvage_tenant},
@@ -50,7 +50,7 @@ pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
         };
         let took = context.clock.monotonic().saturating_sub(started);
         tell(&target, &outcome, took);
-        context.metrics.passed(target.kind(), &outcome, took);
+        context.metrics.count_reconcile(target.kind(), &outcome, took);
         if let Some(error) = &outcome.error {
             context.note_fencing(error);
         }
@@ -120,7 +120,7 @@ async fn pass(context: Arc<Context>, target: Target) -> (ReconcileOutcome, Prior
             (outcome, priority)
         }
         Target::VanishedTenant(key, uid, tenant_id) => {
-            if lives(&context.world.tenants.cache, key, uid) {
+            if exists(&context.world.tenants.cache, key, uid) {
                 return gone();
             }
             let tenant = resolve_vanished_tenant(&object(key, uid), tenant_id, now());
@@ -128,7 +128,7 @@ async fn pass(context: Arc<Context>, target: Target) -> (ReconcileOutcome, Prior
             (outcome, Priority::Change)
         }
         Target::VanishedAgent(key, uid) => {
-            if lives(&context.world.agents.cache, key, uid) {
+            if exists(&context.world.agents.cache, key, uid) {
                 return gone();
             }
             let agent = resolve_vanished_agent(&object(key, uid), now());

@@ -1,5 +1,5 @@
-//! The platform team's own migrations: a ConfigMap beside the operator, watched. Files that break a rule are told in the log
-//! and in a metric, and the last good ones stay in force: one wrong file is not to stop what is right.
+//! The watch of the ConfigMap with custom migrations. Invalid files are reported in the log and in a metric, and the last valid
+//! files stay in force.
 
 use crate::controller::context::Context;
 use crate::{
@@ -15,7 +15,7 @@ use kube_runtime::watcher;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
-/// What is kept of the ConfigMap.
+/// The cached part of the ConfigMap.
 #[derive(Clone)]
 struct Files {
     version: Version,
@@ -28,7 +28,7 @@ impl Versioned for Files {
     }
 }
 
-/// Watches the ConfigMap. The receiver turns true when it is known whether it is there.
+/// Watches the ConfigMap. The receiver turns true after the first list.
 pub(crate) fn follow(
     context: &Arc<Context>,
     client: &Client,
@@ -42,33 +42,33 @@ pub(crate) fn follow(
     let context = Arc::clone(context);
     let view = |map: ConfigMap| Files { version: version_of(&map), data: map.data.unwrap_or_default() };
     let changed = move |_: &_, change: crate::effects::kubernetes::cache::Change<Files>| {
-        context.note_own_files(change.after.as_deref().map(|files| &files.data));
+        context.set_custom_migrations(change.after.as_deref().map(|files| &files.data));
     };
     tokio::spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
     receiver
 }
 
 impl Context {
-    fn note_own_files(&self, files: Option<&BTreeMap<String, String>>) {
+    fn set_custom_migrations(&self, files: Option<&BTreeMap<String, String>>) {
         let Some(files) = files else {
             tracing::warn!(
-                "the ConfigMap with your own migrations is gone; the last files stay in force until a restart"
+                "the ConfigMap with custom migrations is missing; the last files stay in force until a restart"
             );
             return;
         };
         match CustomMigrations::parse(files) {
-            Ok(own) => {
-                self.metrics.custom_migrations(Some(own.version()));
-                tracing::info!(files = own.version(), "your own migrations were read");
-                self.own.send_if_modified(|old| {
-                    let changes = old.as_ref() != Some(&own);
-                    *old = Some(own);
+            Ok(migrations) => {
+                self.metrics.record_custom_migrations(Some(migrations.version()));
+                tracing::info!(files = migrations.version(), "custom migrations were read");
+                self.custom_migrations.send_if_modified(|old| {
+                    let changes = old.as_ref() != Some(&migrations);
+                    *old = Some(migrations);
                     changes
                 });
             }
             Err(error) => {
-                self.metrics.custom_migrations(None);
-                tracing::error!(%error, "your own migrations can't be used; the last good ones stay in force");
+                self.metrics.record_custom_migrations(None);
+                tracing::error!(%error, "the custom migrations are invalid; the last valid ones stay in force");
             }
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `custom_migrations` | The platform team's own migrations |
-//! | `triggers` | Who has to be looked at when something changes |
-//! | `watches` | Everything that is watched, and where its changes go |
+//! | `custom_migrations` | the watch of the ConfigMap with custom migrations |
+//! | `triggers` | which objects a change enqueues |
+//! | `watches` | all other watches |
 
 pub(crate) mod custom_migrations;
 pub(crate) mod triggers;

@@ -1,4 +1,4 @@
-//! Who has to be looked at when something changes. Our own finalizer and status writes wake nobody.
+//! Which objects a change enqueues. The operator's writes of finalizers and status enqueue none.
 
 use crate::controller::{
     context::Context,
@@ -24,8 +24,8 @@ use crate::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 
-/// Whether a change of an object is more than our own finalizer or status.
-fn is_news<K: Owned>(change: &Change<Watched<K>>) -> bool {
+/// Whether a change of an object is more than the operator's finalizer or status.
+fn is_relevant<K: Owned>(change: &Change<Watched<K>>) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     let (old, new) = (before.metadata(), after.metadata());
     let ours = |meta: &ObjectMeta| meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER));
@@ -37,14 +37,14 @@ fn is_news<K: Owned>(change: &Change<Watched<K>>) -> bool {
         || before.object.is_ok() != after.object.is_ok()
 }
 
-/// What is asked for by annotation.
+/// The annotations that request something of the operator.
 fn requests(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
     let ours = |key: &str| key.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
     metadata.annotations.iter().flatten().filter(|(key, _)| ours(key)).collect()
 }
 
 impl Context {
-    /// A Tenant changed.
+    /// Enqueues the objects that a change of a Tenant concerns.
     pub fn tenant_changed(&self, key: &Key, change: &Change<Watched<Tenant>>) {
         let decoded = |w: &Watched<Tenant>| w.object.as_ref().ok().cloned();
         let before = change.before.as_deref().and_then(decoded);
@@ -54,14 +54,14 @@ impl Context {
         let deleting = after.as_ref().is_some_and(|t| t.metadata.deletion_timestamp.is_some());
         let claimed = claim.as_ref().map(|(id, _)| id.clone());
         self.world.claims.set(key, claim);
-        if !is_news(change) {
+        if !is_relevant(change) {
             return;
         }
-        self.note_life_ended(change);
+        self.note_tenant_deleted(change);
         let target = Target::Tenant(key.clone());
-        self.scheduler.forgive(&target);
+        self.scheduler.reset_attempts(&target);
         self.scheduler.push(target, priority_of(change));
-        // A loser is woken when the owner goes.
+        // A Tenant that lost the tenant id is enqueued when its owner goes.
         if let Some(id) = freed.filter(|id| deleting || claimed.as_ref() != Some(id)) {
             for other in self.world.claims.claimants(&id).into_iter().filter(|other| other != key) {
                 self.scheduler.push(Target::Tenant(other), Priority::Change);
@@ -72,46 +72,46 @@ impl Context {
         };
         let (old, new) = (refers(before.as_ref()), refers(after.as_ref().filter(|_| !deleting)));
         for name in old.difference(&new) {
-            self.wake_departing_agent(&Key::new(&key.namespace, name));
+            self.enqueue_deleted_agent(&Key::new(&key.namespace, name));
         }
     }
 
-    /// A Tenant went. In good order its entry went before it.
-    fn note_life_ended(&self, change: &Change<Watched<Tenant>>) {
+    /// Enqueues the orphaned entry of a deleted Tenant. Usually the entry was deleted first.
+    fn note_tenant_deleted(&self, change: &Change<Watched<Tenant>>) {
         let Some(Ok(tenant)) = change.before.as_deref().map(|w| w.object.as_ref()) else { return };
         let object = resolve_claimant(tenant).object;
         let ended = change.after.as_ref().is_none_or(|w| w.metadata().uid.as_ref() != Some(&object.uid.0));
         let entry = tenant_id(tenant).filter(|_| ended).and_then(|id| self.world.registry.tenant_entry(&id));
         if let Some(entry) = entry.filter(|e| e.uid == object.uid) {
-            self.note_tenant_left(&object, &entry.tenant_id);
+            self.enqueue_orphaned_tenant(&object, &entry.tenant_id);
         }
     }
 
-    /// An AgentConfig changed. Its tenants are looked at only when it comes or goes: its content is none of theirs.
+    /// Enqueues the objects that a change of an AgentConfig concerns: its Tenants only when it is created or deleted.
     pub fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
-        if !is_news(change) {
+        if !is_relevant(change) {
             return;
         }
-        // In good order its entry went before it.
+        // Usually its entry was deleted first.
         let before = change.before.as_ref().and_then(|w| w.metadata().uid.clone()).map(Uid);
         let ended =
             before.filter(|uid| change.after.as_ref().is_none_or(|w| w.metadata().uid.as_ref() != Some(&uid.0)));
         if let Some(uid) = ended.filter(|uid| self.world.registry.holds(&agent_entry_name(uid))) {
-            self.note_agent_left(&ObjectId { namespace: key.namespace.clone(), name: key.name.clone(), uid });
+            self.enqueue_orphaned_agent(&ObjectId { namespace: key.namespace.clone(), name: key.name.clone(), uid });
         }
         let target = Target::Agent(key.clone());
-        self.scheduler.forgive(&target);
+        self.scheduler.reset_attempts(&target);
         self.scheduler.push(target, priority_of(change));
         let life = |w: Option<&Watched<AgentConfig>>| {
             w.filter(|w| w.metadata().deletion_timestamp.is_none()).map(|w| w.metadata().uid.clone())
         };
-        // One that was leaving may still be in use when it vanishes.
+        // An AgentConfig that is being deleted may still be in use when it is gone.
         if change.after.is_none() || life(change.before.as_deref()) != life(change.after.as_deref()) {
-            self.wake_users(key);
+            self.enqueue_users(key);
         }
     }
 
-    /// The registry changed.
+    /// Enqueues the objects that a change of the registry concerns.
     pub fn registry_changed(&self, changes: &RegistryChange) {
         match (changes.before.as_ref(), changes.after.as_ref()) {
             (Some(Entry::Tenant(entry)), _) | (_, Some(Entry::Tenant(entry))) => {
@@ -133,12 +133,12 @@ impl Context {
         if !changes.own {
             self.scheduler.push(tenant_target(&entry.namespace, &entry.name), Priority::Change);
         }
-        // Also one that was just made by us: its Tenant may have vanished in the same moment.
+        // Also an entry that the operator just created: its Tenant may have been deleted at the same time.
         if let Some(Entry::Tenant(entry)) = changes.after.as_ref().filter(|_| !changes.own || changes.before.is_none())
         {
-            self.note_tenant_left(&entry.object(), &entry.tenant_id);
+            self.enqueue_orphaned_tenant(&entry.object(), &entry.tenant_id);
         }
-        // Whoever waits for the id, or for an AgentConfig that this entry used, may go on.
+        // Objects that wait for the id, or for an AgentConfig of this entry, may continue.
         if changes.after.is_none() {
             for other in self.world.claims.claimants(&entry.tenant_id) {
                 self.scheduler.push(Target::Tenant(other), Priority::Change);
@@ -158,27 +158,27 @@ impl Context {
             }
             for uid in uses(changes.before.as_ref()).difference(&uses(changes.after.as_ref())) {
                 if let Some(Entry::Agent(entry)) = self.world.registry.entry(&agent_entry_name(&Uid(uid.clone()))) {
-                    self.note_agent_left(&entry.object());
+                    self.enqueue_orphaned_agent(&entry.object());
                 }
             }
         }
     }
 
-    fn agent_entry_changed(&self, entry: &AgentEntry, came_or_went: bool, own: bool) {
+    fn agent_entry_changed(&self, entry: &AgentEntry, created_or_deleted: bool, own: bool) {
         let key = Key::new(&entry.namespace, &entry.name);
         if !own {
             self.scheduler.push(Target::Agent(key.clone()), Priority::Change);
             if self.world.registry.holds(&agent_entry_name(&entry.uid)) {
-                self.note_agent_left(&entry.object());
+                self.enqueue_orphaned_agent(&entry.object());
             }
         }
-        if came_or_went {
-            self.wake_users(&key);
+        if created_or_deleted {
+            self.enqueue_users(&key);
         }
     }
 
-    /// Wakes the Tenants whose spec names an AgentConfig.
-    fn wake_users(&self, agent: &Key) {
+    /// Enqueues the Tenants whose spec names an AgentConfig.
+    fn enqueue_users(&self, agent: &Key) {
         for (key, watched) in self.world.tenants.cache.all() {
             let Ok(tenant) = &watched.object else { continue };
             if key.namespace == agent.namespace && tenant.spec.agents.iter().any(|a| a.config_ref.name == agent.name) {
@@ -187,20 +187,20 @@ impl Context {
         }
     }
 
-    fn wake_departing_agent(&self, key: &Key) {
-        let departing = self.world.agents.cache.get(key).is_some_and(|w| w.metadata().deletion_timestamp.is_some());
-        if departing {
+    fn enqueue_deleted_agent(&self, key: &Key) {
+        let is_deleted = self.world.agents.cache.get(key).is_some_and(|w| w.metadata().deletion_timestamp.is_some());
+        if is_deleted {
             self.scheduler.push(Target::Agent(key.clone()), Priority::Change);
         }
     }
 }
 
-/// What a look at a changed object is worth. After a start, objects that were ready go after those that were not; what
-/// is done with them does not depend on it.
+/// The priority of a changed object. After a start, objects that were ready come after those that were not; their reconcile
+/// does not depend on it.
 fn priority_of<K: Owned + HasConditions>(change: &Change<Watched<K>>) -> Priority {
-    let first_sight = change.before.is_none();
+    let is_first = change.before.is_none();
     let was_ready = change.after.as_ref().is_some_and(|w| w.object.as_ref().is_ok_and(HasConditions::was_ready));
-    if first_sight && was_ready { Priority::Periodic } else { Priority::Change }
+    if is_first && was_ready { Priority::Periodic } else { Priority::Change }
 }
 
 trait HasConditions {
@@ -210,18 +210,18 @@ trait HasConditions {
 impl HasConditions for Tenant {
     fn was_ready(&self) -> bool {
         let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
-        says_ready(&self.metadata, status)
+        is_ready(&self.metadata, status)
     }
 }
 
 impl HasConditions for AgentConfig {
     fn was_ready(&self) -> bool {
         let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
-        says_ready(&self.metadata, status)
+        is_ready(&self.metadata, status)
     }
 }
 
-fn says_ready(metadata: &ObjectMeta, status: Option<(Option<i64>, &[Condition])>) -> bool {
+fn is_ready(metadata: &ObjectMeta, status: Option<(Option<i64>, &[Condition])>) -> bool {
     metadata.deletion_timestamp.is_none()
         && status.and_then(|(generation, _)| generation) == metadata.generation
         && status.and_then(|(_, conditions)| find(conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")

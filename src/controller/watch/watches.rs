@@ -1,4 +1,4 @@
-//! Everything that is watched, and where its changes go.
+//! The watches of the operator, and the handlers of their changes.
 
 use crate::controller::context::Context;
 use crate::{
@@ -20,12 +20,12 @@ use kube_runtime::watcher;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
-/// How often it is checked whether a replica has fallen silent.
-const SILENCE_CHECK: Duration = Duration::from_secs(1);
-/// How often Leases of processes that are gone for good are removed.
-const CLEANING: Duration = Duration::from_secs(600);
+/// How often the heartbeats of the replicas are checked.
+const HEARTBEAT_CHECK: Duration = Duration::from_secs(1);
+/// How often the Leases of ended processes are deleted.
+const LEASE_CLEANUP: Duration = Duration::from_secs(600);
 
-/// Starts every watch. The receivers turn true when the first list of each is in.
+/// Starts every watch. Each receiver turns true after the first list.
 pub fn start(
     context: &Arc<Context>,
     client: &Client,
@@ -37,17 +37,17 @@ pub fn start(
     let seconds = settings.watch_seconds;
     let mut synced = vec![registry(context, seconds), leases(context, client, namespace, seconds)];
     if let (Some(pods), ReplicaSource::Pods) = (pods, settings.agent_api.replica_source) {
-        let config = watching(seconds).labels(&settings.agent_api.pod_selector);
+        let config = watch_config(seconds).labels(&settings.agent_api.pod_selector);
         synced.push(api_pods(context, client, namespace, config, pods));
     }
     tokio::spawn(follow_registry(Arc::clone(context), changes));
-    tokio::spawn(notice_silence(Arc::clone(context)));
-    tokio::spawn(clean(Arc::clone(context), client.clone(), namespace.to_owned()));
+    tokio::spawn(check_heartbeats(Arc::clone(context)));
+    tokio::spawn(delete_abandoned_leases(Arc::clone(context), client.clone(), namespace.to_owned()));
     let scopes: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
-    // Tenants last: when the first of them is looked at, what it refers to should be known.
+    // Tenants last: the objects that they refer to should be known at their first reconcile.
     for scope in &scopes {
         let changed = Arc::clone(context);
         let cache = context.world.agents.cache.clone();
@@ -65,8 +65,8 @@ pub fn start(
     synced
 }
 
-/// The server ends each watch after this time, so that a connection that fell silent is found out.
-fn watching(seconds: u32) -> watcher::Config {
+/// The server ends each watch after this time, so that a dead connection is noticed.
+fn watch_config(seconds: u32) -> watcher::Config {
     watcher::Config::default().timeout(seconds)
 }
 
@@ -82,13 +82,13 @@ fn owned<K: Owned>(
         None => Api::all(client.clone()),
     };
     let (synced, receiver) = watch::channel(false);
-    tokio::spawn(watch_into(api, namespace, watching(seconds), cache, Watched::new, changed, synced));
+    tokio::spawn(watch_into(api, namespace, watch_config(seconds), cache, Watched::new, changed, synced));
     receiver
 }
 
 fn registry(context: &Arc<Context>, seconds: u32) -> watch::Receiver<bool> {
     let registry = context.world.registry.clone();
-    let config = watching(seconds).labels(names::ENTRY_LABEL);
+    let config = watch_config(seconds).labels(names::ENTRY_LABEL);
     let (synced, receiver) = watch::channel(false);
     let cache = registry.cache.clone();
     let api = registry.api();
@@ -107,7 +107,7 @@ fn registry(context: &Arc<Context>, seconds: u32) -> watch::Receiver<bool> {
 
 fn leases(context: &Arc<Context>, client: &Client, namespace: &str, seconds: u32) -> watch::Receiver<bool> {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let config = watching(seconds).labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
+    let config = watch_config(seconds).labels(&format!("{}={}", names::ACK_LABEL, names::ACK_LABEL_VALUE));
     let (synced, receiver) = watch::channel(false);
     let clock = context.clock.clone();
     let view = move |lease| AckLease::new(lease, &clock);
@@ -120,9 +120,9 @@ fn leases(context: &Arc<Context>, client: &Client, namespace: &str, seconds: u32
         cache,
         view,
         move |_, change| {
-            // A heartbeat that says nothing new wakes nobody.
-            let said = |lease: &Option<Arc<AckLease>>| lease.as_ref().and_then(|l| l.acknowledgement().cloned());
-            if said(&change.before) != said(&change.after) {
+            // A heartbeat without a new acknowledgement enqueues nothing.
+            let acknowledgement = |lease: &Option<Arc<AckLease>>| lease.as_ref().and_then(|l| l.acknowledgement().cloned());
+            if acknowledgement(&change.before) != acknowledgement(&change.after) {
                 context.replicas_changed();
             }
         },
@@ -152,11 +152,11 @@ async fn follow_registry(context: Arc<Context>, mut changes: mpsc::UnboundedRece
     }
 }
 
-/// A replica that falls silent changes nothing in the API server; only time tells.
-async fn notice_silence(context: Arc<Context>) {
+/// A missing heartbeat changes nothing in the API server, so time decides.
+async fn check_heartbeats(context: Arc<Context>) {
     let mut last = floors(&context.world.replica_tracker.observe());
     loop {
-        tokio::time::sleep(SILENCE_CHECK).await;
+        tokio::time::sleep(HEARTBEAT_CHECK).await;
         let now = floors(&context.world.replica_tracker.observe());
         if now != last {
             last = now;
@@ -165,17 +165,17 @@ async fn notice_silence(context: Arc<Context>) {
     }
 }
 
-/// Removes Leases that nobody has renewed for an hour: outside a cluster no owner takes them along.
-async fn clean(context: Arc<Context>, client: Client, namespace: String) {
+/// Deletes Leases that have not been renewed for an hour: outside a cluster they have no owner that is deleted with them.
+async fn delete_abandoned_leases(context: Arc<Context>, client: Client, namespace: String) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     loop {
-        tokio::time::sleep(CLEANING).await;
+        tokio::time::sleep(LEASE_CLEANUP).await;
         for (key, lease) in context.world.replica_tracker.leases.all() {
             if lease.is_abandoned(context.clock.now()) && context.fence.check().is_ok() {
-                let what = "remove an abandoned acknowledgement Lease";
+                let what = "delete an abandoned acknowledgement Lease";
                 let params = kube::api::DeleteParams::default();
                 if let Err(error) = bounded(what, api.delete(&key.name, &params)).await {
-                    tracing::debug!(error = error.chain(), "an abandoned Lease stays for now");
+                    tracing::debug!(error = error.chain(), "an abandoned Lease was not deleted; it is retried");
                 }
             }
         }

@@ -1,9 +1,12 @@
-//! The way to the database: open, closed for everybody while it is out, or closed for good because it is another one.
-//! An outage is noticed by whoever meets it first and probed by one; the others wait without asking.
+//! The circuit breaker of a database. It is closed while calls are allowed, and open while the database is unavailable or
+//! another database answers. The first call that meets an outage opens it; the supervisor alone probes; everybody else waits.
 
 use crate::effects::postgres::Database;
 use crate::{
-    domain::ident::{DatabaseId, Epoch},
+    domain::{
+        class::ErrorClass,
+        ident::{DatabaseId, Epoch},
+    },
     plan::observed::{DatabaseView, ReadError},
 };
 use std::sync::{
@@ -12,67 +15,66 @@ use std::sync::{
 };
 use tokio::sync::watch;
 
-/// The state of the way.
+/// The state of a circuit breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Not usable now.
-    Closed(ReadError),
-    /// Another database answered.
+    /// Calls are refused: the database is unavailable or unfit.
+    Open(ReadError),
+    /// Calls are refused: another database answers.
     Changed {
-        /// The one that is expected.
+        /// The expected database.
         expected: DatabaseId,
-        /// The one that answered.
+        /// The database that answers.
         found: Option<DatabaseId>,
     },
-    /// Usable.
-    Open(DatabaseId),
+    /// Calls to this database are allowed.
+    Closed(DatabaseId),
 }
 
 impl BreakerState {
-    /// Before the first look.
-    fn not_yet() -> Self {
-        Self::Closed(ReadError {
-            class: crate::domain::class::ErrorClass::Transient,
-            note: "the database has not been looked at yet".to_owned(),
-        })
+    /// The state before the first check.
+    fn unchecked() -> Self {
+        let note = "the database has not been checked yet".to_owned();
+        Self::Open(ReadError { class: ErrorClass::Transient, note })
     }
 
-    /// Whether the database can be used.
-    pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open(_))
+    /// Whether calls are allowed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed(_))
     }
 
-    /// Whether somebody has looked.
+    /// Whether the database has been checked.
     pub fn is_known(&self) -> bool {
-        *self != Self::not_yet()
+        *self != Self::unchecked()
     }
 
-    /// What a pass sees when it may not ask.
+    /// What a reconcile sees while calls are refused.
     pub fn view(&self) -> Option<DatabaseView> {
         match self {
-            Self::Closed(read_error) => Some(DatabaseView::Unknown(read_error.clone())),
+            Self::Open(read_error) => Some(DatabaseView::Unknown(read_error.clone())),
             Self::Changed { expected, found } => Some(DatabaseView::Changed { expected: *expected, found: *found }),
-            Self::Open(_) => None,
+            Self::Closed(_) => None,
         }
     }
 }
 
-/// The gate in front of one database. Clones share it.
+/// The circuit breaker of one database. Clones share it.
 #[derive(Clone)]
 pub struct CircuitBreaker {
-    /// The database behind it.
+    /// The database.
     pub database: Database,
     state: watch::Sender<BreakerState>,
-    /// The epoch that this leader raised behind it; 0 before. Leadership may have stepped over another database's since.
+    /// The epoch that this leader raised in the database; 0 before. The epoch of the Lease may be greater since, because of
+    /// another database.
     raised: Arc<AtomicI32>,
-    /// Held while a cell is made, so that many new tenants make it once.
+    /// Held while a cell is created, so that many new tenants create it once.
     pub(crate) cells: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl CircuitBreaker {
-    /// A gate that is closed until somebody has looked at the database.
+    /// An open circuit breaker. The supervisor closes it after the first check.
     pub fn new(database: Database) -> Self {
-        let state = watch::Sender::new(BreakerState::not_yet());
+        let state = watch::Sender::new(BreakerState::unchecked());
         Self { database, state, raised: Arc::default(), cells: Arc::default() }
     }
 
@@ -81,9 +83,9 @@ impl CircuitBreaker {
         &self.database.settings().name
     }
 
-    /// Whether it is open.
-    pub fn is_open(&self) -> bool {
-        self.state.borrow().is_open()
+    /// Whether calls are allowed.
+    pub fn is_closed(&self) -> bool {
+        self.state.borrow().is_closed()
     }
 
     /// The epoch that this leader raised in the database, if it has.
@@ -91,22 +93,22 @@ impl CircuitBreaker {
         Some(self.raised.load(Ordering::Acquire)).filter(|epoch| *epoch > 0).map(Epoch)
     }
 
-    /// Notes the epoch that was raised. It stays for as long as this process leads: changes are under way with it.
+    /// Records the raised epoch. It stays for as long as this process leads, because sent changes carry it.
     pub fn set_raised(&self, epoch: Epoch) {
         self.raised.store(epoch.0, Ordering::Release);
     }
 
-    /// The state now.
+    /// The current state.
     pub fn state(&self) -> BreakerState {
         self.state.borrow().clone()
     }
 
-    /// Follows the state.
+    /// Subscribes to the state.
     pub fn follow(&self) -> watch::Receiver<BreakerState> {
         self.state.subscribe()
     }
 
-    /// Sets the state. The same state again is no news to those who follow.
+    /// Sets the state. Subscribers are notified only of a change.
     pub fn set(&self, state: BreakerState) {
         self.state.send_if_modified(|old| {
             let changes = *old != state;
@@ -115,14 +117,14 @@ impl CircuitBreaker {
         });
     }
 
-    /// Closes an open gate: somebody met an outage.
+    /// Opens a closed circuit breaker after an outage.
     pub fn trip(&self, read_error: ReadError) {
         self.state.send_if_modified(|state| match state {
-            BreakerState::Open(_) => {
-                *state = BreakerState::Closed(read_error);
+            BreakerState::Closed(_) => {
+                *state = BreakerState::Open(read_error);
                 true
             }
-            BreakerState::Closed(_) | BreakerState::Changed { .. } => false,
+            BreakerState::Open(_) | BreakerState::Changed { .. } => false,
         });
     }
 }

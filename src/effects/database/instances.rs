@@ -1,9 +1,9 @@
-//! Every database of the settings, each behind a gate of its own, and what this process knows of who is where.
+//! The databases of the settings, each with its circuit breaker, and what this process knows about the place of each tenant.
 //!
-//! A Tenant without data yet is in exactly one place because of three things. A new leader reads the ledger of an instance
-//! after it raised the epoch there, so that nothing of an earlier leader can arrive any more. This process remembers where
-//! it has sent a change for a Tenant, whatever became of it, and goes nowhere else with it. And of an instance that does not
-//! answer it remembers what the ledger held.
+//! Three rules keep the data of a new Tenant in one instance. A new leader reads the ledger of an instance after it raised
+//! the epoch there, so that no change of an earlier leader can follow. This process remembers to which instance it has sent
+//! a change for a Tenant, whatever the result, and sends changes to no other. It also remembers what the ledger of an
+//! unavailable instance contained.
 
 use super::breaker::{BreakerState, CircuitBreaker};
 use crate::{
@@ -26,45 +26,45 @@ pub struct Instances {
 
 #[derive(Default)]
 struct Memory {
-    /// By the place of the instance; `None` until this leader has read it.
+    /// By the position of the instance; `None` until this leader has read it.
     ledgers: Vec<Option<Ledger>>,
-    /// By the Tenant. What was begun stays for as long as the process: a pass that was given up may still be on its way.
+    /// By Tenant. A place that a change was sent to is kept for the life of the process: the change may still arrive.
     placed: HashMap<Uid, Placement>,
 }
 
-/// What one ledger holds.
+/// The content of one ledger.
 #[derive(Default)]
 struct Ledger {
-    /// Tenant ids of which there is something: at least these had it when it was last read.
+    /// Tenant ids with data, at least those of the last read.
     held: HashSet<TenantId>,
-    /// Those that are in use, or about to be.
+    /// Tenant ids with data in use, or with data that is about to be in use.
     in_use: HashSet<TenantId>,
-    /// How often it was read.
+    /// Number of reads.
     reads: u64,
 }
 
 struct Placement {
     tenant: TenantId,
     at: usize,
-    stage: Stage,
-    /// It is in use, or about to be, for this Tenant alone.
+    stage: PlacementStage,
+    /// `in_use` contains the tenant id because of this Tenant.
     counted: bool,
-    /// How often the ledger had been read when it was last asked for.
+    /// Number of reads of the ledger at the last search of this Tenant.
     reads: u64,
 }
 
-/// How far a Tenant has come in its place.
+/// Progress of a Tenant in its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It was offered a place.
-    Meant,
+enum PlacementStage {
+    /// The place was offered.
+    Offered,
     /// A change was sent.
-    Begun,
-    /// It was closed there.
-    Ended,
+    Sent,
+    /// The tenant was closed there.
+    Closed,
 }
 
-/// What one look at a ledger found: tenant ids, and whether each has data in use.
+/// The result of one read of a ledger: tenant ids, and whether each has data in use.
 pub type Residents = Vec<(TenantId, bool)>;
 
 impl Memory {
@@ -72,7 +72,7 @@ impl Memory {
         self.ledgers.get_mut(at).and_then(Option::as_mut)
     }
 
-    fn place(&mut self, uid: &Uid, tenant: &TenantId, at: usize, stage: Stage) {
+    fn place(&mut self, uid: &Uid, tenant: &TenantId, at: usize, stage: PlacementStage) {
         let mut counted = self.placed.get(uid).is_some_and(|place| place.at == at && place.counted);
         if self.placed.get(uid).is_none_or(|place| place.at != at) {
             self.displace(uid);
@@ -80,7 +80,7 @@ impl Memory {
         }
         let reads = self.ledger(at).map_or(0, |ledger| ledger.reads);
         self.placed.insert(uid.clone(), Placement { tenant: tenant.clone(), at, stage, counted, reads });
-        if let Some(ledger) = self.ledger(at).filter(|_| stage != Stage::Meant) {
+        if let Some(ledger) = self.ledger(at).filter(|_| stage != PlacementStage::Offered) {
             ledger.held.insert(tenant.clone());
         }
     }
@@ -94,7 +94,7 @@ impl Memory {
 }
 
 impl Instances {
-    /// These databases.
+    /// Creates the registry of these databases.
     pub fn new(breakers: impl IntoIterator<Item = CircuitBreaker>) -> Self {
         let breakers: Arc<[CircuitBreaker]> = breakers.into_iter().collect();
         let memory = Memory { ledgers: breakers.iter().map(|_| None).collect(), placed: HashMap::new() };
@@ -105,38 +105,38 @@ impl Instances {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every gate.
+    /// The circuit breakers of all instances.
     pub fn breakers(&self) -> &[CircuitBreaker] {
         &self.breakers
     }
 
-    /// The gate of an instance.
+    /// The circuit breaker of an instance.
     pub fn breaker(&self, name: &str) -> Option<&CircuitBreaker> {
         self.breakers.iter().find(|breaker| breaker.name() == name)
     }
 
-    /// Whether there are several, so that a place has to be sought.
+    /// Whether there are several instances, so that the place of a tenant has to be searched.
     pub fn are_several(&self) -> bool {
         self.breakers.len() > 1
     }
 
-    /// Follows the states of all gates.
+    /// Subscribes to the states of all circuit breakers.
     pub fn follow(&self) -> Followed {
         Followed(self.breakers.iter().map(CircuitBreaker::follow).collect())
     }
 
-    /// Takes in what the ledger of an instance holds.
+    /// Records the content of the ledger of an instance.
     pub fn note_residents(&self, name: &str, residents: Residents) {
         let Some(at) = self.breakers.iter().position(|breaker| breaker.name() == name) else { return };
         let mut memory = self.memory();
         let reads = memory.ledger(at).map_or(1, |ledger| ledger.reads + 1);
         let in_use = residents.iter().filter(|(_, in_use)| *in_use).map(|(tenant, _)| tenant.clone()).collect();
         let mut ledger = Ledger { held: residents.into_iter().map(|(tenant, _)| tenant).collect(), in_use, reads };
-        // A place that nobody asked for since the reading before is given up, unless something was sent there.
-        memory.placed.retain(|_, place| place.at != at || place.stage != Stage::Meant || place.reads + 1 >= reads);
-        for place in memory.placed.values_mut().filter(|place| place.at == at && place.stage != Stage::Ended) {
+        // An offered place that was not searched since the previous read is freed.
+        memory.placed.retain(|_, place| place.at != at || place.stage != PlacementStage::Offered || place.reads + 1 >= reads);
+        for place in memory.placed.values_mut().filter(|place| place.at == at && place.stage != PlacementStage::Closed) {
             place.counted = ledger.in_use.insert(place.tenant.clone());
-            if place.stage == Stage::Begun {
+            if place.stage == PlacementStage::Sent {
                 ledger.held.insert(place.tenant.clone());
             }
         }
@@ -145,21 +145,21 @@ impl Instances {
         }
     }
 
-    /// Where to look for the data of the Tenant `uid`, and what there is to choose from. `reserve`: a choice is kept in mind,
-    /// so that many new tenants at once spread.
+    /// The instances to search for the data of the Tenant `uid`, and the candidates for a new tenant. `reserve`: the choice is
+    /// remembered, so that many new tenants at once are spread.
     pub fn search(
         &self,
         uid: &Uid,
         tenant: &TenantId,
-        seeker: PlacementRequest<'_>,
+        request: PlacementRequest<'_>,
         reserve: bool,
     ) -> (Search, Vec<PlacementCandidate>) {
         let mut memory = self.memory();
         let placed = memory.placed.get(uid).map(|place| (place.at, place.stage));
-        let seeker = PlacementRequest {
-            begun: placed.filter(|(_, stage)| *stage != Stage::Meant).map(|(at, _)| at),
-            intended: placed.filter(|(_, stage)| *stage == Stage::Meant).map(|(at, _)| at),
-            ..seeker
+        let request = PlacementRequest {
+            begun: placed.filter(|(_, stage)| *stage != PlacementStage::Offered).map(|(at, _)| at),
+            intended: placed.filter(|(_, stage)| *stage == PlacementStage::Offered).map(|(at, _)| at),
+            ..request
         };
         let candidates: Vec<PlacementCandidate> = self
             .breakers
@@ -167,11 +167,11 @@ impl Instances {
             .zip(&memory.ledgers)
             .map(|(breaker, ledger)| candidate(breaker, ledger.as_ref(), tenant))
             .collect();
-        let search = resolve_search(seeker, &candidates);
-        if reserve && self.are_several() && seeker.recorded.is_none() && seeker.begun.is_none() && !seeker.deleting {
+        let search = resolve_search(request, &candidates);
+        if reserve && self.are_several() && request.recorded.is_none() && request.begun.is_none() && !request.deleting {
             match &search {
                 Search::At(at) | Search::Ask { chosen: Ok(at), .. } => {
-                    memory.place(uid, tenant, *at, Stage::Meant);
+                    memory.place(uid, tenant, *at, PlacementStage::Offered);
                 }
                 Search::Out(_) | Search::Ask { chosen: Err(_), .. } | Search::Nowhere(_) => memory.displace(uid),
             }
@@ -179,16 +179,16 @@ impl Instances {
         (search, candidates)
     }
 
-    /// The Tenant was found in this instance, or nowhere may it go: it is not meant to go anywhere else.
+    /// Records that the Tenant was found in this instance, or may be placed in none: other offers are dropped.
     pub fn note_found(&self, uid: &Uid, at: Option<usize>) {
         let mut memory = self.memory();
-        if memory.placed.get(uid).is_some_and(|place| Some(place.at) != at && place.stage == Stage::Meant) {
+        if memory.placed.get(uid).is_some_and(|place| Some(place.at) != at && place.stage == PlacementStage::Offered) {
             memory.displace(uid);
         }
     }
 
-    /// A change is about to be sent that may make something of a tenant id in this instance. `false`: meanwhile the Tenant
-    /// was placed elsewhere, and the change must not be sent.
+    /// Records that a change is about to be sent that may create data of a tenant id in this instance. Returns `false` if the
+    /// Tenant was meanwhile placed elsewhere: the change must not be sent.
     pub fn begin(&self, uid: &Uid, tenant: &TenantId, name: &str) -> bool {
         let Some(at) = self.breakers.iter().position(|breaker| breaker.name() == name) else { return false };
         if !self.are_several() {
@@ -198,30 +198,30 @@ impl Instances {
         if memory.placed.get(uid).is_some_and(|place| place.at != at) {
             return false;
         }
-        memory.place(uid, tenant, at, Stage::Begun);
+        memory.place(uid, tenant, at, PlacementStage::Sent);
         true
     }
 
-    /// The Tenant was closed in the ledger of this instance.
+    /// Records that the Tenant was closed in the ledger of this instance.
     pub fn end(&self, uid: &Uid, tenant: &TenantId, name: &str) {
         let at = self.breakers.iter().position(|breaker| breaker.name() == name);
         let Some(at) = at.filter(|_| self.are_several()) else { return };
         let mut memory = self.memory();
-        // Kept data, or at most a name too many: it is asked for when it matters.
-        memory.place(uid, tenant, at, Stage::Ended);
+        // The data may be kept. An instance is asked again when that matters.
+        memory.place(uid, tenant, at, PlacementStage::Closed);
         if let Some(ledger) = memory.ledger(at) {
             ledger.in_use.remove(tenant);
         }
     }
 }
 
-/// The states of all gates.
+/// The states of all circuit breakers.
 pub struct Followed(Vec<watch::Receiver<BreakerState>>);
 
 impl Followed {
-    /// Returns when one is open.
+    /// Returns when one is closed, so that its database can be used.
     pub async fn wait_for_any(&mut self) {
-        while !self.0.iter_mut().any(|state| state.borrow_and_update().is_open()) {
+        while !self.0.iter_mut().any(|state| state.borrow_and_update().is_closed()) {
             self.changed().await;
         }
     }
@@ -229,7 +229,7 @@ impl Followed {
     /// Returns when one has changed.
     pub async fn changed(&mut self) {
         let changes = self.0.iter_mut().map(|state| Box::pin(state.changed()));
-        // The gates live as long as the process.
+        // The circuit breakers live as long as the process.
         drop(select_all(changes).await);
     }
 }
@@ -238,7 +238,7 @@ fn candidate(breaker: &CircuitBreaker, ledger: Option<&Ledger>, tenant: &TenantI
     PlacementCandidate {
         name: breaker.name().to_owned(),
         accepts: breaker.database.settings().accepts_new_tenants,
-        open: breaker.is_open(),
+        open: breaker.is_closed(),
         tenants: ledger.map_or(0, |ledger| ledger.in_use.len()),
         held: ledger.map(|ledger| ledger.held.contains(tenant)),
     }
@@ -254,7 +254,7 @@ mod tests {
     };
     use uuid::Uuid;
 
-    /// Two instances that nobody connects to, open with these residents.
+    /// Two instances with these residents. They are never connected to.
     fn two(residents: [&[&str]; 2]) -> Instances {
         let breakers = ["a", "b"].map(|name| {
             let mut settings = OperatorSettings::default().database;
@@ -265,16 +265,16 @@ mod tests {
         for (breaker, ids) in instances.breakers().iter().zip(residents) {
             breaker.set_raised(Epoch(1));
             instances.note_residents(breaker.name(), ids.iter().map(|id| (tenant(id), true)).collect());
-            open(breaker);
+            close(breaker);
         }
         instances
     }
 
-    fn open(breaker: &CircuitBreaker) {
-        breaker.set(BreakerState::Open(DatabaseId(Uuid::nil())));
+    fn close(breaker: &CircuitBreaker) {
+        breaker.set(BreakerState::Closed(DatabaseId(Uuid::nil())));
     }
 
-    fn shut(breaker: &CircuitBreaker) {
+    fn open(breaker: &CircuitBreaker) {
         breaker.set(BreakerState::Changed { expected: DatabaseId(Uuid::nil()), found: None });
     }
 
@@ -286,7 +286,7 @@ mod tests {
         Uid(format!("uid-{id}"))
     }
 
-    /// Where a new Tenant is looked for, or would go.
+    /// The instance that a new Tenant is searched in, or would be created in.
     fn place(instances: &Instances, id: &str) -> Option<usize> {
         match instances.search(&uid(id), &tenant(id), PlacementRequest::default(), true).0 {
             Search::At(at) | Search::Ask { chosen: Ok(at), .. } => Some(at),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_spread_and_each_keeps_its_place() {
+    fn many_new_tenants_are_spread_and_each_keeps_its_place() {
         let instances = two([&["old"], &[]]);
         let places: Vec<_> = ["t0", "t1", "t2", "t3", "t4"].map(|id| place(&instances, id)).into();
         assert_eq!(places, [1, 0, 1, 0, 1].map(Some));
@@ -310,15 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_somewhere_goes_nowhere_else() {
+    fn a_tenant_with_a_sent_change_is_not_placed_elsewhere() {
         let instances = two([&[], &["old"]]);
         assert_eq!(place(&instances, "t"), Some(0));
-        shut(&instances.breakers()[0]);
-        assert_eq!(place(&instances, "t"), Some(1), "nothing was sent");
-        assert!(!begin(&instances, "t", "a"), "a pass that still means the first place");
-        assert!(begin(&instances, "t", "b") && begin(&instances, "t", "b"));
-        shut(&instances.breakers()[1]);
         open(&instances.breakers()[0]);
+        assert_eq!(place(&instances, "t"), Some(1), "nothing was sent");
+        assert!(!begin(&instances, "t", "a"), "a reconcile with the first place");
+        assert!(begin(&instances, "t", "b") && begin(&instances, "t", "b"));
+        open(&instances.breakers()[1]);
+        close(&instances.breakers()[0]);
         assert_eq!(place(&instances, "t"), Some(1), "its outcome is not known");
         instances.note_residents("b", Vec::new());
         assert_eq!(place(&instances, "t"), Some(1), "it may still arrive");
@@ -329,9 +329,9 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_is_out_is_known_by_what_it_held() {
+    fn the_last_read_counts_for_an_unavailable_instance() {
         let instances = two([&["acme"], &[]]);
-        shut(&instances.breakers()[0]);
+        open(&instances.breakers()[0]);
         assert_eq!((place(&instances, "acme"), place(&instances, "new")), (None, Some(1)));
         let unread = Instances::new(instances.breakers().iter().cloned());
         unread.note_residents("b", Vec::new());
@@ -339,23 +339,23 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_makes_room_and_leaves_a_name() {
+    fn a_closed_tenant_frees_its_place_and_keeps_its_id() {
         let instances = two([&[], &["x"]]);
         assert_eq!(place(&instances, "t"), Some(0));
         assert!(begin(&instances, "t", "a"));
         instances.end(&uid("t"), &tenant("t"), "a");
         assert_eq!(place(&instances, "u"), Some(0), "it is empty again");
-        shut(&instances.breakers()[0]);
+        open(&instances.breakers()[0]);
         let again = instances.search(&uid("again"), &tenant("t"), PlacementRequest::default(), true).0;
         assert!(matches!(again, Search::Nowhere(_)), "it may have been kept: {again:?}");
     }
 
     #[test]
-    fn whoever_takes_kept_data_over_counts_again_and_who_is_refused_does_not() {
+    fn an_adopting_tenant_counts_again_and_a_refused_one_does_not() {
         let instances = two([&[], &["x"]]);
         assert!(begin(&instances, "t", "b"));
         instances.end(&uid("t"), &tenant("t"), "b");
-        assert!(instances.begin(&uid("heir"), &tenant("t"), "b"));
+        assert!(instances.begin(&uid("adopter"), &tenant("t"), "b"));
         assert_eq!(place(&instances, "refused"), Some(0));
         instances.note_found(&uid("refused"), None);
         let places: Vec<_> = ["t0", "t1", "t2", "t3"].map(|id| place(&instances, id)).into();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_nobody_asks_for_again_is_free() {
+    fn an_offer_that_is_not_searched_again_is_freed() {
         let instances = two([&[], &["x"]]);
         assert_eq!(place(&instances, "t"), Some(0));
         instances.note_residents("a", Vec::new());
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_leaves_nothing_behind() {
+    fn a_dry_run_reserves_nothing() {
         let instances = two([&[], &["x"]]);
         let found = instances.search(&uid("t"), &tenant("t"), PlacementRequest::default(), false).0;
         assert!(matches!(found, Search::At(0) | Search::Ask { chosen: Ok(0), .. }), "{found:?}");

@@ -2,9 +2,9 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
-//! | `breaker` | The way to the database |
-//! | `instances` | Every database of the settings, each behind a gate of its own, and what this process knows of who is where |
-//! | `rollout_slots` | Whose turn it is in an upgrade of the fleet |
+//! | `breaker` | the circuit breaker of a database |
+//! | `instances` | the databases of the settings, and in which of them each tenant is |
+//! | `rollout_slots` | the tenants that may be migrated now |
 
 pub mod breaker;
 pub mod instances;

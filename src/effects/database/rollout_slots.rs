@@ -1,4 +1,4 @@
-//! Whose turn it is in an upgrade of the fleet: given by the one who watches over it, asked by each pass.
+//! The Tenants that may be migrated now. The rollout assigns the slots; each reconcile asks whether its Tenant has one.
 
 use crate::domain::ident::Uid;
 use std::{
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// The turns. Clones share them.
+/// The assigned slots. Clones share them.
 #[derive(Clone, Default)]
 pub struct RolloutSlots {
     admitted: Arc<Mutex<HashSet<Uid>>>,
@@ -21,27 +21,27 @@ impl RolloutSlots {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a Tenant its turn.
+    /// Assigns a slot to a Tenant.
     pub fn admit(&self, tenant: &Uid) {
         self.admitted().insert(tenant.clone());
     }
 
-    /// Takes it back, or notes that it was taken.
+    /// Frees the slot of a Tenant.
     pub fn end(&self, tenant: &Uid) {
         self.admitted().remove(tenant);
     }
 
-    /// Whether it is a Tenant's turn.
+    /// Whether a Tenant has a slot.
     pub fn admits(&self, tenant: &Uid) -> bool {
         self.admitted().contains(tenant)
     }
 
-    /// Notes that a file failed.
+    /// Records that a file failed.
     pub fn note_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many files failed in this process.
+    /// Number of files that failed in this process.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

@@ -100,8 +100,8 @@ impl LiveWorld {
     pub(crate) fn open<'a>(&self, breaker: &'a CircuitBreaker) -> Result<Open<'a>, EffectError> {
         self.fence.check()?;
         let id = match breaker.state() {
-            BreakerState::Open(id) => id,
-            BreakerState::Closed(read_error) => return Err(EffectError::new(read_error.class, read_error.note)),
+            BreakerState::Closed(id) => id,
+            BreakerState::Open(read_error) => return Err(EffectError::new(read_error.class, read_error.note)),
             BreakerState::Changed { .. } => {
                 return Err(EffectError::new(ErrorClass::Conflict, "the database has been replaced"));
             }

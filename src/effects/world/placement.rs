@@ -93,7 +93,7 @@ impl LiveWorld {
             let breaker = self.instances.breakers().first().filter(|_| !self.instances.are_several());
             return (
                 breaker,
-                breaker.and_then(shut).unwrap_or_else(|| read_error(ErrorClass::Invalid, "the tenant has no valid id")),
+                breaker.and_then(unavailable).unwrap_or_else(|| read_error(ErrorClass::Invalid, "the tenant has no valid id")),
             );
         };
         let recorded = scope.recorded.instance.clone().or_else(|| self.registered_instance(scope, tenant));
@@ -109,7 +109,7 @@ impl LiveWorld {
             Search::Out(at) => {
                 let breaker = self.instances.breakers().get(at);
                 let again = || read_error(ErrorClass::Transient, "the database has just become available again");
-                (breaker, breaker.and_then(shut).unwrap_or_else(again))
+                (breaker, breaker.and_then(unavailable).unwrap_or_else(again))
             }
             Search::Ask { others, chosen } => {
                 let question = Question { request, candidates: &candidates, others: &others, chosen };
@@ -216,9 +216,9 @@ impl LiveWorld {
             return (None, read_error(ErrorClass::Bug, "there is no such instance"));
         };
         let expected = match breaker.state() {
-            BreakerState::Open(id) => id,
-            closed @ (BreakerState::Closed(_) | BreakerState::Changed { .. }) => {
-                return (Some(breaker), closed.view().unwrap_or_else(|| read_error(ErrorClass::Bug, "")));
+            BreakerState::Closed(id) => id,
+            refusing @ (BreakerState::Open(_) | BreakerState::Changed { .. }) => {
+                return (Some(breaker), refusing.view().unwrap_or_else(|| read_error(ErrorClass::Bug, "")));
             }
         };
         let observed = match scope.reserve {
@@ -243,7 +243,7 @@ impl LiveWorld {
 }
 
 /// The view of an instance that can't be used.
-fn shut(breaker: &CircuitBreaker) -> Option<DatabaseView> {
+fn unavailable(breaker: &CircuitBreaker) -> Option<DatabaseView> {
     breaker.state().view()
 }
 
