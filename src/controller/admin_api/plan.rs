@@ -34,7 +34,12 @@ pub(crate) fn routes(metrics: &OperatorMetrics) -> Router<AdminApi> {
 
 impl AdminApi {
     /// A plan for an authenticated caller. A caller without permission to read the Tenant does not learn whether it exists.
-    async fn plan(&self, caller: &AuthenticatedUser, context: &Context, target: PlanTarget) -> Result<String, AdminError> {
+    async fn plan(
+        &self,
+        caller: &AuthenticatedUser,
+        context: &Context,
+        target: PlanTarget,
+    ) -> Result<String, AdminError> {
         let key = target.key().clone();
         self.check_permission(caller, "get", &key).await?;
         let exists = context.world.tenants.cache.get(&key).is_some();
@@ -80,7 +85,8 @@ async fn plan_present(
     answer(async {
         let caller = admin_api.authenticate(&headers).await?;
         let context = admin_api.leader_context().await?;
-        let key = resolve_key(&namespace, &name).map_err(|why| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+        let key =
+            resolve_key(&namespace, &name).map_err(|why| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
         let target = if query.delete { PlanTarget::Delete(key) } else { PlanTarget::Present(key) };
         admin_api.plan(&caller, &context, target).await
     })

@@ -167,7 +167,12 @@ impl AdminApi {
     }
 
     /// Checks that the caller has a permission on a Tenant.
-    pub(crate) async fn check_permission(&self, caller: &AuthenticatedUser, verb: &str, key: &Key) -> Result<(), AdminError> {
+    pub(crate) async fn check_permission(
+        &self,
+        caller: &AuthenticatedUser,
+        verb: &str,
+        key: &Key,
+    ) -> Result<(), AdminError> {
         if self.reviews.observe_permission::<Tenant>(caller, verb, key).await? {
             return Ok(());
         }
@@ -191,7 +196,10 @@ fn find_token(headers: &HeaderMap) -> Option<&str> {
 /// Reads a body of bounded length.
 pub(crate) async fn read_body(body: Body) -> Result<Bytes, AdminError> {
     let too_long = |_| {
-        AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body can't be read, or has more than {BODY_LIMIT} bytes"))
+        AdminError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body can't be read, or has more than {BODY_LIMIT} bytes"),
+        )
     };
     to_bytes(body, BODY_LIMIT).await.map_err(too_long)
 }

@@ -100,7 +100,8 @@ impl AdminApi {
             context.scheduler.reset_attempts(&target);
             context.scheduler.push(target, Priority::Change);
         }
-        serde_json::to_string(&answer)
-            .map_err(|error| AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer can't be serialized: {error}")))
+        serde_json::to_string(&answer).map_err(|error| {
+            AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer can't be serialized: {error}"))
+        })
     }
 }

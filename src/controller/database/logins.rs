@@ -103,7 +103,11 @@ impl Context {
             if !stepped {
                 self.log_waits(breaker, &waits, logged);
                 let in_progress = failed || !waits.is_empty();
-                return Ok(if in_progress { RotationRound::Waiting } else { RotationRound::Idle(due.map(Duration::from_secs)) });
+                return Ok(if in_progress {
+                    RotationRound::Waiting
+                } else {
+                    RotationRound::Idle(due.map(Duration::from_secs))
+                });
             }
         }
         Ok(RotationRound::Waiting)

@@ -134,10 +134,7 @@ impl Supervisor {
                     return Ok(BreakerState::Closed(database_id));
                 }
                 InstancePlan::Unfit { findings } => {
-                    return Ok(BreakerState::Open(ReadError {
-                        class: ErrorClass::Denied,
-                        note: findings.join("; "),
-                    }));
+                    return Ok(BreakerState::Open(ReadError { class: ErrorClass::Denied, note: findings.join("; ") }));
                 }
                 InstancePlan::Changed { expected, found } => return Ok(BreakerState::Changed { expected, found }),
                 InstancePlan::CreateControlSchema | InstancePlan::MigrateControlSchema => {

@@ -121,7 +121,8 @@ fn leases(context: &Arc<Context>, client: &Client, namespace: &str, seconds: u32
         view,
         move |_, change| {
             // A heartbeat without a new acknowledgement enqueues nothing.
-            let acknowledgement = |lease: &Option<Arc<AckLease>>| lease.as_ref().and_then(|l| l.acknowledgement().cloned());
+            let acknowledgement =
+                |lease: &Option<Arc<AckLease>>| lease.as_ref().and_then(|l| l.acknowledgement().cloned());
             if acknowledgement(&change.before) != acknowledgement(&change.after) {
                 context.replicas_changed();
             }

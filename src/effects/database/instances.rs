@@ -133,8 +133,11 @@ impl Instances {
         let in_use = residents.iter().filter(|(_, in_use)| *in_use).map(|(tenant, _)| tenant.clone()).collect();
         let mut ledger = Ledger { held: residents.into_iter().map(|(tenant, _)| tenant).collect(), in_use, reads };
         // An offered place that was not searched since the previous read is freed.
-        memory.placed.retain(|_, place| place.at != at || place.stage != PlacementStage::Offered || place.reads + 1 >= reads);
-        for place in memory.placed.values_mut().filter(|place| place.at == at && place.stage != PlacementStage::Closed) {
+        memory
+            .placed
+            .retain(|_, place| place.at != at || place.stage != PlacementStage::Offered || place.reads + 1 >= reads);
+        for place in memory.placed.values_mut().filter(|place| place.at == at && place.stage != PlacementStage::Closed)
+        {
             place.counted = ledger.in_use.insert(place.tenant.clone());
             if place.stage == PlacementStage::Sent {
                 ledger.held.insert(place.tenant.clone());

@@ -93,7 +93,9 @@ impl LiveWorld {
             let breaker = self.instances.breakers().first().filter(|_| !self.instances.are_several());
             return (
                 breaker,
-                breaker.and_then(unavailable).unwrap_or_else(|| read_error(ErrorClass::Invalid, "the tenant has no valid id")),
+                breaker
+                    .and_then(unavailable)
+                    .unwrap_or_else(|| read_error(ErrorClass::Invalid, "the tenant has no valid id")),
             );
         };
         let recorded = scope.recorded.instance.clone().or_else(|| self.registered_instance(scope, tenant));
