@@ -3,7 +3,7 @@
 //!
 //! | file | what it tests |
 //! | --- | --- |
-//! | `adoption`, `takeover` | taking over the data of an earlier Tenant, or of a lost cluster |
+//! | `adoption`, `takeover`, `kept_data` | taking over the data of an earlier Tenant, of a lost cluster, of another namespace |
 //! | `agents` | plans of AgentConfigs |
 //! | `deletions`, `suspensions` | taking a tenant out of service |
 //! | `fixtures` | a valid Tenant, and a converged view of its world |
@@ -21,6 +21,7 @@ mod plan_tables {
     mod deletions;
     mod fixtures;
     mod invariants;
+    mod kept_data;
     mod keys;
     mod migrations;
     mod status_readers;

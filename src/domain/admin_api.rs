@@ -11,7 +11,8 @@ pub const AUDIENCE: &str = "agent-tenancy.dev/plan";
 /// Carries the token when the API server proxies the request: it removes the `Authorization` header.
 pub const TOKEN_HEADER: &str = "x-agent-tenancy-token";
 
-/// The RBAC verb on Tenants that is required to allow a takeover. The API server itself does not use it.
+/// The RBAC verb on Tenants that is required to allow a takeover: in the Tenant's namespace, and in all namespaces for data
+/// that is kept of another one. The API server itself does not use it.
 pub const TAKEOVER_VERB: &str = "takeover";
 
 /// What one reconcile of a Tenant would do.
@@ -99,8 +100,9 @@ pub struct TakeoverRequest {
     pub namespace: String,
     /// Name of the Tenant.
     pub name: String,
-    /// Id of the cluster that the data is taken over from.
-    pub from: String,
+    /// Id of the cluster that the data is taken over from; none: kept data of this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// The answer to an allowed takeover.

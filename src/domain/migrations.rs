@@ -55,6 +55,7 @@ pub const CONTROL: &[Migration] = &[
     file(2, "0002_migrations.sql", include_str!("../../config/sql/control/0002_migrations.sql")),
     file(3, "0003_logins.sql", include_str!("../../config/sql/control/0003_logins.sql")),
     file(4, "0004_takeover.sql", include_str!("../../config/sql/control/0004_takeover.sql")),
+    file(5, "0005_kept_data.sql", include_str!("../../config/sql/control/0005_kept_data.sql")),
 ];
 
 /// Migrations of a tenant's schema; run as the cell's owner role with that schema as the search path.

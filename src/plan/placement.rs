@@ -2,8 +2,8 @@
 //! what the ledgers hold. Only of what is nowhere a choice is made, and never while an instance that may hold it can't be
 //! asked: no tenant is ever made in two.
 
-use super::observed::{LedgerFacts, RowState, unplaced::Unplaced};
-use crate::domain::ident::Uid;
+use super::observed::{LedgerFacts, RowState, data_owner::DataOwner, unplaced::Unplaced};
+use crate::domain::ident::{ObjectId, Uid};
 
 /// One instance of the settings, as the search for a tenant's instance finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,9 +132,9 @@ enum Claim {
 }
 
 fn claim(requester: Requester<'_>, facts: &LedgerFacts) -> Option<Claim> {
-    let Requester { uid, previous } = requester;
+    let Requester { object, previous, .. } = requester;
     let row = facts.row.as_ref();
-    if row.is_some_and(|row| row.uid == *uid) {
+    if row.is_some_and(|row| row.uid == object.uid) {
         return Some(Claim::Own);
     }
     let kept = |previous: &Uid| row.is_some_and(|row| row.state == RowState::Retained && row.uid == *previous);
@@ -147,8 +147,10 @@ fn claim(requester: Requester<'_>, facts: &LedgerFacts) -> Option<Claim> {
 /// A Tenant, and the one whose data it asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
-    /// Its UID.
-    pub uid: &'a Uid,
+    /// The Tenant.
+    pub object: &'a ObjectId,
+    /// Its cluster.
+    pub cluster_id: &'a str,
     /// UID of the Tenant whose data it asks for.
     pub previous: Option<&'a Uid>,
 }
@@ -166,7 +168,7 @@ pub struct Answer<'a> {
 /// instance takes data over nowhere else.
 ///
 /// # Errors
-/// When it names another one than the one that holds the id.
+/// When it names another one than the one that holds the id. That one is named to a Tenant of the same namespace only.
 pub fn resolve_holder(
     request: PlacementRequest<'_>,
     requester: Requester<'_>,
@@ -181,7 +183,10 @@ pub fn resolve_holder(
     });
     match claims.min() {
         Some((Claim::Other, at)) if !own_choice(at) => {
-            Err(Unplaced::Taken { holder: name_of(at).unwrap_or_default().to_owned() })
+            let row = answers.iter().find(|answer| answer.at == at).and_then(|answer| answer.facts.row.as_ref());
+            let (namespace, cluster_id) = (requester.object.namespace.as_str(), requester.cluster_id);
+            let known = row.is_some_and(|row| row.owner() == DataOwner { cluster_id, namespace });
+            Err(Unplaced::Taken { holder: name_of(at).filter(|_| known).map(str::to_owned) })
         }
         Some((Claim::Own | Claim::Asked | Claim::Other, at)) => Ok(Some(at)),
         None => Ok(None),

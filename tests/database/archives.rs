@@ -62,7 +62,7 @@ pub fn adoption(id: &TenantId, row: &LedgerRow, source: AdoptionSource) -> Adopt
 fn from_archive(id: &TenantId, row: &LedgerRow) -> Adoption {
     let name = row.incarnation.archive_name(&row.schema);
     let replaces = Some(row.incarnation);
-    adoption(id, row, AdoptionSource::Archived { schema: name.clone(), role: name, replaces })
+    adoption(id, row, AdoptionSource::Archived { schema: name.clone(), role: name, replaces, granted_from: None })
 }
 
 pub async fn messages(instance: &Instance, schema: &str) -> i64 {
@@ -145,8 +145,8 @@ async fn put_aside_and_taken_over(version: PgVersion) {
     let moved_on = database.perform_adopt(&first_try, &third, instance.id, fence).await.unwrap_err();
     assert_eq!((moved_on.class, moved_on.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")));
     let source = match first_try.source.clone() {
-        AdoptionSource::Archived { schema, role, .. } => {
-            AdoptionSource::Archived { schema, role, replaces: Some(wanted.incarnation) }
+        AdoptionSource::Archived { schema, role, granted_from, .. } => {
+            AdoptionSource::Archived { schema, role, replaces: Some(wanted.incarnation), granted_from }
         }
         AdoptionSource::Retained { .. } | AdoptionSource::Predecessor { .. } => unreachable!(),
     };
@@ -187,7 +187,7 @@ async fn retained_and_taken_over(version: PgVersion) {
     let (database, fence) = (&instance.database, &instance.fence);
     let (id, kept) = retained(&instance).await;
     let next = ObjectId { namespace: "elsewhere".into(), ..object("next") };
-    let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since });
+    let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since, granted_from: None });
     for _ in 0..2 {
         database.perform_adopt(&wanted, &next, instance.id, fence).await.unwrap();
         let now = instance.row(&id).await;
@@ -197,7 +197,11 @@ async fn retained_and_taken_over(version: PgVersion) {
     write_a_message(&instance, &id).await.unwrap();
     assert_eq!(messages(&instance, &kept.schema).await, 2);
     // Data in use can't be adopted.
-    let thief = adoption(&id, &instance.row(&id).await, AdoptionSource::Retained { since: kept.state_since });
+    let thief = adoption(
+        &id,
+        &instance.row(&id).await,
+        AdoptionSource::Retained { since: kept.state_since, granted_from: None },
+    );
     let refused = database.perform_adopt(&thief, &object("thief"), instance.id, fence).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("ATR01"));
     assert_eq!(instance.row(&id).await.uid, next.uid);
@@ -208,7 +212,7 @@ async fn an_adoption_that_comes_late(version: PgVersion) {
     let instance = in_use(version).await;
     let (database, fence) = (&instance.database, &instance.fence);
     let (id, kept) = retained(&instance).await;
-    let late = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since });
+    let late = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since, granted_from: None });
     database.perform_prevent_adoption(&kept, fence).await.unwrap();
     let refused = database.perform_adopt(&late, &object("gone"), instance.id, fence).await.unwrap_err();
     assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")));
@@ -239,7 +243,7 @@ async fn tables_brought_up_to_date(version: PgVersion) {
         ))
         .await;
     let kept = instance.row(&id).await;
-    let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since });
+    let wanted = adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since, granted_from: None });
     instance.database.perform_adopt(&wanted, &object("acme"), instance.id, &instance.fence).await.unwrap();
     let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
     assert!(is_intact(&facts));

@@ -1,10 +1,10 @@
 //! Drift in a real database: each kind is found by reading the tenant and by the one query over all tenants, which returns
 //! no other tenant; the operator repairs it, or names the statements that do; a second read finds none.
 
-use super::setup::{Instance, Steps, in_use, on_both};
+use super::setup::{Instance, Steps, in_use, installation, on_both};
 use agent_tenancy::{
     domain::{
-        ident::{Epoch, Incarnation, ObjectId, TenantId, Uid},
+        ident::{Epoch, Incarnation, ObjectId, TenantId},
         keys::Algorithm,
     },
     effects::{
@@ -55,9 +55,9 @@ async fn observe(instance: &Instance, id: &TenantId, recorded: Recorded) -> Obse
     }
 }
 
-async fn findings(instance: &Instance, id: &TenantId, uid: &Uid) -> (LedgerRow, Vec<Finding>, DatabaseView) {
+async fn findings(instance: &Instance, id: &TenantId, owner: &ObjectId) -> (LedgerRow, Vec<Finding>, DatabaseView) {
     let observed = observe(instance, id, Recorded::default()).await;
-    match judge(uid, &observed) {
+    match judge(owner, &observed, &installation()) {
         Ok(Ownership::Ours { row, drift }) => (row, drift, observed.database),
         other => panic!("{other:?}"),
     }
@@ -177,7 +177,7 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
     let more = if modern { MODERN } else { &[] };
     for (deed, words, by) in KINDS.iter().chain(more) {
         instance.as_admin(&write(deed)).await;
-        let (row, found, view) = findings(&instance, &id, &owner.uid).await;
+        let (row, found, view) = findings(&instance, &id, &owner).await;
         let described: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
         assert!(described.join("; ").contains(&write(words)), "{deed}: {described:?}");
         assert_eq!(fleet(&instance).await, ["acme-1"], "{deed}: the query over all tenants finds this one only");
@@ -202,12 +202,12 @@ async fn each_kind_is_found_and_repaired(version: PgVersion) {
             assert!(done.is_ok(), "{deed}: {described:?}: {done:?}");
         }
         // The superuser's statements may have revealed more drift.
-        let (row, again, _) = findings(&instance, &id, &owner.uid).await;
+        let (row, again, _) = findings(&instance, &id, &owner).await;
         if !repairable && !again.is_empty() {
             assert!(again.iter().all(|f| f.repairable), "{deed}: {again:?}");
             instance.database.perform_repair(&row, &list(again), instance.id, &instance.fence).await.unwrap();
         }
-        let (_, after, _) = findings(&instance, &id, &owner.uid).await;
+        let (_, after, _) = findings(&instance, &id, &owner).await;
         assert_eq!(after, [], "{deed}: a second read finds nothing");
         assert_eq!(fleet(&instance).await, Vec::<String>::new(), "{deed}: nor does the query over all tenants");
     }
@@ -232,12 +232,12 @@ async fn relations_of_others_are_no_drift(version: PgVersion) {
              CREATE FUNCTION \"{s}\".one() RETURNS int LANGUAGE sql AS 'SELECT 1'"
         ))
         .await;
-    assert_eq!(findings(&instance, &id, &owner.uid).await.1, []);
+    assert_eq!(findings(&instance, &id, &owner).await.1, []);
     assert_eq!(fleet(&instance).await, Vec::<String>::new());
     // A dropped table of ours is a loss of data, not drift.
     instance.as_admin(&format!("DROP VIEW \"{s}\".report; DROP TABLE \"{s}\".messages")).await;
     let observed = observe(&instance, &id, Recorded::default()).await;
-    let Err(Refusal::Lost(note)) = judge(&owner.uid, &observed) else { panic!("not lost") };
+    let Err(Refusal::Lost(note)) = judge(&owner, &observed, &installation()) else { panic!("not lost") };
     assert!(note.contains("table 'messages'"), "{note}");
     assert_eq!(fleet(&instance).await, ["acme"]);
 }
@@ -247,17 +247,17 @@ async fn a_suspended_tenant_has_no_access(version: PgVersion) {
     let instance = in_use(version).await;
     let (id, owner, row) = instance.tenant("acme").await;
     instance.database.perform_suspend_access(&row, &instance.fence).await.unwrap();
-    assert_eq!(findings(&instance, &id, &owner.uid).await.1, []);
+    assert_eq!(findings(&instance, &id, &owner).await.1, []);
     assert_eq!(fleet(&instance).await, Vec::<String>::new());
     let p = &instance.prefix;
     instance.as_admin(&format!("SET ROLE \"{p}_own_1\"; GRANT \"{}\" TO \"{p}_acc_1\"", row.role)).await;
     assert_eq!(fleet(&instance).await, ["acme"]);
-    let (row, found, _) = findings(&instance, &id, &owner.uid).await;
+    let (row, found, _) = findings(&instance, &id, &owner).await;
     let described: Vec<String> = found.iter().map(|f| f.drift.to_string()).collect();
     assert_eq!(described, [format!("'{p}_acc_1' made a member of the role")]);
     let found: Vec<_> = found.into_iter().map(|f| f.drift).collect();
     instance.database.perform_repair(&row, &found, instance.id, &instance.fence).await.unwrap();
-    assert_eq!(findings(&instance, &id, &owner.uid).await.1, []);
+    assert_eq!(findings(&instance, &id, &owner).await.1, []);
     assert_eq!(fleet(&instance).await, Vec::<String>::new());
 }
 
@@ -272,12 +272,12 @@ async fn give_up(instance: &Instance, id: &TenantId, owner: &ObjectId, lost: &In
         retry_migration: None,
     };
     for wrong in ["", "yes", &Uuid::new_v4().to_string()] {
-        let ownership = judge(&owner.uid, &observe(instance, id, recorded(wrong)).await);
+        let ownership = judge(owner, &observe(instance, id, recorded(wrong)).await, &installation());
         assert!(matches!(&ownership, Err(Refusal::Lost(note)) if note.contains(&lost.to_string())), "{ownership:?}");
     }
     let name = id.database_name(&instance.prefix);
     for _ in 0..3 {
-        match judge(&owner.uid, &observe(instance, id, recorded(&lost.to_string())).await) {
+        match judge(owner, &observe(instance, id, recorded(&lost.to_string())).await, &installation()) {
             Ok(Ownership::GivenUp(remains)) => {
                 for _ in 0..2 {
                     let done =
@@ -354,7 +354,7 @@ async fn what_is_lost_can_be_given_up(version: PgVersion) {
         retry_migration: None,
         ..Recorded::default()
     };
-    let ownership = judge(&owner.uid, &observe(&instance, &id, recorded).await);
+    let ownership = judge(&owner, &observe(&instance, &id, recorded).await, &installation());
     assert!(matches!(ownership, Err(Refusal::Foreign(_))), "{ownership:?}");
 }
 

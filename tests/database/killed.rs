@@ -203,11 +203,13 @@ async fn make(instance: &Instance, change: Change, subject: &Subject) -> Result<
         Change::Retain => end(DeletionPolicy::Retain).await,
         Change::Archive => end(DeletionPolicy::Archive).await,
         Change::Delete => end(DeletionPolicy::Delete).await,
-        Change::AdoptRetained => adopt(AdoptionSource::Retained { since: subject.row().state_since }).await,
+        Change::AdoptRetained => {
+            adopt(AdoptionSource::Retained { since: subject.row().state_since, granted_from: None }).await
+        }
         Change::AdoptArchived => {
             let name = subject.row().incarnation.archive_name(&subject.row().schema);
             let replaces = Some(subject.row().incarnation);
-            adopt(AdoptionSource::Archived { schema: name.clone(), role: name, replaces }).await
+            adopt(AdoptionSource::Archived { schema: name.clone(), role: name, replaces, granted_from: None }).await
         }
         Change::TakeOver | Change::TakeOverAllowed => {
             let by_permission = matches!(change, Change::TakeOverAllowed);

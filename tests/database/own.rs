@@ -139,7 +139,12 @@ async fn they_go_along_with_the_data(version: PgVersion) {
     let archived = row.incarnation.archived_own_name(&row.schema);
     assert_eq!((there(&instance, &x).await, there(&instance, &archived).await), ((0, 0), (1, 1)));
     let name = row.incarnation.archive_name(&row.schema);
-    let source = AdoptionSource::Archived { schema: name.clone(), role: name, replaces: Some(row.incarnation) };
+    let source = AdoptionSource::Archived {
+        schema: name.clone(),
+        role: name,
+        replaces: Some(row.incarnation),
+        granted_from: None,
+    };
     let second = object("acme");
     database.perform_adopt(&adoption(&id, &row, source), &second, instance.id, fence).await.unwrap();
     assert_eq!((there(&instance, &x).await, there(&instance, &archived).await), ((1, 1), (0, 0)));

@@ -12,6 +12,7 @@ use agent_tenancy::{
     effects::postgres::{CellLogin, Database, EpochFence, PgError, ReadPurpose, Writer},
     plan::{
         drift::{Drift, judge_access},
+        installation::{Installation, InstanceTraits, Predecessors},
         instance::preflight::{InstancePlan, plan_instance},
         observed::{LedgerFacts, LedgerRow, RowState},
         step::Remains,
@@ -43,6 +44,22 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+/// What a reconcile in this cluster knows of its installation.
+pub fn installation() -> Installation {
+    let name = "main".to_owned();
+    Installation {
+        instance: InstanceTraits { name, prefix: NamePrefix::parse("at").unwrap(), archive_seconds: 2_592_000 },
+        others: Vec::new(),
+        cluster_id: CLUSTER.to_owned(),
+        predecessors: Predecessors::default(),
+        epoch: Epoch(1),
+        schema_version: TENANT_VERSION,
+        custom_migrations: None,
+        signer_grace_seconds: 300,
+        ack_timeout_seconds: 60,
+    }
+}
 
 pub struct Instance {
     pub test: InstallationDatabase,

@@ -2,10 +2,11 @@
 
 use super::{
     archives::{adoption, messages},
-    life::write_a_message,
+    life::{close, write_a_message},
     setup::{Steps, in_use, is_intact, object, on_both},
 };
 use agent_tenancy::{
+    api::DeletionPolicy,
     domain::{
         class::ErrorClass,
         ident::{Epoch, ObjectId, TenantId},
@@ -14,12 +15,17 @@ use agent_tenancy::{
     plan::{
         observed::{LedgerRow, RowState, takeover_grant::TakeoverGrant},
         step::AdoptionSource,
-        takeover_request::Permission,
+        takeover_request::{GrantedData, Permission},
     },
 };
 use devkit::PgVersion;
 
-on_both!(given_to_the_cluster_built_in_its_place, refused_while_it_lives, allowed_to_one_tenant);
+on_both!(
+    given_to_the_cluster_built_in_its_place,
+    refused_while_it_lives,
+    allowed_to_one_tenant,
+    kept_data_given_to_another_namespace
+);
 
 const NEW: &str = "rebuilt";
 
@@ -30,6 +36,7 @@ pub fn permission(id: &TenantId, row: &LedgerRow) -> Permission {
         incarnation: row.incarnation,
         previous: row.uid.clone(),
         from_cluster_id: row.cluster_id.clone(),
+        data: GrantedData::InUse,
     }
 }
 
@@ -209,4 +216,66 @@ async fn allowed_to_one_tenant(version: PgVersion) {
     let changed = "UPDATE agent_tenancy.tenants SET uid = 'later' WHERE tenant_id = 'globex'";
     instance.as_admin(changed).await;
     assert_eq!(database.observe_tenant(&other_id, ReadPurpose::Serving).await.unwrap().permitted, []);
+}
+
+async fn kept_data_given_to_another_namespace(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (database, fence) = (&instance.database, &instance.fence);
+    for (name, policy) in [("acme", DeletionPolicy::Retain), ("globex", DeletionPolicy::Archive)] {
+        let (id, owner, row) = instance.tenant(name).await;
+        write_a_message(&instance, &id).await.unwrap();
+        database.perform_close(&close(&id, Some(row.clone()), policy), &owner, instance.id, fence).await.unwrap();
+        let next = ObjectId { namespace: "elsewhere".into(), ..object("next") };
+        let kept = instance.row(&id).await;
+        let granted_from = Some(fence.cluster_id.clone());
+        let wanted = match policy {
+            DeletionPolicy::Archive => {
+                let name = row.incarnation.archive_name(&row.schema);
+                let (schema, role, replaces) = (name.clone(), name, Some(kept.incarnation));
+                adoption(&id, &kept, AdoptionSource::Archived { schema, role, replaces, granted_from })
+            }
+            DeletionPolicy::Retain | DeletionPolicy::Delete => {
+                adoption(&id, &kept, AdoptionSource::Retained { since: kept.state_since, granted_from })
+            }
+        };
+        let take = async || database.perform_adopt(&wanted, &next, instance.id, fence).await;
+        // Without a grant it is refused and rolled back.
+        let refused = take().await.unwrap_err();
+        assert_eq!((refused.class, refused.sqlstate.as_deref()), (ErrorClass::Transient, Some("ATR01")), "{refused:?}");
+        assert_eq!(instance.row(&id).await.uid, owner.uid);
+        // A grant matches what is kept, and comes from the leader.
+        let given = Permission { data: GrantedData::Kept, ..permission(&id, &row) };
+        for (given, fence) in [
+            (Permission { previous: next.uid.clone(), ..given.clone() }, fence.clone()),
+            (Permission { from_cluster_id: "third".into(), ..given.clone() }, fence.clone()),
+            (Permission { data: GrantedData::InUse, ..given.clone() }, fence.clone()),
+            (given.clone(), EpochFence { epoch: Epoch(0), ..fence.clone() }),
+        ] {
+            assert!(database.perform_allow_takeover(&given, &next, "somebody", &fence).await.is_err(), "{given:?}");
+        }
+        for by in ["somebody", "o'hara"] {
+            database.perform_allow_takeover(&given, &next, by, fence).await.unwrap();
+        }
+        let facts = database.observe_adopting(&id, ReadPurpose::Serving, Some(&owner.uid)).await.unwrap();
+        let grant = TakeoverGrant { cluster_id: fence.cluster_id.clone(), uid: next.uid.clone() };
+        let permitted =
+            facts.archive_of(&owner.uid).map_or(facts.permitted.clone(), |archive| archive.permitted.clone());
+        assert_eq!(permitted, [grant], "it is read with the tenant");
+        // Twice, as after a lost reply.
+        for _ in 0..2 {
+            take().await.unwrap();
+            let facts = database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
+            assert!(is_intact(&facts));
+            let now = facts.row.unwrap();
+            assert_eq!((now.incarnation, &now.uid, now.namespace.as_str()), (row.incarnation, &next.uid, "elsewhere"));
+        }
+        assert_eq!(messages(&instance, &row.schema).await, 1);
+        let recorded = format!(
+            "SELECT count(*) FROM agent_tenancy.takeovers WHERE tenant_id = '{id}' AND allowed_by = 'o''hara' \
+             AND from_uid = '{}' AND to_uid = '{}'",
+            owner.uid, next.uid
+        );
+        assert_eq!(instance.count(&recorded).await, 1);
+        assert_eq!(instance.count("SELECT count(*) FROM agent_tenancy.takeover_permissions").await, 0, "used once");
+    }
 }

@@ -1,9 +1,9 @@
 //! The model's archives: putting data aside, taking it over, dropping it when its time is over; and what must hold of them.
 
 use super::{
-    database::{NewRow, conflict, enter_row, hold},
+    database::{NewRow, conflict, enter_row, hold, permitted},
     operator::Operator,
-    state::{Archived, Database, FORMER, Key, State, transient},
+    state::{Archived, CLUSTER, Database, FORMER, Key, STRANGER, State, transient},
 };
 use agent_tenancy::{
     domain::{
@@ -23,6 +23,7 @@ pub fn observe(database: &Database, id: &TenantId) -> Vec<Archive> {
     let marked = |a: &Archive| Archive {
         role_mark: database.roles.get(&a.role).cloned(),
         schema_mark: database.schemas.get(&a.schema).cloned(),
+        permitted: permitted(database, a.incarnation),
         ..a.clone()
     };
     of_id.map(|a| marked(&a.archive)).collect()
@@ -48,6 +49,8 @@ pub fn put_aside(state: &mut State, row: &LedgerRow, wanted: &CloseDatabase) {
         uid: row.uid.clone(),
         namespace: row.namespace.clone(),
         name: row.name.clone(),
+        cluster_id: row.cluster_id.clone(),
+        permitted: Vec::new(),
         cell: row.cell,
         schema: name.clone(),
         role: name,
@@ -80,7 +83,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     let marked = |d: &Database, name: &str| d.roles.get(name) == Some(&mark) && d.schemas.get(name) == Some(&mark);
     let mut own = row.as_ref().filter(|r| r.incarnation == wanted.incarnation).map(|r| r.own.clone());
     match &wanted.source {
-        AdoptionSource::Retained { since } => {
+        AdoptionSource::Retained { since, granted_from } => {
             let kept = |r: &LedgerRow| {
                 (r.incarnation, &r.uid, r.state, r.state_since)
                     == (wanted.incarnation, &wanted.previous, RowState::Retained, *since)
@@ -88,6 +91,8 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
             if !row.as_ref().is_some_and(kept) {
                 return Err(transient("the data is not kept any more as it was"));
             }
+            let from = row.as_ref().map(|r| (r.namespace.clone(), r.cluster_id.clone()));
+            use_grant(state, wanted, owner, from, granted_from.as_deref())?;
             if !marked(&state.database, &wanted.schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
@@ -110,7 +115,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
         }
-        AdoptionSource::Archived { schema, replaces, .. } => {
+        AdoptionSource::Archived { schema, replaces, granted_from, .. } => {
             match (&row, replaces) {
                 (None, None) => {}
                 (Some(row), Some(old)) if row.incarnation == *old && row.state == RowState::Dropped => {}
@@ -119,6 +124,9 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
             if !state.database.archives.contains_key(&wanted.incarnation) {
                 return Err(transient("the archive is gone"));
             }
+            let kept = &state.database.archives[&wanted.incarnation].archive;
+            let from = Some((kept.namespace.clone(), kept.cluster_id.clone()));
+            use_grant(state, wanted, owner, from, granted_from.as_deref())?;
             if !marked(&state.database, schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));
             }
@@ -140,6 +148,26 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     };
     enter_row(state, owner, &wanted.tenant_id, row);
     Ok(Done::Plain)
+}
+
+/// Kept data of another namespace or cluster is taken over with a grant only, which is used up.
+fn use_grant(
+    state: &mut State,
+    wanted: &Adoption,
+    owner: &ObjectId,
+    from: Option<(String, String)>,
+    granted_from: Option<&str>,
+) -> Result<(), EffectError> {
+    if granted_from.is_some() && !state.database.permissions.remove(&(wanted.incarnation, owner.uid.clone())) {
+        return Err(transient("nobody allows that any more"));
+    }
+    let own = |(namespace, cluster_id): (String, String)| {
+        namespace == owner.namespace && [CLUSTER, FORMER].contains(&cluster_id.as_str())
+    };
+    if granted_from.is_none() && !from.is_some_and(own) {
+        state.violation(format!("{owner} takes over the data of another namespace"));
+    }
+    Ok(())
 }
 
 pub fn prevent(state: &mut State, row: &LedgerRow) -> Result<Done, EffectError> {
@@ -202,7 +230,9 @@ pub fn check_refusal(state: &State, key: &Key, desired: &DesiredTenant, reason: 
         return;
     }
     let wanted = desired.adopt.as_ref().expect("it asks for data");
-    assert!(!kept_uids(state, &desired.tenant_id).contains(wanted), "{key:?}: what it asks for is there");
+    let own = |archive: &Archive| archive.namespace == key.0 && archive.cluster_id != STRANGER;
+    let there = state.database.archives.values().any(|kept| kept.archive.uid == *wanted && own(&kept.archive));
+    assert!(!there, "{key:?}: what it asks for is there");
 }
 
 /// Archived data is whole and out of reach, and belongs to no other Tenant.

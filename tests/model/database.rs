@@ -60,7 +60,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     DatabaseView::Facts(LedgerFacts {
         database_id: database.id,
         heartbeat_age_seconds: row.as_ref().map(|r| if r.cluster_id == CLUSTER { 0 } else { 3600 }),
-        permitted: row.as_ref().map(|r| permitted(database, r)).unwrap_or_default(),
+        permitted: row.as_ref().map(|r| permitted(database, r.incarnation)).unwrap_or_default(),
         failure: row.as_ref().and_then(|r| database.failures.get(&r.incarnation).cloned()),
         role_mark: database.roles.get(&name).cloned(),
         schema_mark: database.schemas.get(&name).cloned(),
@@ -76,9 +76,10 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     })
 }
 
-fn permitted(database: &Database, row: &LedgerRow) -> Vec<TakeoverGrant> {
-    let of_row = database.permissions.iter().filter(|(incarnation, _)| *incarnation == row.incarnation);
-    of_row.map(|(_, uid)| TakeoverGrant { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
+/// The Tenants that may take over this data.
+pub fn permitted(database: &Database, incarnation: Incarnation) -> Vec<TakeoverGrant> {
+    let of_data = database.permissions.iter().filter(|(granted, _)| *granted == incarnation);
+    of_data.map(|(_, uid)| TakeoverGrant { cluster_id: CLUSTER.to_owned(), uid: uid.clone() }).collect()
 }
 
 fn offer(database: &Database) -> CellOffer {

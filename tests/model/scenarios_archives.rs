@@ -77,15 +77,44 @@ fn fresh_in_place(op: &mut Operator) {
     assert_eq!(state.database.rows[&id("alpha")].incarnation, third);
 }
 
+/// A Tenant of the same id in another namespace, which asks for the data of this one.
+fn asked_for_elsewhere(op: &mut Operator, previous: &Uid) -> Key {
+    op.state().apply_agent(&key("b", "x"), agent_spec("m1", false));
+    let mut spec = adopting(previous, Retain);
+    spec.tenant_id = Some("alpha".to_owned());
+    op.state().apply_tenant(&key("b", "next"), spec);
+    settle(op);
+    key("b", "next")
+}
+
+/// A Tenant of another namespace asks for kept data: only a grant gives it, once, and to this Tenant.
+fn kept_for_another_namespace(op: &mut Operator, policy: DeletionPolicy) {
+    let kept = |op: &mut Operator| kept_uids(&op.state(), &id("alpha"));
+    let (previous, data) = left(op, policy);
+    let next = asked_for_elsewhere(op, &previous);
+    assert_eq!(kept(op), std::slice::from_ref(&previous));
+    // A grant is for one Tenant, not for the next one of its name.
+    op.state().allow_kept(&next, data);
+    op.state().delete_tenant(&next);
+    settle(op);
+    asked_for_elsewhere(op, &previous);
+    if kept(op).contains(&previous) {
+        op.state().allow_kept(&next, data);
+        settle(op);
+        let uid = uid_of(op, &next);
+        assert_eq!((incarnation(op), op.state().database.rows[&id("alpha")].uid.clone()), (data, uid.clone()));
+        assert!(op.state().database.permissions.iter().all(|(_, granted)| *granted != uid), "the grant is used up");
+    }
+}
+
 /// A Tenant asks for data that is still in use by a Tenant with a slow deletion.
 fn asked_for_too_early(op: &mut Operator) {
     created(op, Archive);
     let (previous, data) = (uid_of(op, &alpha()), incarnation(op));
     op.state().advance(1);
-    op.state().apply_agent(&key("b", "x"), agent_spec("m1", false));
     let mut spec = adopting(&previous, Retain);
     spec.tenant_id = Some("alpha".to_owned());
-    op.state().apply_tenant(&key("b", "next"), spec);
+    op.state().apply_tenant(&key("a", "next"), spec);
     settle(op);
     op.state().replicas[0].stuck = true;
     op.state().database.open.insert("at_alpha".to_owned(), 1);
@@ -94,7 +123,7 @@ fn asked_for_too_early(op: &mut Operator) {
     op.state().replicas[0].stuck = false;
     settle(op);
     assert_eq!(
-        (incarnation(op), uid_of(op, &key("b", "next"))),
+        (incarnation(op), uid_of(op, &key("a", "next"))),
         (data, op.state().database.rows[&id("alpha")].uid.clone())
     );
 }
@@ -205,6 +234,16 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario::new("retained, then taken over", |op| taken_over(op, Retain)),
         Scenario::new("archived, then the same name again", fresh_in_place),
         Scenario::new("asked for while in use", asked_for_too_early),
+        Scenario {
+            one_end: false,
+            ..Scenario::new("retained, and asked for by another namespace", |op| kept_for_another_namespace(op, Retain))
+        },
+        Scenario {
+            one_end: false,
+            ..Scenario::new("archived, and asked for by another namespace", |op| {
+                kept_for_another_namespace(op, Archive)
+            })
+        },
         Scenario::new("nothing to take over", nothing_to_take),
         Scenario { one_end: false, ..Scenario::new("a rebuilt cluster", |op| rebuilt(op, Archive, |_| {})) },
         Scenario {

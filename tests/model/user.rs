@@ -9,7 +9,7 @@ use agent_tenancy::{
     },
     domain::{
         entry::Entry,
-        ident::{TenantId, Uid},
+        ident::{Incarnation, TenantId, Uid},
         keys::KeyBytes,
         migrations::tenant_checksums,
     },
@@ -135,6 +135,13 @@ impl State {
         if row.state.in_use() || row.state == RowState::Deleting {
             self.database.permissions.insert((row.incarnation, uid));
         }
+        self.bump();
+    }
+
+    /// A user of all namespaces lets this Tenant have the kept data that it asks for.
+    pub fn allow_kept(&mut self, key: &Key, data: Incarnation) {
+        let uid = self.tenants[key].metadata.uid.clone().map(Uid).unwrap();
+        self.database.permissions.insert((data, uid));
         self.bump();
     }
 

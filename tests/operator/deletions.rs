@@ -2,6 +2,7 @@
 //! begin in unusual states.
 
 use super::{
+    dry_run_setup::plugin_in,
     installation::{Installation, LONG},
     users::ask,
 };
@@ -17,6 +18,7 @@ use serde_json::json;
 
 on_each_postgres!(
     archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_its_retention,
+    kept_data_belongs_to_its_namespace,
     a_deletion_finishes_in_whatever_state_it_begins,
 );
 
@@ -61,10 +63,14 @@ async fn archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_it
     installation.agent("support", "You help.").await?;
 
     let [first, data, old_token] = live(&installation, &url, "first life").await?;
-    let notes = installation.notes(&first, "DataArchived").await?;
-    println!("{notes:?}");
     let aside = |incarnation: &str| installation.schema(&format!("acme_{}", &incarnation.replace('-', "")[21..]));
-    assert!(notes.len() == 1 && notes[0].contains(&aside(&data)) && notes[0].contains(&first), "{notes:?}");
+    // The event is written after the finalizer was removed.
+    eventually(LONG, "an event names the archive", || async {
+        let notes = installation.notes(&first, "DataArchived").await?;
+        anyhow::ensure!(notes.len() == 1 && notes[0].contains(&aside(&data)) && notes[0].contains(&first), "{notes:?}");
+        Ok(())
+    })
+    .await?;
     assert_eq!(installation.schemas().await?, [aside(&data)]);
     assert_eq!((installation.key_secrets().await?.len(), installation.entries("tenant").await?.len()), (0, 0));
     // The tenant id is free, and a new Tenant gets none of the old data.
@@ -150,6 +156,86 @@ async fn archived_data_is_adopted_by_a_tenant_that_names_it_and_dropped_after_it
     installation.delete("acme").await?;
     installation.wait_gone("acme").await?;
     assert_eq!(installation.schemas().await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Another namespace learns nothing of kept data, also with the right UID, and gets it only by a grant of a user who may
+/// allow takeovers in all namespaces.
+async fn kept_data_belongs_to_its_namespace(version: PgVersion) -> anyhow::Result<()> {
+    let (mut installation, second) = Installation::of_two_namespaces(version).await?;
+    let operator = installation.operator("one").await?;
+    let replica = installation.replica().await?;
+    let url = replica.url.clone();
+    installation.agent("support", "You help.").await?;
+    let first = installation.enter(&second).await?;
+    installation.agent("support", "You help.").await?;
+    installation.enter(&first).await?;
+    let admin_url = operator.admin_url()?;
+    let takeover = async |installation: &Installation, account: &str| {
+        let args = ["takeover", "acme", "--timeout", "60s", "--server", admin_url, "--as-service-account", account];
+        plugin_in(installation, &args, "").await
+    };
+
+    for policy in ["Retain", "Archive"] {
+        let owner = installation.tenant("acme", policy).await?.uid().context("a UID")?;
+        installation.wait_ready("acme").await?;
+        let token = installation.token("acme").await?;
+        let secret = format!("sent under {policy}");
+        assert_eq!(ask(&url, "acme", &token, Some(&secret)).await?.0, 200);
+        let data = installation.incarnation("acme").await?;
+        // While it is in use, and after it is gone, the other namespace learns that the id is taken and nothing more.
+        let owned = installation.enter(&second).await?;
+        installation.tenant("acme", "Delete").await?;
+        installation.wait_condition("acme", "Ready", "False", "Conflict").await?;
+        let mut messages = vec![serde_json::to_string(&installation.tenants.get("acme").await?)?];
+        installation.delete("acme").await?;
+        installation.wait_gone("acme").await?;
+        installation.enter(&owned).await?;
+        installation.delete("acme").await?;
+        installation.wait_gone("acme").await?;
+
+        // With the UID, which it can't have from us, it is refused as with a wrong one.
+        installation.enter(&second).await?;
+        for previous in ["0b9a4c9e-0000-4000-8000-000000000001", owner.as_str()] {
+            installation.adopting("acme", "Retain", previous).await?;
+            let reason = if policy == "Retain" { "Conflict" } else { "AdoptionRefused" };
+            installation.wait_condition("acme", "Accepted", "False", reason).await?;
+            messages.push(installation.message("acme", "Accepted").await?.replace(previous, "UID"));
+            if previous != owner {
+                installation.delete("acme").await?;
+                installation.wait_gone("acme").await?;
+            }
+        }
+        println!("{messages:?}");
+        assert_eq!(messages[1], messages[2], "the right UID is answered as a wrong one");
+        for named in [owned.as_str(), owner.as_str(), data.as_str()] {
+            assert!(messages.iter().all(|text| !text.contains(named)), "{named}: {messages:?}");
+        }
+        assert_eq!((installation.key_secrets().await?.len(), installation.entries("tenant").await?.len()), (0, 0));
+
+        // A user of that namespace can't allow it; one of all namespaces can.
+        installation.account("restorer", &["get", "takeover"], &["acme"]).await?;
+        let refused = takeover(&installation, "restorer").await?;
+        println!("{}", refused.stderr);
+        assert_eq!(refused.status, 5, "{}{}", refused.stdout, refused.stderr);
+        assert!(refused.stderr.contains("requires the verb 'takeover' on Tenants in all namespaces"));
+        assert!(!refused.stderr.contains(&owned), "{}", refused.stderr);
+        installation.account("platform", &["get"], &["acme"]).await?;
+        installation.allow_everywhere("platform", "takeover").await?;
+        let output = takeover(&installation, "platform").await?;
+        assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
+        installation.wait_ready("acme").await?;
+        assert_eq!(installation.incarnation("acme").await?, data);
+        let token = installation.token("acme").await?;
+        assert!(ask(&url, "acme", &token, None).await?.1.contains(&secret));
+        installation.patch("acme", json!({ "spec": { "database": { "deletionPolicy": "Delete" } } })).await?;
+        installation.delete("acme").await?;
+        installation.wait_gone("acme").await?;
+        installation.enter(&owned).await?;
+    }
+    let audit = "SELECT from_state || ' ' || allowed_by FROM agent_tenancy.takeovers ORDER BY id";
+    let by = format!("system:serviceaccount:{second}:platform");
+    assert_eq!(installation.column(audit.to_owned()).await?, [format!("retained {by}"), format!("archived {by}")]);
     Ok(())
 }
 

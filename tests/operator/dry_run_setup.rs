@@ -18,6 +18,20 @@ pub struct DryRunSetup {
 
 impl Installation {
     /// Creates a ServiceAccount in the Tenants' namespace that may use these verbs on Tenants; only on `names`, if any are given.
+    /// Allows a ServiceAccount of the Tenants' namespace one verb on the Tenants of all namespaces.
+    pub async fn allow_everywhere(&self, account: &str, verb: &str) -> anyhow::Result<()> {
+        let (namespace, api) = (&self.tenants_namespace, "rbac.authorization.k8s.io/v1");
+        let metadata = json!({ "name": format!("{namespace}-{account}-{verb}") });
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"] });
+        let rule = json!({ "apiGroups": ["agent-tenancy.dev"], "resources": ["tenants"], "verbs": [verb] });
+        let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+            { "apiVersion": api, "kind": "ClusterRole", "metadata": metadata, "rules": [rule] },
+            { "apiVersion": api, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": role,
+              "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }] },
+        ] });
+        self.env.kubectl_with(&["apply", "-f", "-"], &objects.to_string()).await?.ok().map(drop)
+    }
+
     pub async fn account(&self, account: &str, verbs: &[&str], names: &[&str]) -> anyhow::Result<()> {
         let namespace = &self.tenants_namespace;
         let api = "rbac.authorization.k8s.io/v1";

@@ -3,7 +3,9 @@
 
 use agent_tenancy::api::{AgentConfig, Tenant};
 use anyhow::Context as _;
-use devkit::{Environment, PgVersion, Postgres, ProgramFiles, SigningKey, TestInstallation, TestToken};
+use devkit::{
+    Environment, InstallationBuilder, PgVersion, Postgres, ProgramFiles, SigningKey, TestInstallation, TestToken,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
@@ -60,6 +62,30 @@ impl Installation {
 
     /// As [`Installation::on`], with these settings of the operator laid over those that the chart makes.
     pub async fn with(env: &Environment, server: &Postgres, settings: Value) -> anyhow::Result<Self> {
+        Self::build(env, |builder| builder.server(server).settings(settings)).await
+    }
+
+    /// As [`Installation::new`]; the operator watches a second namespace.
+    pub async fn of_two_namespaces(version: PgVersion) -> anyhow::Result<(Self, String)> {
+        let (env, server) = (Environment::shared().await?, Postgres::shared(version).await?);
+        let second = env.create_namespace("second").await?;
+        let installation = Self::build(env, |builder| builder.server(&server).also_watching(&second)).await?;
+        Ok((installation, second))
+    }
+
+    /// The same installation, seen from another namespace with Tenants; returns the name of the earlier one.
+    pub async fn enter(&mut self, namespace: &str) -> anyhow::Result<String> {
+        let client = self.client().await?;
+        self.tenants = Api::namespaced(client.clone(), namespace);
+        self.agents = Api::namespaced(client.clone(), namespace);
+        self.secrets = Api::namespaced(client, namespace);
+        Ok(std::mem::replace(&mut self.installation.tenants_namespace, namespace.to_owned()))
+    }
+
+    async fn build(
+        env: &Environment,
+        with: impl FnOnce(InstallationBuilder) -> InstallationBuilder,
+    ) -> anyhow::Result<Self> {
         let programs = ProgramFiles {
             operator: env!("CARGO_BIN_EXE_tenant-operator").into(),
             agent_api: env!("CARGO_BIN_EXE_agent-api").into(),
@@ -70,8 +96,8 @@ impl Installation {
             "clusterHeartbeatTimeoutSeconds": 86_400,
             "operator": { "ackTimeoutSeconds": 5 },
         });
-        let builder = TestInstallation::builder(env, programs).server(server).password(PASSWORD);
-        let installation = builder.values(values).settings(settings).create().await?;
+        let builder = TestInstallation::builder(env, programs).password(PASSWORD).values(values);
+        let installation = with(builder).create().await?;
         let client = installation.client().await?;
         let namespace = &installation.tenants_namespace;
         Ok(Self {

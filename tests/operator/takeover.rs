@@ -186,7 +186,9 @@ async fn a_user_grants_the_takeover_of_one_tenant(version: PgVersion) -> anyhow:
         };
         assert!(output.contains("may not takeover tenants.agent-tenancy.dev in namespace"), "{output}");
     }
-    for (from, part) in [("third", "of cluster lost, not of cluster third"), ("rebuilt", "this cluster's own id")] {
+    for (from, part) in
+        [("third", "of cluster lost, not of cluster third"), ("rebuilt", "of cluster lost, not of cluster rebuilt")]
+    {
         let output = takeover("acme", from, "restorer", "60s").await?;
         assert!(output.status == 7 && output.stderr.contains(part), "{} {}", output.status, output.stderr);
     }

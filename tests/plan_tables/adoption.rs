@@ -1,13 +1,20 @@
 //! Tenants that are to take over an earlier one's data: observed → planned, row by row.
 
 use super::fixtures::{
-    Tweak, archive, facts, facts_of, present_adopting, project, read_error, row, stranger, untouched, words,
+    Tweak, absent, archive, facts, facts_of, object, present_adopting, project, read_error, row, stranger, untouched,
+    words,
 };
 use agent_tenancy::{
-    api::{ConditionType as Part, Reason, TenantStatus},
-    domain::{class::ErrorClass, entry::TenantState},
+    api::{ConditionType as Part, DeletionPolicy, Reason, TenantStatus},
+    domain::{
+        class::ErrorClass,
+        entry::TenantState,
+        ident::{ObjectId, Uid},
+    },
     plan::{
-        observed::{DatabaseView, ObservedTenant, RowState, Seen, render_mark},
+        observed::{
+            DatabaseView, ObservedTenant, Presence, RowState, Seen, render_mark, takeover_grant::TakeoverGrant,
+        },
         report::PartState,
         step::{AdoptionSource, DatabaseStep, EntryStep, KeysStep, TenantStep},
     },
@@ -188,9 +195,12 @@ fn what_is_taken_over_is_the_same_data_with_a_new_keyring() {
             "it follows the last keyring"
         );
         match &adoption.source {
-            AdoptionSource::Retained { since } => assert_eq!(*since, row(RowState::Retained).state_since),
+            AdoptionSource::Retained { since, granted_from } => {
+                assert_eq!((*since, granted_from), (row(RowState::Retained).state_since, &None));
+            }
             AdoptionSource::Predecessor { .. } => panic!("it belongs to this cluster"),
-            AdoptionSource::Archived { schema, replaces, .. } => {
+            AdoptionSource::Archived { schema, replaces, granted_from, .. } => {
+                assert_eq!(*granted_from, None);
                 assert_eq!(schema, "at_alpha_00000000007");
                 assert_eq!(*replaces, Some(adoption.incarnation), "in place of the tombstone");
                 assert_eq!(adoption.cell.0, 3);
@@ -230,4 +240,106 @@ fn a_refused_adoption_is_stalled() {
     assert_eq!(reason(Part::Ready), Some(("False", "AdoptionRefused")));
     assert_eq!(reason(Part::Stalled), Some(("True", "AdoptionRefused")));
     assert!(status.database.is_none());
+}
+
+fn elsewhere(o: &mut ObservedTenant) {
+    let facts = facts_of(o);
+    facts.archives.iter_mut().for_each(|archive| archive.namespace = "b".to_owned());
+    facts.row.iter_mut().for_each(|row| row.namespace = "b".to_owned());
+}
+
+fn granted(o: &mut ObservedTenant) {
+    let grant = TakeoverGrant { cluster_id: "cluster".to_owned(), uid: object().uid };
+    let facts = facts_of(o);
+    facts.permitted.push(grant.clone());
+    facts.archives[..].iter_mut().for_each(|archive| archive.permitted.push(grant.clone()));
+}
+
+/// The words of a plan and the note on `Accepted`.
+fn answered(observed: &ObservedTenant, previous: &str) -> (String, String) {
+    let plan = present_adopting(observed, Some(previous));
+    (words(&plan), plan.reports[0].note.clone())
+}
+
+#[test]
+fn kept_data_of_another_namespace_needs_a_grant_and_is_not_described() {
+    for kept in [retained as Tweak, archived] {
+        let mut observed = untouched();
+        kept(&mut observed);
+        elsewhere(&mut observed);
+        let (steps, known) = answered(&observed, PREVIOUS);
+        assert_eq!(steps, "", "{known}");
+        let (_, unknown) = answered(&observed, "uid-guessed");
+        assert_eq!(
+            known.replace(PREVIOUS, "UID"),
+            unknown.replace("uid-guessed", "UID"),
+            "a right guess learns nothing"
+        );
+        for secret in ["b/alpha", "uid-third", "at_alpha", "at_beta"] {
+            assert!(!known.contains(secret), "{secret}: {known}");
+        }
+        granted(&mut observed);
+        let plan = present_adopting(&observed, Some(PREVIOUS));
+        assert_eq!(words(&plan), TAKES, "{:?}", plan.reports);
+        let Some(TenantStep::Database(DatabaseStep::Adopt(adoption))) = plan.steps.get(1) else { panic!("{plan:?}") };
+        let (AdoptionSource::Retained { granted_from, .. } | AdoptionSource::Archived { granted_from, .. }) =
+            &adoption.source
+        else {
+            panic!("{adoption:?}")
+        };
+        assert_eq!(granted_from.as_deref(), Some("cluster"), "the grant is used up");
+    }
+}
+
+#[test]
+fn a_namespace_of_another_cluster_is_another_namespace_unless_that_cluster_is_a_predecessor() {
+    for (cluster_id, taken) in [("other", false), ("former", true)] {
+        for kept in [retained as Tweak, archived] {
+            let mut observed = untouched();
+            kept(&mut observed);
+            let facts = facts_of(&mut observed);
+            facts.archives.iter_mut().for_each(|archive| archive.cluster_id = cluster_id.to_owned());
+            facts.row.iter_mut().for_each(|row| row.cluster_id = cluster_id.to_owned());
+            let (steps, note) = answered(&observed, PREVIOUS);
+            assert_eq!(steps == TAKES, taken, "{cluster_id}: {note}");
+        }
+    }
+}
+
+/// Whatever the ledger, the registry or another object says of a tenant id, a Tenant of another namespace learns that the
+/// id is taken, and nothing of its owner.
+#[test]
+fn owners_in_other_namespaces_are_not_named() {
+    let rival = ObjectId { namespace: "b".to_owned(), name: "older".to_owned(), uid: Uid("uid-older".to_owned()) };
+    let mut worlds: Vec<ObservedTenant> = RowState::ALL
+        .into_iter()
+        .map(|state| {
+            let mut observed = untouched();
+            observed.database = DatabaseView::Facts(facts(Some(stranger(state)), true));
+            elsewhere(&mut observed);
+            observed
+        })
+        .collect();
+    worlds.push(ObservedTenant { rival: Some(rival), ..untouched() });
+    for observed in worlds {
+        let plan = present_adopting(&observed, None);
+        assert_eq!(words(&plan), "");
+        let report = &plan.reports[0];
+        assert_eq!((report.part, report.reason), (Part::Accepted, Reason::Conflict), "{:?}", observed.row());
+        assert_eq!(report.note, "this tenant id is taken; choose another tenant id");
+    }
+}
+
+/// A Tenant that has nothing to do with kept data doesn't touch it when it is deleted.
+#[test]
+fn a_deleted_tenant_prevents_only_an_adoption_that_it_may_have_begun() {
+    let mut observed = untouched();
+    retained(&mut observed);
+    (observed.finalizer, observed.object) = (true, Presence::Gone);
+    let prevents = |o: &ObservedTenant| words(&absent(o, DeletionPolicy::Delete)).contains("PreventAdoption");
+    assert!(prevents(&observed), "kept for its namespace");
+    elsewhere(&mut observed);
+    assert!(!prevents(&observed), "kept for another one");
+    granted(&mut observed);
+    assert!(prevents(&observed), "with a grant");
 }

@@ -326,6 +326,8 @@ pub fn archive(uid: &str) -> Archive {
         uid: Uid(uid.to_owned()),
         namespace: "a".to_owned(),
         name: "alpha".to_owned(),
+        cluster_id: "cluster".to_owned(),
+        permitted: Vec::new(),
         cell: CellNumber(3),
         schema: incarnation.archive_name("at_alpha"),
         role: incarnation.archive_name("at_alpha"),

@@ -43,7 +43,7 @@ fn a_tenant_without_an_instance_makes_nothing_and_says_why() {
         (
             "another one holds its id",
             untouched,
-            Unplaced::Taken { holder: "other".into() },
+            Unplaced::Taken { holder: Some("other".into()) },
             (Part::Accepted, CONFLICT, Reason::Conflict),
         ),
         (

@@ -166,6 +166,15 @@ impl AdminApi {
         Err(AdminError(StatusCode::SERVICE_UNAVAILABLE, Refusal { error, leader }))
     }
 
+    /// Whether the caller may do this with the Tenants of all namespaces.
+    pub(crate) async fn observe_cluster_permission(
+        &self,
+        caller: &AuthenticatedUser,
+        verb: &str,
+    ) -> Result<bool, AdminError> {
+        Ok(self.reviews.observe_cluster_permission::<Tenant>(caller, verb).await?)
+    }
+
     /// Checks that the caller has a permission on a Tenant.
     pub(crate) async fn check_permission(
         &self,

@@ -22,7 +22,7 @@ use crate::{
     },
     plan::{
         observed::{DatabaseView, unplaced::Unplaced},
-        takeover_request::{Applicant, judge_request},
+        takeover_request::{Applicant, TakeoverRefusal, judge_request},
     },
 };
 use axum::{
@@ -50,7 +50,7 @@ async fn grant_takeover(State(admin_api): State<AdminApi>, headers: HeaderMap, b
         let request: TakeoverRequest = serde_json::from_slice(&read_body(body).await?)
             .map_err(|error| invalid(format!("the body is not a takeover request: {error}")))?;
         let key = resolve_key(&request.namespace, &request.name).map_err(invalid)?;
-        admin_api.record_grant(&caller, &context, &key, &request.from).await
+        admin_api.record_grant(&caller, &context, &key, request.from.as_deref()).await
     })
     .await
 }
@@ -62,9 +62,10 @@ impl AdminApi {
         caller: &AuthenticatedUser,
         context: &Context,
         key: &Key,
-        from: &str,
+        from: Option<&str>,
     ) -> Result<String, AdminError> {
         self.check_permission(caller, TAKEOVER_VERB, key).await?;
+        let all_namespaces = self.observe_cluster_permission(caller, TAKEOVER_VERB).await?;
         let invalid = |why: String| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why);
         let missing = || AdminError::new(StatusCode::NOT_FOUND, format!("this operator manages no Tenant {key}"));
         let watched = context.world.tenants.cache.get(key).ok_or_else(missing)?;
@@ -89,9 +90,15 @@ impl AdminApi {
             }
         };
         let installation = context.installation_now();
-        let applicant = Applicant { tenant_id, object: &scope.object };
-        let (answer, permission) = judge_request(applicant, from, &facts, &installation)
-            .map_err(|why| AdminError::new(StatusCode::CONFLICT, why))?;
+        let previous = scope.adopt.as_ref();
+        let applicant = Applicant { tenant_id, object: &scope.object, previous, all_namespaces };
+        let (answer, permission) = judge_request(applicant, from, &facts, &installation).map_err(|refusal| {
+            let code = match refusal {
+                TakeoverRefusal::Unmet(_) => StatusCode::CONFLICT,
+                TakeoverRefusal::OtherNamespace => StatusCode::FORBIDDEN,
+            };
+            AdminError::new(code, refusal.to_string())
+        })?;
         if let Some(permission) = &permission {
             let done = context.world.perform_allow_takeover(&scope, permission, caller.name()).await;
             done.inspect_err(|error| context.note_fencing(error))?;

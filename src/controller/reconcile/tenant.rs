@@ -106,7 +106,7 @@ pub async fn observe_and_plan<W: World<TenantScope>>(
         (Intent::Present(desired), Some(observed)) => plan_tenant(&desired, observed, &installation, now()),
         (Intent::Absent(departing), Some(observed)) => plan_deletion(&departing, observed, &installation, now()),
         (Intent::Rejected(reports), observed) => {
-            plan_rejected(&scope.object.uid, reports, observed.as_ref(), &installation)
+            plan_rejected(&scope.object, reports, observed.as_ref(), &installation)
         }
         (Intent::Present(_) | Intent::Absent(_), None) => Plan::nothing(Vec::new()),
     };

@@ -13,11 +13,11 @@ use crate::{
     domain::{
         class::ErrorClass,
         entry::{AgentEntry, CellEntry, Entry, TenantEntry, agent_entry_name, upstream_entry_name},
-        ident::{DatabaseId, TenantId, Uid, Version},
+        ident::{DatabaseId, ObjectId, TenantId, Uid, Version},
     },
     effects::error::EffectError,
     plan::{
-        observed::{AgentEntryView, EntryView, LastReference, Seen},
+        observed::{AgentEntryView, EntryView, LastReference, Seen, data_owner::TAKEN},
         step::Done,
     },
 };
@@ -126,8 +126,8 @@ impl Registry {
             self.changes.send(RegistryChange { before: readable(&change.before), after: readable(&change.after), own });
     }
 
-    /// The entry of a tenant id, with its ownership judged for the Tenant `uid`.
-    pub(crate) fn observe_tenant(&self, tenant: &TenantId, uid: &Uid) -> Seen<EntryView> {
+    /// The entry of a tenant id, with its ownership judged for a Tenant. The owner is named in its own namespace only.
+    pub(crate) fn observe_tenant(&self, tenant: &TenantId, object: &ObjectId) -> Seen<EntryView> {
         let name = tenant.entry_name();
         let Some(record) = self.record(&name) else { return Seen::Missing };
         let entry = match &record.entry {
@@ -135,11 +135,12 @@ impl Registry {
             Ok(_) | Err(_) => None,
         };
         let owner = entry.as_ref().map(|e| &e.uid).or(record.owner.as_ref());
-        if owner != Some(uid) {
+        if owner != Some(&object.uid) {
             return Seen::Foreign(match entry {
-                Some(e) => {
+                Some(e) if e.namespace == object.namespace => {
                     format!("the registry gives this tenant id to Tenant {}/{} (UID {})", e.namespace, e.name, e.uid)
                 }
+                Some(_) => TAKEN.to_owned(),
                 None => format!("registry Secret '{name}' does not belong to this Tenant"),
             });
         }

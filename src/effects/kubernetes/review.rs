@@ -61,16 +61,32 @@ impl Reviews {
         verb: &str,
         object: &Key,
     ) -> Result<bool, EffectError> {
-        let UserInfo { extra, groups, uid, username } = caller.0.clone();
         let attributes = ResourceAttributes {
-            group: Some(K::group(&()).into_owned()),
-            version: Some(K::version(&()).into_owned()),
-            resource: Some(K::plural(&()).into_owned()),
             namespace: Some(object.namespace.clone()),
             name: Some(object.name.clone()).filter(|_| verb != "create"),
-            verb: Some(verb.to_owned()),
-            ..ResourceAttributes::default()
+            ..resource_attributes::<K>(verb)
         };
+        self.observe_allowed(caller, attributes).await
+    }
+
+    /// Whether a user may do this with every object of a resource, in all namespaces.
+    ///
+    /// # Errors
+    /// As any request.
+    pub(crate) async fn observe_cluster_permission<K: Resource<DynamicType = ()>>(
+        &self,
+        caller: &AuthenticatedUser,
+        verb: &str,
+    ) -> Result<bool, EffectError> {
+        self.observe_allowed(caller, resource_attributes::<K>(verb)).await
+    }
+
+    async fn observe_allowed(
+        &self,
+        caller: &AuthenticatedUser,
+        attributes: ResourceAttributes,
+    ) -> Result<bool, EffectError> {
+        let UserInfo { extra, groups, uid, username } = caller.0.clone();
         let spec = SubjectAccessReviewSpec {
             extra,
             groups,
@@ -83,5 +99,16 @@ impl Reviews {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = required("review the caller's permissions", api.create(&PostParams::default(), &review)).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+/// A verb on all objects of a resource.
+fn resource_attributes<K: Resource<DynamicType = ()>>(verb: &str) -> ResourceAttributes {
+    ResourceAttributes {
+        group: Some(K::group(&()).into_owned()),
+        version: Some(K::version(&()).into_owned()),
+        resource: Some(K::plural(&()).into_owned()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
     }
 }

@@ -71,7 +71,10 @@ const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg
 
 /// The archives of the tenant id. `$previous`: UID of the Tenant whose data is requested.
 const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
-        'namespace', a.namespace, 'name', a.name, 'cell', a.cell, 'schema', a.schema_name, 'role', a.role_name,
+        'namespace', a.namespace, 'name', a.name, 'cluster_id', a.cluster_id, 'cell', a.cell,
+        'permitted', (SELECT coalesce(json_agg(json_build_object('cluster_id', p.to_cluster_id, 'uid', p.to_uid)),
+            '[]'::json) FROM agent_tenancy.takeover_permissions p WHERE p.tenant_id = a.tenant_id
+            AND p.incarnation = a.incarnation AND p.from_cluster_id = a.cluster_id AND p.from_uid = a.uid), 'schema', a.schema_name, 'role', a.role_name,
         'schema_version', a.schema_version, 'schema_checksums', a.schema_checksums, 'ring_version', a.ring_version,
         'role_mark', CASE WHEN a.role_id IS NOT NULL THEN coalesce(shobj_description(a.role_id, 'pg_authid'), '') END,
         'schema_mark', CASE WHEN a.schema_id IS NOT NULL

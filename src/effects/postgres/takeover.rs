@@ -1,13 +1,16 @@
-//! Recording that a Tenant may take over the data of another cluster's Tenant.
+//! Recording that a Tenant may take over the data of another cluster or namespace.
 
 use super::{
     Database, EpochFence, PgError,
     render::{Statements, literals},
 };
-use crate::{domain::ident::ObjectId, plan::takeover_request::Permission};
+use crate::{
+    domain::ident::ObjectId,
+    plan::takeover_request::{GrantedData, Permission},
+};
 
 impl Database {
-    /// Records a takeover grant: a Tenant may take over the data of another cluster's Tenant, and who allowed it. Idempotent.
+    /// Records a takeover grant: which data a Tenant may take over, and who allowed it. Idempotent.
     ///
     /// # Errors
     /// `Transient` if the row has changed since it was read.
@@ -28,9 +31,14 @@ impl Database {
                 &wanted.previous.0,
                 &wanted.from_cluster_id,
             ])?;
-            let grantee =
-                literals([grantee.uid.0.as_str(), &grantee.namespace, &grantee.name, &fence.cluster_id, &allowed_by])?;
-            sql.add(&format!("SELECT agent_tenancy.allow_takeover({row}, {grantee});"));
+            let ObjectId { uid, namespace, name } = &grantee;
+            let (function, grantee) = match wanted.data {
+                GrantedData::InUse => {
+                    ("allow_takeover", literals([uid.0.as_str(), namespace, name, &fence.cluster_id, &allowed_by])?)
+                }
+                GrantedData::Kept => ("allow_kept", literals([uid.0.as_str(), &fence.cluster_id, &allowed_by])?),
+            };
+            sql.add(&format!("SELECT agent_tenancy.{function}({row}, {grantee});"));
             Ok(())
         };
         self.change("allowing a takeover", write).await.map(drop)

@@ -50,7 +50,7 @@ pub struct LiveWorld {
     pub(crate) keys: KeySecrets,
     pub(crate) revisions: Revisions,
     pub(crate) client: Client,
-    cluster_id: Arc<str>,
+    pub(super) cluster_id: Arc<str>,
     fence: LeaseFence,
 }
 

@@ -123,7 +123,7 @@ impl LiveWorld {
 
     /// The instance that the Tenant's registry entry names.
     fn registered_instance(&self, scope: &TenantScope, tenant: &TenantId) -> Option<String> {
-        match self.registry.observe_tenant(tenant, &scope.object.uid) {
+        match self.registry.observe_tenant(tenant, &scope.object) {
             Seen::Ours(view) => view.entry.map(|entry| entry.database.location.instance),
             Seen::Missing | Seen::Foreign(_) | Seen::Unknown(_) => None,
         }
@@ -157,7 +157,8 @@ impl LiveWorld {
             }
         }
         answers.sort_by_key(|answer| answer.at);
-        let requester = Requester { uid: &scope.object.uid, previous: scope.adopt.as_ref() };
+        let requester =
+            Requester { object: &scope.object, cluster_id: &self.cluster_id, previous: scope.adopt.as_ref() };
         match resolve_holder(request, requester, candidates, &answers) {
             Err(unplaced) => {
                 self.note_found(scope, None);

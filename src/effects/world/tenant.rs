@@ -35,7 +35,7 @@ impl World<TenantScope> for LiveWorld {
         // The entry is read before the database: it is deleted after its row is closed. Otherwise a missing entry could be
         // written again because of a row that another reconcile closes meanwhile.
         let entry = match &scope.tenant_id {
-            Some(id) => self.registry.observe_tenant(id, &scope.object.uid),
+            Some(id) => self.registry.observe_tenant(id, &scope.object),
             None => Seen::Missing,
         };
         let ((breaker, mut database), keys, object) = tokio::join!(

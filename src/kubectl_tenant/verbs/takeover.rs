@@ -23,14 +23,17 @@ use crate::{
 use kube::ResourceExt;
 use std::time::Duration;
 
-/// Allow a Tenant to take over its data from a lost cluster (requires the verb 'takeover' on the Tenant)
+/// Allow a Tenant to take over the data of a lost cluster, or data that is kept of another namespace's Tenant
+///
+/// Requires the verb 'takeover' on the Tenant; for data of another namespace, on Tenants in all namespaces.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TakeoverArgs {
     /// Name of the Tenant
     name: String,
-    /// Id of the lost cluster, which the Tenant's Conflict condition names
+    /// Id of the lost cluster, which the Tenant's Conflict condition names; without it, the kept data of this cluster that
+    /// spec.database.adopt.previousUid asks for
     #[arg(long, value_name = "CLUSTER_ID")]
-    from: String,
+    from: Option<String>,
     #[command(flatten)]
     admin_api: AdminApiArgs,
     /// Longest wait, e.g. 90, 90s, 5m or 1h30m; 0 allows the takeover and does not wait
@@ -50,9 +53,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String
     let request = TakeoverRequest { namespace: namespace.clone(), name: name.clone(), from: args.from.clone() };
     let answer = admin_api.perform_allow_takeover(&request).await?;
     let object = format!("tenant.{}/{name}", names::GROUP);
-    let (from, wait) = (&args.from, answer.wait_seconds);
-    let delay =
-        format!("the last heartbeat of cluster {from} is too recent; the takeover starts in {wait}s without another");
+    let wait = answer.wait_seconds;
+    let from = args.from.as_ref().map_or_else(|| "another namespace".to_owned(), |id| format!("cluster {id}"));
+    let delay = format!("the last heartbeat of {from} is too recent; the takeover starts in {wait}s without another");
     if timeout.is_zero() {
         let then = if wait > 0 { format!(": {delay}") } else { String::new() };
         return Ok(format!("{object} allowed{then}\n"));
@@ -66,7 +69,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String
     }
     let target = WatchTarget { namespace: &namespace, name: &name, timeout };
     let error = match watch(cluster, &target, |now| resolve_taken(&tenant, &answer, now)).await {
-        Ok(WaitResult::Reached(word)) => return Ok(format!("{object} {word} from cluster {from}\n")),
+        Ok(WaitResult::Reached(word)) => return Ok(format!("{object} {word} from {from}\n")),
         Ok(WaitResult::Failed(why)) => {
             PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: allowed, but {why}"))
         }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `access` | owners, privileges and memberships of a tenant's role, schema and tables |
 //! | `applied` | the migrations of a tenant that the ledger records |
+//! | `data_owner` | the namespace that data belongs to |
 //! | `recorded` | facts that earlier reconciles recorded in the status |
 //! | `seen` | how one part was read |
 //! | `takeover_grant` | a recorded permission to take over another cluster's tenant |
@@ -11,6 +12,7 @@
 
 pub(crate) mod access;
 pub mod applied;
+pub mod data_owner;
 pub(crate) mod recorded;
 mod seen;
 pub mod takeover_grant;
@@ -165,6 +167,10 @@ pub struct Archive {
     pub namespace: String,
     /// Name of that Tenant.
     pub name: String,
+    /// Cluster of that Tenant.
+    pub cluster_id: String,
+    /// Takeover grants: the Tenants that may take it over from another namespace.
+    pub permitted: Vec<TakeoverGrant>,
     /// Its cell, which it keeps.
     pub cell: CellNumber,
     /// Its schema now.

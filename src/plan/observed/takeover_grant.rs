@@ -1,10 +1,10 @@
-//! A Tenant that an administrator allowed to take over the data of another cluster's Tenant, as the ledger records.
+//! A Tenant that an administrator allowed to take over the data of another cluster or namespace, as the ledger records.
 
 use crate::domain::ident::Uid;
 use crate::plan::installation::Installation;
 use serde::Deserialize;
 
-/// A Tenant that may take over a row from its present owner.
+/// A Tenant that may take over data from its present owner.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TakeoverGrant {
     /// Its cluster.

@@ -1,5 +1,6 @@
 //! Why a Tenant has no database instance.
 
+use super::data_owner::TAKEN;
 use crate::api::Reason;
 
 /// Why a Tenant has no place.
@@ -18,8 +19,8 @@ pub enum Unplaced {
     Closed(Option<String>),
     /// Another instance than the one that it names holds data of its tenant id.
     Taken {
-        /// Which.
-        holder: String,
+        /// Which, if the data is this namespace's.
+        holder: Option<String>,
     },
     /// This instance can't be asked, and may hold data of the tenant id.
     Unasked {
@@ -58,7 +59,8 @@ impl Unplaced {
             }
             Self::Closed(Some(name)) => format!("instance '{name}' takes no new tenants (acceptsNewTenants)"),
             Self::Closed(None) => "no instance takes new tenants (acceptsNewTenants)".to_owned(),
-            Self::Taken { holder } => format!(
+            Self::Taken { holder: None } => TAKEN.to_owned(),
+            Self::Taken { holder: Some(holder) } => format!(
                 "instance '{holder}' holds data of this tenant id; name that instance in a new Tenant, or choose another \
                  tenant id"
             ),

@@ -137,6 +137,8 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
         uid: Uid(uid.to_owned()),
         namespace: "ns".to_owned(),
         name: "n".to_owned(),
+        cluster_id: "c".to_owned(),
+        permitted: Vec::new(),
         cell: CellNumber(1),
         schema: "at_acme_0".to_owned(),
         role: "at_acme_0".to_owned(),
@@ -161,6 +163,24 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
     }
 }
 
+fn requesting(namespace: &str) -> ObjectId {
+    ObjectId { uid: Uid("me".to_owned()), namespace: namespace.to_owned(), name: "n".to_owned() }
+}
+
+#[test]
+fn the_instance_that_holds_an_id_is_named_in_the_namespace_of_the_data_only() {
+    let candidates = [open("a", 0), open("b", 0)];
+    let (nothing, foreign) = (facts(None, None), facts(Some(("x", RowState::Active)), None));
+    for (namespace, cluster_id, holder) in [("ns", "c", Some("b")), ("other", "c", None), ("ns", "other", None)] {
+        let object = requesting(namespace);
+        let requester = Requester { object: &object, cluster_id, previous: None };
+        let answers = [Answer { at: 0, facts: &nothing }, Answer { at: 1, facts: &foreign }];
+        let request = PlacementRequest { named: Some("a"), ..NEW };
+        let taken = Unplaced::Taken { holder: holder.map(str::to_owned) };
+        assert_eq!(resolve_holder(request, requester, &candidates, &answers), Err(taken), "{namespace} {cluster_id}");
+    }
+}
+
 #[test]
 fn after_all_were_asked_the_strongest_claim_holds() {
     let candidates = [open("a", 0), open("b", 0)];
@@ -168,7 +188,7 @@ fn after_all_were_asked_the_strongest_claim_holds() {
     let (own, kept) =
         (|| facts(Some(("me", RowState::Active)), None), || facts(Some(("old", RowState::Retained)), None));
     let (foreign, archive) = (|| facts(Some(("x", RowState::Active)), None), || facts(None, Some("old")));
-    let taken = |holder: &str| Err(Unplaced::Taken { holder: holder.to_owned() });
+    let taken = |holder: &str| Err(Unplaced::Taken { holder: Some(holder.to_owned()) });
     for (what, named, adopts, [a, b], found) in [
         ("nothing", None, false, [nothing(), nothing()], Ok(None)),
         ("a tombstone holds nothing", None, false, [nothing(), tombstone()], Ok(None)),
@@ -187,7 +207,8 @@ fn after_all_were_asked_the_strongest_claim_holds() {
         ("named, and its own row elsewhere", Some("a"), false, [nothing(), own()], Ok(Some(1))),
     ] {
         let previous = Uid("old".to_owned());
-        let requester = Requester { uid: &Uid("me".to_owned()), previous: adopts.then_some(&previous) };
+        let object = requesting("ns");
+        let requester = Requester { object: &object, cluster_id: "c", previous: adopts.then_some(&previous) };
         let answers = [Answer { at: 0, facts: &a }, Answer { at: 1, facts: &b }];
         let request = PlacementRequest { named, ..NEW };
         assert_eq!(resolve_holder(request, requester, &candidates, &answers), found, "{what}");

@@ -180,6 +180,8 @@ pub enum AdoptionSource {
     Retained {
         /// When the row was retained, to the microsecond.
         since: jiff::Timestamp,
+        /// The cluster of the owner, if the data is another namespace's and a takeover grant allows it. The grant is used up.
+        granted_from: Option<String>,
     },
     /// In a row that a lost cluster was using.
     Predecessor {
@@ -198,6 +200,8 @@ pub enum AdoptionSource {
         role: String,
         /// Incarnation of the tombstone that is replaced; `None` if no row may exist.
         replaces: Option<Incarnation>,
+        /// As for a retained row.
+        granted_from: Option<String>,
     },
 }
 

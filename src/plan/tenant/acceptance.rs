@@ -5,7 +5,7 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{class::ErrorClass, ident::Uid, resolve::AgentLookup},
     plan::{
-        observed::{ObservedTenant, Seen},
+        observed::{ObservedTenant, Seen, data_owner::TAKEN},
         report::{PartReport, PartState},
     },
 };
@@ -31,7 +31,10 @@ fn find_rival(inputs: Inputs<'_>, origin: &Result<Origin, PartReport>) -> Option
         || observed.entry.ours().is_some()
         || observed.recorded.incarnation.is_some();
     let rival = observed.rival.as_ref().filter(|_| !owned)?;
-    let note = format!("tenant id '{}' is claimed by the older Tenant {rival} (UID {})", desired.tenant_id, rival.uid);
+    let note = match rival.namespace == desired.object.namespace {
+        true => format!("tenant id '{}' is claimed by the older Tenant {rival} (UID {})", desired.tenant_id, rival.uid),
+        false => TAKEN.to_owned(),
+    };
     refuse(ErrorClass::Conflict, Reason::Conflict, note)
 }
 

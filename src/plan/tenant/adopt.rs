@@ -1,12 +1,16 @@
 //! Taking over the data of an earlier Tenant, as `spec.database.adopt.previousUid` asks: kept in the ledger's row of the
-//! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken.
+//! tenant id, or in an archive of it. Only a Tenant that has no data can; nothing that is in use is ever taken. Kept data
+//! belongs to its namespace: a Tenant of another one needs a takeover grant, and without one is answered as if there were
+//! nothing.
 
 use super::{
     inputs::Inputs,
     schema::{find_changed, is_known, resolve_target},
 };
 use crate::plan::{
-    observed::{Archive, LedgerFacts, LedgerRow, RowState, render_mark},
+    observed::{
+        Archive, LedgerFacts, LedgerRow, RowState, data_owner::DataOwner, render_mark, takeover_grant::TakeoverGrant,
+    },
     report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},
 };
@@ -17,7 +21,6 @@ use crate::{
         ident::{Incarnation, Uid},
         keyring::KeyringMark,
         migrations::{TENANT, TENANT_VERSION, Track, transactional_version},
-        resolve::DesiredTenant,
     },
 };
 
@@ -29,7 +32,9 @@ pub(crate) fn judge_retained(inputs: Inputs<'_>) -> Option<Result<Adoption, Part
     let previous = resolve_previous(inputs)?;
     let facts = inputs.observed.database.facts()?;
     let row = facts.row.as_ref().filter(|row| row.uid == *previous && row.state == RowState::Retained)?;
-    Some(check_fit(of_row(inputs, row), Evidence::of_row(facts, row)).map_err(refuse))
+    let claim = resolve_claim(inputs, row.owner(), &facts.permitted)?;
+    let source = AdoptionSource::Retained { since: row.state_since, granted_from: claim.granted_from() };
+    Some(check_fit(of_row(inputs, row, source), Evidence::of_row(facts, row)).map_err(refuse))
 }
 
 /// What a Tenant that asks for earlier data takes over from an archive; `None` if it asks for none. `replaces`: the
@@ -40,11 +45,44 @@ pub(crate) fn judge_archived(
 ) -> Option<Result<Adoption, PartReport>> {
     let previous = resolve_previous(inputs)?;
     let facts = inputs.observed.database.facts()?;
-    let fit = match facts.archive_of(previous) {
-        Some(archive) => check_fit(of_archive(inputs, archive, replaces), Evidence::of_archive(facts, archive)),
-        None => Err(nothing_note(previous, inputs.desired, facts)),
+    let claimed = facts
+        .archive_of(previous)
+        .and_then(|archive| Some((archive, resolve_claim(inputs, archive.owner(), &archive.permitted)?)));
+    let fit = match claimed {
+        Some((archive, claim)) => {
+            check_fit(of_archive(inputs, archive, replaces, claim), Evidence::of_archive(facts, archive))
+        }
+        None => Err(nothing_note(previous, inputs, facts)),
     };
     Some(fit.map_err(refuse))
+}
+
+/// Why a Tenant may have kept data.
+#[derive(Clone, Copy)]
+enum KeptClaim<'a> {
+    /// It is its namespace's.
+    SameNamespace,
+    /// A takeover grant allows it, from this cluster.
+    Granted(&'a str),
+}
+
+impl KeptClaim<'_> {
+    fn granted_from(self) -> Option<String> {
+        match self {
+            Self::SameNamespace => None,
+            Self::Granted(cluster_id) => Some(cluster_id.to_owned()),
+        }
+    }
+}
+
+/// Why the Tenant may have kept data of this owner; `None` if it may not.
+fn resolve_claim<'a>(inputs: Inputs<'_>, owner: DataOwner<'a>, permitted: &[TakeoverGrant]) -> Option<KeptClaim<'a>> {
+    let Inputs { desired, installation, .. } = inputs;
+    if owner.is_namespace_of(&desired.object, installation) {
+        return Some(KeptClaim::SameNamespace);
+    }
+    let granted = permitted.iter().any(|grant| grant.is(&desired.object.uid, installation));
+    granted.then_some(KeptClaim::Granted(owner.cluster_id))
 }
 
 /// The Tenant whose data is asked for. One that had data once asks for none: an older state of the database is not begun
@@ -64,7 +102,7 @@ fn next_keyring(version: i32) -> KeyringMark {
 }
 
 /// All of a row's data, from where it is kept, with tables of the version that tenants get.
-pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow) -> Adoption {
+pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow, source: AdoptionSource) -> Adoption {
     let target = resolve_target(inputs.installation, &inputs.observed.replicas);
     Adoption {
         tenant_id: inputs.desired.tenant_id.clone(),
@@ -76,11 +114,12 @@ pub(crate) fn of_row(inputs: Inputs<'_>, row: &LedgerRow) -> Adoption {
         schema_version: row.schema_version,
         target_version: transactional_version(row.schema_version, target),
         keyring: next_keyring(row.keyring.version),
-        source: AdoptionSource::Retained { since: row.state_since },
+        source,
     }
 }
 
-fn of_archive(inputs: Inputs<'_>, archive: &Archive, replaces: Option<Incarnation>) -> Adoption {
+fn of_archive(inputs: Inputs<'_>, archive: &Archive, replaces: Option<Incarnation>, claim: KeptClaim<'_>) -> Adoption {
+    let (schema, role) = (archive.schema.clone(), archive.role.clone());
     let name = inputs.desired.tenant_id.database_name(&inputs.installation.instance.prefix);
     let target = resolve_target(inputs.installation, &inputs.observed.replicas);
     Adoption {
@@ -93,7 +132,7 @@ fn of_archive(inputs: Inputs<'_>, archive: &Archive, replaces: Option<Incarnatio
         schema_version: archive.schema_version,
         target_version: transactional_version(archive.schema_version, target),
         keyring: next_keyring(archive.ring_version),
-        source: AdoptionSource::Archived { schema: archive.schema.clone(), role: archive.role.clone(), replaces },
+        source: AdoptionSource::Archived { schema, role, replaces, granted_from: claim.granted_from() },
     }
 }
 
@@ -150,17 +189,19 @@ pub(crate) fn check_fit(adoption: Adoption, evidence: Evidence<'_>) -> Result<Ad
     }
 }
 
-/// What there would be, for those who may know: the namespace's own people.
-fn nothing_note(previous: &Uid, desired: &DesiredTenant, facts: &LedgerFacts) -> String {
+/// What there would be of this namespace.
+fn nothing_note(previous: &Uid, inputs: Inputs<'_>, facts: &LedgerFacts) -> String {
+    let Inputs { desired, installation, .. } = inputs;
     let id = &desired.tenant_id;
-    let own = facts.archives.iter().filter(|archive| archive.namespace == desired.object.namespace);
+    let own = facts.archives.iter().filter(|archive| archive.owner().is_namespace_of(&desired.object, installation));
     let own: Vec<&str> = own.map(|archive| archive.uid.0.as_str()).collect();
     let there = match own.is_empty() {
         true => String::new(),
         false => format!("; of this namespace, archives are kept of UID {}", own.join(", ")),
     };
     format!(
-        "the database keeps nothing of tenant id '{id}' from a Tenant with UID {previous}{there}; name the UID of \
-         a deleted Tenant whose data is kept, or remove the field to begin with nothing"
+        "the database keeps nothing of tenant id '{id}' for this namespace from a Tenant with UID {previous}{there}; name \
+         the UID of a deleted Tenant of this namespace whose data is kept (data of another namespace needs a takeover \
+         grant: kubectl tenant takeover), or remove the field to begin with nothing"
     )
 }

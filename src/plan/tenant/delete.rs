@@ -126,7 +126,7 @@ impl Deletion<'_> {
     /// and after it: where a namespace goes, events can't be written any more, and that must not hold up a deletion.
     fn close(&self, notices: Vec<TenantStep>) -> Plan<TenantStep> {
         let observed = self.observed;
-        match judge(&self.object.uid, observed) {
+        match judge(self.object, observed, self.installation) {
             Err(refusal) => self.close_refused(&refusal, notices),
             // Nothing was made, and nothing can be under way: the finalizer comes before the first effect.
             Ok(Ownership::Nothing { .. }) if !observed.finalizer => finish(Vec::new(), notices, observed),
@@ -159,14 +159,23 @@ impl Deletion<'_> {
             // Our row, but the objects it names carry another mark: not ours to drop, nor to leave open unsaid.
             Refusal::Foreign(_) if row.is_some_and(|row| row.uid == self.object.uid) => stuck(refusal),
             // Kept data of an earlier Tenant, which this one may have begun to take over: nothing may come of that any more.
-            Refusal::Retained(_) if observed.finalizer => {
+            Refusal::Retained(_) | Refusal::RetainedElsewhere if observed.finalizer && self.may_have_adopted() => {
                 let prevent = row.map(|row| TenantStep::Database(DatabaseStep::PreventAdoption { row: row.clone() }));
                 finish(prevent.into_iter().collect(), notices, observed)
             }
             // Somebody else's data: not ours to touch.
-            Refusal::Foreign(_) | Refusal::Retained(_) => finish(Vec::new(), notices, observed),
+            Refusal::Foreign(_) | Refusal::Retained(_) | Refusal::RetainedElsewhere => {
+                finish(Vec::new(), notices, observed)
+            }
             Refusal::Lost(_) => self.close_rest(notices),
         }
+    }
+
+    /// Whether this Tenant was allowed to take over the data that is kept of its tenant id.
+    fn may_have_adopted(&self) -> bool {
+        let Some(facts) = self.observed.database.facts() else { return false };
+        let own = facts.row.as_ref().is_some_and(|row| row.owner().is_namespace_of(self.object, self.installation));
+        own || facts.permitted.iter().any(|grant| grant.is(&self.object.uid, self.installation))
     }
 
     /// Ends what is left of a tenant, whether or not its row is there.

@@ -23,7 +23,7 @@ pub(super) enum Origin {
 pub(super) fn judge_origin(held: Result<Ownership, Refusal>, inputs: Inputs<'_>) -> Result<Origin, PartReport> {
     let adoption = match &held {
         Ok(Ownership::Nothing { replaces, .. }) => judge_archived(inputs, *replaces),
-        Err(Refusal::Retained(_)) => judge_retained(inputs),
+        Err(Refusal::Retained(_) | Refusal::RetainedElsewhere) => judge_retained(inputs),
         Err(Refusal::Foreign(_)) => judge_predecessor(inputs),
         Ok(Ownership::Ours { .. } | Ownership::GivenUp(_))
         | Err(Refusal::Lost(_) | Refusal::Changed(_) | Refusal::Unplaced(_) | Refusal::Unknown(_)) => None,

@@ -7,11 +7,12 @@ use super::{
 };
 use crate::domain::{
     class::ErrorClass,
-    ident::{DatabaseId, Incarnation, Uid},
+    ident::{DatabaseId, Incarnation, ObjectId, Uid},
     migrations::tenant_grants,
 };
 use crate::plan::{
     drift::{Drift, Finding, find_lost_table, judge_access},
+    installation::Installation,
     observed::{
         CellOffer, DatabaseView, LedgerFacts, LedgerRow, ObservedTenant, ReadError, RowState, render_mark,
         unplaced::Unplaced,
@@ -45,11 +46,12 @@ pub fn database_id(view: &DatabaseView) -> Option<DatabaseId> {
     view.facts().map(|facts| facts.database_id)
 }
 
-/// Judges the database for the Tenant `uid`.
+/// Judges the database for the Tenant `object`.
 ///
 /// # Errors
 /// When that Tenant may not use what is there, or nothing is known of it.
-pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Result<Ownership, Refusal> {
+pub fn judge(object: &ObjectId, observed: &ObservedTenant, installation: &Installation) -> Result<Ownership, Refusal> {
+    let uid = &object.uid;
     let facts = match &observed.database {
         DatabaseView::Unknown(read_error) => return Err(Refusal::Unknown(read_error.clone())),
         DatabaseView::Unplaced(unplaced @ Unplaced::Unasked { .. }) => {
@@ -67,7 +69,8 @@ pub fn judge(uid: &Uid, observed: &ObservedTenant) -> Result<Ownership, Refusal>
     match &facts.row {
         None => judge_without_row(uid, observed, facts),
         Some(row) if row.uid == *uid => judge_own_row(row, observed, facts),
-        Some(row) => judge_other_row(row, uid, observed, facts),
+        Some(row) => judge_other_row(row, observed, facts, uid)
+            .map_err(|refusal| refusal.shown_to(row.owner().is_namespace_of(object, installation))),
     }
 }
 
@@ -93,12 +96,12 @@ fn lost_hint(observed: &ObservedTenant) -> String {
     lost_incarnation(observed).map_or_else(String::new, |lost| hint(&lost))
 }
 
-/// The row of another Tenant.
+/// The row of another Tenant, as a Tenant of the same namespace is told.
 fn judge_other_row(
     row: &LedgerRow,
-    uid: &Uid,
     observed: &ObservedTenant,
     facts: &LedgerFacts,
+    uid: &Uid,
 ) -> Result<Ownership, Refusal> {
     match row.state {
         RowState::Active | RowState::Suspended | RowState::Deleting => Err(Refusal::Foreign(format!(

@@ -33,7 +33,7 @@ pub fn plan_tenant(
     installation: &Installation,
     now: jiff::Timestamp,
 ) -> Plan<TenantStep> {
-    let held = judge(&desired.object.uid, observed);
+    let held = judge(&desired.object, observed, installation);
     let has_effects = has_effects(observed, &held);
     let inputs = Inputs { desired, observed, installation, now };
     let origin = judge_origin(held, inputs);

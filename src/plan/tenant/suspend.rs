@@ -52,7 +52,7 @@ fn suspend(inputs: Inputs<'_>, steps: &mut Vec<TenantStep>) -> (PartReport, Paus
         steps.push(EntryStep::Put { entry: Box::new(entry), replace: Some(view.version) }.into());
         return (waits(Reason::WaitingForReplicas, waiting), Pause::default());
     }
-    match judge(&desired.object.uid, observed) {
+    match judge(&desired.object, observed, installation) {
         Ok(Ownership::Ours { row, .. }) if row.state == RowState::Active => {
             let last = LastReference { version: view.version, since: entry.state_since };
             revoke(inputs, row, last, steps)

@@ -9,6 +9,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::plan::{
+    observed::data_owner::TAKEN,
     observed::{LedgerRow, RowState},
     report::{PartReport, PartState},
     step::{Adoption, AdoptionSource},
@@ -33,7 +34,10 @@ pub(crate) fn judge_predecessor(inputs: Inputs<'_>) -> Option<Result<Adoption, P
     let owner = describe_owner(row);
     let foreign = |note: String| Some(Err(Refusal::Foreign(note).report()));
     if (&row.namespace, &row.name) != (&desired.object.namespace, &desired.object.name) {
-        return foreign(format!("{owner}: only a Tenant of the same namespace and name takes it over"));
+        return match row.owner().is_namespace_of(&desired.object, installation) {
+            true => foreign(format!("{owner}: only a Tenant of the same namespace and name takes it over")),
+            false => foreign(TAKEN.to_owned()),
+        };
     }
     let named = installation.predecessors.cluster_ids.contains(cluster);
     if !named && !facts.permitted.iter().any(|grant| grant.is(&desired.object.uid, installation)) {
@@ -57,7 +61,7 @@ pub(crate) fn judge_predecessor(inputs: Inputs<'_>) -> Option<Result<Adoption, P
     }
     let source =
         AdoptionSource::Predecessor { cluster_id: cluster.clone(), heartbeat_timeout_seconds, by_permission: !named };
-    match check_fit(Adoption { source, ..of_row(inputs, row) }, Evidence::of_row(facts, row)) {
+    match check_fit(of_row(inputs, row, source), Evidence::of_row(facts, row)) {
         Ok(adoption) => Some(Ok(adoption)),
         Err(note) => foreign(format!("{owner}; {note}")),
     }

@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::{
     api::{ConditionType as Part, Reason},
-    domain::{class::ErrorClass, ident::Uid},
+    domain::{class::ErrorClass, ident::ObjectId},
 };
 
 /// What is planned for the database of a tenant in use.
@@ -76,7 +76,7 @@ pub(crate) fn plan_upkeep(
 /// Plans a Tenant whose spec can't be resolved. Where something was made for it (then the world was read), the finalizer
 /// stays, the database is kept in order, and what somebody did to the entry is said.
 pub fn plan_rejected(
-    uid: &Uid,
+    object: &ObjectId,
     reports: Vec<PartReport>,
     observed: Option<&ObservedTenant>,
     installation: &Installation,
@@ -86,7 +86,7 @@ pub fn plan_rejected(
     if !observed.finalizer {
         plan.steps.push(ObjectStep::AddFinalizer.into());
     }
-    let ownership = judge(uid, observed).ok();
+    let ownership = judge(object, observed, installation).ok();
     plan.reports
         .extend(ownership.and_then(|ownership| plan_upkeep(ownership, observed, installation, &mut plan.steps)));
     plan.reports.extend(judge_unspecified_entry(observed));

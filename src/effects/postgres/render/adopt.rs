@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         custom_migrations::own_name,
-        ident::ObjectId,
+        ident::{ObjectId, Uid},
         sql::{quote_ident, quote_literal},
     },
     plan::{
@@ -26,16 +26,18 @@ pub(super) fn render_adoption(
 ) -> Result<String, RenderError> {
     let mut sql = Statements::fenced_by(context)?;
     let id = literals([wanted.tenant_id.as_str(), &wanted.incarnation.to_string()])?;
+    let tenant_uid = &tenant.uid;
     let (previous, tenant) = (quote_literal(&wanted.previous.0)?, render_tenant(tenant, context)?);
     let (epoch, cell, keyring) = (context.fence.epoch, wanted.cell, render_keyring(&wanted.keyring)?);
     let version = wanted.target_version;
     let (database_id, incarnation) = (context.database_id, wanted.incarnation);
     match &wanted.source {
-        AdoptionSource::Retained { since } => {
+        AdoptionSource::Retained { since, granted_from } => {
             let since = since.as_microsecond();
             sql.add(&format!(
                 "SELECT agent_tenancy.rebind({id}, {previous}, {since}, {tenant}, {epoch}, {version}, {keyring});"
             ));
+            use_grant(&mut sql, wanted, tenant_uid, granted_from.as_deref(), "retained", context)?;
             enter(&mut sql, wanted, context)?;
         }
         AdoptionSource::Predecessor { cluster_id, heartbeat_timeout_seconds, by_permission } => {
@@ -47,12 +49,13 @@ pub(super) fn render_adoption(
             ));
             enter(&mut sql, wanted, context)?;
         }
-        AdoptionSource::Archived { schema, role, replaces } => {
+        AdoptionSource::Archived { schema, role, replaces, granted_from } => {
             let (replaces, names) = (render_tombstone(*replaces)?, literals([&wanted.schema, &wanted.role])?);
             sql.add(&format!(
                 "SELECT agent_tenancy.claim({id}, {replaces}, {tenant}, {epoch}, {cell}, {names}, {version}, {keyring});\n\
                  SELECT agent_tenancy.restore({id}, {previous});"
             ));
+            use_grant(&mut sql, wanted, tenant_uid, granted_from.as_deref(), "archived", context)?;
             note_schema(&mut sql, incarnation, version)?;
             check_marks(&mut sql, Marked { role, schema, all: true }, database_id, incarnation)?;
             let archived_own = incarnation.archived_own_name(&wanted.schema);
@@ -71,6 +74,30 @@ pub(super) fn render_adoption(
     write_membership(&mut sql, cell, &wanted.role)?;
     write_marks(&mut sql, names, &render_mark(database_id, incarnation))?;
     Ok(sql.into_text())
+}
+
+/// Uses up the grant that allows the takeover of another namespace's data, where there is one. It comes after the row has
+/// changed, so that a repeated adoption fails with `ATD01` first.
+fn use_grant(
+    sql: &mut Statements,
+    wanted: &Adoption,
+    tenant: &Uid,
+    granted_from: Option<&str>,
+    from_state: &str,
+    context: &SqlContext<'_>,
+) -> Result<(), RenderError> {
+    let Some(from) = granted_from else { return Ok(()) };
+    let arguments = literals([
+        wanted.tenant_id.as_str(),
+        &wanted.incarnation.to_string(),
+        &wanted.previous.0,
+        from,
+        from_state,
+        &tenant.0,
+        &context.fence.cluster_id,
+    ])?;
+    sql.add(&format!("SELECT agent_tenancy.use_grant({arguments});"));
+    Ok(())
 }
 
 /// As base: checks that the role and the schema of the row exist; then switches to the owner role.

@@ -45,6 +45,7 @@ pub struct InstallationBuilder {
     values: Value,
     settings: Value,
     is_scoped: bool,
+    also_watched: Vec<String>,
 }
 
 impl InstallationBuilder {
@@ -57,6 +58,7 @@ impl InstallationBuilder {
             values: json!({}),
             settings: json!({ "agentApi": { "replicaSource": "Leases" } }),
             is_scoped: true,
+            also_watched: Vec::new(),
         }
     }
 
@@ -81,6 +83,12 @@ impl InstallationBuilder {
         InstallationBuilder { settings, ..self }
     }
 
+    /// The operator watches this namespace besides the Tenants' own.
+    pub fn also_watching(mut self, namespace: &str) -> InstallationBuilder {
+        self.also_watched.push(namespace.to_owned());
+        self
+    }
+
     /// The operator watches every namespace of the cluster, as the chart installs it by default.
     pub fn unscoped(self) -> InstallationBuilder {
         InstallationBuilder { is_scoped: false, ..self }
@@ -88,7 +96,8 @@ impl InstallationBuilder {
 
     /// Creates the namespaces and the database, applies the CRDs and the chart's permissions. No program is started.
     pub async fn create(self) -> anyhow::Result<TestInstallation> {
-        let InstallationBuilder { env, programs, server, password, values: more, settings, is_scoped } = self;
+        let InstallationBuilder { env, programs, server, password, values: more, settings, is_scoped, also_watched } =
+            self;
         env.apply_crds().await?;
         let [tenants_namespace, system, registry_namespace] = [
             env.create_namespace("tenants").await?,
@@ -110,7 +119,8 @@ impl InstallationBuilder {
             "operator": { "config": settings },
         });
         if is_scoped {
-            values["scope"] = json!({ "namespaces": [tenants_namespace] });
+            let namespaces = [std::slice::from_ref(&tenants_namespace), &also_watched[..]].concat();
+            values["scope"] = json!({ "namespaces": namespaces });
         }
         merge(&mut values, more);
         let chart = repository().join("charts/agent-tenancy");
