@@ -70,6 +70,8 @@ mod pods;
 mod randomness;
 #[path = "operator/refused_specs.rs"]
 mod refused_specs;
+#[path = "operator/revocation.rs"]
+mod revocation;
 #[path = "operator/secrecy.rs"]
 mod secrecy;
 #[path = "operator/storage_limit.rs"]

@@ -8,7 +8,7 @@
 //! | `deletions`, `suspensions` | taking a tenant out of service |
 //! | `fixtures` | a valid Tenant, and a converged view of its world |
 //! | `invariants` | every combination of what can be observed: no plan does harm |
-//! | `keys` | plans of signing keys |
+//! | `keys`, `revocation` | plans of signing keys; revoking keys in an emergency |
 //! | `migrations` | plans of migrations |
 //! | `status_readers` | how tools read the conditions |
 //! | `tenants` | plans of Tenants that should exist |
@@ -24,6 +24,7 @@ mod plan_tables {
     mod kept_data;
     mod keys;
     mod migrations;
+    mod revocation;
     mod status_readers;
     mod suspensions;
     mod takeover;

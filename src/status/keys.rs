@@ -23,7 +23,7 @@ pub(super) fn project_keys(facts: &TenantFacts<'_>) -> Option<TenantKeysStatus> 
     Some(TenantKeysStatus {
         secret_name: facts.key_secret.to_owned(),
         current_kid: keyring.current().map(|key| key.verifying.kid.to_string()),
-        ring: keyring.keys().iter().map(|key| project_key(keyring, key)).collect(),
+        ring: keyring.keys().iter().map(|key| project_key(facts, keyring, key)).collect(),
     })
 }
 
@@ -34,8 +34,11 @@ fn keyring_of(step: &TenantStep) -> Option<&Keyring> {
     }
 }
 
-fn project_key(keyring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
-    let revoked = keyring.revoked().get(&key.verifying.kid);
+/// A key that the registry entry lists as revoked verifies nothing, also while the keyring still has it.
+fn project_key(facts: &TenantFacts<'_>, keyring: &Keyring, key: &SigningKey) -> TenantKeyStatus {
+    let kid = &key.verifying.kid;
+    let published = facts.observed.and_then(ObservedTenant::readable_entry);
+    let revoked = keyring.revoked().get(kid).or_else(|| published.and_then(|entry| entry.revoked_kids.get(kid)));
     let state = match (revoked, key.verifying.state) {
         (Some(_), _) => KeyStatusState::Revoked,
         (None, KeyState::Standby) => KeyStatusState::Standby,

@@ -18,7 +18,7 @@ use agent_tenancy::{
     },
     effects::{
         error::EffectError,
-        world::{TenantScope, World},
+        world::{RevocationScope, TenantScope, World},
     },
     plan::{
         acks::unacknowledged_speakers,
@@ -27,6 +27,18 @@ use agent_tenancy::{
     },
 };
 use uuid::Uuid;
+
+impl World<RevocationScope> for Operator {
+    async fn observe(&self, scope: &RevocationScope) -> Seen<EntryView> {
+        let state = self.state();
+        let old = self.view(Part::Entry);
+        observe_entry(old.as_deref().unwrap_or(&*state), &scope.0)
+    }
+
+    async fn perform(&self, scope: &RevocationScope, step: &TenantStep) -> Result<Done, EffectError> {
+        self.perform(&scope.0, step).await
+    }
+}
 
 impl World<TenantScope> for Operator {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {

@@ -5,11 +5,11 @@ use crate::{
     api::{Tenant, TenantServedStatus, TenantStatus, bounds::REQUEST, names},
     domain::{
         ident::{AgentName, DatabaseId, Incarnation, ObjectId, TenantId, Uid, Version},
-        resolve::{Claimant, DesiredTenant, resolve_paused, resolve_tenant, resolve_tenant_id},
+        resolve::{Claimant, DesiredTenant, resolve_paused, resolve_revoked, resolve_tenant, resolve_tenant_id},
     },
     effects::{
         error::EffectError,
-        world::{TenantScope, World},
+        world::{RevocationScope, TenantScope, World},
     },
     plan::{
         Plan,
@@ -20,6 +20,7 @@ use crate::{
         tenant::{
             delete::{Departing, plan_deletion},
             present::plan_tenant,
+            revocation::plan_revocation,
             upkeep::{plan_rejected, was_provisioned},
         },
     },
@@ -49,7 +50,7 @@ pub struct Planned {
 }
 
 /// Runs one pass. `form` says what `tenant` is.
-pub async fn run_tenant_pass<W: World<TenantScope>>(
+pub async fn run_tenant_pass<W: World<TenantScope> + World<RevocationScope>>(
     world: &W,
     tenant: &Tenant,
     form: Form<'_>,
@@ -58,6 +59,9 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
 ) -> ReconcileOutcome {
     let vanished = matches!(form, Form::Vanished);
     let scope = TenantScope { vanished, ..resolve_scope(tenant) };
+    if let Some(outcome) = revoke_first(world, &scope, installation, now()).await {
+        return outcome;
+    }
     if let Some(steps) = plan_paused(tenant, now()) {
         return rest(world, &scope, &steps).await;
     }
@@ -72,6 +76,29 @@ pub async fn run_tenant_pass<W: World<TenantScope>>(
     let (reported, error) = perform_steps(world, &planned.scope, &report).await;
     outcome.add_report(reported.done.len(), error);
     outcome
+}
+
+/// Revokes keys before anything else of the Tenant is read, whatever is wrong with it and though it is paused. `None` if no
+/// revocation is due; else the rest is left to the next reconcile, which follows at once.
+async fn revoke_first<W: World<RevocationScope>>(
+    world: &W,
+    scope: &TenantScope,
+    installation: &Installation,
+    now: Timestamp,
+) -> Option<ReconcileOutcome> {
+    if scope.revoke.is_empty() {
+        return None;
+    }
+    let scope = RevocationScope(scope.clone());
+    let entry = world.observe(&scope).await;
+    let step = plan_revocation(&scope.0.revoke, &entry, installation.epoch, now)?;
+    let (execution, error) = perform_steps(world, &scope, &[step]).await;
+    if error.is_none() {
+        tracing::warn!(object = %scope.0.object, "keys were revoked in the registry entry");
+    }
+    let mut outcome = ReconcileOutcome { wake_at: Some(now), ..ReconcileOutcome::default() };
+    outcome.add_report(execution.done.len(), error);
+    Some(outcome)
 }
 
 /// What is done about a Tenant that is paused; `None` if it is not.
@@ -215,6 +242,7 @@ pub fn resolve_scope(tenant: &Tenant) -> TenantScope {
         named: tenant.spec.database.instance.clone(),
         instance: None,
         adopt: tenant.spec.database.adopt.as_ref().map(|adopt| Uid(adopt.previous_uid.clone())),
+        revoke: resolve_revoked(tenant.annotations()),
         algorithm: tenant.spec.auth.algorithm,
         suspend: tenant.spec.suspend,
         vanished: false,

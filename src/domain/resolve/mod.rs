@@ -12,7 +12,7 @@ mod tenant;
 
 pub use super::violation::Violation;
 pub use agent::{DesiredAgent, resolve_agent};
-pub use tenant::{DesiredAgentRef, DesiredKeys, DesiredTenant, resolve_tenant, resolve_tenant_id};
+pub use tenant::{DesiredAgentRef, DesiredKeys, DesiredTenant, resolve_revoked, resolve_tenant, resolve_tenant_id};
 
 use super::ident::{ObjectId, Uid};
 use crate::api::names;

@@ -191,14 +191,22 @@ fn resolve_adoption(spec: &TenantSpec, wrong: &mut Violations) -> Option<Uid> {
 /// Maximum number of kids in one annotation, at least as many as a keyring holds.
 const MAX_REVOKED: usize = 16;
 
+/// The keys that a Tenant's annotation revokes, whatever else is wrong with the Tenant or the annotation.
+pub fn resolve_revoked(annotations: &BTreeMap<String, String>) -> BTreeSet<Kid> {
+    listed_kids(annotations).iter().filter_map(|kid| Kid::parse(kid)).collect()
+}
+
+fn listed_kids(annotations: &BTreeMap<String, String>) -> Vec<&str> {
+    let listed = annotations.get(names::REVOKE_ANNOTATION).map_or("", String::as_str);
+    listed.split(',').map(str::trim).filter(|kid| !kid.is_empty()).collect()
+}
+
 fn resolve_keys(spec: &TenantSpec, annotations: &BTreeMap<String, String>, wrong: &mut Violations) -> DesiredKeys {
     let rotate = annotations.get(names::ROTATE_ANNOTATION).cloned();
     if let Some(text) = &rotate {
         wrong.check_text(annotation(names::ROTATE_ANNOTATION), text, REQUEST);
     }
-    let listed = annotations.get(names::REVOKE_ANNOTATION).map_or("", String::as_str);
-    let listed: Vec<&str> = listed.split(',').map(str::trim).filter(|kid| !kid.is_empty()).collect();
-    let revoke: BTreeSet<Kid> = listed.iter().filter_map(|kid| Kid::parse(kid)).collect();
+    let (listed, revoke) = (listed_kids(annotations), resolve_revoked(annotations));
     if revoke.len() != listed.len() || listed.len() > MAX_REVOKED {
         let rule = format!("must be at most {MAX_REVOKED} different key ids, separated by commas");
         wrong.add(annotation(names::REVOKE_ANNOTATION), rule);

@@ -245,7 +245,9 @@ impl Registry {
     async fn put(&self, entry: &Entry, beside: Option<&Beside>, replace: Option<Version>) -> Result<Done, EffectError> {
         let name = entry.name();
         let _shared = self.references.read().await;
-        if let Some(missing) = references(entry).into_iter().find(|n| !self.holds(n)) {
+        // An entry may keep what it refers to: that must not be in the way of revoking a key.
+        let kept = refers_to(self.record(&name).as_deref());
+        if let Some(missing) = references(entry).into_iter().find(|n| !kept.contains(n) && !self.holds(n)) {
             let what = format!("entry '{name}' would refer to '{missing}', which is not in the registry");
             return Err(EffectError::new(ErrorClass::Transient, what));
         }

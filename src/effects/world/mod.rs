@@ -21,15 +21,18 @@ use crate::api::{AgentConfigStatus, SecretKeyRef, TenantStatus};
 use crate::{
     domain::{
         ident::{AgentName, ObjectId, TenantId, Uid, Version},
-        keys::Algorithm,
+        keys::{Algorithm, Kid},
         resolve::Claimant,
     },
     plan::{
-        observed::{ObservedAgent, ObservedTenant, Recorded},
+        observed::{EntryView, ObservedAgent, ObservedTenant, Recorded, Seen},
         step::{AgentStep, Done, ObjectStep, TenantStep},
     },
 };
-use std::{collections::BTreeMap, future::Future};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+};
 
 /// The object of a reconcile, and what the world has to know about it.
 pub trait ReconcileScope: Send + Sync {
@@ -74,6 +77,8 @@ pub struct TenantScope {
     pub instance: Option<String>,
     /// UID of the deleted Tenant whose data it requests.
     pub adopt: Option<Uid>,
+    /// The keys that its annotation revokes.
+    pub revoke: BTreeSet<Kid>,
     /// Algorithm of a new key.
     pub algorithm: Algorithm,
     /// The tenant is to be suspended.
@@ -86,6 +91,16 @@ pub struct TenantScope {
 
 impl ReconcileScope for TenantScope {
     type Observed = ObservedTenant;
+    type Step = TenantStep;
+    type Status = TenantStatus;
+}
+
+/// A Tenant whose keys are revoked: only its registry entry is read and changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevocationScope(pub TenantScope);
+
+impl ReconcileScope for RevocationScope {
+    type Observed = Seen<EntryView>;
     type Step = TenantStep;
     type Status = TenantStatus;
 }

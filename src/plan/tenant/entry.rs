@@ -1,6 +1,6 @@
 //! The registry entry of a Tenant: as its spec wants it, and as it is while the tenant is deleted.
 
-use super::{inputs::Inputs, location::TenantData};
+use super::{inputs::Inputs, location::TenantData, revocation::revoke};
 use crate::plan::{
     installation::Installation,
     observed::{EntryView, ObservedTenant, Seen},
@@ -93,7 +93,7 @@ fn render_entry(
     let Inputs { desired, observed, installation, now } = inputs;
     let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
     let state_since = observed.readable_entry().filter(|old| old.state == state).map_or(now, |old| old.state_since);
-    TenantEntry {
+    let entry = TenantEntry {
         format: FORMAT,
         tenant_id: desired.tenant_id.clone(),
         incarnation: data.incarnation,
@@ -113,7 +113,9 @@ fn render_entry(
         revoked_kids: keyring.revoked().clone(),
         ring_version: keyring.version(),
         ring_request: keyring.handled_request().map(ToOwned::to_owned),
-    }
+    };
+    // The keyring may be an earlier step that is finished first.
+    revoke(entry, &desired.keys.revoke, now)
 }
 
 /// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.

@@ -12,7 +12,7 @@
 //! | `acceptance` | whether the Tenant is accepted |
 //! | `database`, `location`, `schema` | the plan of its database: provisioning, location, migrations |
 //! | `loss` | lost data, and accepting the loss |
-//! | `keys` | the plan of its signing keys |
+//! | `keys`, `revocation` | the plan of its signing keys; revoking keys in an emergency |
 //! | `entry` | its registry entry |
 
 mod acceptance;
@@ -29,6 +29,7 @@ mod origin;
 pub mod ownership;
 pub mod present;
 pub mod refusal;
+pub mod revocation;
 pub mod schema;
 pub(crate) mod suspend;
 pub(crate) mod takeover;
