@@ -87,9 +87,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, 
     let target = WatchTarget { namespace: &namespace, name: &name, timeout };
     match watch(cluster, &target, |tenant| resolve_progress(&goal, tenant)).await? {
         WaitResult::Reached(word) => {
-            let current =
-                observe_existing(cluster, &name).await?.status.and_then(|s| s.keys).and_then(|k| k.current_kid);
-            Ok(format!("{object} {word}: key '{}' signs\n", current.unwrap_or_default()))
+            let keys = observe_existing(cluster, &name).await?.status.and_then(|s| s.keys);
+            let signs = keys.as_ref().and_then(signing_kid).map(|kid| format!(": key '{kid}' signs"));
+            Ok(format!("{object} {word}{}\n", signs.unwrap_or_default()))
         }
         WaitResult::Failed(why) => {
             Err(PluginError::new(ErrorClass::Invalid, format!("Tenant {namespace}/{name}: {why}")).into())
@@ -125,13 +125,26 @@ fn join(kids: &BTreeSet<String>) -> String {
     kids.iter().map(|kid| format!("'{kid}'")).collect::<Vec<_>>().join(", ")
 }
 
+/// The key that signs, unless it is revoked and not replaced yet.
+fn signing_kid(keys: &TenantKeysStatus) -> Option<&str> {
+    let current = keys.current_kid.as_deref()?;
+    let revoked = keys.ring.iter().any(|key| key.kid == current && key.state == KeyStatusState::Revoked);
+    (!revoked).then_some(current)
+}
+
 fn resolve_progress(goal: &KeyGoal, tenant: Option<&Tenant>) -> WaitResult {
     let Some(tenant) = tenant else { return WaitResult::Failed("it was deleted".to_owned()) };
     let Some(status) = &tenant.status else { return WaitResult::InProgress };
     let Some(keys) = &status.keys else { return WaitResult::InProgress };
-    let invalid =
-        find(&status.conditions, ConditionType::Accepted).filter(|c| c.reason == Reason::InvalidSpec.as_str());
-    if let Some(invalid) = invalid {
+    let unaccepted = find(&status.conditions, ConditionType::Accepted).filter(|c| c.status == "False");
+    if let (KeyGoal::Revoked(kids), Some(_)) = (goal, unaccepted) {
+        let verifies = |k: &crate::api::TenantKeyStatus| kids.contains(&k.kid) && k.state != KeyStatusState::Revoked;
+        if !keys.ring.iter().any(verifies) {
+            return WaitResult::Reached("revoked; another key signs once the Tenant is accepted");
+        }
+        return WaitResult::InProgress;
+    }
+    if let Some(invalid) = unaccepted.filter(|c| c.reason == Reason::InvalidSpec.as_str()) {
         return WaitResult::Failed(invalid.message.clone());
     }
     let pending = find(&status.conditions, ConditionType::SigningKeysReady)
@@ -192,6 +205,16 @@ mod tests {
         keys.ring.retain(|k| k.kid == "other");
         keys.current_kid = Some("other".to_owned());
         assert_eq!(resolve_progress(&goal, Some(&tenant)), WaitResult::Reached("revoked"));
+        // While the Tenant is refused no other key follows, and the revoked ones stay in the keyring.
+        let mut refused = ready_tenant();
+        let status = refused.status.as_mut().unwrap();
+        status.conditions.iter_mut().filter(|c| c.type_ == "Accepted").for_each(|c| c.status = "False".to_owned());
+        assert_eq!(resolve_progress(&goal, Some(&refused)), WaitResult::InProgress);
+        let keys = refused.status.as_mut().unwrap().keys.as_mut().unwrap();
+        keys.ring.iter_mut().for_each(|key| key.state = KeyStatusState::Revoked);
+        assert_eq!(signing_kid(keys), None);
+        let reached = WaitResult::Reached("revoked; another key signs once the Tenant is accepted");
+        assert_eq!(resolve_progress(&goal, Some(&refused)), reached);
         let error = request(true, &["mine"]).unwrap_err();
         assert!(error.to_string().contains("has no key 'mine'; it has 'kid-new', 'kid-now'"), "{error}");
     }
