@@ -62,6 +62,7 @@ pub const CONTROL: &[Migration] = &[
 pub const TENANT: &[Migration] = &[
     file(1, "0001_base.sql", include_str!("../../config/migrations/0001_base.sql")),
     file(2, "0002_storage.sql", include_str!("../../config/migrations/0002_storage.sql")),
+    file(3, "0003_truncate.sql", include_str!("../../config/migrations/0003_truncate.sql")),
 ];
 
 /// The bootstrap script for the database's administrator. Tests and local environments run it too.
