@@ -28,4 +28,5 @@ mod agent_api {
     mod settings;
     mod storage;
     mod tls;
+    mod unwritable;
 }

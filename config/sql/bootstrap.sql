@@ -67,6 +67,10 @@ BEGIN
                     current_user, only_admin);
         END IF;
     END IF;
+    -- Who may do what is written below, whatever a setting grants to whoever makes a role.
+    IF modern THEN
+        PERFORM set_config('createrole_self_grant', '', true);
+    END IF;
     IF administrator IS NOT NULL AND to_regrole(quote_ident(administrator)) IS NULL THEN
         RAISE EXCEPTION 'agent_tenancy.administrator: there is no role %', administrator;
     END IF;

@@ -9,6 +9,7 @@
 //! | `base_url`, `decimal`, `quantity`, `time` | values and their rules |
 //! | `behaviour`, `entry` | the registry's entries |
 //! | `cells`, `ident`, `sql` | names in the database, identifiers, quoting |
+//! | `sqlstate` | what a SQLSTATE means |
 //! | `class` | classes of errors |
 //! | `custom_migrations`, `migrations` | SQL files by version |
 //! | `keyring`, `keys` | a tenant's signing keys |
@@ -37,6 +38,7 @@ pub mod quantity;
 pub mod resolve;
 pub mod scram;
 pub mod sql;
+pub mod sqlstate;
 pub mod time;
 pub mod tls;
 pub mod tokens;

@@ -141,9 +141,9 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
-                Cause::Dead if reused => pool.forget_idle(&access.tenant.place.cell),
+                Cause::Dead => pool.forget_idle(&access.tenant.place.cell),
                 // Closing the connection also drops the plans that no longer fit.
-                Cause::Dead | Cause::StalePlan => {}
+                Cause::StalePlan => {}
                 Cause::GivenUp | Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
             }
             let again = cause.is_retryable(reused);

@@ -101,7 +101,7 @@ impl Tenant {
             .map_or_else(|| Arc::new(Semaphore::new(limits.transactions())), |b| Arc::clone(&b.place.permits));
         // pg_temp last: a temporary table that another tenant left on the connection must never be found first.
         let begin = format!(
-            "BEGIN; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",
             quote_ident(&location.role)?,
             quote_ident(&location.schema)?,

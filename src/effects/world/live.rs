@@ -229,7 +229,7 @@ impl Open<'_> {
 /// Opens the circuit breaker after an outage.
 pub(crate) fn note_database_error(breaker: &CircuitBreaker, error: &PgError) {
     match error.kind {
-        PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
+        PgErrorKind::Unreachable | PgErrorKind::Unwritable | PgErrorKind::NoControlSchema => {
             breaker.trip(ReadError { class: ErrorClass::Transient, note: error.to_string() });
         }
         PgErrorKind::Interrupted
