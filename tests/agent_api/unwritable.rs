@@ -16,7 +16,7 @@ async fn answers_503_and_recovers_at_once(stage: &Stage, harm: &str, repair: &st
         unavailable(stage.chat("acme", "ann", &hello).await);
     }
     // What only reads goes on.
-    stage.get("/api/v1/tenants/acme/history", &token("acme", "ann")).await.ok();
+    stage.get("/api/v1/tenants/acme/chat", &token("acme", "ann")).await.ok();
     stage.instance.as_admin(repair).await;
     stage.chat("acme", "ann", &hello).await.ok();
 }

@@ -25,8 +25,13 @@ async fn another_encoding_is_a_finding(version: PgVersion) {
     let mut admin = PgConnection::connect(&url.replace(&format!("/{name}"), "/postgres")).await.unwrap();
     let create = format!("CREATE DATABASE \"{name}\" OWNER {owner} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
-    instance.test.bootstrap().await.unwrap();
-    let InstancePlan::Unfit { findings } = plan(&instance).await else { panic!("{:?}", plan(&instance).await) };
+    let refused = instance.test.bootstrap().await.unwrap_err();
+    assert!(format!("{refused:#}").contains("has encoding LATIN1; agent-tenancy needs UTF8"), "{refused:#}");
+    // One that was prepared all the same.
+    let mut facts = bootstrapped(version).await.database.observe_instance(CLUSTER).await.unwrap();
+    assert_eq!(facts.encoding, "UTF8");
+    facts.encoding = "LATIN1".to_owned();
+    let InstancePlan::Unfit { findings } = plan_instance(&facts, &instance.prefix, None) else { panic!() };
     assert!(findings.iter().any(|f| f.contains("encoding LATIN1") && f.contains("UTF8")), "{findings:?}");
 }
 

@@ -260,19 +260,21 @@ async fn a_truncated_table_counts_as_empty(version: PgVersion) {
         begin(s),
         message(1, 1000),
     );
-    for (truncate, left) in [
-        (format!("TRUNCATE \"{s}\".messages"), 6),
-        (format!("TRUNCATE \"{s}\".conversations CASCADE"), 6),
-        (format!("TRUNCATE \"{s}\".settings"), 2000),
-        (format!("TRUNCATE \"{s}\".storage"), 4006),
-        (format!("TRUNCATE \"{s}\".conversations, \"{s}\".messages, \"{s}\".settings"), 0),
+    for truncate in [
+        format!("TRUNCATE \"{s}\".messages"),
+        format!("TRUNCATE \"{s}\".conversations CASCADE"),
+        format!("TRUNCATE \"{s}\".settings"),
+        format!("TRUNCATE \"{s}\".storage"),
+        format!("TRUNCATE \"{s}\".conversations, \"{s}\".messages, \"{s}\".settings"),
     ] {
-        instance.as_access(1, &fill).await.unwrap();
-        instance.as_admin(&truncate).await;
-        assert_eq!(counts(&instance, s).await, (left, left), "{truncate}");
-        instance.as_access(1, &fill).await.unwrap();
-        let (counted, there) = counts(&instance, s).await;
-        assert_eq!(counted, there, "after {truncate}");
+        for statement in [None, Some(&truncate), None] {
+            match statement {
+                Some(truncate) => instance.as_admin(truncate).await,
+                None => instance.as_access(1, &fill).await.unwrap(),
+            }
+            let (counted, there) = counts(&instance, s).await;
+            assert_eq!(counted, there, "{truncate}");
+        }
     }
     // Version 2 counted it wrong; the next version heals that.
     let old = "old_version";
