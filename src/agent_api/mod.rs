@@ -13,6 +13,7 @@ pub mod effective;
 #[cfg(test)]
 mod fixtures;
 pub mod http;
+mod json;
 pub mod metrics;
 pub mod problem;
 pub mod provider;

@@ -70,6 +70,11 @@ pub fn token(tenant: &str, sub: &str) -> String {
     token_with(tenant, sub, |token| token)
 }
 
+/// A token that may also read and change the tenant's settings.
+pub fn settings_token(tenant: &str, sub: &str) -> String {
+    token_with(tenant, sub, |token| token.scope("chat:read chat:write settings:read settings:write"))
+}
+
 /// An AgentConfig's entry with the Echo provider.
 pub fn agent(uid: &str) -> Value {
     json!({
