@@ -77,6 +77,17 @@ impl<S: RequiredScope> FromRequestParts<Arc<Context>> for Caller<S> {
     }
 }
 
+/// A request with a valid token of any tenant, on a path that belongs to none.
+pub struct Authenticated;
+
+impl FromRequestParts<Arc<Context>> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
+        authenticate(context, &parts.headers).map(|_| Self)
+    }
+}
+
 /// Verifies the token.
 fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(Claims, Arc<Snapshot>), Problem> {
     let token = bearer(headers).ok_or_else(|| Problem::new(Code::MissingToken))?;

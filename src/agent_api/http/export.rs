@@ -6,6 +6,7 @@ use crate::{
     agent_api::{
         auth::{Admission, Caller, scope::DataExport},
         database::portable::{Part, Slice},
+        json::from_object,
         problem::{Code, Problem},
     },
     domain::ident::Incarnation,
@@ -49,7 +50,7 @@ impl Cursor {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+        from_object(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
     }
 }
 
@@ -82,7 +83,7 @@ fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, 
         Part::Conversations | Part::Messages | Part::Usage => {
             cursor.after.as_deref().is_none_or(|key| uuid::Uuid::parse_str(key).is_ok())
         }
-        Part::Settings => true,
+        Part::Settings => cursor.after.as_deref().is_none_or(|key| !key.contains('\0')),
     };
     if cursor.incarnation != caller.access.tenant.incarnation || cursor.sub != sub || !keyed {
         return Err(wrong());

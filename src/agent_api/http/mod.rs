@@ -18,6 +18,7 @@ mod users;
 
 use super::{
     Context,
+    auth::Authenticated,
     problem::{Body as ProblemBody, Code, Problem},
     request_id::{REQUEST_ID, RequestId},
     storage::{STORAGE_WARNING, Storage},
@@ -43,8 +44,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .get("/export", export::read)
         .delete("/users/{sub}", users::erase)
         .into_router()
-        .fallback(|| async { Problem::new(Code::NotFound) })
-        .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
+        // Who isn't authenticated learns nothing, not even which paths there are.
+        .fallback(|_: Authenticated| async { Problem::new(Code::NotFound) })
+        .method_not_allowed_fallback(|_: Authenticated| async { Problem::new(Code::MethodNotAllowed) })
         .layer(middleware::from_fn_with_state(Arc::clone(&context), around))
         .with_state(context)
 }
