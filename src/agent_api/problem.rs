@@ -227,7 +227,10 @@ impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         let code = match &error {
             DatabaseError::TenantBusy | DatabaseError::Busy => Code::Busy,
-            DatabaseError::NoCell(_) | DatabaseError::Refused(_) | DatabaseError::Untrusted(_) => Code::TenantNotServed,
+            DatabaseError::NoCell(_)
+            | DatabaseError::Replaced
+            | DatabaseError::Refused(_)
+            | DatabaseError::Untrusted(_) => Code::TenantNotServed,
             DatabaseError::Unreachable(_)
             | DatabaseError::TooSlow(_)
             | DatabaseError::GivenUp(_)

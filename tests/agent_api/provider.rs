@@ -273,6 +273,25 @@ async fn an_answer_that_comes_after_the_tenant_was_suspended() {
     assert_eq!(api.count("acme", questions).await, 2, "nothing that was asked is lost");
 }
 
+/// The schema of a recreated tenant may have the name of the deleted one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_after_the_tenant_was_recreated_reaches_nothing_of_the_new_one() {
+    let (mut stage, notes) = stage().await;
+    let url = format!("http://{}/api/v1/tenants/acme/chat", stage.listen().await);
+    let asked = reqwest::Client::new().post(url).bearer_auth(token("acme", "ann"));
+    let asked = tokio::spawn(asked.json(&json!({"message": "later"})).send());
+    notes.is_asked().await;
+    let entry = stage.tenant("acme");
+    stage.apply("tenant-acme", &entry).await;
+    stage.settled().await;
+    notes.answer_now();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.usage").await, 0);
+    assert_eq!(stage.count("acme", "SELECT count(*) FROM {schema}.messages WHERE role = 'assistant'").await, 0);
+    stage.chat("acme", "ann", &json!({"message": "hello"})).await.ok();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_at_a_metadata_address_is_not_called() {
     let mut api = InProcessApi::with_tenants(&["acme"], |_| {}).await;

@@ -18,6 +18,9 @@ pub enum DatabaseError {
     /// The tenant's cell isn't known.
     #[error("there is no login for the cell '{0}'")]
     NoCell(String),
+    /// The tenant was deleted and recreated since the request was admitted.
+    #[error("the tenant was replaced by another one of the same id")]
+    Replaced,
     /// The server can't be reached, or went away.
     #[error("the database can't be reached")]
     Unreachable(#[source] sqlx::Error),
@@ -49,6 +52,7 @@ impl DatabaseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
+            Self::Replaced => ErrorClass::Conflict,
             Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
                 ErrorClass::Transient
             }

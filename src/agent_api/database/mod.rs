@@ -40,10 +40,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// The login to use now.
+    /// The login to use now. Where the tenant was deleted and recreated meanwhile, its schema may have the same name and
+    /// holds another tenant's data.
     fn cell(&self) -> Result<Arc<Cell>, DatabaseError> {
         let name = &self.tenant.place.cell;
         let snapshot = self.registry.snapshot();
+        if snapshot.tenants.get(&self.tenant.id).is_some_and(|now| now.incarnation != self.tenant.incarnation) {
+            return Err(DatabaseError::Replaced);
+        }
         snapshot.cells.get(name).map(Arc::clone).ok_or_else(|| DatabaseError::NoCell(name.clone()))
     }
 }

@@ -249,6 +249,7 @@ impl Follower {
             cells: snapshot.cells.len(),
             quarantined_count: self.index.quarantined().len(),
             quarantined: quarantined.collect(),
+            ignored_deletions_count: self.index.ignored().len(),
             ignored_deletions: self.index.ignored().clone(),
         };
         self.metrics.note_registry(&status, snapshot.upstreams.len());
