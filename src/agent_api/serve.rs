@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     domain::ident::{ProcessId, Uid, Version},
     settings::agent_api::AgentApiSettings,
-    telemetry::health::{self, Health},
+    telemetry::health::{self, Health, Readiness},
 };
 use ::kube::{Client, Config};
 use axum::{Json, routing::get, serve::ListenerExt};
@@ -202,20 +202,29 @@ fn health_routes(
     acknowledged: watch::Receiver<Version>,
     draining: Arc<AtomicBool>,
 ) -> axum::Router {
+    let (registry, limit) = (context.registry.clone(), context.settings.registry.max_staleness_seconds);
     let ready = move || {
-        if draining.load(Ordering::Relaxed) {
-            return Err("draining".to_owned());
-        }
-        if *acknowledged.borrow() == Version::default() {
-            return Err("the registry is not applied and acknowledged yet".to_owned());
-        }
-        Ok(())
+        let acknowledged = *acknowledged.borrow() != Version::default();
+        resolve_readiness(draining.load(Ordering::Relaxed), acknowledged, registry.staleness(), limit)
     };
     let (now, status) = (Arc::clone(context), Arc::clone(context));
     Health::new(context.metrics.metrics().clone(), ready)
         .with_collector(move || now.metrics.note_now(now.registry.staleness(), now.database.pool().usage()))
         .router()
         .route("/registry", get(move || async move { Json(status.registry.status().as_ref().clone()) }))
+}
+
+/// A replica is ready while it serves what the registry says. `limit`, in seconds, is `registry.maxStalenessSeconds`.
+fn resolve_readiness(draining: bool, acknowledged: bool, staleness: Duration, limit: u64) -> Readiness {
+    if draining {
+        Err("draining".to_owned())
+    } else if !acknowledged {
+        Err("the registry is not applied and acknowledged yet".to_owned())
+    } else if limit > 0 && staleness > Duration::from_secs(limit) {
+        Err(format!("no contact with the registry for more than {limit} s"))
+    } else {
+        Ok(())
+    }
 }
 
 async fn sweep(context: Arc<Context>) {
@@ -259,5 +268,22 @@ async fn serve_api(
             tracing::warn!(running = context.tasks.len(), "the drain time is over; abandoning what still runs");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_ready_while_its_registry_is_applied_and_fresh() {
+        let reason = |draining, acknowledged, seconds, limit| {
+            resolve_readiness(draining, acknowledged, Duration::from_secs(seconds), limit).err().unwrap_or_default()
+        };
+        assert_eq!(reason(false, true, 900, 900), "");
+        assert_eq!(reason(false, true, 901, 900), "no contact with the registry for more than 900 s");
+        assert_eq!(reason(false, true, 100_000, 0), "", "0 means for ever");
+        assert!(reason(false, false, 0, 900).contains("acknowledged"));
+        assert_eq!(reason(true, true, 0, 900), "draining");
     }
 }

@@ -38,10 +38,7 @@ async fn a_process_follows_a_directory_and_drains() {
     })
     .await;
     std::fs::remove_file(directory.path().join("tenant-acme.json")).unwrap();
-    eventually("the deletion is reported", async || {
-        process.registry().await["ignoredDeletionsCount"] == 1
-    })
-    .await;
+    eventually("the deletion is reported", async || process.registry().await["ignoredDeletionsCount"] == 1).await;
     let (_, page) = process.health("/registry").await;
     assert!(!page.contains("acme"), "nobody who reaches the port learns a tenant's name: {page}");
     assert_eq!(process.chat("acme", "still here").await.0, 200);

@@ -18,10 +18,7 @@ struct ErasureAnswer {
     renamed: i64,
 }
 
-pub(super) async fn erase(
-    caller: Caller<DataErase>,
-    UserPath(sub): UserPath,
-) -> Result<Response, Problem> {
+pub(super) async fn erase(caller: Caller<DataErase>, UserPath(sub): UserPath) -> Result<Response, Problem> {
     let pseudonym = Uuid::new_v4();
     let mut total = Erased::default();
     for step in ErasureStep::ALL {
