@@ -26,6 +26,7 @@ mod agent_api {
     mod process;
     mod provider;
     mod settings;
+    mod shares;
     mod storage;
     mod tls;
     mod unwritable;

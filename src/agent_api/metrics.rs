@@ -62,6 +62,7 @@ pub struct ApiMetrics {
     version: Gauge,
     staleness: FractionGauge,
     connections: Family<StateLabel, Gauge>,
+    bytes: Family<StateLabel, Gauge>,
     storage: Family<LevelLabel, Counter>,
     /// Deletions of registry entries that were not carried out.
     pub ignored_deletions: Counter,
@@ -84,6 +85,7 @@ impl ApiMetrics {
             version: metrics.gauge("registry_version", "Version up to which the registry is applied"),
             staleness: metrics.fraction("registry_staleness_seconds", "Time since the last word from the source"),
             connections: metrics.gauges("database_connections", "Connections to Postgres"),
+            bytes: metrics.gauges("memory_budget_bytes", "Bytes that requests may hold: held and free"),
             storage: metrics
                 .counters("storage_checks", "Requests to add data under a storage limit, by how much of it was used"),
             ignored_deletions: metrics.counter("registry_ignored_deletions", "Deletions that were not carried out"),
@@ -137,8 +139,10 @@ impl ApiMetrics {
     }
 
     /// Notes what is read rather than counted.
-    pub fn note_now(&self, staleness: Duration, pool: PoolUse) {
+    pub fn note_now(&self, staleness: Duration, pool: PoolUse, (held, total): (usize, usize)) {
         self.staleness.set(staleness.as_secs_f64());
+        self.bytes.get_or_create(&StateLabel { state: "held" }).set(gauge(held));
+        self.bytes.get_or_create(&StateLabel { state: "free" }).set(gauge(total.saturating_sub(held)));
         self.connections.get_or_create(&StateLabel { state: "busy" }).set(gauge(pool.busy));
         self.connections.get_or_create(&StateLabel { state: "idle" }).set(gauge(pool.open.saturating_sub(pool.busy)));
     }

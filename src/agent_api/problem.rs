@@ -46,6 +46,8 @@ pub enum Code {
     SettingLocked,
     /// 503: too much to do at the moment.
     Busy,
+    /// 429: the tenant uses all that one tenant may use at once.
+    TenantBusy,
     /// 503: the tenant's data can't be reached.
     DatabaseUnavailable,
     /// 507: the tenant keeps as much as it may; nothing is added.
@@ -60,7 +62,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::MissingToken,
         Self::InvalidToken,
         Self::TenantMismatch,
@@ -79,6 +81,7 @@ impl Code {
         Self::InvalidField,
         Self::SettingLocked,
         Self::Busy,
+        Self::TenantBusy,
         Self::DatabaseUnavailable,
         Self::StorageLimitReached,
         Self::UpstreamFailed,
@@ -119,6 +122,9 @@ impl Code {
                 (StatusCode::UNPROCESSABLE_ENTITY, "setting_locked", "The setting can't be changed by the tenant")
             }
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "There is too much to do at the moment"),
+            Self::TenantBusy => {
+                (StatusCode::TOO_MANY_REQUESTS, "tenant_busy", "The tenant uses all that one tenant may use at once")
+            }
             Self::DatabaseUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "The tenant's data is out of reach")
             }
@@ -146,6 +152,7 @@ impl Code {
     /// When to come back, in seconds.
     const fn retry_after(self) -> Option<&'static str> {
         match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
             StatusCode::SERVICE_UNAVAILABLE => Some(match self {
                 Self::Busy => "1",
                 _ => "5",
@@ -226,12 +233,14 @@ impl Problem {
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         let code = match &error {
-            DatabaseError::TenantBusy | DatabaseError::Busy => Code::Busy,
+            DatabaseError::TenantBusy => Code::TenantBusy,
+            DatabaseError::Busy => Code::Busy,
             DatabaseError::NoCell(_)
             | DatabaseError::Replaced
             | DatabaseError::Refused(_)
             | DatabaseError::Untrusted(_) => Code::TenantNotServed,
-            DatabaseError::Unreachable(_)
+            DatabaseError::Paused
+            | DatabaseError::Unreachable(_)
             | DatabaseError::TooSlow(_)
             | DatabaseError::GivenUp(_)
             | DatabaseError::OutcomeUnknown(_) => Code::DatabaseUnavailable,
@@ -280,11 +289,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn codes_are_distinct_and_every_503_says_when_to_come_back() {
+    fn codes_are_distinct_and_every_429_and_503_says_when_to_come_back() {
         let names: BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {
-            assert_eq!(code.retry_after().is_some(), code.status() == 503, "{code:?}");
+            assert_eq!(code.retry_after().is_some(), [429, 503].contains(&code.status().as_u16()), "{code:?}");
             assert_eq!(code.status() == 401, matches!(code, Code::MissingToken | Code::InvalidToken));
         }
     }

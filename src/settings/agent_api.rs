@@ -34,6 +34,14 @@ pub struct HttpSettings {
     pub drain_seconds: u64,
     /// How long to go on accepting after being told to stop, so that load balancers notice, in seconds.
     pub drain_delay_seconds: u64,
+    /// Most connections at once; at this number connections without a request are closed for new ones.
+    pub max_connections: usize,
+    /// Longest wait for the rest of a request's head, in seconds.
+    pub head_seconds: u64,
+    /// Longest wait for the next request on a connection, in seconds. Longer than a load balancer's.
+    pub idle_seconds: u64,
+    /// Longest wait for a client to read more of its answer, in seconds.
+    pub write_seconds: u64,
 }
 
 /// The listener for health, metrics and registry status.
@@ -109,11 +117,23 @@ pub struct LimitSettings {
     pub upstream_bytes: usize,
     /// Most chat calls at once in this replica.
     pub concurrent_chats: usize,
+    /// Most of the chat calls, of the connections to Postgres and of the memory that one tenant may use, in percent.
+    pub tenant_share_percent: u64,
+    /// Memory that the process may use, in MiB; 0: the limit of its control group, or 512 without one.
+    pub memory_mebibytes: u64,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), drain_seconds: 25, drain_delay_seconds: 0 }
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            drain_seconds: 25,
+            drain_delay_seconds: 0,
+            max_connections: 1024,
+            head_seconds: 10,
+            idle_seconds: 75,
+            write_seconds: 30,
+        }
     }
 }
 
@@ -163,7 +183,14 @@ impl Default for DatabaseSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { body_bytes: 256 * 1024, body_seconds: 10, upstream_bytes: 4 * 1024 * 1024, concurrent_chats: 512 }
+        Self {
+            body_bytes: 256 * 1024,
+            body_seconds: 10,
+            upstream_bytes: 4 * 1024 * 1024,
+            concurrent_chats: 512,
+            tenant_share_percent: 12,
+            memory_mebibytes: 0,
+        }
     }
 }
 
@@ -173,9 +200,13 @@ impl Settings for AgentApiSettings {
         if registry.namespace.is_empty() && registry.directory.is_empty() {
             return Err("registry: one of 'namespace' and 'directory' must be set".to_owned());
         }
-        let bounds: [(&str, u64, u64, u64); 15] = [
+        let bounds: [(&str, u64, u64, u64); 21] = [
             ("http.drainSeconds", http.drain_seconds, 0, 3600),
             ("http.drainDelaySeconds", http.drain_delay_seconds, 0, 300),
+            ("http.maxConnections", http.max_connections as u64, 1, 1_000_000),
+            ("http.headSeconds", http.head_seconds, 1, 600),
+            ("http.idleSeconds", http.idle_seconds, 1, 3600),
+            ("http.writeSeconds", http.write_seconds, 1, 600),
             ("registry.directoryPollSeconds", registry.directory_poll_seconds, 1, 3600),
             ("registry.watchSeconds", registry.watch_seconds.into(), 1, 290),
             ("registry.maxStalenessSeconds", registry.max_staleness_seconds, 0, 604_800),
@@ -189,6 +220,8 @@ impl Settings for AgentApiSettings {
             ("database.idleInTransactionSeconds", database.idle_in_transaction_seconds, 1, 3600),
             ("limits.bodySeconds", limits.body_seconds, 1, 600),
             ("limits.concurrentChats", limits.concurrent_chats as u64, 1, 1_000_000),
+            ("limits.tenantSharePercent", limits.tenant_share_percent, 1, 100),
+            ("limits.memoryMebibytes", limits.memory_mebibytes, 0, 1_048_576),
         ];
         for (path, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

@@ -202,6 +202,12 @@ impl InProcessApi {
         }
     }
 
+    /// The text of an answer.
+    pub async fn text(&self, request: Request<Body>) -> String {
+        let body = self.router.clone().oneshot(request).await.unwrap().into_body();
+        String::from_utf8(axum::body::to_bytes(body, 1 << 24).await.unwrap().to_vec()).unwrap()
+    }
+
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.send(self.request(Method::GET, path, Some(token), None)).await
     }

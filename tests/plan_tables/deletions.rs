@@ -8,7 +8,7 @@ use super::{
     without_instance::unplaced,
 };
 use agent_tenancy::{
-    agent_api::registry::{RawEntry, index::RegistryIndex},
+    agent_api::registry::{RawEntry, index::RegistryIndex, tenant::TenantCaps},
     api::DeletionPolicy,
     domain::{
         entry::{Entry, EntryKind, TenantState},
@@ -297,7 +297,8 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
         };
         let deleting = Entry::Tenant(entry.clone());
 
-        let mut book = RegistryIndex::new(Duration::from_secs(10));
+        let mut book =
+            RegistryIndex::new(TenantCaps { transactions: 16, idle_in_transaction: Duration::from_secs(10) });
         let document = |entry: &Entry, version| RawEntry {
             name: entry.name(),
             kind: EntryKind::Tenant,

@@ -15,8 +15,9 @@ use super::{
     problem::{Code, Problem},
     registry::{Snapshot, tenant::Service},
     request_id::RequestId,
+    shares::Share,
 };
-use crate::domain::entry::TenantState;
+use crate::domain::{entry::TenantState, ident::Incarnation};
 use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, header, request::Parts},
@@ -24,6 +25,11 @@ use axum::{
 use scope::{RequiredScope, Scope};
 use std::{marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
 use token::{Claims, TokenError, verify};
+
+/// How often content is in memory at once: as it came, as it is kept, as it goes on.
+pub(super) const COPIES: usize = 4;
+/// Bytes of the smallest page.
+const LEAST_PAGE: usize = 16 << 10;
 
 /// The path parameter that names the tenant.
 pub(super) const TENANT_PARAMETER: &str = "tenantId";
@@ -49,6 +55,10 @@ pub struct Admission {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// The tenant of an admitted request, for the extractors after [`Caller`].
+#[derive(Clone, Copy)]
+pub(super) struct AdmittedTenant(pub(super) Incarnation);
+
 impl<S> Deref for Caller<S> {
     type Target = Admission;
 
@@ -73,6 +83,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Context>> for Caller<S> {
         let tenant = tenant.map_or("", |(_, value)| value);
         let request = parts.extensions.get::<RequestId>().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
         let admission = admit(context, &parts.headers, tenant, S::SCOPE, request)?;
+        parts.extensions.insert(AdmittedTenant(admission.access.tenant.incarnation));
         Ok(Self { admission, scope: PhantomData })
     }
 }
@@ -149,6 +160,22 @@ fn check_state(state: TenantState) -> Result<(), Problem> {
 }
 
 impl Admission {
+    /// Reserves memory for a page of at most `most` bytes of content, or for a smaller one where there is less. Returns the
+    /// reservation and the page's bytes.
+    ///
+    /// # Errors
+    /// When there is too little for even a small page.
+    pub fn reserve_page(&self, most: usize) -> Result<(Share, usize), Problem> {
+        let mut bytes = most;
+        loop {
+            match self.context.bytes.take(self.access.tenant.incarnation, bytes * COPIES) {
+                Ok(share) => return Ok((share, bytes)),
+                Err(_) if bytes / 2 >= LEAST_PAGE => bytes /= 2,
+                Err(exhausted) => return Err(exhausted.into()),
+            }
+        }
+    }
+
     /// Runs one transaction of the tenant; see [`Database::transact`](crate::agent_api::database::Database::transact).
     ///
     /// # Errors

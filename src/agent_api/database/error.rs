@@ -18,6 +18,9 @@ pub enum DatabaseError {
     /// The tenant's cell isn't known.
     #[error("there is no login for the cell '{0}'")]
     NoCell(String),
+    /// The instance couldn't be reached a moment ago.
+    #[error("the database couldn't be reached a moment ago")]
+    Paused,
     /// The tenant was deleted and recreated since the request was admitted.
     #[error("the tenant was replaced by another one of the same id")]
     Replaced,
@@ -53,11 +56,31 @@ impl DatabaseError {
         match self {
             Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
             Self::Replaced => ErrorClass::Conflict,
-            Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
+            Self::Paused | Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
                 ErrorClass::Transient
             }
             Self::Refused(_) | Self::Untrusted(_) => ErrorClass::Denied,
             Self::Statement(_) | Self::Abandoned => ErrorClass::Bug,
+        }
+    }
+}
+
+impl DatabaseError {
+    /// Whether the instance can't be reached or doesn't answer.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TooSlow(_) => true,
+            Self::TenantBusy
+            | Self::Busy
+            | Self::NoCell(_)
+            | Self::Paused
+            | Self::Replaced
+            | Self::Untrusted(_)
+            | Self::Refused(_)
+            | Self::GivenUp(_)
+            | Self::Statement(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Abandoned => false,
         }
     }
 }

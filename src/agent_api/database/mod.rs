@@ -5,6 +5,8 @@
 //! connection goes back to the pool only after a COMMIT or ROLLBACK that the server confirmed; any other one is closed.
 
 mod error;
+pub mod history;
+mod instances;
 mod pool;
 pub mod portable;
 pub mod settings;
@@ -140,7 +142,10 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
             Try::Done(value)
         }
         // Dropping `borrowed` closes the connection in the middle of whatever it does.
-        Err(_) => Try::Failed(DatabaseError::TooSlow(None)),
+        Err(_) => {
+            borrowed.note_silence();
+            Try::Failed(DatabaseError::TooSlow(None))
+        }
         Ok(Err(Failure::Commit(error))) if !is_rolled_back(&error) => Try::Failed(DatabaseError::OutcomeUnknown(error)),
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);

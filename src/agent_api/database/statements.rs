@@ -2,13 +2,15 @@
 //! is one statement, so a transaction is three round trips.
 
 use super::{Connection, Transaction};
-use jiff_sqlx::Timestamp;
-use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query, types::Json};
+use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, query::Query, types::Json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// What a tenant changed itself: JSON values by name of a `MutableSetting`.
 pub type StoredSettings = BTreeMap<String, serde_json::Value>;
+
+/// Most bytes of earlier messages that T1 reads. It stands in the statement as well.
+pub const HISTORY_BYTES: usize = 262_144;
 
 /// One earlier message, as a provider sees it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -97,42 +99,6 @@ pub struct Outcome {
     pub output_tokens: i64,
 }
 
-/// A message as history shows it.
-#[derive(Clone, Debug)]
-pub struct StoredMessage {
-    /// Its id.
-    pub id: Uuid,
-    /// Its conversation.
-    pub conversation: Uuid,
-    /// `user` or `assistant`.
-    pub role: String,
-    /// `pending`, `answered`, `failed` or `complete`.
-    pub status: String,
-    /// Its text.
-    pub content: String,
-    /// Agent that answered or should have.
-    pub agent: String,
-    /// Its revision.
-    pub revision: i64,
-    /// When it was stored.
-    pub created_at: jiff::Timestamp,
-}
-
-/// Which page of the history.
-#[derive(Clone, Debug)]
-pub struct PageQuery {
-    /// The user.
-    pub sub: String,
-    /// Only of this conversation.
-    pub conversation: Option<Uuid>,
-    /// Beyond this message.
-    pub after: Option<Uuid>,
-    /// Newest first.
-    pub descending: bool,
-    /// Most rows.
-    pub limit: i64,
-}
-
 type Bound = Query<'static, Postgres, PgArguments>;
 
 impl<'c> Connection<'c> {
@@ -198,9 +164,12 @@ const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
     // Where nothing is picked, nothing is read either.
     "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
             (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content) ORDER BY h.id), '[]') \
-               FROM (SELECT m.id, m.role, m.content FROM messages m \
-                      WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
-                      ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) h) AS history"
+               FROM (SELECT r.id, r.role, r.content, sum(octet_length(r.content)) OVER (ORDER BY r.id DESC \
+                            ROWS UNBOUNDED PRECEDING) AS bytes \
+                       FROM (SELECT m.id, m.role, m.content FROM messages m \
+                              WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
+                              ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) r) h \
+              WHERE h.bytes <= 262144) AS history"
 );
 
 /// Stores the question, unless the tenant keeps as much as it may; reads the tenant's settings and the conversation so far.
@@ -312,55 +281,4 @@ fn bind_outcome(query: Bound, outcome: &Outcome) -> Bound {
         .bind(outcome.revision)
         .bind(outcome.input_tokens)
         .bind(outcome.output_tokens)
-}
-
-/// Reads one page of a user's messages.
-impl Transaction for PageQuery {
-    type Output = Vec<StoredMessage>;
-
-    async fn run(&self, at: Connection<'_>) -> Result<Vec<StoredMessage>, sqlx::Error> {
-        // One text per form, so that each can use its index: an optional condition would hide it from the planner.
-        let sql = match (self.descending, self.conversation.is_some()) {
-            (true, false) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-                 ORDER BY id DESC LIMIT $3"
-            }
-            (false, false) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-                 ORDER BY id LIMIT $3"
-            }
-            (true, true) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-                   AND conversation_id = $4 ORDER BY id DESC LIMIT $3"
-            }
-            (false, true) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-                   AND conversation_id = $4 ORDER BY id LIMIT $3"
-            }
-        };
-        let (connection, query) = at.query(sql);
-        let mut query = query.bind(self.sub.clone()).bind(self.after).bind(self.limit);
-        if let Some(conversation) = self.conversation {
-            query = query.bind(conversation);
-        }
-        query.fetch_all(connection).await?.iter().map(message).collect()
-    }
-}
-
-fn message(row: &PgRow) -> Result<StoredMessage, sqlx::Error> {
-    let created_at: Timestamp = row.try_get(7)?;
-    Ok(StoredMessage {
-        id: row.try_get(0)?,
-        conversation: row.try_get(1)?,
-        role: row.try_get(2)?,
-        status: row.try_get(3)?,
-        content: row.try_get(4)?,
-        agent: row.try_get(5)?,
-        revision: row.try_get(6)?,
-        created_at: created_at.to_jiff(),
-    })
 }

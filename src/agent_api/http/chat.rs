@@ -4,8 +4,8 @@
 use super::{answer_and_warn, request::LimitedJson};
 use crate::{
     agent_api::{
-        auth::{Admission, Caller, scope::ChatWrite},
-        database::statements::{Answer, NoAnswer, Outcome, Question, Reply, StoredQuestion},
+        auth::{Admission, COPIES, Caller, scope::ChatWrite},
+        database::statements::{Answer, HISTORY_BYTES, NoAnswer, Outcome, Question, Reply, StoredQuestion},
         effective::{TenantSettings, resolve_effective, resolve_system_prompt, resolve_tenant_settings},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
@@ -53,20 +53,21 @@ struct Usage {
     output_tokens: i64,
 }
 
-pub(super) async fn send(
-    caller: Caller<ChatWrite>,
-    LimitedJson(wanted): LimitedJson<ChatRequest>,
-) -> Result<Response, Problem> {
+pub(super) async fn send(caller: Caller<ChatWrite>, body: LimitedJson<ChatRequest>) -> Result<Response, Problem> {
     let caller = caller.into_admission();
+    let LimitedJson { value: wanted, mut bytes } = body;
     if wanted.message.is_empty() || wanted.message.contains('\0') {
         return Err(Problem::field("message", "must be a text of at least one character, without zero bytes"));
     }
     let context = Arc::clone(&caller.context);
-    let permit = Arc::clone(&context.chats).try_acquire_owned().map_err(|_| Problem::new(Code::Busy))?;
+    let slot = context.chats.take(caller.access.tenant.incarnation, 1)?;
+    // Everything that the call may need, so that it never fails for memory half-way.
+    let history = if wanted.conversation_id.is_some() { HISTORY_BYTES } else { 0 };
+    bytes.grow((history + resolve_answer_bytes(&caller)) * COPIES)?;
     let began = context.clock.monotonic();
     let tasks = context.tasks.clone();
     let exchange = tasks.spawn(async move {
-        let _permit = permit;
+        let _held = (slot, bytes);
         let result = exchange(&caller, wanted).await;
         context.metrics.chat_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
         result
@@ -75,6 +76,18 @@ pub(super) async fn send(
         Ok(result) => result.map(|(done, storage)| answer_and_warn(&done, storage)),
         Err(_) => Err(Problem::new(Code::Internal)),
     }
+}
+
+/// Most bytes of an answer, as the provider sends it, of any of the tenant's agents: by their tokens, each of which may be a
+/// few characters with escapes, and what surrounds them.
+fn resolve_answer_bytes(caller: &Admission) -> usize {
+    let agents = caller.access.tenant.agents.values();
+    let tokens = agents.filter_map(|agent| {
+        let most = caller.snapshot.agents.get(&agent.config_uid)?.current.behaviour.max_output_tokens;
+        Some(agent.overrides.max_output_tokens.map_or(most, |tokens| tokens.min(most)))
+    });
+    let tokens = usize::try_from(tokens.max().unwrap_or(1)).unwrap_or(1);
+    tokens.saturating_mul(64).saturating_add(64 << 10).min(caller.context.settings.limits.upstream_bytes)
 }
 
 async fn exchange(caller: &Admission, wanted: ChatRequest) -> Result<(ChatAnswer, Storage), Problem> {
@@ -204,6 +217,7 @@ async fn complete(
         history: &asked.history,
         message: &question.content,
         credential,
+        max_bytes: resolve_answer_bytes(caller),
     };
     perform_call(&caller.context.upstreams, &call).await
 }

@@ -2,11 +2,13 @@
 
 use crate::agent_api::{
     Context,
+    auth::{AdmittedTenant, COPIES},
     json::from_object,
     problem::{Code, Problem},
+    shares::Share,
 };
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
     http::{header, request::Parts},
 };
@@ -15,7 +17,11 @@ use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
 
 /// A JSON body, bounded in size and time.
-pub(super) struct LimitedJson<T>(pub(super) T);
+pub(super) struct LimitedJson<T> {
+    pub(super) value: T,
+    /// The memory that it takes.
+    pub(super) bytes: Share,
+}
 
 impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
     type Rejection = Problem;
@@ -26,8 +32,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
         if !media.eq_ignore_ascii_case("application/json") {
             return Err(Problem::new(Code::UnsupportedMediaType));
         }
-        let bytes = read_bytes(context, request.into_body()).await?;
-        parse_json(&bytes).map(Self)
+        let AdmittedTenant(tenant) = request.extensions().get().copied().ok_or_else(|| Problem::new(Code::Internal))?;
+        let length = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        let most = context.settings.limits.body_bytes.min(usize::try_from(length).unwrap_or(usize::MAX));
+        let mut bytes = context.bytes.take(tenant, most * COPIES)?;
+        let body = read_bytes(context, request.into_body()).await?;
+        bytes.shrink_to(body.len() * COPIES);
+        Ok(Self { value: parse_json(&body)?, bytes })
     }
 }
 

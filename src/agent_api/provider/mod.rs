@@ -31,6 +31,8 @@ pub struct Call<'c> {
     pub message: &'c str,
     /// The provider's credential, if it needs one.
     pub credential: Option<Arc<UpstreamEntry>>,
+    /// Most bytes of the provider's answer.
+    pub max_bytes: usize,
 }
 
 /// A provider's answer.

@@ -20,7 +20,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Upstreams {
     client: Client,
-    max_bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -74,11 +73,11 @@ struct Usage {
 }
 
 impl Upstreams {
-    /// A client for all providers; answers of more than `max_bytes` are refused.
+    /// A client for all providers.
     ///
     /// # Errors
     /// When TLS can't be set up.
-    pub fn new(max_bytes: usize) -> Result<Self, reqwest::Error> {
+    pub fn new() -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -86,7 +85,7 @@ impl Upstreams {
             .dns_resolver(Resolver::new(System))
             .user_agent(concat!("agent-tenancy/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, max_bytes })
+        Ok(Self { client })
     }
 
     pub(super) async fn perform_call(&self, base_url: &str, call: &Call<'_>) -> Result<Completion, UpstreamError> {
@@ -120,7 +119,7 @@ impl Upstreams {
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(failed)?;
-            if bytes.len() + chunk.len() > self.max_bytes {
+            if bytes.len() + chunk.len() > call.max_bytes {
                 return Err(UpstreamError::TooLarge);
             }
             bytes.extend_from_slice(&chunk);

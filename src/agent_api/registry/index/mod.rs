@@ -9,7 +9,7 @@ mod tenants;
 use super::{
     RawEntry, Snapshot,
     shared::{SharedEntries, UnusedReason},
-    tenant::{Tenant, VerifyKey},
+    tenant::{Tenant, TenantCaps, VerifyKey},
     unique::{UniqueValue, UniqueValues},
 };
 use crate::domain::{
@@ -21,7 +21,6 @@ use crate::domain::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 /// Prefix of tenants' entry names.
@@ -43,7 +42,7 @@ pub struct RegistryIndex {
     trying: BTreeMap<String, Version>,
     logins: Vec<Login>,
     version: Version,
-    idle_in_transaction: Duration,
+    caps: TenantCaps,
 }
 
 /// A tenant that is not served as written.
@@ -82,8 +81,8 @@ struct Loaded {
 }
 
 impl RegistryIndex {
-    /// An empty index. `idle_in_transaction` goes into every tenant's transactions.
-    pub fn new(idle_in_transaction: Duration) -> Self {
+    /// An empty index. `caps` hold for every tenant.
+    pub fn new(caps: TenantCaps) -> Self {
         Self {
             snapshot: Snapshot::default(),
             records: HashMap::new(),
@@ -95,7 +94,7 @@ impl RegistryIndex {
             trying: BTreeMap::new(),
             logins: Vec::new(),
             version: Version::default(),
-            idle_in_transaction,
+            caps,
         }
     }
 
