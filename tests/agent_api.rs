@@ -22,6 +22,8 @@ mod agent_api {
     mod kills;
     mod leaving;
     mod logins;
+    mod models;
+    mod paid;
     mod pooled;
     mod process;
     mod provider;

@@ -23,11 +23,12 @@ mod request_id;
 pub mod serve;
 pub mod shares;
 pub mod storage;
+pub mod turns;
 
 use crate::{clock::Clock, settings::agent_api::AgentApiSettings};
 use database::{Database, Pool};
 use metrics::ApiMetrics;
-use provider::Upstreams;
+use provider::{Upstreams, UpstreamsError};
 use registry::{Cell, follow::Registry, follow::TryLogin};
 use shares::Shares;
 use std::sync::Arc;
@@ -36,9 +37,9 @@ use tokio_util::task::TaskTracker;
 /// Why a process can't serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    /// TLS for providers can't be set up.
-    #[error("can't set up TLS")]
-    Tls(#[from] reqwest::Error),
+    /// Providers can't be called.
+    #[error(transparent)]
+    Upstreams(#[from] UpstreamsError),
     /// There is too little memory.
     #[error("{0}")]
     Memory(String),
@@ -70,7 +71,7 @@ impl Context {
     /// Everything a server needs, without a registry source yet.
     ///
     /// # Errors
-    /// When TLS can't be set up, or the memory limit leaves too little for requests.
+    /// When providers can't be called, or the memory limit leaves too little for requests.
     pub fn new(settings: AgentApiSettings, clock: Clock) -> Result<Arc<Self>, ContextError> {
         let limits = &settings.limits;
         let memory = memory::observe_limit(limits.memory_mebibytes);
@@ -82,7 +83,7 @@ impl Context {
         Ok(Arc::new(Self {
             registry: Registry::new(clock.clone()),
             database: Database::new(pool, tasks.clone()),
-            upstreams: Upstreams::new()?,
+            upstreams: Upstreams::new(&settings.upstream)?,
             metrics: Arc::new(ApiMetrics::new()),
             chats: Shares::new(limits.concurrent_chats, share(limits.concurrent_chats)),
             bytes: Shares::new(bytes, share(bytes)),

@@ -18,6 +18,8 @@ pub struct AgentApiSettings {
     pub acknowledgement: AcknowledgementSettings,
     /// Connections to Postgres.
     pub database: DatabaseSettings,
+    /// Connections to providers.
+    pub upstream: UpstreamSettings,
     /// Bounds on what clients and providers may send.
     pub limits: LimitSettings,
     /// Logs.
@@ -30,7 +32,8 @@ pub struct AgentApiSettings {
 pub struct HttpSettings {
     /// Address and port.
     pub listen: SocketAddr,
-    /// How long running requests may take to end once the process was told to stop, in seconds.
+    /// How long running requests may take to end once the process was told to stop, and how long the outcome of a call is
+    /// tried to be stored, in seconds. Longer than the longest call.
     pub drain_seconds: u64,
     /// How long to go on accepting after being told to stop, so that load balancers notice, in seconds.
     pub drain_delay_seconds: u64,
@@ -105,6 +108,16 @@ pub struct DatabaseSettings {
     pub root_certificates: String,
 }
 
+/// Connections to providers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// Proxy for all calls, `http://host:port`; empty: none. It resolves the providers' names itself.
+    pub proxy_url: String,
+    /// File with the CA certificates that providers' certificates may be signed by, besides the built-in ones; empty: none.
+    pub root_certificates: String,
+}
+
 /// Bounds on what clients and providers may send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -123,12 +136,24 @@ pub struct LimitSettings {
     pub memory_mebibytes: u64,
 }
 
+impl AgentApiSettings {
+    /// After how long a question that is still pending has no answer to expect, in seconds: the longest call, and as long as
+    /// its outcome is tried to be stored.
+    pub(crate) fn abandoned_seconds(&self) -> i64 {
+        let storing = i64::try_from(self.http.drain_seconds).unwrap_or(i64::MAX / 2);
+        i64::from(LONGEST_CALL_SECONDS) + storing + 60
+    }
+}
+
+/// The longest that an AgentConfig may let a call take.
+const LONGEST_CALL_SECONDS: i32 = crate::api::AgentTimeouts::TOTAL_SECONDS.max;
+
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
-            drain_seconds: 25,
-            drain_delay_seconds: 0,
+            drain_seconds: 620,
+            drain_delay_seconds: 5,
             max_connections: 1024,
             head_seconds: 10,
             idle_seconds: 75,
@@ -196,7 +221,7 @@ impl Default for LimitSettings {
 
 impl Settings for AgentApiSettings {
     fn check(&self) -> Result<(), String> {
-        let Self { http, health: _, registry, acknowledgement, database, limits, log: _ } = self;
+        let Self { http, health: _, registry, acknowledgement, database, upstream: _, limits, log: _ } = self;
         if registry.namespace.is_empty() && registry.directory.is_empty() {
             return Err("registry: one of 'namespace' and 'directory' must be set".to_owned());
         }

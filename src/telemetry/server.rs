@@ -100,6 +100,7 @@ async fn connection(
 ) {
     drop(stream.set_nodelay(true));
     let activity = Arc::new(Activity::default());
+    let waiting = Arc::clone(&activity);
     let io = TokioIo::new(TimedStream::new(stream, limits, Arc::clone(&activity)));
     let service = service_fn(move |request: http::Request<Incoming>| {
         activity.begin_request();
@@ -116,8 +117,12 @@ async fn connection(
         tokio::select! {
             // Errors are the client's: it left, or it was too slow.
             _ = served.as_mut() => return,
-            closing = close_idle.changed() => if closing.is_err() || began.elapsed() > PAUSE {
-                break;
+            closing = close_idle.changed() => match closing {
+                // The server stops.
+                Err(_) => break,
+                Ok(()) if waiting.is_running() => break,
+                Ok(()) if began.elapsed() > PAUSE => return,
+                Ok(()) => {}
             },
         }
     }
@@ -136,6 +141,10 @@ impl Activity {
 
     fn end_request(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_running(&self) -> bool {
+        self.0.load(Ordering::Relaxed) % 2 == 1
     }
 }
 
@@ -172,8 +181,11 @@ impl<S> TimedStream<S> {
         let current = self.reading.take().filter(|reading| reading.activity == activity);
         let begun = activity == 0;
         let limit = if begun { self.limits.head } else { self.limits.idle };
-        let reading =
-            self.reading.insert(current.unwrap_or_else(|| Reading { activity, begun, deadline: Box::pin(sleep(limit)) }));
+        let reading = self.reading.insert(current.unwrap_or_else(|| Reading {
+            activity,
+            begun,
+            deadline: Box::pin(sleep(limit)),
+        }));
         reading.deadline.as_mut().poll(context).is_ready()
     }
 
@@ -190,7 +202,9 @@ impl<S> TimedStream<S> {
         match written {
             Poll::Ready(result) => {
                 self.writing = None;
-                // While an answer is being written, the next head isn't awaited yet.
+                // The connection is not read again before something happens: the wait for the next head begins here, and
+                // anew with each part of the answer.
+                let _ = self.is_overdue(context);
                 if let Some(reading) = self.reading.as_mut().filter(|reading| !reading.begun) {
                     reading.deadline.as_mut().reset(Instant::now() + self.limits.idle);
                 }
@@ -209,7 +223,11 @@ impl<S> TimedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
@@ -328,7 +346,8 @@ mod tests {
         let (address, _stop, _server) = start(ConnectionLimits { connections: 1, ..LIMITS }).await;
         let stuck = connect(address, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
         // Its connection is the only one: another client is answered when it is given up.
-        let (took, answer) = closed(connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await).await;
+        let (took, answer) =
+            closed(connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await).await;
         assert!(String::from_utf8_lossy(&answer).ends_with("hello"));
         assert!(took < Duration::from_secs(5), "{took:?}");
         drop(stuck);

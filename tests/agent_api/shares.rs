@@ -103,7 +103,8 @@ async fn an_instance_that_says_nothing_delays_its_own_tenants_only() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     for call in dark {
         let answer = call.await.unwrap();
-        assert_eq!(answer.status, 503, "{}", answer.body);
+        // Its own cap, or the database.
+        assert!([429, 503].contains(&answer.status.as_u16()), "{}", answer.body);
     }
     // Once it is known to give no answer, the client learns that at once.
     for _ in 0..2 {

@@ -33,6 +33,8 @@ const LEAST_PAGE: usize = 16 << 10;
 
 /// The path parameter that names the tenant.
 pub(super) const TENANT_PARAMETER: &str = "tenantId";
+/// Its place among the parts of the path, `/api/v1/tenants/{tenantId}`.
+const TENANT_SEGMENT: usize = 4;
 
 /// An admitted caller: the token is valid, belongs to the tenant of the path and allows the scope `S`, and the tenant is
 /// served. As an extractor it comes first in every handler of a tenant's route.
@@ -78,9 +80,12 @@ impl<S: RequiredScope> FromRequestParts<Arc<Context>> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
-        let path = RawPathParams::from_request_parts(parts, context).await.ok();
-        let tenant = path.as_ref().and_then(|path| path.iter().find(|(name, _)| *name == TENANT_PARAMETER));
-        let tenant = tenant.map_or("", |(_, value)| value);
+        let tenant = match RawPathParams::from_request_parts(parts, context).await {
+            Ok(path) => path.iter().find(|(name, _)| *name == TENANT_PARAMETER).map(|(_, value)| value.to_owned()),
+            // Some parameter is no UTF-8 after decoding. A tenant's id needs no encoding, so it can be read as it stands.
+            Err(_) => parts.uri.path().split('/').nth(TENANT_SEGMENT).map(str::to_owned),
+        };
+        let tenant = tenant.as_deref().unwrap_or_default();
         let request = parts.extensions.get::<RequestId>().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
         let admission = admit(context, &parts.headers, tenant, S::SCOPE, request)?;
         parts.extensions.insert(AdmittedTenant(admission.access.tenant.incarnation));
@@ -187,7 +192,7 @@ impl Admission {
 
     /// What a failed transaction means for the client. A tenant that was admitted may be out of service by now, and its
     /// access taken away: that is then the reason.
-    fn explain(&self, error: DatabaseError) -> Problem {
+    pub(super) fn explain(&self, error: DatabaseError) -> Problem {
         let now = self.context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
         match (&error, now.map(check_state)) {
             (DatabaseError::Refused(_), Some(Err(problem))) => problem,

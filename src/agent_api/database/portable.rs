@@ -28,7 +28,8 @@ impl Part {
     }
 
     /// `$1`: rows beyond this key, as text; `$2`: of this user only, or NULL; `$3`: most rows; `$4`, of `Messages` only: bytes of
-    /// content after which rows come without their line.
+    /// content after which rows come without their line; `$5`, of `Messages` only: seconds after which a pending question
+    /// counts as failed.
     const fn sql(self) -> &'static str {
         match self {
             Self::Conversations => {
@@ -40,7 +41,9 @@ impl Part {
             // The length of a text is known without reading the text.
             Self::Messages => {
                 "SELECT m.id::text, CASE WHEN m.before < $4 THEN json_build_object('type', 'message', 'id', m.id, \
-                   'conversationId', m.conversation_id, 'sub', m.sub, 'role', m.role, 'status', m.status, 'content', \
+                   'conversationId', m.conversation_id, 'sub', m.sub, 'role', m.role, 'status', \
+                   CASE WHEN m.status = 'pending' AND m.created_at < now() - $5::int8 * interval '1 second' THEN \
+                   'failed' ELSE m.status END, 'content', \
                    m.content, 'agent', m.agent, 'revision', m.revision, 'requestId', m.request_id, 'createdAt', \
                    to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text END \
                    FROM (SELECT p.id, p.conversation_id, p.sub, p.role, p.status, p.content, p.agent, p.revision, \
@@ -90,6 +93,8 @@ pub struct Slice {
     pub limit: i64,
     /// Bytes of content after which rows come without their line.
     pub bytes: usize,
+    /// After how many seconds a pending question counts as failed.
+    pub abandoned_seconds: i64,
 }
 
 /// A row of a part.
@@ -110,7 +115,7 @@ impl Transaction for Slice {
         let after = self.after.clone().unwrap_or_else(|| self.part.beginning().to_owned());
         let query = query.bind(after).bind(self.sub.clone()).bind(self.limit);
         let query = match self.part {
-            Part::Messages => query.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX)),
+            Part::Messages => query.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX)).bind(self.abandoned_seconds),
             Part::Conversations | Part::Usage | Part::Settings => query,
         };
         let rows = query.fetch_all(connection).await?;

@@ -12,8 +12,19 @@ pub type StoredSettings = BTreeMap<String, serde_json::Value>;
 /// Most bytes of earlier messages that T1 reads. It stands in the statement as well.
 pub const HISTORY_BYTES: usize = 262_144;
 
-/// One earlier message, as a provider sees it.
+/// One earlier message, as T1 reads it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct HistoryMessage {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+    /// Its request: a question and its answer have the same.
+    pub request: Uuid,
+}
+
+/// One earlier message, as a provider gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastMessage {
     /// `user` or `assistant`.
     pub role: String,
@@ -30,7 +41,8 @@ pub struct Question {
     pub conversation: Uuid,
     /// Whether the conversation begins with it.
     pub begins: bool,
-    /// Its own id.
+    /// Makes its id unique; the time in the id is the database's, so that ids are in the order of storing, whatever the
+    /// replicas' clocks say.
     pub id: Uuid,
     /// The user.
     pub sub: String,
@@ -66,12 +78,14 @@ pub enum Reply {
 /// What T1 reads along with a stored question.
 #[derive(Clone, Debug)]
 pub struct StoredQuestion {
+    /// Its id.
+    pub id: Uuid,
     /// The agent that answers.
     pub agent: String,
     /// What the tenant changed itself.
     pub settings: StoredSettings,
     /// Earlier messages, oldest first.
-    pub history: Vec<PastMessage>,
+    pub history: Vec<HistoryMessage>,
     /// What the tenant kept before, in bytes, if that is limited.
     pub used: Option<i64>,
 }
@@ -130,19 +144,28 @@ macro_rules! pick {
     };
 }
 
+/// The question's id: a version 7 UUID whose time is the database's (RFC 9562, 5.7).
+macro_rules! stamp {
+    () => {
+        ", stamp AS (SELECT (substr(h.t, 1, 8) || '-' || substr(h.t, 9, 4) || substr($3::uuid::text, 14))::uuid AS id \
+             FROM (SELECT lpad(to_hex(floor(extract(epoch FROM clock_timestamp()) * 1000)::int8), 12, '0') AS t) h)"
+    };
+}
+
 /// A statement, and the same for a tenant with a limit (`$12`): that one always returns a row, with the used bytes, and
 /// without an agent if nothing was stored.
 macro_rules! with_and_without_limit {
     ($body:literal, $answer:literal) => {
         [
-            concat!("WITH ", pick!(""), $body, $answer, ", NULL::int8 FROM pick p, question q"),
+            concat!("WITH ", pick!(""), stamp!(), $body, $answer, ", NULL::int8, q.id FROM pick p, question q"),
             concat!(
                 "WITH ",
                 used!(),
                 pick!(" AND (SELECT u.bytes FROM used u) < $12::int8"),
+                stamp!(),
                 $body,
                 $answer,
-                ", u.bytes FROM used u LEFT JOIN (pick p CROSS JOIN question q) ON true"
+                ", u.bytes, q.id FROM used u LEFT JOIN (pick p CROSS JOIN question q) ON true"
             ),
         ]
     };
@@ -151,7 +174,8 @@ macro_rules! with_and_without_limit {
 const BEGIN_CONVERSATION: [&str; 2] = with_and_without_limit!(
     ", conversation AS (INSERT INTO conversations (id, sub) SELECT $1, $2 FROM pick RETURNING id), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+       SELECT t.id, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 \
+         FROM pick p, conversation c, stamp t RETURNING id) ",
     "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
             '[]'::jsonb AS history"
 );
@@ -160,13 +184,15 @@ const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
     // Locked, as the foreign key would: one that is just erased is none, rather than a key that is violated.
     ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2 FOR KEY SHARE), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+       SELECT t.id, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 \
+         FROM pick p, conversation c, stamp t RETURNING id) ",
     // Where nothing is picked, nothing is read either.
     "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
-            (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content) ORDER BY h.id), '[]') \
-               FROM (SELECT r.id, r.role, r.content, sum(octet_length(r.content)) OVER (ORDER BY r.id DESC \
+            (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content, 'request', \
+                    h.request_id) ORDER BY h.id), '[]') \
+               FROM (SELECT r.id, r.role, r.content, r.request_id, sum(octet_length(r.content)) OVER (ORDER BY r.id DESC \
                             ROWS UNBOUNDED PRECEDING) AS bytes \
-                       FROM (SELECT m.id, m.role, m.content FROM messages m \
+                       FROM (SELECT m.id, m.role, m.content, m.request_id FROM messages m \
                               WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
                               ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) r) h \
               WHERE h.bytes <= 262144) AS history"
@@ -202,28 +228,28 @@ impl Transaction for Question {
         };
         let Json(settings) = row.try_get(1)?;
         let Json(history) = row.try_get(2)?;
-        Ok(Reply::Stored(StoredQuestion { agent, settings, history, used }))
+        Ok(Reply::Stored(StoredQuestion { id: row.try_get(4)?, agent, settings, history, used }))
     }
 }
 
 /// Sets the question's status to `$status`, runs `$more`, and records the usage with outcome `$word`. Where the conversation
 /// was erased meanwhile, the usage is recorded under a pseudonym: an erasure renames the user's usage after it has deleted
 /// the conversations. The conversation is locked before the question, in the order of a DELETE; otherwise the two could
-/// deadlock.
+/// deadlock. A second run changes nothing: the question isn't pending any more, and the request has its usage.
 macro_rules! outcome {
     ($status:literal, $more:literal, $word:literal) => {
         concat!(
             "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), \
              question AS (UPDATE messages SET status = '",
             $status,
-            "' WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
+            "' WHERE id = $1 AND status = 'pending' AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
             $more,
             " INSERT INTO usage \
                (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
              SELECT $3, CASE WHEN EXISTS (SELECT FROM conversation) THEN $4 ELSE 'erased-' || $3::uuid::text END, \
                     $5, $6, $7, $8, $9, '",
             $word,
-            "'"
+            "' ON CONFLICT (request_id) DO NOTHING"
         )
     };
 }
@@ -248,7 +274,7 @@ impl Transaction for Answer {
             "answered",
             ", answer AS (INSERT INTO messages \
                 (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id)",
+                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c, question q RETURNING id)",
             "ok"
         ));
         bind_outcome(query, &self.outcome).bind(self.id).bind(self.text.clone()).execute(connection).await?;

@@ -77,8 +77,9 @@ pub(super) async fn read(
 }
 
 fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
+    let abandoned_seconds = caller.context.settings.abandoned_seconds();
     let Some(text) = cursor else {
-        return Ok(Slice { part: Part::Conversations, after: None, sub, limit, bytes: MAX_BYTES });
+        return Ok(Slice { part: Part::Conversations, after: None, sub, limit, bytes: MAX_BYTES, abandoned_seconds });
     };
     let wrong = || Problem::field("cursor", "must be a 'next' of this very export");
     let cursor = Cursor::parse(text).ok_or_else(wrong)?;
@@ -92,7 +93,7 @@ fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, 
     if cursor.incarnation != caller.access.tenant.incarnation || cursor.sub != sub || !keyed {
         return Err(wrong());
     }
-    Ok(Slice { part, after: cursor.after, sub, limit, bytes: MAX_BYTES })
+    Ok(Slice { part, after: cursor.after, sub, limit, bytes: MAX_BYTES, abandoned_seconds })
 }
 
 /// The rows, as many as fit, and where to continue.

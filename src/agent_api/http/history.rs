@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
+/// The status of a question that waits for its answer, and of one that will have none.
+const PENDING: &str = "pending";
+const FAILED: &str = "failed";
 /// A page ends early rather than being larger than this, but always holds one message.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -96,12 +99,17 @@ pub(super) async fn read(
         .last()
         .filter(|_| has_more)
         .map(|last| Cursor { incarnation, descending, conversation: conversation_id, last: last.id }.render());
-    let answer = HistoryAnswer { messages: messages.into_iter().map(show).collect(), has_more, next };
+    let abandoned =
+        caller.context.clock.now() - jiff::SignedDuration::from_secs(caller.context.settings.abandoned_seconds());
+    let messages = messages.into_iter().map(|message| show(message, abandoned)).collect();
+    let answer = HistoryAnswer { messages, has_more, next };
     let body = serde_json::to_vec(&answer).map_err(|_| Problem::new(Code::Internal))?;
     page("application/json", body, share)
 }
 
-fn show(message: StoredMessage) -> MessageAnswer {
+/// Nobody answers a question any more that has been pending since before `abandoned`.
+fn show(message: StoredMessage, abandoned: jiff::Timestamp) -> MessageAnswer {
     let StoredMessage { id, conversation, role, status, content, agent, revision, created_at } = message;
+    let status = if status == PENDING && created_at < abandoned { FAILED.to_owned() } else { status };
     MessageAnswer { id, conversation_id: conversation, role, status, content, agent, revision, created_at }
 }

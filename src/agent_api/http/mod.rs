@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `chat`, `history`, `settings`, `export`, `users` | the handlers, one file for each resource |
 //! | `cursor` | the cursors of `history` |
+//! | `persist` | storing an outcome until it is stored |
 //! | `request` | the extractors of bodies and queries |
 //! | `routes` | the only way to register a tenant's route |
 
@@ -11,6 +12,7 @@ mod chat;
 mod cursor;
 mod export;
 mod history;
+mod persist;
 mod request;
 pub mod routes;
 mod settings;
