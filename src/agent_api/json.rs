@@ -2,7 +2,7 @@
 
 use serde::de::{DeserializeOwned, Error as _};
 
-/// Reads a JSON object. serde alone would also take an array, whose items it assigns to the fields in their order.
+/// Reads a JSON object. serde alone would also take an array, and assign its items to the fields in their order.
 ///
 /// # Errors
 /// When it is no object, or none of this form.

@@ -251,9 +251,9 @@ async fn serve_api(
     draining: &Arc<AtomicBool>,
 ) {
     let settings = &context.settings.http;
-    let (told, delay, draining) = (stop.clone(), settings.drain_delay_seconds, Arc::clone(draining));
+    let (stopped, delay, draining) = (stop.clone(), settings.drain_delay_seconds, Arc::clone(draining));
     let serving = server::serve(listener, router(Arc::clone(context)), resolve_limits(settings), async move {
-        told.cancelled().await;
+        stopped.cancelled().await;
         draining.store(true, Ordering::Relaxed);
         tracing::info!("draining");
         tokio::time::sleep(Duration::from_secs(delay)).await;

@@ -32,10 +32,10 @@ pub struct AgentApiSettings {
 pub struct HttpSettings {
     /// Address and port.
     pub listen: SocketAddr,
-    /// How long running requests may take to end once the process was told to stop, and how long the outcome of a call is
+    /// How long running requests may take to end once the process has to stop, and how long the outcome of a call is
     /// tried to be stored, in seconds. Longer than the longest call.
     pub drain_seconds: u64,
-    /// How long to go on accepting after being told to stop, so that load balancers notice, in seconds.
+    /// How long to go on accepting after SIGTERM, so that load balancers notice, in seconds.
     pub drain_delay_seconds: u64,
     /// Most connections at once; at this number connections without a request are closed for new ones.
     pub max_connections: usize,
@@ -63,10 +63,10 @@ pub struct RegistrySettings {
     pub namespace: String,
     /// Directory with one JSON file per entry, instead of a namespace; empty: none.
     pub directory: String,
-    /// How often the directory is read again even if nothing told of a change, in seconds.
+    /// How often the directory is read again even if nothing reported a change, in seconds.
     pub directory_poll_seconds: u64,
     /// After how long the API server is to end a watch, in seconds. One from which nothing came for 5 s longer has lost
-    /// its peer, and is begun anew.
+    /// its peer, and is started again.
     pub watch_seconds: u32,
     /// How long to serve on without word from the API server, in seconds; 0: for ever.
     pub max_staleness_seconds: u64,
@@ -104,7 +104,7 @@ pub struct DatabaseSettings {
     pub idle_in_transaction_seconds: u64,
     /// Whether statements are prepared once per connection; `false` behind a pgbouncer older than 1.21.
     pub prepared_statements: bool,
-    /// File with the certificates of the authorities that sign the databases' certificates; empty: built-in ones.
+    /// File with the certificates of the CAs that sign the databases' certificates; empty: built-in ones.
     pub root_certificates: String,
 }
 

@@ -3,7 +3,7 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `health` | the HTTP server with /livez, /readyz and /metrics |
-//! | `server` | an HTTP server whose connections are bounded in number and in time |
+//! | `server` | an HTTP server with connections that are bounded in number and in time |
 //! | `metrics` | the registry of metrics |
 //! | `signals` | SIGTERM and SIGINT |
 

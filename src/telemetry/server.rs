@@ -1,4 +1,4 @@
-//! An HTTP server whose connections are bounded in number and in time.
+//! An HTTP server with connections that are bounded in number and in time.
 //!
 //! axum's own server waits for a request's head and for a slow reader without end: a few thousand sockets with half a head
 //! would use up the process's descriptors.
@@ -203,7 +203,7 @@ impl<S> TimedStream<S> {
             Poll::Ready(result) => {
                 self.writing = None;
                 // The connection is not read again before something happens: the wait for the next head begins here, and
-                // anew with each part of the answer.
+                // again with each part of the answer.
                 let _ = self.is_overdue(context);
                 if let Some(reading) = self.reading.as_mut().filter(|reading| !reading.begun) {
                     reading.deadline.as_mut().reset(Instant::now() + self.limits.idle);

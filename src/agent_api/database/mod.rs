@@ -143,7 +143,7 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
         }
         // Dropping `borrowed` closes the connection in the middle of whatever it does.
         Err(_) => {
-            borrowed.note_silence();
+            borrowed.note_no_answer();
             Try::Failed(DatabaseError::TooSlow(None))
         }
         Ok(Err(Failure::Commit(error))) if !is_rolled_back(&error) => Try::Failed(DatabaseError::OutcomeUnknown(error)),

@@ -248,7 +248,7 @@ impl Borrowed {
     }
 
     /// Records that the server doesn't answer.
-    pub(super) fn note_silence(&self) {
+    pub(super) fn note_no_answer(&self) {
         self.instance.note_failure();
     }
 

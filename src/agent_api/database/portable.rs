@@ -134,8 +134,8 @@ pub struct Erased {
     pub renamed: i64,
 }
 
-/// One step of erasing a user, repeated until it finds nothing more. The usage of an answer whose
-/// conversation no longer exists is recorded under a pseudonym, so the names come last.
+/// One step of erasing a user, repeated until it finds nothing more. The usage of an answer
+/// without a conversation any more is recorded under a pseudonym, so the names come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErasureStep {
     /// Deletes messages.

@@ -144,7 +144,7 @@ macro_rules! pick {
     };
 }
 
-/// The question's id: a version 7 UUID whose time is the database's (RFC 9562, 5.7).
+/// The question's id: a version 7 UUID with the database's time (RFC 9562, 5.7).
 macro_rules! stamp {
     () => {
         ", stamp AS (SELECT (substr(h.t, 1, 8) || '-' || substr(h.t, 9, 4) || substr($3::uuid::text, 14))::uuid AS id \

@@ -140,7 +140,7 @@ async fn exchange(caller: &Arc<Admission>, wanted: ChatRequest) -> Result<(ChatA
     }
 }
 
-/// The answer's id, whose time is the database's as well: that of the question, and what has passed since.
+/// The answer's id, with the database's time as well: that of the question, and what has passed since.
 fn resolve_answer_id(question: Uuid, took: Duration) -> Uuid {
     let [a, b, c, d, e, f, ..] = *question.as_bytes();
     let asked = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);

@@ -13,8 +13,8 @@ use std::{sync::Arc, time::Duration};
 /// First and longest wait between two tries.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Runs a transaction until it succeeds, fails for good, or as much time has passed as a drain may take: a process that was
-/// told to stop waits for it. The transaction must change nothing more when it runs a second time.
+/// Runs a transaction until it succeeds, fails for good, or as much time has passed as a drain may take: a process that
+/// drains waits for it. The transaction must change nothing more when it runs a second time.
 pub(super) async fn persist<T: Transaction>(
     caller: &Admission,
     transaction: Arc<T>,

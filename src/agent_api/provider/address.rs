@@ -29,7 +29,7 @@ pub(super) trait Lookup: Send + Sync + 'static {
     fn lookup(&self, name: &str) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + use<Self>;
 }
 
-/// Longest look-up of a name, all its queries together.
+/// Longest lookup of a name, all its queries together.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest wait for one name server.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -38,8 +38,8 @@ const KEPT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs
 /// Most names that are kept.
 const CACHE: u64 = 1024;
 
-/// The system's name servers and hosts file, asked without the system's resolver. That one needs a thread for each look-up
-/// and may keep it for minutes: a name that nobody answers for would hold up everybody's look-ups, those of Postgres and the
+/// The system's name servers and hosts file, asked without the system's resolver. That one needs a thread for each lookup
+/// and may keep it for minutes: a name that nobody answers for would hold up everybody's lookups, those of Postgres and the
 /// API server among them.
 #[derive(Clone)]
 pub(super) struct NameServers(TokioResolver);
@@ -99,7 +99,7 @@ fn resolve_allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidden>
     if some && allowed.is_empty() { Err(Forbidden) } else { Ok(allowed) }
 }
 
-/// Checks a URL whose host is an address, in any of the forms that URLs know: no name is resolved for it.
+/// Checks a URL with an address as its host, in any of the forms that URLs know: no name is resolved for it.
 ///
 /// # Errors
 /// When the address must not be called.
@@ -187,7 +187,7 @@ mod tests {
         let began = std::time::Instant::now();
         let lookups = (0..600).map(|n| silent.lookup(&format!("model-{n}.example.")));
         let all = tokio::spawn(futures::future::join_all(lookups));
-        // More than the system's resolver has threads, and a look-up with it goes through at once.
+        // More than the system's resolver has threads; a lookup with it still succeeds at once.
         let other = tokio::time::timeout(Duration::from_secs(1), tokio::net::lookup_host(("localhost", 1))).await;
         assert!(other.unwrap().unwrap().next().is_some());
         assert!(all.await.unwrap().iter().all(Result::is_err));

@@ -32,13 +32,13 @@ pub struct RegistryIndex {
     records: HashMap<String, TenantRecord>,
     shared: SharedEntries,
     unique: UniqueValues,
-    /// Tenants whose entries need a value that another tenant owns.
+    /// Tenants with an entry that needs a value of another tenant.
     conflicting: BTreeSet<String>,
     /// Quarantined entries by name.
     quarantined: BTreeMap<String, Quarantine>,
     /// Deletions that were not carried out, by name.
     ignored: BTreeMap<String, &'static str>,
-    /// Cells whose login is being tried, by name.
+    /// Cells with a login that is being tried, by name.
     trying: BTreeMap<String, Version>,
     logins: Vec<Login>,
     version: Version,
