@@ -109,7 +109,7 @@ fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(Claims, Arc<S
     let token = bearer(headers).ok_or_else(|| Problem::new(Code::MissingToken))?;
     let snapshot = Arc::clone(&context.registry.snapshot());
     let claims = verify(token, &snapshot, context.clock.now().as_second()).map_err(|error| {
-        context.metrics.note_refused_token(error);
+        context.metrics.note_refused_token(error.as_str());
         if error == TokenError::ForeignKey {
             tracing::warn!("a token claims another tenant than the owner of its key");
         }

@@ -197,13 +197,13 @@ fn check_reply(caller: &Admission, reply: Reply) -> Result<(StoredQuestion, Stor
         Reply::Stored(asked) => {
             let storage = Storage::of(place, asked.used);
             if asked.used.is_some() {
-                caller.context.metrics.note_storage(storage.level());
+                caller.context.metrics.note_storage(storage.level().as_str());
             }
             Ok((asked, storage))
         }
         Reply::NoConversation => Err(Problem::new(Code::ConversationNotFound)),
         Reply::Full(used) => {
-            caller.context.metrics.note_storage(Level::Full);
+            caller.context.metrics.note_storage(Level::Full.as_str());
             Err(Problem::storage_full(Storage::of(place, Some(used))))
         }
     }

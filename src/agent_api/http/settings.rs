@@ -72,11 +72,11 @@ pub(super) async fn change(caller: Caller<SettingsWrite>, body: LimitedJson<Want
     let changed = caller.transact(change).await?;
     let storage = Storage::of(&tenant.place, changed.used);
     let Some(stored) = changed.stored else {
-        caller.context.metrics.note_storage(Level::Full);
+        caller.context.metrics.note_storage(Level::Full.as_str());
         return Err(Problem::storage_full(storage));
     };
     if limit.is_some() {
-        caller.context.metrics.note_storage(storage.level());
+        caller.context.metrics.note_storage(storage.level().as_str());
     }
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
