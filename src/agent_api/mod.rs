@@ -25,7 +25,7 @@ pub mod shares;
 pub mod storage;
 pub mod turns;
 
-use crate::{clock::Clock, settings::agent_api::AgentApiSettings};
+use crate::{api::AgentTimeouts, clock::Clock, settings::agent_api::AgentApiSettings};
 use database::{Database, Pool};
 use metrics::ApiMetrics;
 use provider::{Upstreams, UpstreamsError};
@@ -91,6 +91,13 @@ impl Context {
             clock,
             settings,
         }))
+    }
+
+    /// After how long a question that is still pending has no answer to expect, in seconds: the longest call that an
+    /// AgentConfig may allow, and as long as storing its outcome is retried.
+    pub fn abandoned_seconds(&self) -> i64 {
+        let storing = i64::try_from(self.settings.http.drain_seconds).unwrap_or(i64::MAX / 2);
+        i64::from(AgentTimeouts::TOTAL_SECONDS.max) + storing + 60
     }
 
     /// How the follower tries a cell's login.

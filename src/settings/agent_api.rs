@@ -136,18 +136,6 @@ pub struct LimitSettings {
     pub memory_mebibytes: u64,
 }
 
-impl AgentApiSettings {
-    /// After how long a question that is still pending has no answer to expect, in seconds: the longest call, and as long as
-    /// its outcome is tried to be stored.
-    pub(crate) fn abandoned_seconds(&self) -> i64 {
-        let storing = i64::try_from(self.http.drain_seconds).unwrap_or(i64::MAX / 2);
-        i64::from(LONGEST_CALL_SECONDS) + storing + 60
-    }
-}
-
-/// The longest that an AgentConfig may let a call take.
-const LONGEST_CALL_SECONDS: i32 = crate::api::AgentTimeouts::TOTAL_SECONDS.max;
-
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {

@@ -77,7 +77,7 @@ pub(super) async fn read(
 }
 
 fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
-    let abandoned_seconds = caller.context.settings.abandoned_seconds();
+    let abandoned_seconds = caller.context.abandoned_seconds();
     let Some(text) = cursor else {
         return Ok(Slice { part: Part::Conversations, after: None, sub, limit, bytes: MAX_BYTES, abandoned_seconds });
     };

@@ -99,8 +99,7 @@ pub(super) async fn read(
         .last()
         .filter(|_| has_more)
         .map(|last| Cursor { incarnation, descending, conversation: conversation_id, last: last.id }.render());
-    let abandoned =
-        caller.context.clock.now() - jiff::SignedDuration::from_secs(caller.context.settings.abandoned_seconds());
+    let abandoned = caller.context.clock.now() - jiff::SignedDuration::from_secs(caller.context.abandoned_seconds());
     let messages = messages.into_iter().map(|message| show(message, abandoned)).collect();
     let answer = HistoryAnswer { messages, has_more, next };
     let body = serde_json::to_vec(&answer).map_err(|_| Problem::new(Code::Internal))?;
