@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex};
 /// An admin API that notes every Tenant and answers with an empty plan.
 async fn admin_api() -> anyhow::Result<(String, Arc<Mutex<Vec<Value>>>)> {
     use axum::{Json, Router, extract::State, routing::post};
-    type Posted = Arc<Mutex<Vec<Value>>>;
-    async fn plan(State(posted): State<Posted>, Json(tenant): Json<Value>) -> Json<Value> {
+    type Received = Arc<Mutex<Vec<Value>>>;
+    async fn plan(State(received): State<Received>, Json(tenant): Json<Value>) -> Json<Value> {
         let metadata = &tenant["metadata"];
         let answer = json!({ "namespace": metadata["namespace"], "name": metadata["name"], "event": "Created",
                              "steps": [], "conditions": [] });
-        posted.lock().unwrap_or_else(|e| e.into_inner()).push(tenant);
+        received.lock().unwrap_or_else(|e| e.into_inner()).push(tenant);
         Json(answer)
     }
-    let posted = Posted::default();
+    let received = Received::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let routes = Router::new().route("/v1/plan", post(plan)).with_state(Arc::clone(&posted));
+    let routes = Router::new().route("/v1/plan", post(plan)).with_state(Arc::clone(&received));
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok((url, posted))
+    Ok((url, received))
 }
 
 const TENANT: &str = "apiVersion: agent-tenancy.dev/v1alpha1\nkind: Tenant\nmetadata: { name: acme }\nspec:\n  \
@@ -30,7 +30,7 @@ const TENANT: &str = "apiVersion: agent-tenancy.dev/v1alpha1\nkind: Tenant\nmeta
 #[tokio::test]
 async fn a_file_is_read_as_kubectl_reads_it() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
-    let (url, posted) = admin_api().await?;
+    let (url, received) = admin_api().await?;
     let dir = tempfile::tempdir()?;
     let (file, token) = (dir.path().join("tenants.yaml"), dir.path().join("token"));
     std::fs::write(&token, "token")?;
@@ -83,7 +83,7 @@ async fn a_file_is_read_as_kubectl_reads_it() -> anyhow::Result<()> {
         let read = fake.kubectl(&kubectl).await?;
         let plan = fake.plugin(&["plan", "-f", file_name, "--server", &url, "--token-file", token]).await?;
         assert_eq!(plan.is_success(), read.is_success(), "{what}: {}\n{}", plan.text(), read.text());
-        let sent = std::mem::take(&mut *posted.lock().unwrap_or_else(|e| e.into_inner()));
+        let sent = std::mem::take(&mut *received.lock().unwrap_or_else(|e| e.into_inner()));
         let objects = serde_json::Deserializer::from_str(&read.stdout).into_iter::<Value>();
         let mut wanted: Vec<Value> = Vec::new();
         for object in objects {
