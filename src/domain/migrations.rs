@@ -121,6 +121,16 @@ impl Migration {
         sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The checksum that an operator recorded which took the line endings CRLF as a part of the text.
+    pub fn crlf_checksum(&self) -> String {
+        Self { sql: self.sql.replace('\n', "\r\n").into(), ..self.clone() }.checksum()
+    }
+
+    /// Whether this text was applied, by the checksum that was recorded then.
+    pub(crate) fn was_recorded_as(&self, checksum: &str) -> bool {
+        self.checksum() == checksum || self.crlf_checksum() == checksum
+    }
+
     /// Whether it runs in one transaction with its record in the ledger.
     pub(crate) fn is_transactional(&self) -> bool {
         !self.sql.lines().any(|line| line.trim_end() == "-- no-transaction")

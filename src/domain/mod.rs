@@ -16,6 +16,7 @@
 //! | `limits`, `location`, `tokens` | values that travel from spec or plan through the entry to the agent API |
 //! | `logins`, `scram` | the agent API's database logins |
 //! | `resolve`, `violation` | from raw specs to valid values |
+//! | `statements` | the transaction commands of an SQL file |
 //! | `tls` | explanations of refused certificates |
 
 pub mod ack;
@@ -39,6 +40,7 @@ pub mod resolve;
 pub mod scram;
 pub mod sql;
 pub mod sqlstate;
+mod statements;
 pub mod time;
 pub mod tls;
 pub mod tokens;
