@@ -35,6 +35,8 @@ pub struct PgError {
 pub enum PgErrorKind {
     /// No connection; nothing was sent.
     Unreachable,
+    /// No connection, because the server can't be trusted or offers no TLS; nothing was sent.
+    Untrusted,
     /// The connection broke, or a timeout expired, after the statements were sent. It is unknown whether they were run.
     Interrupted,
     /// The server takes no writes: it is in recovery, read-only, or its disk is full. Nothing was changed, and what it shows may
@@ -81,7 +83,23 @@ impl PgError {
 
     /// The server is not trusted. Only a user can change that.
     fn untrusted(step: &'static str, note: String) -> Self {
-        Self { class: ErrorClass::Denied, kind: PgErrorKind::Unreachable, sqlstate: None, step, note }
+        Self { class: ErrorClass::Denied, kind: PgErrorKind::Untrusted, sqlstate: None, step, note }
+    }
+
+    /// The reason that a condition gives, where the class alone doesn't say it.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self.kind {
+            // The same text as in the condition, which is later derived from the ledger.
+            PgErrorKind::FileFailed => Some(Reason::MigrationFailed),
+            PgErrorKind::Untrusted => Some(Reason::TlsFailed),
+            PgErrorKind::Unreachable
+            | PgErrorKind::Interrupted
+            | PgErrorKind::Fenced
+            | PgErrorKind::AlreadyDone
+            | PgErrorKind::NoControlSchema
+            | PgErrorKind::Unwritable
+            | PgErrorKind::Refused => None,
+        }
     }
 
     /// Converts an error of sqlx. `sent`: the statements had been sent.
@@ -143,7 +161,9 @@ impl PgError {
     /// Whether the connection must not be used again.
     pub(super) fn ends_connection(&self) -> bool {
         match self.kind {
-            PgErrorKind::Unreachable | PgErrorKind::Interrupted | PgErrorKind::Unwritable => true,
+            PgErrorKind::Unreachable | PgErrorKind::Untrusted | PgErrorKind::Interrupted | PgErrorKind::Unwritable => {
+                true
+            }
             PgErrorKind::Fenced
             | PgErrorKind::AlreadyDone
             | PgErrorKind::NoControlSchema
@@ -178,19 +198,9 @@ const fn classify(meaning: Meaning) -> ErrorClass {
 
 impl From<PgError> for EffectError {
     fn from(error: PgError) -> Self {
-        match error.kind {
-            // The same text as in the condition, which is later derived from the ledger.
-            PgErrorKind::FileFailed => {
-                Self { reason: Some(Reason::MigrationFailed), ..Self::new(error.class, error.note) }
-            }
-            PgErrorKind::Fenced => Self { fenced: true, ..Self::new(error.class, error.to_string()) },
-            PgErrorKind::Unreachable
-            | PgErrorKind::Interrupted
-            | PgErrorKind::Unwritable
-            | PgErrorKind::AlreadyDone
-            | PgErrorKind::NoControlSchema
-            | PgErrorKind::Refused => Self::new(error.class, error.to_string()),
-        }
+        let text = if error.kind == PgErrorKind::FileFailed { error.note.clone() } else { error.to_string() };
+        let fenced = error.kind == PgErrorKind::Fenced;
+        Self { reason: error.reason(), fenced, ..Self::new(error.class, text) }
     }
 }
 
