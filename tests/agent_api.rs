@@ -22,10 +22,14 @@ mod agent_api {
     mod kills;
     mod leaving;
     mod logins;
+    mod models;
+    mod paid;
     mod pooled;
     mod process;
     mod provider;
     mod settings;
+    mod shares;
     mod storage;
     mod tls;
+    mod unwritable;
 }

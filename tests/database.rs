@@ -23,6 +23,7 @@ mod database {
     mod preflight;
     mod quoting;
     mod races;
+    mod settings;
     mod storage;
     mod takeover;
 }

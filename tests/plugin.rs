@@ -4,4 +4,6 @@
 mod plugin {
     mod commands;
     mod fake_operator;
+    mod manifests;
+    mod proxies;
 }

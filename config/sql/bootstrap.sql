@@ -3,7 +3,7 @@
 -- Plain SQL, so any client runs it; the choices are settings of the session:
 --
 --   psql -d app -c "SET agent_tenancy.prefix = 'at'" \
---               -c "SET agent_tenancy.operator_password = '…'" -f bootstrap.sql
+--               -c "SET agent_tenancy.operator_password = '...'" -f bootstrap.sql
 --
 --   agent_tenancy.prefix             prefix of every role and schema; unique on this server. Default: at
 --   agent_tenancy.operator_login     whose password is set: a or b. Default: a. Rotate by setting the other's.
@@ -41,6 +41,11 @@ BEGIN
     IF current_setting('server_version_num')::int < 150000 THEN
         RAISE EXCEPTION 'agent-tenancy needs PostgreSQL 15 or later';
     END IF;
+    -- This file is ASCII, so that it comes as far as here.
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'database % has encoding %; agent-tenancy needs UTF8', database, current_setting('server_encoding')
+            USING HINT = 'Create another one with CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+    END IF;
     IF prefix !~ '^[a-z][a-z0-9]{0,9}$' OR prefix ~ '^pg' THEN
         RAISE EXCEPTION 'agent_tenancy.prefix must be 1 to 10 characters of a-z and 0-9, start with a letter, and not with pg';
     END IF;
@@ -66,6 +71,10 @@ BEGIN
                 USING HINT = format('As %s run: GRANT %s TO %I%s;', concat_ws(', or as ', holders, 'a superuser'), names,
                     current_user, only_admin);
         END IF;
+    END IF;
+    -- Who may do what is written below, whatever a setting grants to whoever makes a role.
+    IF modern THEN
+        PERFORM set_config('createrole_self_grant', '', true);
     END IF;
     IF administrator IS NOT NULL AND to_regrole(quote_ident(administrator)) IS NULL THEN
         RAISE EXCEPTION 'agent_tenancy.administrator: there is no role %', administrator;
@@ -135,7 +144,7 @@ BEGIN
     END LOOP;
     IF names IS NOT NULL THEN
         RAISE NOTICE 'these logins lose CONNECT on database %: %', database,
-            CASE WHEN length(names) > 2000 THEN left(names, 2000) || ' …' ELSE names END
+            CASE WHEN length(names) > 2000 THEN left(names, 2000) || ' ...' ELSE names END
             USING HINT = 'Name those that need it in agent_tenancy.keep_connect and run this file again.';
     END IF;
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', database);

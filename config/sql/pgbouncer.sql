@@ -7,7 +7,7 @@
 -- pooler, or none: verifiers in an auth_file would be outdated by the next rotation.
 --
 --   psql -d app -c "SET agent_tenancy.prefix = 'at'" \
---               -c "SET agent_tenancy.pgbouncer_password = '…'" -f pgbouncer.sql
+--               -c "SET agent_tenancy.pgbouncer_password = '...'" -f pgbouncer.sql
 --
 --   agent_tenancy.prefix               the one of bootstrap.sql. Default: at
 --   agent_tenancy.pgbouncer_password   password of <prefix>_pgbouncer_auth, which stands in pgbouncer's auth_file; unset:

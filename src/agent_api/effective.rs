@@ -134,8 +134,8 @@ pub fn resolve_effective(
     mutable: &BTreeSet<MutableSetting>,
 ) -> Effective {
     let locked = |setting| !mutable.contains(&setting);
-    fn pick<T: Clone>(layers: [&Option<T>; 3]) -> (Option<T>, Source) {
-        let [agent, tenant, own] = layers;
+    fn pick<T: Clone>(values: [&Option<T>; 3]) -> (Option<T>, Source) {
+        let [agent, tenant, own] = values;
         if own.is_some() {
             (own.clone(), Source::TenantSetting)
         } else if tenant.is_some() {

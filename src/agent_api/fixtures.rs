@@ -1,6 +1,6 @@
 //! Registry entries for unit tests.
 
-use super::registry::{RawEntry, index::RegistryIndex};
+use super::registry::{RawEntry, index::RegistryIndex, tenant::TenantCaps};
 use crate::domain::{
     entry::{
         AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryDatabase, FORMAT, Overrides, Provider,
@@ -141,7 +141,13 @@ pub struct IndexFixture {
 impl IndexFixture {
     /// With the AgentConfig `a1` and cell 1.
     pub fn new() -> Self {
-        let mut fixture = Self { index: RegistryIndex::new(std::time::Duration::from_secs(10)), version: 0 };
+        let mut fixture = Self {
+            index: RegistryIndex::new(TenantCaps {
+                transactions: 16,
+                idle_in_transaction: std::time::Duration::from_secs(10),
+            }),
+            version: 0,
+        };
         fixture.apply(&agent("a1", None));
         fixture.apply(&cell(1, "pw"));
         fixture.settle_logins(&Ok(()));

@@ -1,6 +1,5 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
-use super::{auth::token::TokenError, registry::status::RegistryStatus, storage::Level};
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -62,6 +61,7 @@ pub struct ApiMetrics {
     version: Gauge,
     staleness: FractionGauge,
     connections: Family<StateLabel, Gauge>,
+    bytes: Family<StateLabel, Gauge>,
     storage: Family<LevelLabel, Counter>,
     /// Deletions of registry entries that were not carried out.
     pub ignored_deletions: Counter,
@@ -84,6 +84,7 @@ impl ApiMetrics {
             version: metrics.gauge("registry_version", "Version up to which the registry is applied"),
             staleness: metrics.fraction("registry_staleness_seconds", "Time since the last word from the source"),
             connections: metrics.gauges("database_connections", "Connections to Postgres"),
+            bytes: metrics.gauges("memory_budget_bytes", "Bytes that requests may hold: held and free"),
             storage: metrics
                 .counters("storage_checks", "Requests to add data under a storage limit, by how much of it was used"),
             ignored_deletions: metrics.counter("registry_ignored_deletions", "Deletions that were not carried out"),
@@ -115,30 +116,34 @@ impl ApiMetrics {
         self.requests.get_or_create(&RequestLabels { method, route: route.to_owned(), status }).inc();
     }
 
-    /// Counts a refused token.
-    pub fn note_refused_token(&self, error: TokenError) {
-        self.refused_tokens.get_or_create(&ReasonLabel { reason: error.as_str() }).inc();
+    /// Counts a refused token, by the reason.
+    pub fn note_refused_token(&self, reason: &'static str) {
+        self.refused_tokens.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Counts a request to add data under a storage limit; at `Full` it was refused.
-    pub fn note_storage(&self, level: Level) {
-        self.storage.get_or_create(&LevelLabel { level: level.as_str() }).inc();
+    /// Counts a request to add data under a storage limit, by the level of its use; at `full` it was refused.
+    pub fn note_storage(&self, level: &'static str) {
+        self.storage.get_or_create(&LevelLabel { level }).inc();
     }
 
-    /// Notes what the registry holds.
-    pub fn note_registry(&self, status: &RegistryStatus, upstreams: usize) {
-        let counts =
-            [("tenant", status.tenants), ("agent", status.agents), ("cell", status.cells), ("upstream", upstreams)];
+    /// Notes the number of entries of each kind.
+    pub fn note_entries(&self, counts: [(&'static str, usize); 4]) {
         for (kind, count) in counts {
             self.entries.get_or_create(&KindLabel { kind }).set(gauge(count));
         }
-        self.quarantined.set(gauge(status.quarantined_count));
-        self.version.set(i64::try_from(status.version.0).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many entries are quarantined, and up to which version the registry is applied.
+    pub fn note_registry(&self, quarantined: usize, version: u64) {
+        self.quarantined.set(gauge(quarantined));
+        self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
     }
 
     /// Notes what is read rather than counted.
-    pub fn note_now(&self, staleness: Duration, pool: PoolUse) {
+    pub fn note_now(&self, staleness: Duration, pool: PoolUse, (held, total): (usize, usize)) {
         self.staleness.set(staleness.as_secs_f64());
+        self.bytes.get_or_create(&StateLabel { state: "held" }).set(gauge(held));
+        self.bytes.get_or_create(&StateLabel { state: "free" }).set(gauge(total.saturating_sub(held)));
         self.connections.get_or_create(&StateLabel { state: "busy" }).set(gauge(pool.busy));
         self.connections.get_or_create(&StateLabel { state: "idle" }).set(gauge(pool.open.saturating_sub(pool.busy)));
     }

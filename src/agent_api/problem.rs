@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use uuid::Uuid;
 
 /// What went wrong; the closed list of codes that clients may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,22 @@ pub enum Code {
     SettingLocked,
     /// 503: too much to do at the moment.
     Busy,
+    /// 429: the tenant uses all that one tenant may use at once.
+    TenantBusy,
     /// 503: the tenant's data can't be reached.
     DatabaseUnavailable,
     /// 507: the tenant keeps as much as it may; nothing is added.
     StorageLimitReached,
+    /// 422: the message is too long for the model.
+    ContextLengthExceeded,
+    /// 422: the provider's filter refuses the content.
+    ContentFiltered,
+    /// 429: the provider is over its limit.
+    UpstreamRateLimited,
+    /// 502: the provider has no such model.
+    UpstreamModelNotFound,
+    /// 502: the provider refuses the credential.
+    UpstreamCredentialRefused,
     /// 502: the provider failed.
     UpstreamFailed,
     /// 504: the provider took too long.
@@ -60,7 +73,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::MissingToken,
         Self::InvalidToken,
         Self::TenantMismatch,
@@ -79,8 +92,14 @@ impl Code {
         Self::InvalidField,
         Self::SettingLocked,
         Self::Busy,
+        Self::TenantBusy,
         Self::DatabaseUnavailable,
         Self::StorageLimitReached,
+        Self::ContextLengthExceeded,
+        Self::ContentFiltered,
+        Self::UpstreamRateLimited,
+        Self::UpstreamModelNotFound,
+        Self::UpstreamCredentialRefused,
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
         Self::Internal,
@@ -119,11 +138,29 @@ impl Code {
                 (StatusCode::UNPROCESSABLE_ENTITY, "setting_locked", "The setting can't be changed by the tenant")
             }
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "There is too much to do at the moment"),
+            Self::TenantBusy => {
+                (StatusCode::TOO_MANY_REQUESTS, "tenant_busy", "The tenant uses all that one tenant may use at once")
+            }
             Self::DatabaseUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "The tenant's data is out of reach")
             }
             Self::StorageLimitReached => {
                 (StatusCode::INSUFFICIENT_STORAGE, "storage_limit_reached", "The tenant's storage limit is reached")
+            }
+            Self::ContextLengthExceeded => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "context_length_exceeded", "The message is too long for the model")
+            }
+            Self::ContentFiltered => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "content_filtered", "The model's provider refuses the content")
+            }
+            Self::UpstreamRateLimited => {
+                (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "The model's provider is over its limit")
+            }
+            Self::UpstreamModelNotFound => {
+                (StatusCode::BAD_GATEWAY, "upstream_model_not_found", "The model's provider has no such model")
+            }
+            Self::UpstreamCredentialRefused => {
+                (StatusCode::BAD_GATEWAY, "upstream_credential_refused", "The model's provider refuses the credential")
             }
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "upstream_failed", "The model's provider failed"),
             Self::UpstreamTimeout => {
@@ -146,6 +183,7 @@ impl Code {
     /// When to come back, in seconds.
     const fn retry_after(self) -> Option<&'static str> {
         match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
             StatusCode::SERVICE_UNAVAILABLE => Some(match self {
                 Self::Busy => "1",
                 _ => "5",
@@ -172,6 +210,9 @@ pub struct Problem {
     pub code: Code,
     detail: Option<String>,
     field: Option<String>,
+    message_id: Option<Uuid>,
+    /// When to come back, in seconds, where it isn't the code's usual time.
+    retry_after: Option<u32>,
 }
 
 /// The body without the request's id, which [`super::http`] adds on the way out.
@@ -186,6 +227,8 @@ pub(super) struct Body {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<String>,
 }
@@ -202,17 +245,31 @@ impl Problem {
 
     /// A problem of this kind.
     pub fn new(code: Code) -> Self {
-        Self { code, detail: None, field: None }
+        Self { code, detail: None, field: None, message_id: None, retry_after: None }
     }
 
     /// A field with a value that it can't have, and the rule.
     pub fn field(field: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self { code: Code::InvalidField, detail: Some(rule.into()), field: Some(field.into()) }
+        Self { field: Some(field.into()), ..Self::new(Code::InvalidField).detail(rule) }
     }
 
     /// A setting that the tenant may not change.
     pub fn locked(field: impl Into<String>) -> Self {
-        Self { code: Code::SettingLocked, detail: None, field: Some(field.into()) }
+        Self { field: Some(field.into()), ..Self::new(Code::SettingLocked) }
+    }
+
+    /// Names the message that it is about.
+    #[must_use]
+    pub fn message_id(mut self, id: Uuid) -> Self {
+        self.message_id = Some(id);
+        self
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: Option<u32>) -> Self {
+        self.retry_after = seconds;
+        self
     }
 
     /// Says more.
@@ -226,9 +283,14 @@ impl Problem {
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         let code = match &error {
-            DatabaseError::TenantBusy | DatabaseError::Busy => Code::Busy,
-            DatabaseError::NoCell(_) | DatabaseError::Refused(_) | DatabaseError::Untrusted(_) => Code::TenantNotServed,
-            DatabaseError::Unreachable(_)
+            DatabaseError::TenantBusy => Code::TenantBusy,
+            DatabaseError::Busy => Code::Busy,
+            DatabaseError::NoCell(_)
+            | DatabaseError::Replaced
+            | DatabaseError::Refused(_)
+            | DatabaseError::Untrusted(_) => Code::TenantNotServed,
+            DatabaseError::Paused
+            | DatabaseError::Unreachable(_)
             | DatabaseError::TooSlow(_)
             | DatabaseError::GivenUp(_)
             | DatabaseError::OutcomeUnknown(_) => Code::DatabaseUnavailable,
@@ -245,7 +307,7 @@ impl From<DatabaseError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { code, detail, field } = self;
+        let Self { code, detail, field, message_id, retry_after } = self;
         let (status, name, title) = code.facts();
         let body = Body {
             r#type: format!("urn:agent-tenancy:problem:{name}"),
@@ -254,6 +316,7 @@ impl IntoResponse for Problem {
             code: name,
             detail,
             field,
+            message_id,
             request_id: None,
         };
         let mut response = status.into_response();
@@ -266,6 +329,9 @@ impl IntoResponse for Problem {
         set(header::CONTENT_TYPE, Some("application/problem+json"));
         set(header::RETRY_AFTER, code.retry_after());
         set(header::WWW_AUTHENTICATE, code.challenge());
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response.extensions_mut().insert(body);
         response
     }
@@ -277,11 +343,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn codes_are_distinct_and_every_503_says_when_to_come_back() {
+    fn codes_are_distinct_and_every_429_and_503_says_when_to_come_back() {
         let names: BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {
-            assert_eq!(code.retry_after().is_some(), code.status() == 503, "{code:?}");
+            assert_eq!(code.retry_after().is_some(), [429, 503].contains(&code.status().as_u16()), "{code:?}");
             assert_eq!(code.status() == 401, matches!(code, Code::MissingToken | Code::InvalidToken));
         }
     }

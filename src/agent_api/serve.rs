@@ -1,7 +1,7 @@
 //! The life of an agent API process: listen, follow the registry, acknowledge, serve, drain, withdraw.
 
 use super::{
-    Context,
+    Context, ContextError,
     acknowledge::{Acknowledger, Pod},
     http::router,
     registry::{
@@ -9,16 +9,21 @@ use super::{
         follow::{Follower, Progress},
         index::RegistryIndex,
         kube,
+        tenant::TenantCaps,
     },
+    shares::part_of,
 };
 use crate::{
     clock::Clock,
     domain::ident::{ProcessId, Uid, Version},
-    settings::agent_api::AgentApiSettings,
-    telemetry::health::{self, Health},
+    settings::agent_api::{AgentApiSettings, HttpSettings},
+    telemetry::{
+        health::{self, Health, Readiness},
+        server::{self, ConnectionLimits},
+    },
 };
 use ::kube::{Client, Config};
-use axum::{Json, routing::get, serve::ListenerExt};
+use axum::{Json, routing::get};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -52,18 +57,15 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// TLS for providers can't be set up.
-    #[error("can't set up TLS")]
-    Tls(#[source] reqwest::Error),
+    /// TLS can't be set up, or there is too little memory.
+    #[error(transparent)]
+    Context(ContextError),
     /// The API server can't be reached.
     #[error("there is no way to the API server: set KUBECONFIG, run in a cluster, or follow a directory")]
     NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Outside a cluster the Lease's namespace must be set.
     #[error("acknowledgement.namespace must be set where there is no variable POD_NAMESPACE")]
     NoNamespace,
-    /// A listener failed.
-    #[error("a listener failed")]
-    Serve(#[source] std::io::Error),
 }
 
 /// What the downward API provides about this process: `POD_NAME`, `POD_UID`, `POD_NAMESPACE`.
@@ -96,7 +98,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let api = listen(settings.http.listen).await?;
     let health_port = listen(settings.health.listen).await?;
-    let context = Context::new(settings, clock.clone()).map_err(ServeError::Tls)?;
+    let context = Context::new(settings, clock.clone()).map_err(ServeError::Context)?;
     let settings = &context.settings;
     let (acknowledged, acknowledged_now) = watch::channel(Version::default());
     let draining = Arc::new(AtomicBool::new(false));
@@ -141,7 +143,7 @@ pub async fn run(
         None => tokio::spawn(follow_progress(context.registry.progress(), acknowledged)),
     };
     let sweeping = tokio::spawn(sweep(Arc::clone(&context)));
-    let served = serve_api(&context, api, &stop, &draining).await;
+    serve_api(&context, api, &stop, &draining).await;
 
     // Data first, then the acknowledgement.
     follower.abort();
@@ -153,7 +155,7 @@ pub async fn run(
     }
     over.cancel();
     drop(health.await);
-    served
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -172,10 +174,14 @@ pub fn start_follower(
     context: &Arc<Context>,
     changes: mpsc::Receiver<super::registry::Change>,
 ) -> tokio::task::JoinHandle<()> {
-    let idle = Duration::from_secs(context.settings.database.idle_in_transaction_seconds);
+    let settings = &context.settings.database;
+    let caps = TenantCaps {
+        transactions: part_of(settings.connection_budget, context.settings.limits.tenant_share_percent),
+        idle_in_transaction: Duration::from_secs(settings.idle_in_transaction_seconds),
+    };
     let follower = Follower::new(
         context.registry.clone(),
-        RegistryIndex::new(idle),
+        RegistryIndex::new(caps),
         context.login(),
         Arc::clone(&context.metrics),
         context.clock.clone(),
@@ -202,20 +208,31 @@ fn health_routes(
     acknowledged: watch::Receiver<Version>,
     draining: Arc<AtomicBool>,
 ) -> axum::Router {
+    let (registry, limit) = (context.registry.clone(), context.settings.registry.max_staleness_seconds);
     let ready = move || {
-        if draining.load(Ordering::Relaxed) {
-            return Err("draining".to_owned());
-        }
-        if *acknowledged.borrow() == Version::default() {
-            return Err("the registry is not applied and acknowledged yet".to_owned());
-        }
-        Ok(())
+        let acknowledged = *acknowledged.borrow() != Version::default();
+        resolve_readiness(draining.load(Ordering::Relaxed), acknowledged, registry.staleness(), limit)
     };
     let (now, status) = (Arc::clone(context), Arc::clone(context));
     Health::new(context.metrics.metrics().clone(), ready)
-        .with_collector(move || now.metrics.note_now(now.registry.staleness(), now.database.pool().usage()))
+        .with_collector(move || {
+            now.metrics.note_now(now.registry.staleness(), now.database.pool().usage(), now.bytes.usage())
+        })
         .router()
         .route("/registry", get(move || async move { Json(status.registry.status().as_ref().clone()) }))
+}
+
+/// A replica is ready while it serves what the registry says. `limit`, in seconds, is `registry.maxStalenessSeconds`.
+fn resolve_readiness(draining: bool, acknowledged: bool, staleness: Duration, limit: u64) -> Readiness {
+    if draining {
+        Err("draining".to_owned())
+    } else if !acknowledged {
+        Err("the registry is not applied and acknowledged yet".to_owned())
+    } else if limit > 0 && staleness > Duration::from_secs(limit) {
+        Err(format!("no contact with the registry for more than {limit} s"))
+    } else {
+        Ok(())
+    }
 }
 
 async fn sweep(context: Arc<Context>) {
@@ -232,12 +249,11 @@ async fn serve_api(
     listener: TcpListener,
     stop: &CancellationToken,
     draining: &Arc<AtomicBool>,
-) -> Result<(), ServeError> {
+) {
     let settings = &context.settings.http;
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let (told, delay, draining) = (stop.clone(), settings.drain_delay_seconds, Arc::clone(draining));
-    let serving = axum::serve(listener, router(Arc::clone(context))).with_graceful_shutdown(async move {
-        told.cancelled().await;
+    let (stopped, delay, draining) = (stop.clone(), settings.drain_delay_seconds, Arc::clone(draining));
+    let serving = server::serve(listener, router(Arc::clone(context)), resolve_limits(settings), async move {
+        stopped.cancelled().await;
         draining.store(true, Ordering::Relaxed);
         tracing::info!("draining");
         tokio::time::sleep(Duration::from_secs(delay)).await;
@@ -248,16 +264,47 @@ async fn serve_api(
     };
     tokio::pin!(late);
     let ended = async {
-        serving.await.map_err(ServeError::Serve)?;
+        serving.await;
         context.tasks.close();
         context.tasks.wait().await;
-        Ok(())
     };
     tokio::select! {
-        result = ended => result,
+        () = ended => {}
         () = &mut late => {
             tracing::warn!(running = context.tasks.len(), "the drain time is over; abandoning what still runs");
-            Ok(())
         }
+    }
+}
+
+/// The bounds of the API's connections: at most half of the files that the process may open, because each may need a
+/// connection to a provider, and the health port has to answer as well.
+fn resolve_limits(settings: &HttpSettings) -> ConnectionLimits {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = usize::try_from(files.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).max(1);
+    if half < settings.max_connections {
+        tracing::warn!(connections = half, "http.maxConnections is more than half of the files that may be open");
+    }
+    ConnectionLimits {
+        connections: settings.max_connections.min(half),
+        head: Duration::from_secs(settings.head_seconds),
+        idle: Duration::from_secs(settings.idle_seconds),
+        write: Duration::from_secs(settings.write_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_ready_while_its_registry_is_applied_and_fresh() {
+        let reason = |draining, acknowledged, seconds, limit| {
+            resolve_readiness(draining, acknowledged, Duration::from_secs(seconds), limit).err().unwrap_or_default()
+        };
+        assert_eq!(reason(false, true, 900, 900), "");
+        assert_eq!(reason(false, true, 901, 900), "no contact with the registry for more than 900 s");
+        assert_eq!(reason(false, true, 100_000, 0), "", "0 means for ever");
+        assert!(reason(false, false, 0, 900).contains("acknowledged"));
+        assert_eq!(reason(true, true, 0, 900), "draining");
     }
 }

@@ -67,6 +67,10 @@ impl Reason {
                 "tries again, at first every second, later every 5 minutes",
                 "as the database's administrator run `config/sql/bootstrap.sql` again; or upgrade the chart, for its roles",
             ),
+            Self::TlsFailed => advice(
+                "sends nothing to the database; tries again, at first every second, later every 5 minutes",
+                "correct what the message names: the server's certificate, or `database.sslRootCertFile`, `database.sslMode` and `database.host` in the operator's settings",
+            ),
             Self::DataLost => advice(
                 "creates nothing and deletes nothing",
                 "restore the database from a backup, and the operator continues; or accept the loss with the annotation of the message: the tenant then starts with no data",

@@ -117,6 +117,8 @@ closed_words! {
         PermissionDenied,
         /// A schema, role or ledger row of the tenant is gone; nothing is created until the loss is accepted by annotation.
         DataLost,
+        /// The database's server can't be trusted, or offers no TLS; the message says why.
+        TlsFailed,
         /// The database is not the one this Tenant was provisioned in; nothing is made in it.
         DatabaseChanged,
         /// The operator's settings don't name the instance that the Tenant's data is in, or that its spec names; nothing is made or deleted.

@@ -15,6 +15,9 @@ pub(crate) fn check_base_url(text: &str) -> Result<(), &'static str> {
     if text.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()) {
         return Err("must not contain a query, a fragment or white space");
     }
+    if text.trim_end_matches('/').ends_with("/chat/completions") {
+        return Err("must not contain '/chat/completions', which is added to it");
+    }
     if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
         return Err("must not contain credentials; use spec.provider.apiKeySecretRef");
     }
@@ -78,6 +81,8 @@ mod tests {
             ("/v1", "http"),
             ("HTTP://api.example", "http"),
             ("https://api.example/v1?key=1", "query"),
+            ("https://api.example/v1/chat/completions", "'/chat/completions'"),
+            ("https://api.example/v1/chat/completions/", "'/chat/completions'"),
             ("https://api.example/v1#top", "fragment"),
             ("https://user:pw@api.example", "credentials"),
             ("http://169.254.169.254/latest", "link-local"),

@@ -1,6 +1,9 @@
 //! The platform team's custom migrations: SQL files that every tenant gets in a second schema.
 
-use super::migrations::{Migration, PRIVILEGES};
+use super::{
+    migrations::{Migration, PRIVILEGES},
+    statements::find_transaction_control,
+};
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Maximum number of files. A ConfigMap holds at most 1 MiB.
@@ -30,6 +33,19 @@ pub enum CustomMigrationsError {
     /// A file contains a zero byte, which Postgres accepts in no text.
     #[error("'{0}' contains a zero byte")]
     Zero(String),
+    /// A file begins or ends a transaction.
+    #[error(
+        "{name}: line {line}: {word}: the operator runs each file in a transaction of its own (or, with the line \
+         '-- no-transaction', as one statement): remove the file's transaction commands"
+    )]
+    Transaction {
+        /// The file.
+        name: String,
+        /// Number of the line, from 1.
+        line: usize,
+        /// The command.
+        word: String,
+    },
     /// A grant does not follow the form.
     #[error("{0}; privileges may be {list}", list = PRIVILEGES.join(", "))]
     Grant(#[from] super::migrations::GrantError),
@@ -59,7 +75,12 @@ impl CustomMigrations {
             if sql.contains('\0') {
                 return Err(CustomMigrationsError::Zero(name.clone()));
             }
-            let file = Migration { version: place, name: Cow::Owned(name.clone()), sql: Cow::Owned(sql.clone()) };
+            if let Some((line, word)) = find_transaction_control(sql) {
+                return Err(CustomMigrationsError::Transaction { name: name.clone(), line, word });
+            }
+            // The same file with another line ending is the same migration.
+            let sql = sql.replace("\r\n", "\n");
+            let file = Migration { version: place, name: Cow::Owned(name.clone()), sql: Cow::Owned(sql) };
             file.grants()?;
             parsed.push(file);
         }
@@ -111,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_ending_makes_no_other_migration() {
+        let lf = "-- grant: SELECT ON notes\nCREATE TABLE notes ();\n-- no-transaction\n";
+        let crlf = lf.replace('\n', "\r\n");
+        let (lf, crlf) = (parse(&[("0001_a.sql", lf)]).unwrap(), parse(&[("0001_a.sql", &crlf)]).unwrap());
+        assert_eq!(lf, crlf);
+    }
+
+    #[test]
     fn an_error_names_the_file() {
         for (files, message) in [
             (&[("notes.sql", "SELECT 1")][..], "'notes.sql': a file must be named like"),
@@ -120,6 +149,10 @@ mod tests {
             (&[("0001_a.sql", "SELECT 1"), ("0001_b.sql", "SELECT 1")], "'0001_b.sql': this is file number 2"),
             (&[("0001_a.sql", " \n")], "'0001_a.sql' is empty"),
             (&[("0001_a.sql", "SELECT '\0'")], "'0001_a.sql' contains a zero byte"),
+            (
+                &[("0001_a.sql", "CREATE TABLE a ();\nCOMMIT;")],
+                "0001_a.sql: line 2: COMMIT: the operator runs each file",
+            ),
             (&[("0001_a.sql", "-- grant: ALL ON notes\nSELECT 1")], "0001_a.sql: line 1 is not"),
         ] {
             let error = parse(files).unwrap_err();

@@ -62,6 +62,7 @@ pub const CONTROL: &[Migration] = &[
 pub const TENANT: &[Migration] = &[
     file(1, "0001_base.sql", include_str!("../../config/migrations/0001_base.sql")),
     file(2, "0002_storage.sql", include_str!("../../config/migrations/0002_storage.sql")),
+    file(3, "0003_truncate.sql", include_str!("../../config/migrations/0003_truncate.sql")),
 ];
 
 /// The bootstrap script for the database's administrator. Tests and local environments run it too.
@@ -118,6 +119,16 @@ impl Migration {
     pub fn checksum(&self) -> String {
         let sum = digest::digest(&digest::SHA256, self.sql.as_bytes());
         sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The checksum that an operator recorded which took the line endings CRLF as a part of the text.
+    pub fn crlf_checksum(&self) -> String {
+        Self { sql: self.sql.replace('\n', "\r\n").into(), ..self.clone() }.checksum()
+    }
+
+    /// Whether this text was applied, by the checksum that was recorded then.
+    pub(crate) fn was_recorded_as(&self, checksum: &str) -> bool {
+        self.checksum() == checksum || self.crlf_checksum() == checksum
     }
 
     /// Whether it runs in one transaction with its record in the ledger.

@@ -9,12 +9,14 @@
 //! | `base_url`, `decimal`, `quantity`, `time` | values and their rules |
 //! | `behaviour`, `entry` | the registry's entries |
 //! | `cells`, `ident`, `sql` | names in the database, identifiers, quoting |
+//! | `sqlstate` | what a SQLSTATE means |
 //! | `class` | classes of errors |
 //! | `custom_migrations`, `migrations` | SQL files by version |
 //! | `keyring`, `keys` | a tenant's signing keys |
 //! | `limits`, `location`, `tokens` | values that travel from spec or plan through the entry to the agent API |
 //! | `logins`, `scram` | the agent API's database logins |
 //! | `resolve`, `violation` | from raw specs to valid values |
+//! | `statements` | the transaction commands of an SQL file |
 //! | `tls` | explanations of refused certificates |
 
 pub mod ack;
@@ -37,6 +39,8 @@ pub mod quantity;
 pub mod resolve;
 pub mod scram;
 pub mod sql;
+pub mod sqlstate;
+mod statements;
 pub mod time;
 pub mod tls;
 pub mod tokens;

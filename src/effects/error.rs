@@ -1,6 +1,10 @@
 //! The error of an effect: its class decides what follows, its text is for people, its source for the log.
 
-use crate::{api::Reason, domain::class::ErrorClass, plan::step::Failure};
+use crate::{
+    api::Reason,
+    domain::class::ErrorClass,
+    plan::{observed::ReadError, step::Failure},
+};
 use std::error::Error;
 
 /// Why an effect failed. `Display` says this layer alone; `source` carries the rest. Holds no secret.
@@ -41,6 +45,11 @@ impl EffectError {
             next = error.source();
         }
         text
+    }
+
+    /// What a plan sees of it.
+    pub fn read_error(&self) -> ReadError {
+        ReadError { reason: self.reason, ..ReadError::new(self.class, self.chain()) }
     }
 
     /// What a status may say of it.

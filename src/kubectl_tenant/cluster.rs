@@ -1,6 +1,9 @@
 //! From the usual flags to a client: kubeconfig, context, namespace.
 
-use super::error::{PluginError, innermost};
+use super::{
+    error::{PluginError, innermost},
+    proxy::resolve_proxy,
+};
 use crate::domain::class::ErrorClass;
 use kube::{
     Client, Config,
@@ -33,6 +36,8 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     /// `None`: all namespaces.
     pub(crate) namespace: Option<String>,
+    /// The namespace was given with `-n`.
+    pub(crate) namespace_is_given: bool,
 }
 
 /// Reads the kubeconfig and creates the client; nothing is sent yet.
@@ -42,15 +47,21 @@ pub(crate) struct Cluster {
 pub(crate) async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, PluginError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let no_cluster = |reason: String| PluginError::new(ErrorClass::Invalid, format!("no usable kubeconfig: {reason}"));
-    let mut config = match (&args.kubeconfig, &args.context) {
-        (Some(file), _) => {
-            let read = Kubeconfig::read_from(file).map_err(|e| no_cluster(e.to_string()))?;
+    let read = match (&args.kubeconfig, &args.context) {
+        (Some(file), _) => Some(Kubeconfig::read_from(file).map_err(|e| no_cluster(e.to_string()))?),
+        (None, Some(_)) => Some(Kubeconfig::read().map_err(|e| no_cluster(e.to_string()))?),
+        // Inside a Pod there is no kubeconfig.
+        (None, None) => Kubeconfig::read().ok(),
+    };
+    let proxy_url = read.as_ref().and_then(|kubeconfig| observe_proxy_url(kubeconfig, args.context.as_ref()));
+    let mut config = match read {
+        Some(read) if args.kubeconfig.is_some() || args.context.is_some() => {
             Config::from_custom_kubeconfig(read, &options).await.map_err(|e| no_cluster(e.to_string()))?
         }
-        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| no_cluster(e.to_string()))?,
-        // Inside a Pod there is no kubeconfig.
-        (None, None) => Config::infer().await.map_err(|e| no_cluster(innermost(&e)))?,
+        _ => Config::infer().await.map_err(|e| no_cluster(innermost(&e)))?,
     };
+    config.proxy_url = resolve_proxy(proxy_url.as_deref(), &config.cluster_url, |name| std::env::var(name).ok())
+        .map_err(no_cluster)?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let namespace = match (args.all_namespaces, &args.namespace) {
         (true, _) => None,
@@ -58,5 +69,13 @@ pub(crate) async fn observe_cluster(args: &ClusterArgs) -> Result<Cluster, Plugi
         (false, None) => Some(config.default_namespace.clone()),
     };
     let client = Client::try_from(config).map_err(|e| no_cluster(e.to_string()))?;
-    Ok(Cluster { client, namespace })
+    Ok(Cluster { client, namespace, namespace_is_given: args.namespace.is_some() })
+}
+
+/// The `proxy-url` of the cluster that a context names.
+fn observe_proxy_url(kubeconfig: &Kubeconfig, context: Option<&String>) -> Option<String> {
+    let context = context.or(kubeconfig.current_context.as_ref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == *context)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone()
 }

@@ -9,6 +9,8 @@
 //! | `observe` | every read from the API server |
 //! | `report` | what was read about one Tenant, as a document and as a tree |
 //! | `cluster` | from kubeconfig, context and namespace to a client of the API server |
+//! | `proxy` | the proxy on the way to the API server |
+//! | `yaml` | manifests as kubectl reads them |
 //! | `duration` | durations on the command line |
 //! | `error` | one sentence and one exit code for everything that can go wrong |
 
@@ -18,9 +20,11 @@ mod cluster;
 mod duration;
 mod error;
 mod observe;
+mod proxy;
 mod report;
 mod verbs;
 mod wait;
+mod yaml;
 
 #[cfg(test)]
 mod samples;

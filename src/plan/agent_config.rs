@@ -91,6 +91,11 @@ fn hold(
     Plan { steps, reports: vec![accepted, published, served], awaits: None, wake_at: None }
 }
 
+/// Whether an API key can stand in a header: printable ASCII (RFC 9110, 5.5).
+fn fits_header(api_key: &[u8]) -> bool {
+    api_key.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 fn plan_credential(
     desired: &DesiredAgent,
     observed: &ObservedAgent,
@@ -100,6 +105,13 @@ fn plan_credential(
     let fine = report(PartState::Ready, Reason::Accepted, "the spec is valid".to_owned());
     let Some(reference) = &desired.credential else { return (fine, None) };
     match &observed.credential {
+        Seen::Ours(Credential { api_key, .. }) if !fits_header(api_key.expose()) => {
+            let note = format!(
+                "Secret '{}' with key '{}' has characters that an HTTP header can't contain, such as a line break",
+                reference.name, reference.key
+            );
+            (report(PartState::Refused(ErrorClass::Waiting), Reason::CredentialNotFound, note), None)
+        }
         Seen::Ours(Credential { hash, api_key }) => {
             if !observed.upstream_published {
                 let entry = UpstreamEntry { format: FORMAT, hash: hash.clone(), api_key: api_key.clone() };

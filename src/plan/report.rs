@@ -44,14 +44,3 @@ impl PartReport {
         matches!(self.state, PartState::Ready | PartState::InProgress)
     }
 }
-
-/// The reason for a database that could not be used, by the class of its error.
-pub fn read_error_reason(class: ErrorClass) -> Reason {
-    match class {
-        ErrorClass::Denied => Reason::PermissionDenied,
-        ErrorClass::Bug => Reason::InternalError,
-        ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
-            Reason::DatabaseUnavailable
-        }
-    }
-}

@@ -18,6 +18,8 @@ pub struct AgentApiSettings {
     pub acknowledgement: AcknowledgementSettings,
     /// Connections to Postgres.
     pub database: DatabaseSettings,
+    /// Connections to providers.
+    pub upstream: UpstreamSettings,
     /// Bounds on what clients and providers may send.
     pub limits: LimitSettings,
     /// Logs.
@@ -30,10 +32,19 @@ pub struct AgentApiSettings {
 pub struct HttpSettings {
     /// Address and port.
     pub listen: SocketAddr,
-    /// How long running requests may take to end once the process was told to stop, in seconds.
+    /// How long running requests may take to end once the process has to stop, and how long the outcome of a call is
+    /// tried to be stored, in seconds. Longer than the longest call.
     pub drain_seconds: u64,
-    /// How long to go on accepting after being told to stop, so that load balancers notice, in seconds.
+    /// How long to go on accepting after SIGTERM, so that load balancers notice, in seconds.
     pub drain_delay_seconds: u64,
+    /// Most connections at once; at this number connections without a request are closed for new ones.
+    pub max_connections: usize,
+    /// Longest wait for the rest of a request's head, in seconds.
+    pub head_seconds: u64,
+    /// Longest wait for the next request on a connection, in seconds. Longer than a load balancer's.
+    pub idle_seconds: u64,
+    /// Longest wait for a client to read more of its answer, in seconds.
+    pub write_seconds: u64,
 }
 
 /// The listener for health, metrics and registry status.
@@ -52,10 +63,10 @@ pub struct RegistrySettings {
     pub namespace: String,
     /// Directory with one JSON file per entry, instead of a namespace; empty: none.
     pub directory: String,
-    /// How often the directory is read again even if nothing told of a change, in seconds.
+    /// How often the directory is read again even if nothing reported a change, in seconds.
     pub directory_poll_seconds: u64,
     /// After how long the API server is to end a watch, in seconds. One from which nothing came for 5 s longer has lost
-    /// its peer, and is begun anew.
+    /// its peer, and is started again.
     pub watch_seconds: u32,
     /// How long to serve on without word from the API server, in seconds; 0: for ever.
     pub max_staleness_seconds: u64,
@@ -93,7 +104,17 @@ pub struct DatabaseSettings {
     pub idle_in_transaction_seconds: u64,
     /// Whether statements are prepared once per connection; `false` behind a pgbouncer older than 1.21.
     pub prepared_statements: bool,
-    /// File with the certificates of the authorities that sign the databases' certificates; empty: built-in ones.
+    /// File with the certificates of the CAs that sign the databases' certificates; empty: built-in ones.
+    pub root_certificates: String,
+}
+
+/// Connections to providers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// Proxy for all calls, `http://host:port`; empty: none. It resolves the providers' names itself.
+    pub proxy_url: String,
+    /// File with the CA certificates that providers' certificates may be signed by, besides the built-in ones; empty: none.
     pub root_certificates: String,
 }
 
@@ -109,11 +130,23 @@ pub struct LimitSettings {
     pub upstream_bytes: usize,
     /// Most chat calls at once in this replica.
     pub concurrent_chats: usize,
+    /// Most of the chat calls, of the connections to Postgres and of the memory that one tenant may use, in percent.
+    pub tenant_share_percent: u64,
+    /// Memory that the process may use, in MiB; 0: the limit of its control group, or 512 without one.
+    pub memory_mebibytes: u64,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), drain_seconds: 25, drain_delay_seconds: 0 }
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            drain_seconds: 620,
+            drain_delay_seconds: 5,
+            max_connections: 1024,
+            head_seconds: 10,
+            idle_seconds: 75,
+            write_seconds: 30,
+        }
     }
 }
 
@@ -163,19 +196,30 @@ impl Default for DatabaseSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { body_bytes: 256 * 1024, body_seconds: 10, upstream_bytes: 4 * 1024 * 1024, concurrent_chats: 512 }
+        Self {
+            body_bytes: 256 * 1024,
+            body_seconds: 10,
+            upstream_bytes: 4 * 1024 * 1024,
+            concurrent_chats: 512,
+            tenant_share_percent: 12,
+            memory_mebibytes: 0,
+        }
     }
 }
 
 impl Settings for AgentApiSettings {
     fn check(&self) -> Result<(), String> {
-        let Self { http, health: _, registry, acknowledgement, database, limits, log: _ } = self;
+        let Self { http, health: _, registry, acknowledgement, database, upstream: _, limits, log: _ } = self;
         if registry.namespace.is_empty() && registry.directory.is_empty() {
             return Err("registry: one of 'namespace' and 'directory' must be set".to_owned());
         }
-        let bounds: [(&str, u64, u64, u64); 15] = [
+        let bounds: [(&str, u64, u64, u64); 21] = [
             ("http.drainSeconds", http.drain_seconds, 0, 3600),
             ("http.drainDelaySeconds", http.drain_delay_seconds, 0, 300),
+            ("http.maxConnections", http.max_connections as u64, 1, 1_000_000),
+            ("http.headSeconds", http.head_seconds, 1, 600),
+            ("http.idleSeconds", http.idle_seconds, 1, 3600),
+            ("http.writeSeconds", http.write_seconds, 1, 600),
             ("registry.directoryPollSeconds", registry.directory_poll_seconds, 1, 3600),
             ("registry.watchSeconds", registry.watch_seconds.into(), 1, 290),
             ("registry.maxStalenessSeconds", registry.max_staleness_seconds, 0, 604_800),
@@ -189,6 +233,8 @@ impl Settings for AgentApiSettings {
             ("database.idleInTransactionSeconds", database.idle_in_transaction_seconds, 1, 3600),
             ("limits.bodySeconds", limits.body_seconds, 1, 600),
             ("limits.concurrentChats", limits.concurrent_chats as u64, 1, 1_000_000),
+            ("limits.tenantSharePercent", limits.tenant_share_percent, 1, 100),
+            ("limits.memoryMebibytes", limits.memory_mebibytes, 0, 1_048_576),
         ];
         for (path, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

@@ -6,7 +6,7 @@ use crate::{
         Condition, ConditionStatus as Status, ConditionType as Part, DatabaseInstanceStatus, MigrationsStatus, Notice,
         Reason,
     },
-    domain::{class::ErrorClass, ident::DatabaseId},
+    domain::ident::DatabaseId,
     plan::{
         instance::{capacity::Pressure, rollout::RolloutStage},
         observed::ReadError,
@@ -111,16 +111,7 @@ fn project_available(state: &InstanceState) -> Wanted {
             (Status::True, Reason::Available, "the database is in use".to_owned())
         }
         InstanceState::Available(_, warnings) => (Status::True, Reason::Available, warnings.join("; ")),
-        InstanceState::Unavailable(read_error) => {
-            let reason = match read_error.class {
-                ErrorClass::Denied => Reason::PermissionDenied,
-                ErrorClass::Bug => Reason::InternalError,
-                ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
-                    Reason::DatabaseUnavailable
-                }
-            };
-            (Status::False, reason, read_error.note.clone())
-        }
+        InstanceState::Unavailable(read_error) => (Status::False, read_error.reason(), read_error.note.clone()),
         InstanceState::Changed(note) => (Status::False, Reason::DatabaseChanged, note.clone()),
     };
     Wanted { type_: Part::Available, status, reason, message, terminal: false }
@@ -166,6 +157,7 @@ fn render_version(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::class::ErrorClass;
     use crate::plan::instance::capacity::ConnectionBudget;
     use uuid::Uuid;
 
@@ -200,7 +192,7 @@ mod tests {
         assert_eq!(project_instance(&begun, &status, later), (status.clone(), Vec::new()), "nothing new");
 
         // In an outage the status keeps what was read before.
-        let read_error = ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() };
+        let read_error = ReadError::new(ErrorClass::Transient, "it does not answer");
         let out = InstanceView {
             state: InstanceState::Unavailable(read_error),
             server_version: None,

@@ -1,8 +1,11 @@
 //! The health server of a process, on a separate port: /livez, /readyz, /metrics, and the routes that the process adds.
 
-use super::metrics::{CONTENT_TYPE, Metrics};
+use super::{
+    metrics::{CONTENT_TYPE, Metrics},
+    server::{self, ConnectionLimits},
+};
 use axum::{Router, http::StatusCode, http::header, response::IntoResponse, routing::get};
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 /// Whether a process accepts requests, and if not, why.
@@ -55,16 +58,25 @@ impl Health {
     }
 }
 
+/// Few clients ask, and they ask briefly.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections: 64,
+    head: Duration::from_secs(5),
+    idle: Duration::from_secs(75),
+    write: Duration::from_secs(10),
+};
+
 /// Serves until `stop` is done.
 ///
 /// # Errors
-/// When the listener fails.
+/// None at present.
 pub async fn serve(
     listener: TcpListener,
     routes: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+    server::serve(listener, routes, LIMITS, stop).await;
+    Ok(())
 }
 
 #[cfg(test)]

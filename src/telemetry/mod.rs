@@ -3,11 +3,13 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `health` | the HTTP server with /livez, /readyz and /metrics |
+//! | `server` | an HTTP server with connections that are bounded in number and in time |
 //! | `metrics` | the registry of metrics |
 //! | `signals` | SIGTERM and SIGINT |
 
 pub mod health;
 pub mod metrics;
+pub mod server;
 pub mod signals;
 
 use crate::settings::{LogFormat, LogSettings};

@@ -1,7 +1,9 @@
 //! The order of answers: 401, 403, scope, suspended, deleting, not served; and their form.
 
 use super::in_process::{InProcessApi, test_token, token, token_with};
+use crate::setup;
 use axum::http::Method;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use devkit::SigningKey;
 use serde_json::{Value, json};
 
@@ -91,6 +93,47 @@ async fn unknown_paths_methods_and_ids_are_problems_too() {
     assert_eq!(api.send(request).await.code(), "unsupported_media_type");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_is_a_problem_and_authenticated_first() {
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
+    let user = token("acme", "ann");
+    let admin = token_with("acme", "admin", |token| token.scope("data:export data:erase"));
+    let after = BASE64_URL_SAFE_NO_PAD.encode(
+        json!({"incarnation": api.context.registry.snapshot().tenants.get(&setup::tenant_id("acme")).unwrap().incarnation,
+               "sub": null, "part": 3, "after": "\u{0}"})
+        .to_string(),
+    );
+    let root = "/api/v1/tenants/acme";
+    for (method, path, token, status, code) in [
+        (Method::GET, "/api/v1/tenants/%FF/chat".to_owned(), &user, 403, "tenant_mismatch"),
+        (Method::GET, "/api/v1/tenants//chat".to_owned(), &user, 403, "tenant_mismatch"),
+        (Method::PATCH, format!("{root}/chat"), &user, 405, "method_not_allowed"),
+        (Method::GET, format!("{root}/nothing"), &user, 404, "not_found"),
+        (Method::DELETE, format!("{root}/users/%FF"), &admin, 422, "invalid_field"),
+        (Method::DELETE, format!("{root}/users/%00"), &admin, 422, "invalid_field"),
+        (Method::GET, format!("{root}/export?sub=%00"), &admin, 422, "invalid_field"),
+        (Method::GET, format!("{root}/export?sub=a%00b"), &admin, 422, "invalid_field"),
+        (Method::GET, format!("{root}/export?cursor={after}"), &admin, 422, "invalid_field"),
+        (Method::GET, format!("{root}/chat?cursor=%00"), &user, 422, "invalid_field"),
+        (Method::GET, format!("{root}/chat?%00=%00"), &user, 422, "invalid_field"),
+    ] {
+        let answer = api.send(api.request(method.clone(), &path, Some(token), None)).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{path}: {}", answer.body);
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+        assert!(answer.body["requestId"].is_string(), "{path}");
+        let nobody = api.send(api.request(method, &path, None, None)).await;
+        assert_eq!((nobody.status.as_u16(), nobody.code()), (401, "missing_token"), "{path}: {}", nobody.body);
+        assert_eq!(nobody.headers["content-type"], "application/problem+json", "{path}");
+    }
+    for body in ["[\"hi\"]", " [\"hi\", null, null]", "[]"] {
+        let mut request = api.request(Method::POST, &format!("{root}/chat"), Some(&user), Some(&json!({})));
+        *request.body_mut() = axum::body::Body::from(body);
+        let answer = api.send(request).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (422, "invalid_field"), "{body}: {}", answer.body);
+    }
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.messages").await, 0);
+}
+
 /// A token for a tenant, signed with other bytes than its key's.
 fn forge(tenant: &str, bytes: &[u8]) -> String {
     test_token(tenant, "ann").sign(&SigningKey::hs256(format!("kid-{tenant}"), bytes.to_vec())).unwrap()
@@ -99,7 +142,7 @@ fn forge(tenant: &str, bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_is_silent_for_too_long_is_reported_until_it_answers() {
     let api = InProcessApi::with_tenants(&["acme"], |s| s.registry.max_staleness_seconds = 1).await;
-    let ask = async || api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await;
+    let ask = async || api.get("/api/v1/tenants/acme/chat", &token("acme", "ann")).await;
     api.context.registry.note_contact();
     assert_eq!(ask().await.status, 200);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;

@@ -70,6 +70,11 @@ pub fn token(tenant: &str, sub: &str) -> String {
     token_with(tenant, sub, |token| token)
 }
 
+/// A token that may also read and change the tenant's settings.
+pub fn settings_token(tenant: &str, sub: &str) -> String {
+    token_with(tenant, sub, |token| token.scope("chat:read chat:write settings:read settings:write"))
+}
+
 /// An AgentConfig's entry with the Echo provider.
 pub fn agent(uid: &str) -> Value {
     json!({
@@ -195,6 +200,12 @@ impl InProcessApi {
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
             Answer { status: parts.status, headers: parts.headers, body }
         }
+    }
+
+    /// The text of an answer.
+    pub async fn text(&self, request: Request<Body>) -> String {
+        let body = self.router.clone().oneshot(request).await.unwrap().into_body();
+        String::from_utf8(axum::body::to_bytes(body, 1 << 24).await.unwrap().to_vec()).unwrap()
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Answer {

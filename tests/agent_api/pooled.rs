@@ -1,6 +1,6 @@
 //! The agent API behind a real pgbouncer in transaction mode, with tenants that share one server connection.
 
-use super::in_process::{InProcessApi, token};
+use super::in_process::{InProcessApi, settings_token};
 use crate::setup::{in_use, on_both};
 use axum::http::Method;
 use devkit::{PgBouncer, PgVersion};
@@ -33,11 +33,11 @@ async fn conversation(api: &InProcessApi, tenant: &str, user: usize) {
         assert!(n == 0 || message.contains(&format!("history: {} messages", 2 * n)), "{message}");
         conversation = answer["conversationId"].clone();
         let path = format!("/api/v1/tenants/{tenant}/settings");
-        let settings = api.get(&path, &token(tenant, &sub)).await.ok();
+        let settings = api.get(&path, &settings_token(tenant, &sub)).await.ok();
         assert_eq!(settings["agents"]["support"]["instructions"]["value"], json!(format!("I am {tenant}.")));
     }
     let path = format!("/api/v1/tenants/{tenant}/chat?order=asc&limit=50");
-    let page = api.get(&path, &token(tenant, &sub)).await.ok();
+    let page = api.get(&path, &settings_token(tenant, &sub)).await.ok();
     let messages = page["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 8);
     for message in messages {
@@ -54,7 +54,7 @@ async fn tenants_take_turns_on_one_connection(version: PgVersion) {
         api.settled().await;
         let path = format!("/api/v1/tenants/{tenant}/settings");
         let body = json!({ "instructions": format!("I am {tenant}.") });
-        api.send(api.request(Method::PUT, &path, Some(&token(tenant, "ann")), Some(&body))).await.ok();
+        api.send(api.request(Method::PUT, &path, Some(&settings_token(tenant, "ann")), Some(&body))).await.ok();
     }
     let all = (0..10).map(|n| conversation(&api, TENANTS[n % 2], n));
     futures::future::join_all(all).await;

@@ -43,6 +43,30 @@ impl Process {
         eventually("the process is ready", async || self.health("/readyz").await.0 == 200).await;
     }
 
+    pub fn api_address(&self) -> std::net::SocketAddr {
+        self.api.trim_start_matches("http://").parse().unwrap()
+    }
+
+    pub fn health_address(&self) -> std::net::SocketAddr {
+        self.health.trim_start_matches("http://").parse().unwrap()
+    }
+
+    /// Most memory that the process has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// One page of a user's history, read to its end; the status.
+    pub async fn history(&self, tenant: &str, query: &str) -> u16 {
+        let url = format!("{}/api/v1/tenants/{tenant}/chat{query}", self.api);
+        let answer = self.client.get(url).bearer_auth(token(tenant, "ann")).send().await.unwrap();
+        let status = answer.status().as_u16();
+        answer.bytes().await.unwrap();
+        status
+    }
+
     /// One chat call over the network; the status and the body.
     pub async fn chat(&self, tenant: &str, message: &str) -> (u16, Value) {
         let url = format!("{}/api/v1/tenants/{tenant}/chat", self.api);

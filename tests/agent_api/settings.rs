@@ -1,6 +1,6 @@
 //! Settings: effective values with their source, changes within bounds, at work in the next chat.
 
-use super::in_process::{Answer, InProcessApi, token};
+use super::in_process::{Answer, InProcessApi, settings_token, token};
 use crate::setup::on_both;
 use axum::http::Method;
 use devkit::PgVersion;
@@ -10,7 +10,7 @@ on_both!(a_tenant_changes_what_it_may_and_sees_who_set_what,);
 
 async fn put(api: &InProcessApi, body: Value) -> Answer {
     let path = "/api/v1/tenants/acme/settings";
-    api.send(api.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
+    api.send(api.request(Method::PUT, path, Some(&settings_token("acme", "ann")), Some(&body))).await
 }
 
 async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) {
@@ -27,7 +27,7 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) 
     api.apply("tenant-acme", &entry).await;
     api.settled().await;
 
-    let before = api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await.ok();
+    let before = api.get("/api/v1/tenants/acme/settings", &settings_token("acme", "ann")).await.ok();
     assert_eq!(before["defaultAgent"], json!({"value": "support", "source": "Tenant", "locked": false}));
     let support = &before["agents"]["support"];
     assert_eq!(support["temperature"], json!({"value": "0.2", "source": "Tenant", "locked": false}));
@@ -43,7 +43,7 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) 
         "defaultAgent": "sales", "temperature": 0.5, "maxOutputTokens": 500, "instructions": "Answer in rhymes.",
     });
     let after = put(&api, change).await.ok();
-    assert_eq!(after, api.get("/api/v1/tenants/acme/settings", &token("acme", "bob")).await.ok());
+    assert_eq!(after, api.get("/api/v1/tenants/acme/settings", &settings_token("acme", "bob")).await.ok());
     assert_eq!(after["defaultAgent"], json!({"value": "sales", "source": "TenantSetting", "locked": false}));
     assert_eq!(after["agents"]["support"]["maxOutputTokens"]["value"], 100);
     assert_eq!(after["agents"]["sales"]["maxOutputTokens"]["value"], 500);
@@ -67,4 +67,25 @@ async fn a_tenant_changes_what_it_may_and_sees_who_set_what(version: PgVersion) 
         assert_eq!((answer.status.as_u16(), answer.code(), &answer.body["field"]), (422, code, &json!(field)));
     }
     assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.settings").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_token_without_scope_reaches_the_users_chat_alone() {
+    let mut api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
+    let mut entry = api.tenant("acme");
+    entry["mutable"] = json!(["Instructions"]);
+    api.apply("tenant-acme", &entry).await;
+    api.settled().await;
+    let user = token("acme", "mallory");
+    let root = "/api/v1/tenants/acme";
+    let rewrite = json!({"instructions": "Answer as Mallory wants."});
+    let put = api.send(api.request(Method::PUT, &format!("{root}/settings"), Some(&user), Some(&rewrite))).await;
+    assert_eq!((put.status.as_u16(), put.code()), (403, "insufficient_scope"));
+    for path in ["settings", "export"] {
+        let answer = api.get(&format!("{root}/{path}"), &user).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (403, "insufficient_scope"), "{path}");
+    }
+    api.chat("acme", "mallory", &json!({"message": "hi"})).await.ok();
+    api.get(&format!("{root}/chat"), &user).await.ok();
+    assert_eq!(api.count("acme", "SELECT count(*) FROM {schema}.settings").await, 0);
 }

@@ -1,6 +1,6 @@
 //! The storage limit: warned of, then refused with 507, while reading and deleting go on.
 
-use super::in_process::{Answer, InProcessApi, agent, token, token_with};
+use super::in_process::{Answer, InProcessApi, agent, settings_token, token, token_with};
 use crate::setup::on_both;
 use axum::{Json, Router, http::Method, routing::post};
 use devkit::PgVersion;
@@ -66,11 +66,11 @@ impl Scene {
 
     async fn put(&self, body: Value) -> Answer {
         let path = "/api/v1/tenants/acme/settings";
-        self.api.send(self.api.request(Method::PUT, path, Some(&token("acme", "ann")), Some(&body))).await
+        self.api.send(self.api.request(Method::PUT, path, Some(&settings_token("acme", "ann")), Some(&body))).await
     }
 
     async fn settings(&self) -> Answer {
-        self.api.get("/api/v1/tenants/acme/settings", &token("acme", "ann")).await
+        self.api.get("/api/v1/tenants/acme/settings", &settings_token("acme", "ann")).await
     }
 
     async fn erase(&self, sub: &str) -> Answer {

@@ -4,15 +4,15 @@
 use super::{
     archives::adoption,
     life::close,
-    setup::{Instance, Steps, in_use, object, on_both},
+    setup::{CLUSTER, Instance, Steps, in_use, object, on_both},
 };
 use agent_tenancy::{
     api::DeletionPolicy,
     domain::{
-        custom_migrations::own_name,
+        custom_migrations::{CustomMigrations, own_name},
         ident::TenantId,
         keys::KeyBytes,
-        migrations::{Migration, Track},
+        migrations::{Migration, TENANT_VERSION, Track},
     },
     effects::postgres::{PgError, PgErrorKind, ReadPurpose},
     plan::{
@@ -26,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 on_both!(
     custom_tables,
+    changed_files_block_the_rollout,
     a_file_that_fails,
     they_go_along_with_the_data,
     a_hostile_file_gets_nowhere,
@@ -51,6 +52,20 @@ pub async fn apply(instance: &Instance, id: &TenantId, sql: &str) -> Result<(), 
 /// Runs SQL as the tenant's role, as the agent API does.
 async fn as_tenant(instance: &Instance, row: &LedgerRow, sql: &str) -> Result<(), String> {
     instance.as_access(1, &format!("BEGIN; SET LOCAL ROLE \"{}\"; {sql}; COMMIT;", row.role)).await
+}
+
+/// The same file with another line ending is no change; an older operator recorded the text with its line endings.
+async fn changed_files_block_the_rollout(version: PgVersion) {
+    let instance = in_use(version).await;
+    let (id, ..) = instance.tenant("acme").await;
+    let sql = "-- grant: SELECT ON notes\nCREATE TABLE notes (id int);\n";
+    let crlf = sql.replace('\n', "\r\n");
+    apply(&instance, &id, &crlf).await.unwrap();
+    for (text, stuck) in [(sql, 0), (&crlf, 0), ("CREATE TABLE notes (id int, note text);", 1)] {
+        let files = CustomMigrations::parse(&[("0001_test.sql".to_owned(), text.to_owned())].into()).unwrap();
+        let facts = instance.database.observe_fleet(CLUSTER, TENANT_VERSION, Some(&files), &[], 1).await.unwrap();
+        assert_eq!((facts.behind, facts.blocked), (stuck, stuck), "{text}");
+    }
 }
 
 async fn may_log_in(instance: &Instance, row: &LedgerRow) -> bool {

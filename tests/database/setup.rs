@@ -110,19 +110,24 @@ pub async fn in_use(version: PgVersion) -> Instance {
 pub async fn in_use_on(server: &Postgres) -> Instance {
     let mut instance = bare_on(server).await;
     instance.test.bootstrap().await.unwrap();
-    let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
-    assert_eq!(plan_instance(&facts, &instance.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
-    instance.database.perform_migrate_control().await.unwrap();
-    let facts = instance.database.observe_instance(CLUSTER).await.unwrap();
-    let plan = plan_instance(&facts, &instance.prefix, None);
-    let InstancePlan::Fit { database_id, .. } = plan else { panic!("{plan:?}") };
-    instance.id = database_id;
-    assert_eq!(instance.database.perform_raise_epoch(CLUSTER, Epoch(1)).await.unwrap(), Epoch(1));
-    instance.make_cell(1).await;
+    instance.take_into_use().await;
     instance
 }
 
 impl Instance {
+    /// Makes control schema, epoch 1 and the first cell.
+    pub async fn take_into_use(&mut self) {
+        let facts = self.database.observe_instance(CLUSTER).await.unwrap();
+        assert_eq!(plan_instance(&facts, &self.prefix, None), InstancePlan::CreateControlSchema, "{facts:?}");
+        self.database.perform_migrate_control().await.unwrap();
+        let facts = self.database.observe_instance(CLUSTER).await.unwrap();
+        let plan = plan_instance(&facts, &self.prefix, None);
+        let InstancePlan::Fit { database_id, .. } = plan else { panic!("{plan:?}") };
+        self.id = database_id;
+        assert_eq!(self.database.perform_raise_epoch(CLUSTER, Epoch(1)).await.unwrap(), Epoch(1));
+        self.make_cell(1).await;
+    }
+
     pub async fn admin(&self) -> PgConnection {
         PgConnection::connect(&self.test.superuser_url()).await.unwrap()
     }

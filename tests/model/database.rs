@@ -48,7 +48,7 @@ pub fn observe(state: &State, id: &TenantId, scope: &TenantScope) -> DatabaseVie
     let adopt = scope.adopt.as_ref().filter(|_| !deleting);
     if !state.database.up {
         let note = "the database does not answer".to_owned();
-        return DatabaseView::Unknown(ReadError { class: ErrorClass::Transient, note });
+        return DatabaseView::Unknown(ReadError::new(ErrorClass::Transient, note));
     }
     if let Some((expected, found)) = changed(state) {
         return DatabaseView::Changed { expected, found };

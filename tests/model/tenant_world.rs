@@ -49,10 +49,9 @@ impl World<TenantScope> for Operator {
         let part = |part| old.iter().find(|(p, _)| *p == part).and_then(|(_, v)| v.as_deref()).unwrap_or(now);
         let view = match &scope.tenant_id {
             Some(id) => database::observe(part(Part::Database), id, scope),
-            None => DatabaseView::Unknown(ReadError {
-                class: agent_tenancy::domain::class::ErrorClass::Invalid,
-                note: "no valid id".to_owned(),
-            }),
+            None => {
+                DatabaseView::Unknown(ReadError::new(agent_tenancy::domain::class::ErrorClass::Invalid, "no valid id"))
+            }
         };
         let cell = match &view {
             DatabaseView::Facts(facts) => facts.cell(scope.adopt.as_ref()),

@@ -19,6 +19,7 @@ fn rows(text: &str) -> BTreeMap<String, usize> {
         *rows.entry(row["type"].as_str().unwrap_or("?").to_owned()).or_default() += 1;
     }
     rows.remove("page");
+    rows.remove("export");
     rows
 }
 
@@ -63,8 +64,15 @@ async fn a_tenants_data_is_exported_and_a_user_is_erased(version: PgVersion) -> 
         assert!(output.is_success() && output.text().contains("complete"), "{output:?}");
     }
     assert_eq!(std::fs::read_to_string(&file)?, whole, "the interrupted export is complete");
+    // Neither more data of the tenant nor another tenant's goes into a file that is complete.
+    chat("acme", "bob", "later".to_owned()).await?;
+    let again = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "-o", path]).await?;
+    assert!(again.is_success() && again.text().contains("already complete"), "{again:?}");
+    let foreign = plugin(&["export", "other", "-n", &namespace, "--server", &url, "-o", path]).await?;
+    assert!(foreign.status == 3 && foreign.text().contains("holds an export of tenant acme"), "{foreign:?}");
+    assert_eq!(std::fs::read_to_string(&file)?, whole, "the file is left as it is");
     let own = plugin(&["export", "acme", "-n", &namespace, "--server", &url, "--sub", "bob"]).await?.text();
-    assert!(rows(&own) == [("conversation", 3), ("message", 6), ("usage", 3)].map(|(k, n)| (k.to_owned(), n)).into());
+    assert!(rows(&own) == [("conversation", 4), ("message", 8), ("usage", 4)].map(|(k, n)| (k.to_owned(), n)).into());
 
     // A token without the scope `data:export` is refused.
     for (scope, status) in [(None, 403), (Some("chat:read"), 403), (Some("data:export"), 200)] {

@@ -61,7 +61,7 @@ fn load(installation: &Installation, tenant: &str, replicas: &Replicas) -> Load 
             let replicas = replicas.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let mut calls = Calls::default();
             for key in keys.into_iter().flatten() {
-                let token = TestToken::new(&tenant, "load").sign(&key)?;
+                let token = TestToken::new(&tenant, "load").scope("chat:write settings:read").sign(&key)?;
                 for replica in &replicas {
                     let url = format!("{replica}/api/v1/tenants/{tenant}/settings");
                     // A replica that is being killed does not answer; that is not a refusal.
@@ -184,8 +184,11 @@ async fn a_key_that_has_signed_for_its_period_is_replaced(version: PgVersion) ->
     let next = installation.signing_key("acme").await?;
     for key in [&old, &next] {
         let settings = format!("{url}/api/v1/tenants/acme/settings");
-        let answer =
-            reqwest::Client::new().get(settings).bearer_auth(TestToken::new("acme", "load").sign(key)?).send().await?;
+        let answer = reqwest::Client::new()
+            .get(settings)
+            .bearer_auth(TestToken::new("acme", "load").scope("chat:write settings:read").sign(key)?)
+            .send()
+            .await?;
         assert_eq!(answer.status().as_u16(), 200, "{}", key.kid);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -204,7 +207,13 @@ async fn a_revoked_key_is_refused_within_two_seconds_and_another_key_signs(versi
     let client = reqwest::Client::new();
     let ask = async |url: &str, key: &SigningKey| -> anyhow::Result<u16> {
         let url = format!("{url}/api/v1/tenants/acme/settings");
-        Ok(client.get(url).bearer_auth(TestToken::new("acme", "load").sign(key)?).send().await?.status().as_u16())
+        Ok(client
+            .get(url)
+            .bearer_auth(TestToken::new("acme", "load").scope("chat:write settings:read").sign(key)?)
+            .send()
+            .await?
+            .status()
+            .as_u16())
     };
     for RunningReplica { url, .. } in &replicas {
         assert_eq!(ask(url, &stolen).await?, 200);

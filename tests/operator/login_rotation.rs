@@ -34,7 +34,7 @@ async fn load(installation: &Installation, tenants: &[&str], replicas: &[String]
         async move {
             let mut calls = Calls::default();
             for (tenant, key) in users.iter() {
-                let token = TestToken::new(tenant, "load").sign(key)?;
+                let token = TestToken::new(tenant, "load").scope("chat:write settings:read").sign(key)?;
                 let requests = replicas.iter().flat_map(|replica| {
                     let chat = format!("{replica}/api/v1/tenants/{tenant}/chat");
                     let settings = format!("{replica}/api/v1/tenants/{tenant}/settings");

@@ -20,7 +20,7 @@ async fn a_storage_limit_holds_until_data_is_erased_or_the_limit_is_raised(versi
     installation.wait_ready("acme").await?;
     let client = reqwest::Client::new();
     let key = installation.signing_key("acme").await?;
-    let token = || TestToken::new("acme", "load").sign(&key);
+    let token = || TestToken::new("acme", "load").scope("chat:write settings:read").sign(&key);
     let path = |name: &str| format!("{url}/api/v1/tenants/acme/{name}");
     // Sets the limit, and waits until the replica knows it.
     let limit = async |text: Value, bytes: Value| {

@@ -25,6 +25,7 @@ async fn an_installation_works_over_tls_and_reports_an_untrusted_ca(version: PgV
     eventually(LONG, "the Tenant says so", || async {
         let status = serde_json::to_value(installation.tenants.get("acme").await?.status)?;
         anyhow::ensure!(status.to_string().contains(sentence), "it says {status}");
+        anyhow::ensure!(status.to_string().contains("\"reason\":\"TlsFailed\""), "it says {status}");
         Ok(())
     })
     .await?;

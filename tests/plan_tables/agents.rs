@@ -50,6 +50,12 @@ fn credential() -> Credential {
     Credential { hash: credential_hash("a", &api_key), api_key }
 }
 
+/// No HTTP header can contain it.
+fn two_lines() -> Credential {
+    let api_key = KeyBytes::new(b"CANARY\nAPI".to_vec());
+    Credential { hash: credential_hash("a", &api_key), api_key }
+}
+
 /// The last reference went away so many seconds ago, at a version that replica `r1` has not reached.
 fn dropped(seconds: i64) -> LastReference {
     LastReference { version: Version(500), since: now() - SignedDuration::from_secs(seconds) }
@@ -115,6 +121,7 @@ fn an_agent_that_should_exist() {
     let rows: &[Row] = &[
         ("new", untouched, |_| (), "AddFinalizer PutUpstream CreateRevision PutEntry"),
         ("no credential", untouched, |o| o.credential = Seen::Missing, ""),
+        ("a credential of two lines", untouched, |o| o.credential = Seen::Ours(two_lines()), ""),
         ("revisions unreadable", untouched, |o| o.revisions = Seen::Unknown(read_error()), ""),
         ("at rest, its own credential in use", converged, |_| (), ""),
         ("finalizer taken off", converged, |o| o.finalizer = false, "AddFinalizer"),

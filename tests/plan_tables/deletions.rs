@@ -8,7 +8,7 @@ use super::{
     without_instance::unplaced,
 };
 use agent_tenancy::{
-    agent_api::registry::{RawEntry, index::RegistryIndex},
+    agent_api::registry::{RawEntry, index::RegistryIndex, tenant::TenantCaps},
     api::DeletionPolicy,
     domain::{
         entry::{Entry, EntryKind, TenantState},
@@ -297,19 +297,20 @@ fn whatever_is_left_of_a_tenant_a_replica_takes_it_out_of_service_and_says_so() 
         };
         let deleting = Entry::Tenant(entry.clone());
 
-        let mut book = RegistryIndex::new(Duration::from_secs(10));
+        let mut index =
+            RegistryIndex::new(TenantCaps { transactions: 16, idle_in_transaction: Duration::from_secs(10) });
         let document = |entry: &Entry, version| RawEntry {
             name: entry.name(),
             kind: EntryKind::Tenant,
             version: Version(version),
             content: entry.render().into(),
         };
-        book.apply(&document(&active, 1));
-        book.apply(&document(&deleting, 2));
-        let loaded = book.snapshot().tenants.get(&super::fixtures::tenant_id()).map(|t| t.state);
-        assert_eq!(loaded, Some(TenantState::Deleting), "{left}: {:?}", book.quarantined());
-        assert!(book.quarantined().is_empty() && book.acknowledgeable() == Version(2), "{left}");
-        book.delete(&deleting.name(), Version(3));
-        assert!(book.names().is_empty() && book.ignored().is_empty(), "{left}");
+        index.apply(&document(&active, 1));
+        index.apply(&document(&deleting, 2));
+        let loaded = index.snapshot().tenants.get(&super::fixtures::tenant_id()).map(|t| t.state);
+        assert_eq!(loaded, Some(TenantState::Deleting), "{left}: {:?}", index.quarantined());
+        assert!(index.quarantined().is_empty() && index.acknowledgeable() == Version(2), "{left}");
+        index.delete(&deleting.name(), Version(3));
+        assert!(index.names().is_empty() && index.ignored().is_empty(), "{left}");
     }
 }

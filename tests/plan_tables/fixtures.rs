@@ -95,7 +95,7 @@ pub fn installation() -> Installation {
 }
 
 pub fn read_error() -> ReadError {
-    ReadError { class: ErrorClass::Transient, note: "it does not answer".to_owned() }
+    ReadError::new(ErrorClass::Transient, "it does not answer")
 }
 
 pub fn database() -> DatabaseId {

@@ -195,6 +195,31 @@ impl FakeOperator {
         run_command(command, &[], None).await
     }
 
+    /// A command of the plugin, with variables, on a kubeconfig.
+    pub async fn plugin_with(
+        &self,
+        kubeconfig: &Path,
+        variables: &[(&str, &str)],
+        args: &[&str],
+    ) -> anyhow::Result<CommandOutput> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command.env("KUBECONFIG", kubeconfig).envs(variables.iter().copied());
+        command.args(args).args(["--namespace", &self.namespace]);
+        run_command(command, &[], None).await
+    }
+
+    /// The administrator's kubeconfig, with changed fields of the cluster.
+    pub fn kubeconfig_with(&self, change: impl FnOnce(&mut Value)) -> anyhow::Result<PathBuf> {
+        let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(self.env.kubeconfig_path()?)?)?;
+        change(&mut config["clusters"][0]["cluster"]);
+        let path = self.dir.path().join(format!("{}.kubeconfig", devkit::unique("changed")));
+        std::fs::write(&path, serde_yaml::to_string(&config)?)?;
+        Ok(path)
+    }
+
     /// Runs the real kubectl, with the plugin on its search path.
     pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<CommandOutput> {
         let kubectl = tools::control_plane(&Places::from_env()?)?.kubectl;

@@ -15,8 +15,9 @@ use super::{
     problem::{Code, Problem},
     registry::{Snapshot, tenant::Service},
     request_id::RequestId,
+    shares::Share,
 };
-use crate::domain::entry::TenantState;
+use crate::domain::{entry::TenantState, ident::Incarnation};
 use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, header, request::Parts},
@@ -25,8 +26,15 @@ use scope::{RequiredScope, Scope};
 use std::{marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
 use token::{Claims, TokenError, verify};
 
+/// How often content is in memory at once: as it came, as it is kept, as it goes on.
+pub(super) const COPIES: usize = 4;
+/// Bytes of the smallest page.
+const LEAST_PAGE: usize = 16 << 10;
+
 /// The path parameter that names the tenant.
 pub(super) const TENANT_PARAMETER: &str = "tenantId";
+/// Its place among the parts of the path, `/api/v1/tenants/{tenantId}`.
+const TENANT_SEGMENT: usize = 4;
 
 /// An admitted caller: the token is valid, belongs to the tenant of the path and allows the scope `S`, and the tenant is
 /// served. As an extractor it comes first in every handler of a tenant's route.
@@ -49,6 +57,10 @@ pub struct Admission {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// The tenant of an admitted request, for the extractors after [`Caller`].
+#[derive(Clone, Copy)]
+pub(super) struct AdmittedTenant(pub(super) Incarnation);
+
 impl<S> Deref for Caller<S> {
     type Target = Admission;
 
@@ -68,12 +80,27 @@ impl<S: RequiredScope> FromRequestParts<Arc<Context>> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
-        let path = RawPathParams::from_request_parts(parts, context).await.ok();
-        let tenant = path.as_ref().and_then(|path| path.iter().find(|(name, _)| *name == TENANT_PARAMETER));
-        let tenant = tenant.map_or("", |(_, value)| value);
+        let tenant = match RawPathParams::from_request_parts(parts, context).await {
+            Ok(path) => path.iter().find(|(name, _)| *name == TENANT_PARAMETER).map(|(_, value)| value.to_owned()),
+            // Some parameter is no UTF-8 after decoding. A tenant's id needs no encoding, so it can be read as it stands.
+            Err(_) => parts.uri.path().split('/').nth(TENANT_SEGMENT).map(str::to_owned),
+        };
+        let tenant = tenant.as_deref().unwrap_or_default();
         let request = parts.extensions.get::<RequestId>().cloned().ok_or_else(|| Problem::new(Code::Internal))?;
         let admission = admit(context, &parts.headers, tenant, S::SCOPE, request)?;
+        parts.extensions.insert(AdmittedTenant(admission.access.tenant.incarnation));
         Ok(Self { admission, scope: PhantomData })
+    }
+}
+
+/// A request with a valid token of any tenant, on a path that belongs to none.
+pub struct Authenticated;
+
+impl FromRequestParts<Arc<Context>> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
+        authenticate(context, &parts.headers).map(|_| Self)
     }
 }
 
@@ -82,7 +109,7 @@ fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(Claims, Arc<S
     let token = bearer(headers).ok_or_else(|| Problem::new(Code::MissingToken))?;
     let snapshot = Arc::clone(&context.registry.snapshot());
     let claims = verify(token, &snapshot, context.clock.now().as_second()).map_err(|error| {
-        context.metrics.note_refused_token(error);
+        context.metrics.note_refused_token(error.as_str());
         if error == TokenError::ForeignKey {
             tracing::warn!("a token claims another tenant than the owner of its key");
         }
@@ -138,6 +165,22 @@ fn check_state(state: TenantState) -> Result<(), Problem> {
 }
 
 impl Admission {
+    /// Reserves memory for a page of at most `most` bytes of content, or for a smaller one where there is less. Returns the
+    /// reservation and the page's bytes.
+    ///
+    /// # Errors
+    /// When there is too little for even a small page.
+    pub fn reserve_page(&self, most: usize) -> Result<(Share, usize), Problem> {
+        let mut bytes = most;
+        loop {
+            match self.context.bytes.take(self.access.tenant.incarnation, bytes * COPIES) {
+                Ok(share) => return Ok((share, bytes)),
+                Err(_) if bytes / 2 >= LEAST_PAGE => bytes /= 2,
+                Err(exhausted) => return Err(exhausted.into()),
+            }
+        }
+    }
+
     /// Runs one transaction of the tenant; see [`Database::transact`](crate::agent_api::database::Database::transact).
     ///
     /// # Errors
@@ -149,7 +192,7 @@ impl Admission {
 
     /// What a failed transaction means for the client. A tenant that was admitted may be out of service by now, and its
     /// access taken away: that is then the reason.
-    fn explain(&self, error: DatabaseError) -> Problem {
+    pub(super) fn explain(&self, error: DatabaseError) -> Problem {
         let now = self.context.registry.snapshot().tenants.get(&self.claims.tenant).map(|tenant| tenant.state);
         match (&error, now.map(check_state)) {
             (DatabaseError::Refused(_), Some(Err(problem))) => problem,

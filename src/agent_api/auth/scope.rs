@@ -30,11 +30,12 @@ impl Scope {
         }
     }
 
-    /// Whether a token has to name it. A token without scopes is a user's: it must not reach other users' data.
+    /// Whether a token has to name it. A token without scopes is a user's: it must not show or change what concerns the
+    /// whole tenant.
     pub(super) const fn has_to_be_named(self) -> bool {
         match self {
-            Self::ChatRead | Self::ChatWrite | Self::SettingsRead | Self::SettingsWrite => false,
-            Self::DataExport | Self::DataErase => true,
+            Self::ChatRead | Self::ChatWrite => false,
+            Self::SettingsRead | Self::SettingsWrite | Self::DataExport | Self::DataErase => true,
         }
     }
 }

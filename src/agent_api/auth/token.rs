@@ -5,7 +5,10 @@
 
 use super::scope::Scope;
 use crate::{
-    agent_api::registry::{Snapshot, tenant::VerifyKey},
+    agent_api::{
+        json::from_object,
+        registry::{Snapshot, tenant::VerifyKey},
+    },
     domain::{
         ident::TenantId,
         keyring::LEEWAY_SECONDS,
@@ -28,12 +31,12 @@ pub struct Claims {
     pub tenant: TenantId,
     /// The user.
     pub sub: String,
-    /// What the token allows; `None`: everything that need not be named.
+    /// What the token allows; `None`: the user's own chat.
     pub scope: Option<String>,
 }
 
 impl Claims {
-    /// Whether the token allows this. A token without `scope` allows everything that one user may do.
+    /// Whether the token allows this. A token without `scope` allows the user's own chat.
     pub fn allows(&self, scope: Scope) -> bool {
         match &self.scope {
             None => !scope.has_to_be_named(),
@@ -120,8 +123,13 @@ struct RawClaims {
     tenant_id: String,
     #[serde(default)]
     nbf: Option<NumericDate>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present_text")]
     scope: Option<String>,
+}
+
+/// A claim that may be absent, but is a text where it is present: `null` is neither.
+fn present_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -148,7 +156,7 @@ impl<'de> Deserialize<'de> for NumericDate {
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
+    from_object(&bytes).map_err(|_| TokenError::Malformed)
 }
 
 /// Verifies a token against the keys of a snapshot; `now` is in seconds since 1970.

@@ -1,6 +1,10 @@
 //! What can go wrong between a request and its tenant's data.
 
-use crate::domain::{class::ErrorClass, tls::explain_tls};
+use crate::domain::{
+    class::ErrorClass,
+    sqlstate::{Meaning, leaves_commit_open, resolve_meaning},
+    tls::explain_tls,
+};
 
 /// Why a transaction didn't happen. Never quotes values; the server's messages stay in the log.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,12 @@ pub enum DatabaseError {
     /// The tenant's cell isn't known.
     #[error("there is no login for the cell '{0}'")]
     NoCell(String),
+    /// The instance couldn't be reached a moment ago.
+    #[error("the database couldn't be reached a moment ago")]
+    Paused,
+    /// The tenant was deleted and recreated since the request was admitted.
+    #[error("the tenant was replaced by another one of the same id")]
+    Replaced,
     /// The server can't be reached, or went away.
     #[error("the database can't be reached")]
     Unreachable(#[source] sqlx::Error),
@@ -45,7 +55,8 @@ impl DatabaseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::TenantBusy | Self::Busy | Self::NoCell(_) => ErrorClass::Waiting,
-            Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
+            Self::Replaced => ErrorClass::Conflict,
+            Self::Paused | Self::Unreachable(_) | Self::TooSlow(_) | Self::GivenUp(_) | Self::OutcomeUnknown(_) => {
                 ErrorClass::Transient
             }
             Self::Refused(_) | Self::Untrusted(_) => ErrorClass::Denied,
@@ -54,17 +65,37 @@ impl DatabaseError {
     }
 }
 
+impl DatabaseError {
+    /// Whether the instance can't be reached or doesn't answer.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TooSlow(_) => true,
+            Self::TenantBusy
+            | Self::Busy
+            | Self::NoCell(_)
+            | Self::Paused
+            | Self::Replaced
+            | Self::Untrusted(_)
+            | Self::Refused(_)
+            | Self::GivenUp(_)
+            | Self::Statement(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Abandoned => false,
+        }
+    }
+}
+
 /// What an error of the driver means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The connection is gone or unusable; nothing was committed.
+    /// The connection is gone, or its server can't serve (read-only, disk full, shutting down); nothing was committed.
     Dead,
     /// "cached plan must not change result type": the schema's version changed under a prepared statement.
     StalePlan,
     /// Rolled back by the server in favour of another transaction: a deadlock, or a conflict on a standby
     /// that is promoted.
     GivenUp,
-    /// Statement timeout.
+    /// A time limit of a statement, or of a wait for a lock.
     Slow,
     /// Role or schema missing, or no right to it.
     Refused,
@@ -72,7 +103,7 @@ pub(super) enum Cause {
     Statement,
 }
 
-/// Classes and codes: PostgreSQL manual, appendix A.
+/// By the table that the operator uses, too.
 pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
     let sqlx::Error::Database(database) = error else {
         return match error {
@@ -86,17 +117,20 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
             _ => Cause::Dead,
         };
     };
-    match database.code().as_deref() {
-        Some("0A000") => Cause::StalePlan,
-        Some("57014") => Cause::Slow,
-        // Shut down, crashed, starting; too many connections; ended for idling in a transaction; connection lost.
-        Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300") => Cause::Dead,
-        Some(code) if code.starts_with("08") => Cause::Dead,
-        Some(code) if code.starts_with("40") => Cause::GivenUp,
-        // No right, no such role, no such schema, no such table, login refused.
-        Some("42501" | "42704" | "22023" | "3F000" | "42P01") => Cause::Refused,
-        Some(code) if code.starts_with("28") => Cause::Refused,
-        Some(_) | None => Cause::Statement,
+    match resolve_meaning(database.code().as_deref().unwrap_or_default(), None) {
+        Meaning::Unavailable => Cause::Dead,
+        Meaning::RolledBack => Cause::GivenUp,
+        Meaning::TimedOut | Meaning::Contended => Cause::Slow,
+        Meaning::StalePlan => Cause::StalePlan,
+        Meaning::Denied | Meaning::Missing => Cause::Refused,
+        Meaning::Duplicate
+        | Meaning::Exists
+        | Meaning::StillNeeded
+        | Meaning::Stale
+        | Meaning::AlreadyDone
+        | Meaning::Conflict
+        | Meaning::RefusedByTrigger
+        | Meaning::Statement => Cause::Statement,
     }
 }
 
@@ -105,7 +139,7 @@ pub(super) fn resolve_cause(error: &sqlx::Error) -> Cause {
 /// can't know.
 pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
-    database.code().is_some_and(|code| !code.starts_with("08") && code != "57P02" && code != "40003")
+    database.code().is_some_and(|code| !leaves_commit_open(&code))
 }
 
 /// The setting that names the CA certificates.

@@ -5,6 +5,8 @@
 //! connection goes back to the pool only after a COMMIT or ROLLBACK that the server confirmed; any other one is closed.
 
 mod error;
+pub mod history;
+mod instances;
 mod pool;
 pub mod portable;
 pub mod settings;
@@ -40,10 +42,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// The login to use now.
+    /// The login to use now. Where the tenant was deleted and recreated meanwhile, its schema may have the same name and
+    /// holds another tenant's data.
     fn cell(&self) -> Result<Arc<Cell>, DatabaseError> {
         let name = &self.tenant.place.cell;
         let snapshot = self.registry.snapshot();
+        if snapshot.tenants.get(&self.tenant.id).is_some_and(|now| now.incarnation != self.tenant.incarnation) {
+            return Err(DatabaseError::Replaced);
+        }
         snapshot.cells.get(name).map(Arc::clone).ok_or_else(|| DatabaseError::NoCell(name.clone()))
     }
 }
@@ -136,14 +142,17 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
             Try::Done(value)
         }
         // Dropping `borrowed` closes the connection in the middle of whatever it does.
-        Err(_) => Try::Failed(DatabaseError::TooSlow(None)),
+        Err(_) => {
+            borrowed.note_no_answer();
+            Try::Failed(DatabaseError::TooSlow(None))
+        }
         Ok(Err(Failure::Commit(error))) if !is_rolled_back(&error) => Try::Failed(DatabaseError::OutcomeUnknown(error)),
         Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
-                Cause::Dead if reused => pool.forget_idle(&access.tenant.place.cell),
+                Cause::Dead => pool.forget_idle(&access.tenant.place.cell),
                 // Closing the connection also drops the plans that no longer fit.
-                Cause::Dead | Cause::StalePlan => {}
+                Cause::StalePlan => {}
                 Cause::GivenUp | Cause::Slow | Cause::Refused | Cause::Statement => roll_back(borrowed).await,
             }
             let again = cause.is_retryable(reused);

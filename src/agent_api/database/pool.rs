@@ -1,10 +1,13 @@
-//! Connections of this replica: one budget over all cells.
+//! Connections of this replica: one budget over all cells, and of it a share for each instance.
 //!
-//! A permit of the budget is held while a connection is in use. The holder gets an idle connection of its cell,
+//! A permit of both is held while a connection is in use. The holder gets an idle connection of its cell,
 //! or room for a new one, or an idle connection of another cell that can be closed: the least recently used cell's goes
 //! first. A connection that was not handed back clean is closed, never reused.
 
-use super::error::{DatabaseError, resolve_cause, wrap_login};
+use super::{
+    error::{DatabaseError, resolve_cause, wrap_login},
+    instances::{Instance, Instances},
+};
 use crate::{
     agent_api::{metrics::PoolUse, registry::Cell},
     clock::Clock,
@@ -27,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Pool {
     settings: DatabaseSettings,
     budget: Arc<Semaphore>,
+    instances: Instances,
     state: Mutex<State>,
     clock: Clock,
 }
@@ -55,14 +59,17 @@ pub(super) struct Borrowed {
     born: Duration,
     /// Whether it was used before: then it may have died meanwhile.
     pub(super) reused: bool,
-    _permit: OwnedSemaphorePermit,
+    instance: Arc<Instance>,
+    /// Of the instance's share and of the budget.
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(settings: DatabaseSettings, clock: Clock) -> Arc<Self> {
         let budget = Arc::new(Semaphore::new(settings.connection_budget));
-        Arc::new(Self { settings, budget, state: Mutex::default(), clock })
+        let instances = Instances::new(settings.connection_budget, clock.clone());
+        Arc::new(Self { settings, budget, instances, state: Mutex::default(), clock })
     }
 
     /// Its settings.
@@ -88,6 +95,8 @@ impl Pool {
         cell: impl Fn() -> Result<Arc<Cell>, DatabaseError>,
     ) -> Result<Borrowed, DatabaseError> {
         let timeout = Duration::from_millis(self.settings.acquire_timeout_millis);
+        let instance = self.instances.get(&cell()?.entry.instance);
+        let own = instance.connection(timeout).await?;
         let permit = tokio::time::timeout(timeout, Arc::clone(&self.budget).acquire_owned());
         let permit = permit.await.map_err(|_| DatabaseError::Busy)?.map_err(|_| DatabaseError::Abandoned)?;
         let mut cell_now = cell()?;
@@ -102,7 +111,8 @@ impl Pool {
             version: cell_now.version,
             born: self.clock.monotonic(),
             reused: false,
-            _permit: permit,
+            instance,
+            _permits: [own, permit],
         };
         match found {
             Some(idle) => {
@@ -114,12 +124,16 @@ impl Pool {
             None => loop {
                 match self.connect(&cell_now).await {
                     Ok(connection) => {
+                        borrowed.instance.note_success();
                         (borrowed.connection, borrowed.version) = (Some(connection), cell_now.version);
                         break;
                     }
                     Err(error) => {
                         let new = cell()?;
                         if new.version == cell_now.version {
+                            if error.is_outage() {
+                                borrowed.instance.note_failure();
+                            }
                             return Err(error);
                         }
                         cell_now = new;
@@ -166,6 +180,8 @@ impl Pool {
     /// # Errors
     /// When that fails or takes too long.
     pub async fn try_login(&self, cell: &Cell) -> Result<(), DatabaseError> {
+        // Known from now on, so that its share is its own before its first request.
+        drop(self.instances.get(&cell.entry.instance));
         let connection = self.connect(cell).await?;
         close(connection).await;
         Ok(())
@@ -229,6 +245,11 @@ impl Borrowed {
     /// The connection.
     pub(super) fn connection(&mut self) -> Option<&mut PgConnection> {
         self.connection.as_mut()
+    }
+
+    /// Records that the server doesn't answer.
+    pub(super) fn note_no_answer(&self) {
+        self.instance.note_failure();
     }
 
     /// Gives it back to the pool. The caller vouches that it is in no transaction.

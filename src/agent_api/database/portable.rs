@@ -27,7 +27,9 @@ impl Part {
         Self::ALL.into_iter().skip_while(|part| *part != self).nth(1)
     }
 
-    /// `$1`: rows beyond this key, as text; `$2`: of this user only, or NULL; `$3`: most rows.
+    /// `$1`: rows beyond this key, as text; `$2`: of this user only, or NULL; `$3`: most rows; `$4`, of `Messages` only: bytes of
+    /// content after which rows come without their line; `$5`, of `Messages` only: seconds after which a pending question
+    /// counts as failed.
     const fn sql(self) -> &'static str {
         match self {
             Self::Conversations => {
@@ -36,13 +38,20 @@ impl Part {
                    FROM conversations c WHERE c.id > $1::text::uuid AND ($2::text IS NULL OR c.sub = $2) \
                    ORDER BY c.id LIMIT $3"
             }
+            // The length of a text is known without reading the text.
             Self::Messages => {
-                "SELECT m.id::text, json_build_object('type', 'message', 'id', m.id, 'conversationId', \
-                   m.conversation_id, 'sub', m.sub, 'role', m.role, 'status', m.status, 'content', m.content, \
-                   'agent', m.agent, 'revision', m.revision, 'requestId', m.request_id, 'createdAt', \
-                   to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text \
-                   FROM messages m WHERE m.id > $1::text::uuid AND ($2::text IS NULL OR m.sub = $2) \
-                   ORDER BY m.id LIMIT $3"
+                "SELECT m.id::text, CASE WHEN m.before < $4 THEN json_build_object('type', 'message', 'id', m.id, \
+                   'conversationId', m.conversation_id, 'sub', m.sub, 'role', m.role, 'status', \
+                   CASE WHEN m.status = 'pending' AND m.created_at < now() - $5::int8 * interval '1 second' THEN \
+                   'failed' ELSE m.status END, 'content', \
+                   m.content, 'agent', m.agent, 'revision', m.revision, 'requestId', m.request_id, 'createdAt', \
+                   to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text END \
+                   FROM (SELECT p.id, p.conversation_id, p.sub, p.role, p.status, p.content, p.agent, p.revision, \
+                          p.request_id, p.created_at, sum(octet_length(p.content)) OVER (ORDER BY p.id ROWS UNBOUNDED \
+                          PRECEDING) - octet_length(p.content) AS before FROM (SELECT r.id, r.conversation_id, r.sub, \
+                            r.role, r.status, r.content, r.agent, r.revision, r.request_id, r.created_at \
+                            FROM messages r WHERE r.id > $1::text::uuid AND ($2::text IS NULL OR r.sub = $2) \
+                            ORDER BY r.id LIMIT $3) p) m ORDER BY m.id"
             }
             Self::Usage => {
                 "SELECT u.request_id::text, json_build_object('type', 'usage', 'requestId', u.request_id, 'sub', \
@@ -82,17 +91,35 @@ pub struct Slice {
     pub sub: Option<String>,
     /// Most rows.
     pub limit: i64,
+    /// Bytes of content after which rows come without their line.
+    pub bytes: usize,
+    /// After how many seconds a pending question counts as failed.
+    pub abandoned_seconds: i64,
 }
 
-/// Reads rows of a part by key: the key, and the row as one line of JSON.
-impl Transaction for Slice {
-    type Output = Vec<(String, String)>;
+/// A row of a part.
+#[derive(Clone, Debug)]
+pub struct ExportedRow {
+    /// Its key.
+    pub key: String,
+    /// The row as one line of JSON; none beyond the slice's bytes.
+    pub line: Option<String>,
+}
 
-    async fn run(&self, at: Connection<'_>) -> Result<Vec<(String, String)>, sqlx::Error> {
+/// Reads rows of a part by key.
+impl Transaction for Slice {
+    type Output = Vec<ExportedRow>;
+
+    async fn run(&self, at: Connection<'_>) -> Result<Vec<ExportedRow>, sqlx::Error> {
         let (connection, query) = at.query(self.part.sql());
         let after = self.after.clone().unwrap_or_else(|| self.part.beginning().to_owned());
-        let rows = query.bind(after).bind(self.sub.clone()).bind(self.limit).fetch_all(connection).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let query = query.bind(after).bind(self.sub.clone()).bind(self.limit);
+        let query = match self.part {
+            Part::Messages => query.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX)).bind(self.abandoned_seconds),
+            Part::Conversations | Part::Usage | Part::Settings => query,
+        };
+        let rows = query.fetch_all(connection).await?;
+        rows.iter().map(|row| Ok(ExportedRow { key: row.try_get(0)?, line: row.try_get(1)? })).collect()
     }
 }
 
@@ -107,8 +134,8 @@ pub struct Erased {
     pub renamed: i64,
 }
 
-/// One step of erasing a user, repeated until it finds nothing more. The usage of an answer whose
-/// conversation no longer exists is recorded under a pseudonym, so the names come last.
+/// One step of erasing a user, repeated until it finds nothing more. The usage of an answer
+/// without a conversation any more is recorded under a pseudonym, so the names come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErasureStep {
     /// Deletes messages.

@@ -2,16 +2,29 @@
 //! is one statement, so a transaction is three round trips.
 
 use super::{Connection, Transaction};
-use jiff_sqlx::Timestamp;
-use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query, types::Json};
+use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, query::Query, types::Json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// What a tenant changed itself: JSON values by name of a `MutableSetting`.
 pub type StoredSettings = BTreeMap<String, serde_json::Value>;
 
-/// One earlier message, as a provider sees it.
+/// Most bytes of earlier messages that T1 reads. It stands in the statement as well.
+pub const HISTORY_BYTES: usize = 262_144;
+
+/// One earlier message, as T1 reads it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct HistoryMessage {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+    /// Its request: a question and its answer have the same.
+    pub request: Uuid,
+}
+
+/// One earlier message, as a provider gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastMessage {
     /// `user` or `assistant`.
     pub role: String,
@@ -28,7 +41,8 @@ pub struct Question {
     pub conversation: Uuid,
     /// Whether the conversation begins with it.
     pub begins: bool,
-    /// Its own id.
+    /// Makes its id unique; the time in the id is the database's, so that ids are in the order of storing, whatever the
+    /// replicas' clocks say.
     pub id: Uuid,
     /// The user.
     pub sub: String,
@@ -64,12 +78,14 @@ pub enum Reply {
 /// What T1 reads along with a stored question.
 #[derive(Clone, Debug)]
 pub struct StoredQuestion {
+    /// Its id.
+    pub id: Uuid,
     /// The agent that answers.
     pub agent: String,
     /// What the tenant changed itself.
     pub settings: StoredSettings,
     /// Earlier messages, oldest first.
-    pub history: Vec<PastMessage>,
+    pub history: Vec<HistoryMessage>,
     /// What the tenant kept before, in bytes, if that is limited.
     pub used: Option<i64>,
 }
@@ -95,42 +111,6 @@ pub struct Outcome {
     pub input_tokens: i64,
     /// Tokens that came out.
     pub output_tokens: i64,
-}
-
-/// A message as history shows it.
-#[derive(Clone, Debug)]
-pub struct StoredMessage {
-    /// Its id.
-    pub id: Uuid,
-    /// Its conversation.
-    pub conversation: Uuid,
-    /// `user` or `assistant`.
-    pub role: String,
-    /// `pending`, `answered`, `failed` or `complete`.
-    pub status: String,
-    /// Its text.
-    pub content: String,
-    /// Agent that answered or should have.
-    pub agent: String,
-    /// Its revision.
-    pub revision: i64,
-    /// When it was stored.
-    pub created_at: jiff::Timestamp,
-}
-
-/// Which page of the history.
-#[derive(Clone, Debug)]
-pub struct PageQuery {
-    /// The user.
-    pub sub: String,
-    /// Only of this conversation.
-    pub conversation: Option<Uuid>,
-    /// Beyond this message.
-    pub after: Option<Uuid>,
-    /// Newest first.
-    pub descending: bool,
-    /// Most rows.
-    pub limit: i64,
 }
 
 type Bound = Query<'static, Postgres, PgArguments>;
@@ -164,19 +144,28 @@ macro_rules! pick {
     };
 }
 
+/// The question's id: a version 7 UUID with the database's time (RFC 9562, 5.7).
+macro_rules! stamp {
+    () => {
+        ", stamp AS (SELECT (substr(h.t, 1, 8) || '-' || substr(h.t, 9, 4) || substr($3::uuid::text, 14))::uuid AS id \
+             FROM (SELECT lpad(to_hex(floor(extract(epoch FROM clock_timestamp()) * 1000)::int8), 12, '0') AS t) h)"
+    };
+}
+
 /// A statement, and the same for a tenant with a limit (`$12`): that one always returns a row, with the used bytes, and
 /// without an agent if nothing was stored.
 macro_rules! with_and_without_limit {
     ($body:literal, $answer:literal) => {
         [
-            concat!("WITH ", pick!(""), $body, $answer, ", NULL::int8 FROM pick p, question q"),
+            concat!("WITH ", pick!(""), stamp!(), $body, $answer, ", NULL::int8, q.id FROM pick p, question q"),
             concat!(
                 "WITH ",
                 used!(),
                 pick!(" AND (SELECT u.bytes FROM used u) < $12::int8"),
+                stamp!(),
                 $body,
                 $answer,
-                ", u.bytes FROM used u LEFT JOIN (pick p CROSS JOIN question q) ON true"
+                ", u.bytes, q.id FROM used u LEFT JOIN (pick p CROSS JOIN question q) ON true"
             ),
         ]
     };
@@ -185,7 +174,8 @@ macro_rules! with_and_without_limit {
 const BEGIN_CONVERSATION: [&str; 2] = with_and_without_limit!(
     ", conversation AS (INSERT INTO conversations (id, sub) SELECT $1, $2 FROM pick RETURNING id), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+       SELECT t.id, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 \
+         FROM pick p, conversation c, stamp t RETURNING id) ",
     "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
             '[]'::jsonb AS history"
 );
@@ -194,13 +184,18 @@ const CONTINUE_CONVERSATION: [&str; 2] = with_and_without_limit!(
     // Locked, as the foreign key would: one that is just erased is none, rather than a key that is violated.
     ", conversation AS (SELECT c.id FROM conversations c WHERE c.id = $1 AND c.sub = $2 FOR KEY SHARE), \
      question AS (INSERT INTO messages (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-       SELECT $3, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 FROM pick p, conversation c RETURNING id) ",
+       SELECT t.id, c.id, $2, 'user', 'pending', $4, p.name, p.revision, $11 \
+         FROM pick p, conversation c, stamp t RETURNING id) ",
     // Where nothing is picked, nothing is read either.
     "SELECT p.name, (SELECT coalesce(jsonb_object_agg(s.name, s.value), '{}') FROM settings s) AS settings, \
-            (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content) ORDER BY h.id), '[]') \
-               FROM (SELECT m.id, m.role, m.content FROM messages m \
-                      WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
-                      ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) h) AS history"
+            (SELECT coalesce(jsonb_agg(jsonb_build_object('role', h.role, 'content', h.content, 'request', \
+                    h.request_id) ORDER BY h.id), '[]') \
+               FROM (SELECT r.id, r.role, r.content, r.request_id, sum(octet_length(r.content)) OVER (ORDER BY r.id DESC \
+                            ROWS UNBOUNDED PRECEDING) AS bytes \
+                       FROM (SELECT m.id, m.role, m.content, m.request_id FROM messages m \
+                              WHERE m.conversation_id = $1 AND m.status IN ('answered', 'complete') \
+                              ORDER BY m.id DESC LIMIT coalesce((SELECT x.history FROM pick x), 0)) r) h \
+              WHERE h.bytes <= 262144) AS history"
 );
 
 /// Stores the question, unless the tenant keeps as much as it may; reads the tenant's settings and the conversation so far.
@@ -233,28 +228,28 @@ impl Transaction for Question {
         };
         let Json(settings) = row.try_get(1)?;
         let Json(history) = row.try_get(2)?;
-        Ok(Reply::Stored(StoredQuestion { agent, settings, history, used }))
+        Ok(Reply::Stored(StoredQuestion { id: row.try_get(4)?, agent, settings, history, used }))
     }
 }
 
 /// Sets the question's status to `$status`, runs `$more`, and records the usage with outcome `$word`. Where the conversation
 /// was erased meanwhile, the usage is recorded under a pseudonym: an erasure renames the user's usage after it has deleted
 /// the conversations. The conversation is locked before the question, in the order of a DELETE; otherwise the two could
-/// deadlock.
+/// deadlock. A second run changes nothing: the question isn't pending any more, and the request has its usage.
 macro_rules! outcome {
     ($status:literal, $more:literal, $word:literal) => {
         concat!(
             "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), \
              question AS (UPDATE messages SET status = '",
             $status,
-            "' WHERE id = $1 AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
+            "' WHERE id = $1 AND status = 'pending' AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
             $more,
             " INSERT INTO usage \
                (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
              SELECT $3, CASE WHEN EXISTS (SELECT FROM conversation) THEN $4 ELSE 'erased-' || $3::uuid::text END, \
                     $5, $6, $7, $8, $9, '",
             $word,
-            "'"
+            "' ON CONFLICT (request_id) DO NOTHING"
         )
     };
 }
@@ -279,7 +274,7 @@ impl Transaction for Answer {
             "answered",
             ", answer AS (INSERT INTO messages \
                 (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c RETURNING id)",
+                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c, question q RETURNING id)",
             "ok"
         ));
         bind_outcome(query, &self.outcome).bind(self.id).bind(self.text.clone()).execute(connection).await?;
@@ -312,55 +307,4 @@ fn bind_outcome(query: Bound, outcome: &Outcome) -> Bound {
         .bind(outcome.revision)
         .bind(outcome.input_tokens)
         .bind(outcome.output_tokens)
-}
-
-/// Reads one page of a user's messages.
-impl Transaction for PageQuery {
-    type Output = Vec<StoredMessage>;
-
-    async fn run(&self, at: Connection<'_>) -> Result<Vec<StoredMessage>, sqlx::Error> {
-        // One text per form, so that each can use its index: an optional condition would hide it from the planner.
-        let sql = match (self.descending, self.conversation.is_some()) {
-            (true, false) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-                 ORDER BY id DESC LIMIT $3"
-            }
-            (false, false) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-                 ORDER BY id LIMIT $3"
-            }
-            (true, true) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
-                   AND conversation_id = $4 ORDER BY id DESC LIMIT $3"
-            }
-            (false, true) => {
-                "SELECT id, conversation_id, role, status, content, agent, revision, created_at FROM messages \
-                 WHERE sub = $1 AND id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid) \
-                   AND conversation_id = $4 ORDER BY id LIMIT $3"
-            }
-        };
-        let (connection, query) = at.query(sql);
-        let mut query = query.bind(self.sub.clone()).bind(self.after).bind(self.limit);
-        if let Some(conversation) = self.conversation {
-            query = query.bind(conversation);
-        }
-        query.fetch_all(connection).await?.iter().map(message).collect()
-    }
-}
-
-fn message(row: &PgRow) -> Result<StoredMessage, sqlx::Error> {
-    let created_at: Timestamp = row.try_get(7)?;
-    Ok(StoredMessage {
-        id: row.try_get(0)?,
-        conversation: row.try_get(1)?,
-        role: row.try_get(2)?,
-        status: row.try_get(3)?,
-        content: row.try_get(4)?,
-        agent: row.try_get(5)?,
-        revision: row.try_get(6)?,
-        created_at: created_at.to_jiff(),
-    })
 }

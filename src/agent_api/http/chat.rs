@@ -1,15 +1,16 @@
 //! `POST chat`: T1 stores the question and reads settings and history, the provider answers, T2 stores the answer and
 //! what it cost. All of it in a task of its own: the answer is stored and counted even if the client disconnects.
 
-use super::{answer_and_warn, request::LimitedJson};
+use super::{answer_and_warn, persist::persist, request::LimitedJson};
 use crate::{
     agent_api::{
-        auth::{Admission, Caller, scope::ChatWrite},
-        database::statements::{Answer, NoAnswer, Outcome, Question, Reply, StoredQuestion},
+        auth::{Admission, COPIES, Caller, scope::ChatWrite},
+        database::statements::{Answer, HISTORY_BYTES, NoAnswer, Outcome, Question, Reply, StoredQuestion},
         effective::{TenantSettings, resolve_effective, resolve_system_prompt, resolve_tenant_settings},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
         storage::{Level, Storage},
+        turns::resolve_turns,
     },
     api::MutableSetting,
     domain::{
@@ -20,7 +21,7 @@ use crate::{
 };
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 #[derive(Deserialize)]
@@ -53,21 +54,22 @@ struct Usage {
     output_tokens: i64,
 }
 
-pub(super) async fn send(
-    caller: Caller<ChatWrite>,
-    LimitedJson(wanted): LimitedJson<ChatRequest>,
-) -> Result<Response, Problem> {
+pub(super) async fn send(caller: Caller<ChatWrite>, body: LimitedJson<ChatRequest>) -> Result<Response, Problem> {
     let caller = caller.into_admission();
+    let LimitedJson { value: wanted, mut bytes } = body;
     if wanted.message.is_empty() || wanted.message.contains('\0') {
         return Err(Problem::field("message", "must be a text of at least one character, without zero bytes"));
     }
     let context = Arc::clone(&caller.context);
-    let permit = Arc::clone(&context.chats).try_acquire_owned().map_err(|_| Problem::new(Code::Busy))?;
+    let slot = context.chats.take(caller.access.tenant.incarnation, 1)?;
+    // Everything that the call may need, so that it never fails for memory half-way.
+    let history = if wanted.conversation_id.is_some() { HISTORY_BYTES } else { 0 };
+    bytes.grow(history * COPIES + resolve_answer_bytes(&caller))?;
     let began = context.clock.monotonic();
     let tasks = context.tasks.clone();
     let exchange = tasks.spawn(async move {
-        let _permit = permit;
-        let result = exchange(&caller, wanted).await;
+        let _held = (slot, bytes);
+        let result = exchange(&Arc::new(caller), wanted).await;
         context.metrics.chat_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
         result
     });
@@ -77,14 +79,27 @@ pub(super) async fn send(
     }
 }
 
-async fn exchange(caller: &Admission, wanted: ChatRequest) -> Result<(ChatAnswer, Storage), Problem> {
+/// Most bytes of an answer, as the provider sends it, of any of the tenant's agents: by their tokens, each of which may be a
+/// few characters with escapes, and what surrounds them.
+fn resolve_answer_bytes(caller: &Admission) -> usize {
+    let agents = caller.access.tenant.agents.values();
+    let tokens = agents.filter_map(|agent| {
+        let most = caller.snapshot.agents.get(&agent.config_uid)?.current.behaviour.max_output_tokens;
+        Some(agent.overrides.max_output_tokens.map_or(most, |tokens| tokens.min(most)))
+    });
+    let tokens = usize::try_from(tokens.max().unwrap_or(1)).unwrap_or(1);
+    tokens.saturating_mul(64).saturating_add(64 << 10).min(caller.context.settings.limits.upstream_bytes)
+}
+
+async fn exchange(caller: &Arc<Admission>, wanted: ChatRequest) -> Result<(ChatAnswer, Storage), Problem> {
     let context = &caller.context;
     let question = Arc::new(prepare(caller, wanted)?);
     let reply = caller.transact(Arc::clone(&question)).await?;
+    let stored_at = context.clock.monotonic();
     let (asked, storage) = check_reply(caller, reply)?;
     let (reference, agent) = find_agent(caller, &asked.agent)?;
     let outcome = Outcome {
-        question: question.id,
+        question: asked.id,
         conversation: question.conversation,
         request: question.request,
         sub: question.sub.clone(),
@@ -94,11 +109,14 @@ async fn exchange(caller: &Admission, wanted: ChatRequest) -> Result<(ChatAnswer
         input_tokens: 0,
         output_tokens: 0,
     };
-    let began = context.clock.monotonic();
-    let completion = complete(caller, &question, &asked, reference, &agent).await;
-    context.metrics.upstream_seconds.observe((context.clock.monotonic() - began).as_secs_f64());
+    let completion = complete(caller, &question, asked, reference, &agent).await;
+    let took = context.clock.monotonic() - stored_at;
+    context.metrics.upstream_seconds.observe(took.as_secs_f64());
     match completion {
-        Ok(completion) => Ok((store_answer(caller, outcome, completion).await?, storage)),
+        Ok(completion) => {
+            let id = resolve_answer_id(outcome.question, took);
+            Ok((store_answer(caller, outcome, id, completion).await?, storage))
+        }
         Err(error) => {
             tracing::warn!(
                 request = caller.request.as_str(),
@@ -107,17 +125,35 @@ async fn exchange(caller: &Admission, wanted: ChatRequest) -> Result<(ChatAnswer
                 error = %Chain(&error),
                 "the provider gave no answer"
             );
-            if let Err(error) = context.database.transact(&caller.access, NoAnswer(outcome)).await {
-                context.metrics.lost_answers.inc();
-                tracing::error!(
-                    request = caller.request.as_str(),
-                    error = %Chain(&error),
-                    "a failure could not be stored"
-                );
-            }
+            let (tokens, caller) = (error.usage(), Arc::clone(caller));
+            // The client doesn't wait for it.
+            context.tasks.spawn(async move {
+                let outcome = Outcome { input_tokens: tokens.0, output_tokens: tokens.1, ..outcome };
+                if let Err(error) = persist(&caller, Arc::new(NoAnswer(outcome))).await {
+                    caller.context.metrics.lost_answers.inc();
+                    let request = caller.request.as_str();
+                    tracing::error!(request, error = %Chain(&error), "a failure could not be stored");
+                }
+            });
             Err(Problem::from(&error))
         }
     }
+}
+
+/// The answer's id, with the database's time as well: that of the question, and what has passed since.
+fn resolve_answer_id(question: Uuid, took: Duration) -> Uuid {
+    let [a, b, c, d, e, f, ..] = *question.as_bytes();
+    let asked = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let millis = u64::try_from(took.as_millis()).unwrap_or_default();
+    let [_, _, _, _, _, _, random @ ..] = *Uuid::new_v4().as_bytes();
+    uuid::Builder::from_unix_timestamp_millis(asked.saturating_add(millis).saturating_add(1), &random).into_uuid()
+}
+
+/// How many messages T1 reads for a history of so many: whole turns, and some more, because other questions of the same
+/// conversation may stand between a question and its answer.
+fn resolve_rows(messages: i32) -> i32 {
+    let turns = messages.max(0) / 2;
+    if turns == 0 { 0 } else { turns * 2 + 8 }
 }
 
 /// What T1 needs. The tenant's agents go along with their revisions, because which one answers may depend on a setting
@@ -134,7 +170,7 @@ fn prepare(caller: &Admission, wanted: ChatRequest) -> Result<Question, Problem>
         if let Some(entry) = caller.snapshot.agents.get(&reference.config_uid) {
             agents.push(name.as_str().to_owned());
             revisions.push(entry.current.number);
-            history.push(entry.current.behaviour.max_history_messages.max(0));
+            history.push(resolve_rows(entry.current.behaviour.max_history_messages));
         }
     }
     Ok(Question {
@@ -161,13 +197,13 @@ fn check_reply(caller: &Admission, reply: Reply) -> Result<(StoredQuestion, Stor
         Reply::Stored(asked) => {
             let storage = Storage::of(place, asked.used);
             if asked.used.is_some() {
-                caller.context.metrics.note_storage(storage.level());
+                caller.context.metrics.note_storage(storage.level().as_str());
             }
             Ok((asked, storage))
         }
         Reply::NoConversation => Err(Problem::new(Code::ConversationNotFound)),
         Reply::Full(used) => {
-            caller.context.metrics.note_storage(Level::Full);
+            caller.context.metrics.note_storage(Level::Full.as_str());
             Err(Problem::storage_full(Storage::of(place, Some(used))))
         }
     }
@@ -183,7 +219,7 @@ fn find_agent<'c>(caller: &'c Admission, name: &str) -> Result<(&'c EntryAgent, 
 async fn complete(
     caller: &Admission,
     question: &Question,
-    asked: &StoredQuestion,
+    asked: StoredQuestion,
     reference: &EntryAgent,
     agent: &AgentEntry,
 ) -> Result<Completion, UpstreamError> {
@@ -197,26 +233,33 @@ async fn complete(
     let effective = resolve_effective(&revision.behaviour, &reference.overrides, &own, &tenant.mutable);
     let system_prompt = resolve_system_prompt(&revision.behaviour, &effective);
     let credential = revision.upstream.as_ref().and_then(|hash| caller.snapshot.upstreams.get(hash)).map(Arc::clone);
+    let history = resolve_turns(asked.history, revision.behaviour.max_history_messages);
     let call = Call {
         revision,
         effective: &effective,
         system_prompt: system_prompt.as_deref(),
-        history: &asked.history,
+        history: &history,
         message: &question.content,
         credential,
+        max_bytes: resolve_answer_bytes(caller),
     };
     perform_call(&caller.context.upstreams, &call).await
 }
 
-async fn store_answer(caller: &Admission, mut outcome: Outcome, completion: Completion) -> Result<ChatAnswer, Problem> {
+async fn store_answer(
+    caller: &Admission,
+    mut outcome: Outcome,
+    id: Uuid,
+    completion: Completion,
+) -> Result<ChatAnswer, Problem> {
     let Completion { text, model, input_tokens, output_tokens } = completion;
     (outcome.input_tokens, outcome.output_tokens) = (input_tokens, output_tokens);
-    let stored = Arc::new(Answer { outcome, id: Uuid::now_v7(), text });
-    if let Err(problem) = caller.transact(Arc::clone(&stored)).await {
+    let stored = Arc::new(Answer { outcome, id, text });
+    if let Err(error) = persist(caller, Arc::clone(&stored)).await {
         caller.context.metrics.lost_answers.inc();
         let request = caller.request.as_str();
         tracing::error!(request, tenant = %caller.claims.tenant, "an answer could not be stored");
-        return Err(problem);
+        return Err(caller.explain(error).message_id(stored.outcome.question));
     }
     let Answer { outcome, id, text } = Arc::unwrap_or_clone(stored);
     Ok(ChatAnswer {
@@ -229,4 +272,18 @@ async fn store_answer(caller: &Admission, mut outcome: Outcome, completion: Comp
         usage: Usage { input_tokens, output_tokens },
         request_id: caller.request.as_str().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_after_its_question_by_the_databases_clock() {
+        let question = uuid::Builder::from_unix_timestamp_millis(1_700_000_000_000, &[0xff; 10]).into_uuid();
+        let at_once = resolve_answer_id(question, Duration::ZERO);
+        let later = resolve_answer_id(question, Duration::from_secs(40));
+        assert!(question < at_once && at_once < later, "{question} {at_once} {later}");
+        assert_eq!(later.get_version_num(), 7);
+    }
 }

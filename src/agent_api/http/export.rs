@@ -1,19 +1,20 @@
 //! `GET export`: all of a tenant's data, or of one user's, as JSON Lines in pages. A client that breaks off
 //! continues from the last page's cursor.
 
-use super::request::{CheckedQuery, resolve_limit};
+use super::{
+    page,
+    request::{CheckedQuery, resolve_limit},
+};
 use crate::{
     agent_api::{
         auth::{Admission, Caller, scope::DataExport},
-        database::portable::{Part, Slice},
+        database::portable::{ExportedRow, Part, Slice},
+        json::from_object,
         problem::{Code, Problem},
     },
     domain::ident::Incarnation,
 };
-use axum::{
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Cursor {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+        from_object(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
     }
 }
 
@@ -66,14 +67,19 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let ExportQuery { limit, cursor, sub } = query;
     let limit = resolve_limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let slice = Arc::new(resolve_slice(&caller, cursor.as_deref(), sub, limit)?);
+    let mut slice = resolve_slice(&caller, cursor.as_deref(), sub, limit)?;
+    let (share, bytes) = caller.reserve_page(MAX_BYTES)?;
+    slice.bytes = bytes;
+    let slice = Arc::new(slice);
     let rows = caller.transact(Arc::clone(&slice)).await?;
-    Ok(render_page(&slice, caller.access.tenant.incarnation, rows))
+    let body = render_page(&slice, caller.access.tenant.incarnation, rows)?;
+    page("application/x-ndjson", body.into_bytes(), share)
 }
 
 fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, limit: i64) -> Result<Slice, Problem> {
+    let abandoned_seconds = caller.context.abandoned_seconds();
     let Some(text) = cursor else {
-        return Ok(Slice { part: Part::Conversations, after: None, sub, limit });
+        return Ok(Slice { part: Part::Conversations, after: None, sub, limit, bytes: MAX_BYTES, abandoned_seconds });
     };
     let wrong = || Problem::field("cursor", "must be a 'next' of this very export");
     let cursor = Cursor::parse(text).ok_or_else(wrong)?;
@@ -82,23 +88,24 @@ fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, 
         Part::Conversations | Part::Messages | Part::Usage => {
             cursor.after.as_deref().is_none_or(|key| uuid::Uuid::parse_str(key).is_ok())
         }
-        Part::Settings => true,
+        Part::Settings => cursor.after.as_deref().is_none_or(|key| !key.contains('\0')),
     };
     if cursor.incarnation != caller.access.tenant.incarnation || cursor.sub != sub || !keyed {
         return Err(wrong());
     }
-    Ok(Slice { part, after: cursor.after, sub, limit })
+    Ok(Slice { part, after: cursor.after, sub, limit, bytes: MAX_BYTES, abandoned_seconds })
 }
 
-/// The rows, as many as fit, and where to go on.
-fn render_page(slice: &Slice, incarnation: Incarnation, rows: Vec<(String, String)>) -> Response {
+/// The rows, as many as fit, and where to continue.
+fn render_page(slice: &Slice, incarnation: Incarnation, rows: Vec<ExportedRow>) -> Result<String, Problem> {
     let full = usize::try_from(slice.limit).is_ok_and(|limit| rows.len() >= limit);
     let (mut body, mut last, mut cut) = (String::new(), None, false);
-    for (key, line) in rows {
-        if last.is_some() && body.len() + line.len() > MAX_BYTES {
+    for ExportedRow { key, line } in rows {
+        // Beyond the page's bytes a row comes without its line.
+        let Some(line) = line.filter(|line| last.is_none() || body.len() + line.len() <= slice.bytes) else {
             cut = true;
             break;
-        }
+        };
         body.push_str(&line);
         body.push('\n');
         last = Some(key);
@@ -110,16 +117,9 @@ fn render_page(slice: &Slice, incarnation: Incarnation, rows: Vec<(String, Strin
         (false, None) => None,
     };
     let next = next.map(|(part, after)| Cursor { incarnation, sub: slice.sub.clone(), part, after }.render());
-    let Ok(end) = serde_json::to_string(&PageEnd { r#type: "page", next }) else {
-        return Problem::new(Code::Internal).into_response();
-    };
-    body.push_str(&end);
+    body.push_str(&serde_json::to_string(&PageEnd { r#type: "page", next }).map_err(|_| Problem::new(Code::Internal))?);
     body.push('\n');
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    (headers, body).into_response()
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `GET chat`: one page of the caller's own messages.
 
 use super::{
-    answer,
     cursor::Cursor,
+    page,
     request::{CheckedQuery, resolve_limit},
 };
 use crate::agent_api::{
     auth::{Caller, scope::ChatRead},
-    database::statements::{PageQuery, StoredMessage},
-    problem::Problem,
+    database::history::{Page, PageQuery, StoredMessage},
+    problem::{Code, Problem},
 };
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,11 @@ use uuid::Uuid;
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
+/// The status of a question that waits for its answer, and of one that will have none.
+const PENDING: &str = "pending";
+const FAILED: &str = "failed";
+/// A page ends early rather than being larger than this, but always holds one message.
+const MAX_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -76,26 +81,34 @@ pub(super) async fn read(
             Some(cursor.ok_or_else(|| Problem::field("cursor", "must be a 'next' of this very query"))?.last)
         }
     };
-    let page = PageQuery {
+    let (share, bytes) = caller.reserve_page(MAX_BYTES)?;
+    let query = PageQuery {
         sub: caller.claims.sub.clone(),
         conversation: conversation_id,
         after,
         descending,
         // One more than asked for shows whether there is another page.
         limit: limit + 1,
+        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
     };
-    let mut messages = caller.transact(page).await?;
+    let Page { mut messages, is_cut } = caller.transact(query).await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = messages.len() > size;
+    let has_more = is_cut || messages.len() > size;
     messages.truncate(size);
     let next = messages
         .last()
         .filter(|_| has_more)
         .map(|last| Cursor { incarnation, descending, conversation: conversation_id, last: last.id }.render());
-    Ok(answer(&HistoryAnswer { messages: messages.into_iter().map(show).collect(), has_more, next }))
+    let abandoned = caller.context.clock.now() - jiff::SignedDuration::from_secs(caller.context.abandoned_seconds());
+    let messages = messages.into_iter().map(|message| show(message, abandoned)).collect();
+    let answer = HistoryAnswer { messages, has_more, next };
+    let body = serde_json::to_vec(&answer).map_err(|_| Problem::new(Code::Internal))?;
+    page("application/json", body, share)
 }
 
-fn show(message: StoredMessage) -> MessageAnswer {
+/// Nobody answers a question any more that has been pending since before `abandoned`.
+fn show(message: StoredMessage, abandoned: jiff::Timestamp) -> MessageAnswer {
     let StoredMessage { id, conversation, role, status, content, agent, revision, created_at } = message;
+    let status = if status == PENDING && created_at < abandoned { FAILED.to_owned() } else { status };
     MessageAnswer { id, conversation_id: conversation, role, status, content, agent, revision, created_at }
 }

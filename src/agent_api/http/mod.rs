@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `chat`, `history`, `settings`, `export`, `users` | the handlers, one file for each resource |
 //! | `cursor` | the cursors of `history` |
+//! | `persist` | storing an outcome until it is stored |
 //! | `request` | the extractors of bodies and queries |
 //! | `routes` | the only way to register a tenant's route |
 
@@ -11,6 +12,7 @@ mod chat;
 mod cursor;
 mod export;
 mod history;
+mod persist;
 mod request;
 pub mod routes;
 mod settings;
@@ -18,13 +20,15 @@ mod users;
 
 use super::{
     Context,
+    auth::Authenticated,
     problem::{Body as ProblemBody, Code, Problem},
     request_id::{REQUEST_ID, RequestId},
+    shares::Share,
     storage::{STORAGE_WARNING, Storage},
 };
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, header},
     middleware::{self, Next},
@@ -43,8 +47,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .get("/export", export::read)
         .delete("/users/{sub}", users::erase)
         .into_router()
-        .fallback(|| async { Problem::new(Code::NotFound) })
-        .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
+        // Who isn't authenticated learns nothing, not even which paths there are.
+        .fallback(|_: Authenticated| async { Problem::new(Code::NotFound) })
+        .method_not_allowed_fallback(|_: Authenticated| async { Problem::new(Code::MethodNotAllowed) })
         .layer(middleware::from_fn_with_state(Arc::clone(&context), around))
         .with_state(context)
 }
@@ -77,14 +82,40 @@ fn render(mut problem: ProblemBody, id: &RequestId) -> Body {
 /// A JSON answer that no cache keeps: it belongs to one user.
 fn answer(value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => {
-            let headers = [
-                (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            ];
-            (headers, bytes).into_response()
-        }
+        Ok(bytes) => private("application/json", Bytes::from(bytes)),
         Err(_) => Problem::new(Code::Internal).into_response(),
+    }
+}
+
+/// An answer that no cache keeps.
+fn private(media: &'static str, body: Bytes) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}
+
+/// A page: its memory stays reserved until the client has read it. There may be more of it than was expected, by one row.
+fn page(media: &'static str, body: Vec<u8>, mut share: Share) -> Result<Response, Problem> {
+    let length = body.len();
+    if length > share.amount() {
+        share.grow(length - share.amount())?;
+    } else {
+        share.shrink_to(length);
+    }
+    Ok(private(media, Bytes::from_owner(HeldBytes { body, _share: share })))
+}
+
+/// Bytes with the reservation of their memory.
+struct HeldBytes {
+    body: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 

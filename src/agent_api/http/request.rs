@@ -2,11 +2,14 @@
 
 use crate::agent_api::{
     Context,
+    auth::{AdmittedTenant, COPIES},
+    json::from_object,
     problem::{Code, Problem},
+    shares::Share,
 };
 use axum::{
-    body::Body,
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    body::{Body, HttpBody},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
     http::{header, request::Parts},
 };
 use futures::StreamExt;
@@ -14,7 +17,11 @@ use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
 
 /// A JSON body, bounded in size and time.
-pub(super) struct LimitedJson<T>(pub(super) T);
+pub(super) struct LimitedJson<T> {
+    pub(super) value: T,
+    /// The memory that it takes.
+    pub(super) bytes: Share,
+}
 
 impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
     type Rejection = Problem;
@@ -25,18 +32,28 @@ impl<T: DeserializeOwned> FromRequest<Arc<Context>> for LimitedJson<T> {
         if !media.eq_ignore_ascii_case("application/json") {
             return Err(Problem::new(Code::UnsupportedMediaType));
         }
-        let bytes = read_bytes(context, request.into_body()).await?;
-        parse_json(&bytes).map(Self)
+        let AdmittedTenant(tenant) = request.extensions().get().copied().ok_or_else(|| Problem::new(Code::Internal))?;
+        let length = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        let most = context.settings.limits.body_bytes.min(usize::try_from(length).unwrap_or(usize::MAX));
+        let mut bytes = context.bytes.take(tenant, most * COPIES)?;
+        let body = read_bytes(context, request.into_body()).await?;
+        bytes.shrink_to(body.len() * COPIES);
+        Ok(Self { value: parse_json(&body)?, bytes })
     }
 }
 
-/// A query with known parameters and valid values.
+/// A query with known parameters and valid values; none has a zero byte, which Postgres keeps in no text.
 pub(super) struct CheckedQuery<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<Context>> for CheckedQuery<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Context>) -> Result<Self, Problem> {
+        if let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            && let Some((name, _)) = pairs.into_iter().find(|(_, value)| value.contains('\0'))
+        {
+            return Err(Problem::field(name.chars().take(64).collect::<String>(), "must not contain a zero byte"));
+        }
         Query::try_from_uri(&parts.uri).map(|Query(query)| Self(query)).map_err(|rejection| {
             let text = rejection.body_text();
             let rule = text.rsplit("query string: ").next().unwrap_or_default().to_owned();
@@ -48,8 +65,25 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Context>> for CheckedQuery<T> {
     }
 }
 
+/// A parameter of the path besides the tenant's id: the user to act on.
+pub(super) struct UserPath(pub(super) String);
+
+impl FromRequestParts<Arc<Context>> for UserPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
+        let wrong = || Problem::field("sub", "must have 1 to 255 bytes of UTF-8, none of them zero");
+        let path = RawPathParams::from_request_parts(parts, context).await.map_err(|_| wrong())?;
+        let sub = path.iter().find(|(name, _)| *name == "sub").map_or("", |(_, value)| value);
+        if sub.is_empty() || sub.len() > 255 || sub.contains('\0') {
+            return Err(wrong());
+        }
+        Ok(Self(sub.to_owned()))
+    }
+}
+
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    from_object(bytes).map_err(|error| {
         let text = error.to_string();
         match named_field(&text) {
             Some(field) => Problem::field(field, without_position(&text)),

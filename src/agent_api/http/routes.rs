@@ -47,7 +47,7 @@ use std::sync::Arc;
 /// TenantRoutes::new().get("/example", handler);
 /// ```
 ///
-/// Neither does one whose first parameter is another extractor:
+/// Neither does one with another extractor as its first parameter:
 ///
 /// ```compile_fail,E0277
 /// use agent_tenancy::agent_api::{http::routes::TenantRoutes, problem::{Code, Problem}};

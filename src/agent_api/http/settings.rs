@@ -45,10 +45,8 @@ pub(super) async fn read(caller: Caller<SettingsRead>) -> Result<Response, Probl
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
-pub(super) async fn change(
-    caller: Caller<SettingsWrite>,
-    LimitedJson(wanted): LimitedJson<Wanted>,
-) -> Result<Response, Problem> {
+pub(super) async fn change(caller: Caller<SettingsWrite>, body: LimitedJson<Wanted>) -> Result<Response, Problem> {
+    let LimitedJson { value: wanted, bytes: _bytes } = body;
     let tenant = &caller.access.tenant;
     let agents = tenant.agents.keys().collect();
     // A setting holds for all agents, so the most generous ceiling bounds it; each agent keeps its own below that.
@@ -74,11 +72,11 @@ pub(super) async fn change(
     let changed = caller.transact(change).await?;
     let storage = Storage::of(&tenant.place, changed.used);
     let Some(stored) = changed.stored else {
-        caller.context.metrics.note_storage(Level::Full);
+        caller.context.metrics.note_storage(Level::Full.as_str());
         return Err(Problem::storage_full(storage));
     };
     if limit.is_some() {
-        caller.context.metrics.note_storage(storage.level());
+        caller.context.metrics.note_storage(storage.level().as_str());
     }
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }

@@ -1,20 +1,14 @@
 //! `DELETE users/{sub}`: erases one user. Conversations and messages are deleted; usage stays under a pseudonym.
 
-use super::answer;
+use super::{answer, request::UserPath};
 use crate::agent_api::{
     auth::{Caller, scope::DataErase},
     database::portable::{Erased, Erasure, ErasureStep},
     problem::Problem,
 };
-use axum::{extract::Path, response::Response};
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::Serialize;
 use uuid::Uuid;
-
-/// The user of the path.
-#[derive(Deserialize)]
-pub(super) struct UserPath {
-    sub: String,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,13 +18,7 @@ struct ErasureAnswer {
     renamed: i64,
 }
 
-pub(super) async fn erase(
-    caller: Caller<DataErase>,
-    Path(UserPath { sub }): Path<UserPath>,
-) -> Result<Response, Problem> {
-    if sub.is_empty() || sub.len() > 255 || sub.contains('\0') {
-        return Err(Problem::field("sub", "must have 1 to 255 bytes, none of them zero"));
-    }
+pub(super) async fn erase(caller: Caller<DataErase>, UserPath(sub): UserPath) -> Result<Response, Problem> {
     let pseudonym = Uuid::new_v4();
     let mut total = Erased::default();
     for step in ErasureStep::ALL {

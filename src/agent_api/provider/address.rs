@@ -3,6 +3,7 @@
 //! its owner may change it at any time.
 
 use crate::domain::base_url::is_metadata_address;
+use hickory_resolver::{TokioResolver, config::ResolverConfig, net::NetError, net::runtime::TokioRuntimeProvider};
 use reqwest::{
     Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -10,6 +11,7 @@ use reqwest::{
 use std::{
     error::Error,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 /// The address is one that must not be called.
@@ -17,7 +19,7 @@ use std::{
 #[error("its address is a link-local, unspecified or metadata address")]
 pub struct Forbidden;
 
-/// Looks names up with the system's resolver and leaves out what must not be called.
+/// Looks names up and leaves out what must not be called.
 pub(super) struct Resolver<L> {
     lookup: L,
 }
@@ -27,15 +29,50 @@ pub(super) trait Lookup: Send + Sync + 'static {
     fn lookup(&self, name: &str) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + use<Self>;
 }
 
-/// The system's resolver.
-#[derive(Clone, Copy)]
-pub(super) struct System;
+/// Longest lookup of a name, all its queries together.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Longest wait for one name server.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long an answer is kept at most, and one that there is no such name.
+const KEPT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
+/// Most names that are kept.
+const CACHE: u64 = 1024;
 
-impl Lookup for System {
+/// The system's name servers and hosts file, asked without the system's resolver. That one needs a thread for each lookup
+/// and may keep it for minutes: a name that nobody answers for would hold up everybody's lookups, those of Postgres and the
+/// API server among them.
+#[derive(Clone)]
+pub(super) struct NameServers(TokioResolver);
+
+impl NameServers {
+    /// Reads the system's configuration; without one only the hosts file is known.
+    ///
+    /// # Errors
+    /// When there can be no resolver.
+    pub(super) fn new() -> Result<Self, NetError> {
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the configuration of the name servers can't be read");
+            TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
+        });
+        let options = builder.options_mut();
+        options.timeout = QUERY_TIMEOUT;
+        options.attempts = 2;
+        options.cache_size = CACHE;
+        options.positive_max_ttl = Some(KEPT.0);
+        options.negative_max_ttl = Some(KEPT.1);
+        Ok(Self(builder.build()?))
+    }
+}
+
+impl Lookup for NameServers {
     fn lookup(&self, name: &str) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + use<> {
-        let name = name.to_owned();
-        // The client puts the port in.
-        async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }
+        let (resolver, name) = (self.0.clone(), name.to_owned());
+        async move {
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(name)).await;
+            let found = found.map_err(|_| std::io::ErrorKind::TimedOut)?.map_err(std::io::Error::other)?;
+            // The client puts the port in.
+            Ok(found.iter().map(|address| SocketAddr::new(address, 0)).collect())
+        }
     }
 }
 
@@ -62,7 +99,7 @@ fn resolve_allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidden>
     if some && allowed.is_empty() { Err(Forbidden) } else { Ok(allowed) }
 }
 
-/// Checks a URL whose host is an address, in any of the forms that URLs know: no name is resolved for it.
+/// Checks a URL with an address as its host, in any of the forms that URLs know: no name is resolved for it.
 ///
 /// # Errors
 /// When the address must not be called.
@@ -82,6 +119,7 @@ pub(super) fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 
     /// A name server that its owner has changed.
     struct Rebound(&'static [&'static str]);
@@ -128,13 +166,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_systems_own_resolver_is_asked() {
-        let resolver = Resolver::new(System);
+    async fn the_hosts_file_is_read_and_old_spellings_of_an_address_are_no_names() {
+        let resolver = Resolver::new(NameServers::new().unwrap());
         let local = resolver.resolve("localhost".parse().unwrap()).await.unwrap().next().unwrap();
         assert!(local.ip().is_loopback());
-        // The old spellings of an address that it understands as well.
-        let refused = resolver.resolve("0xa9fea9fe".parse().unwrap()).await;
-        assert!(is_forbidden(refused.err().unwrap().as_ref()));
+        assert!(resolver.resolve("0xa9fea9fe".parse().unwrap()).await.is_err());
+    }
+
+    /// A name server that answers nothing.
+    #[tokio::test]
+    async fn names_that_nobody_answers_for_hold_up_nobody() {
+        let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.local_addr().unwrap().port();
+        let server = NameServerConfig::new("127.0.0.1".parse().unwrap(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        builder.options_mut().timeout = QUERY_TIMEOUT;
+        let silent = NameServers(builder.build().unwrap());
+        let began = std::time::Instant::now();
+        let lookups = (0..600).map(|n| silent.lookup(&format!("model-{n}.example.")));
+        let all = tokio::spawn(futures::future::join_all(lookups));
+        // More than the system's resolver has threads; a lookup with it still succeeds at once.
+        let other = tokio::time::timeout(Duration::from_secs(1), tokio::net::lookup_host(("localhost", 1))).await;
+        assert!(other.unwrap().unwrap().next().is_some());
+        assert!(all.await.unwrap().iter().all(Result::is_err));
+        assert!(began.elapsed() < LOOKUP_TIMEOUT * 2, "{:?}", began.elapsed());
     }
 
     #[test]

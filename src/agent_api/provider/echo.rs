@@ -9,7 +9,7 @@ const SHOWN: usize = 200;
 
 /// The answer to a call.
 pub fn resolve_answer(call: &Call<'_>) -> Completion {
-    let Call { revision, effective, system_prompt, history, message, credential: _ } = call;
+    let Call { revision, effective, system_prompt, history, message, credential: _, max_bytes: _ } = call;
     let behaviour = &revision.behaviour;
     let mut text = format!(
         "echo: {message}\nmodel: {}\nrevision: {}\nhistory: {} messages\n",

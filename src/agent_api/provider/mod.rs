@@ -1,10 +1,13 @@
 //! Where answers come from: the built-in `Echo`, or any server with OpenAI's chat completions.
 
 mod address;
+mod dialect;
 mod echo;
 mod openai;
+mod refusal;
 
-pub use openai::Upstreams;
+pub use openai::{Upstreams, UpstreamsError};
+pub use refusal::{Refusal, RefusalKind};
 
 use super::{
     database::statements::PastMessage,
@@ -31,6 +34,8 @@ pub struct Call<'c> {
     pub message: &'c str,
     /// The provider's credential, if it needs one.
     pub credential: Option<Arc<UpstreamEntry>>,
+    /// Most bytes of the provider's answer.
+    pub max_bytes: usize,
 }
 
 /// A provider's answer.
@@ -46,7 +51,7 @@ pub struct Completion {
     pub output_tokens: i64,
 }
 
-/// Why there is no answer. The provider's own words and our key never appear in it.
+/// Why there is no answer. Our key never appears in it, and the provider's text in a refusal alone, which goes to the log.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// It didn't answer in time.
@@ -55,9 +60,19 @@ pub enum UpstreamError {
     /// It couldn't be reached.
     #[error("the provider can't be reached")]
     Unreachable(#[source] reqwest::Error),
-    /// It answered with an error.
-    #[error("the provider answered with status {0}")]
-    Status(u16),
+    /// It answered with an error. The text is for the log.
+    #[error("the provider refused the call: {0}")]
+    Refused(Refusal),
+    /// Its answer has no content. It counted tokens all the same.
+    #[error("the provider's answer is empty")]
+    Empty {
+        /// Whether its filter removed the content.
+        is_filtered: bool,
+        /// Tokens that went in.
+        input_tokens: i64,
+        /// Tokens that came out.
+        output_tokens: i64,
+    },
     /// Its answer is too large.
     #[error("the provider's answer is too large")]
     TooLarge,
@@ -79,10 +94,35 @@ impl UpstreamError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Timeout | Self::Unreachable(_) | Self::TooLarge | Self::Unreadable => ErrorClass::Transient,
-            Self::Status(401 | 403) | Self::Credential | Self::Forbidden => ErrorClass::Denied,
-            Self::Status(400..500) | Self::Address => ErrorClass::Invalid,
-            Self::Status(_) => ErrorClass::Transient,
+            Self::Timeout | Self::Unreachable(_) | Self::TooLarge | Self::Unreadable | Self::Empty { .. } => {
+                ErrorClass::Transient
+            }
+            Self::Credential | Self::Forbidden => ErrorClass::Denied,
+            Self::Address => ErrorClass::Invalid,
+            Self::Refused(refusal) => match refusal.kind {
+                RefusalKind::Credential | RefusalKind::Quota => ErrorClass::Denied,
+                RefusalKind::RateLimit => ErrorClass::Waiting,
+                RefusalKind::Failed => ErrorClass::Transient,
+                RefusalKind::ContextLength
+                | RefusalKind::ContentFilter
+                | RefusalKind::ModelNotFound
+                | RefusalKind::Request => ErrorClass::Invalid,
+            },
+        }
+    }
+
+    /// Tokens that went in and came out, as far as the provider counted them.
+    pub fn usage(&self) -> (i64, i64) {
+        match self {
+            Self::Empty { input_tokens, output_tokens, .. } => (*input_tokens, *output_tokens),
+            Self::Timeout
+            | Self::Unreachable(_)
+            | Self::Refused(_)
+            | Self::TooLarge
+            | Self::Unreadable
+            | Self::Address
+            | Self::Forbidden
+            | Self::Credential => (0, 0),
         }
     }
 }
@@ -91,9 +131,21 @@ impl From<&UpstreamError> for Problem {
     fn from(error: &UpstreamError) -> Self {
         match error {
             UpstreamError::Timeout => Self::new(Code::UpstreamTimeout),
-            UpstreamError::Status(429) => Self::new(Code::UpstreamFailed).detail("the provider is over its limit"),
+            UpstreamError::Empty { is_filtered: true, .. } => Self::new(Code::ContentFiltered),
+            UpstreamError::Empty { is_filtered: false, .. } => {
+                Self::new(Code::UpstreamFailed).detail("the model gave an empty answer")
+            }
+            UpstreamError::Refused(Refusal { kind, retry_after, .. }) => match kind {
+                RefusalKind::ContextLength => Self::new(Code::ContextLengthExceeded),
+                RefusalKind::ContentFilter => Self::new(Code::ContentFiltered),
+                RefusalKind::RateLimit => Self::new(Code::UpstreamRateLimited).retry_after(*retry_after),
+                RefusalKind::ModelNotFound => Self::new(Code::UpstreamModelNotFound),
+                RefusalKind::Credential => Self::new(Code::UpstreamCredentialRefused),
+                RefusalKind::Quota => Self::new(Code::UpstreamFailed).detail("the provider's quota is used up"),
+                RefusalKind::Request => Self::new(Code::UpstreamFailed).detail("the provider refuses the request"),
+                RefusalKind::Failed => Self::new(Code::UpstreamFailed).retry_after(*retry_after),
+            },
             UpstreamError::Unreachable(_)
-            | UpstreamError::Status(_)
             | UpstreamError::TooLarge
             | UpstreamError::Unreadable
             | UpstreamError::Address

@@ -249,9 +249,16 @@ impl Follower {
             cells: snapshot.cells.len(),
             quarantined_count: self.index.quarantined().len(),
             quarantined: quarantined.collect(),
+            ignored_deletions_count: self.index.ignored().len(),
             ignored_deletions: self.index.ignored().clone(),
         };
-        self.metrics.note_registry(&status, snapshot.upstreams.len());
+        self.metrics.note_entries([
+            ("tenant", status.tenants),
+            ("agent", status.agents),
+            ("cell", status.cells),
+            ("upstream", snapshot.upstreams.len()),
+        ]);
+        self.metrics.note_registry(status.quarantined_count, status.version.0);
         let before = self.registry.status.load();
         for (name, quarantine) in &status.quarantined {
             if before.quarantined.get(name) != Some(quarantine) {

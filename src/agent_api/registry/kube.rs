@@ -189,7 +189,7 @@ fn raw_entry(secret: Secret) -> Option<RawEntry> {
     if name.starts_with(kind.as_str()) {
         Some(RawEntry { name, kind, version, content: Zeroizing::new(content) })
     } else {
-        tracing::warn!(entry = name, kind = kind.as_str(), "ignored a Secret whose name and label differ");
+        tracing::warn!(entry = name, kind = kind.as_str(), "ignored a Secret: its name and its label differ");
         None
     }
 }

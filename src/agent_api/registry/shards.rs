@@ -1,4 +1,4 @@
-//! A map whose copies share nearly everything: it is split into shards, and changing a copy copies one shard.
+//! A map with copies that share nearly everything: it is split into shards, and changing a copy copies one shard.
 //!
 //! The registry's snapshots are copies of such maps, so publishing one tenant's change costs the same at 10 tenants and
 //! at 10,000.

@@ -4,7 +4,8 @@ use crate::domain::ident::{Incarnation, Version};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// The registry for people: GET /registry on the health port.
+/// The registry for people: `GET /registry` on the health port. It shows numbers only, because anybody who reaches the port
+/// may read it; the log and the acknowledgement name the entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
@@ -18,17 +19,20 @@ pub struct RegistryStatus {
     pub agents: usize,
     /// Cells with a login that worked.
     pub cells: usize,
-    /// How many entries are quarantined; up to 200 follow.
+    /// How many entries are quarantined.
     pub quarantined_count: usize,
-    /// Quarantined entries by name.
+    /// Up to 200 of them by name.
+    #[serde(skip)]
     pub quarantined: BTreeMap<String, QuarantineStatus>,
-    /// Deletions that were not carried out, by name, with the reason.
+    /// How many deletions were not carried out.
+    pub ignored_deletions_count: usize,
+    /// These deletions by name, with the reason.
+    #[serde(skip)]
     pub ignored_deletions: BTreeMap<String, &'static str>,
 }
 
 /// A quarantined entry for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantineStatus {
     /// Identity of the tenant's data.
     pub incarnation: Option<Incarnation>,

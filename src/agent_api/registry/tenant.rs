@@ -49,6 +49,15 @@ pub struct Tenant {
     pub place: Place,
 }
 
+/// What this replica allows every tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantCaps {
+    /// Most transactions at once, whatever the Tenant says: a part of this replica's connections.
+    pub transactions: usize,
+    /// After how long the server ends a transaction that is idle.
+    pub idle_in_transaction: Duration,
+}
+
 /// Where a tenant's data is, and how to get there.
 pub struct Place {
     /// Name of its cell's entry.
@@ -92,21 +101,24 @@ impl Tenant {
     pub fn new(
         entry: &TenantEntry,
         service: Service,
-        idle_in_transaction: Duration,
+        caps: TenantCaps,
         before: Option<&Self>,
     ) -> Result<Self, QuoteError> {
         let EntryDatabase { location, limits } = &entry.database;
         let permits = before
             .filter(|b| b.incarnation == entry.incarnation && b.place.limits.transactions() == limits.transactions())
-            .map_or_else(|| Arc::new(Semaphore::new(limits.transactions())), |b| Arc::clone(&b.place.permits));
+            .map_or_else(
+                || Arc::new(Semaphore::new(limits.transactions().min(caps.transactions))),
+                |b| Arc::clone(&b.place.permits),
+            );
         // pg_temp last: a temporary table that another tenant left on the connection must never be found first.
         let begin = format!(
-            "BEGIN; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL ROLE {}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",
             quote_ident(&location.role)?,
             quote_ident(&location.schema)?,
             limits.statement_timeout().as_millis(),
-            idle_in_transaction.as_millis(),
+            caps.idle_in_transaction.as_millis(),
         );
         Ok(Self {
             id: entry.tenant_id.clone(),

@@ -1,4 +1,4 @@
-//! The rules of design §6, "Robust by rule", as stories.
+//! The rules of design §6, "Robust by rule", as scenarios.
 
 use super::tenant::Service;
 use crate::{
@@ -97,7 +97,7 @@ fn a_damaged_agent_leaves_its_tenants_on_the_last_good_one() {
     fixture.apply_text("agent-a1", EntryKind::Agent, "{");
     assert!(fixture.reason("acme").unwrap().contains("'agent-a1'"));
     assert!(served(&fixture, "acme") && fixture.index.snapshot().agents.get(&Uid("a1".into())).is_some());
-    // The same for one whose new credential is missing.
+    // The same for one with a new credential that is missing.
     fixture.apply(&agent("a1", Some("gone")));
     assert!(fixture.reason("acme").unwrap().contains("'upstream-gone' is missing"));
     let running = fixture.index.snapshot().agents.get(&Uid("a1".into())).cloned().unwrap();
@@ -118,7 +118,7 @@ fn a_new_cell_holds_the_acknowledgement_until_one_login() {
     assert!(!served(&fixture, "acme"));
     assert_eq!(fixture.reason("acme"), None, "waiting is no quarantine");
     fixture.settle_logins(&Err("the database can't be reached".into()));
-    assert_eq!(fixture.index.acknowledgeable(), Version(fixture.version), "a failed login is told, not waited for");
+    assert_eq!(fixture.index.acknowledgeable(), Version(fixture.version), "a failed login is reported, not waited for");
     assert!(fixture.reason("acme").unwrap().contains("can't be reached"));
     fixture.index.login("cell-main-2", Version(before + 1), Ok(()));
     assert!(served(&fixture, "acme") && fixture.reason("acme").is_none());

@@ -60,13 +60,14 @@ pub fn resolve_unique_values(entry: &TenantEntry) -> Result<BTreeSet<UniqueValue
 }
 
 impl UniqueValues {
-    /// Checks that no other tenant owns one of the values.
+    /// Checks that no other tenant owns one of the values. The reason reaches the tenant's status, so it doesn't name the
+    /// owner.
     pub fn check(&self, tenant: &TenantId, unique: &BTreeSet<UniqueValue>) -> Result<(), String> {
         for value in unique {
             if let Some(owner) = self.owners.get(value)
                 && owner != tenant
             {
-                return Err(format!("the tenant '{owner}' already has {}", value.describe()));
+                return Err(format!("another tenant already has {}", value.describe()));
             }
         }
         Ok(())

@@ -90,7 +90,7 @@ impl Supervisor {
                 }
                 Err(error) => {
                     log_change(format!("the database can't be used: {}", error.chain()), false);
-                    self.breaker.set(BreakerState::Open(ReadError { class: error.class, note: error.chain() }));
+                    self.breaker.set(BreakerState::Open(error.read_error()));
                     pause = (pause * 2).min(MAX_PROBE_PAUSE);
                 }
             }
@@ -134,7 +134,7 @@ impl Supervisor {
                     return Ok(BreakerState::Closed(database_id));
                 }
                 InstancePlan::Unfit { findings } => {
-                    return Ok(BreakerState::Open(ReadError { class: ErrorClass::Denied, note: findings.join("; ") }));
+                    return Ok(BreakerState::Open(ReadError::new(ErrorClass::Denied, findings.join("; "))));
                 }
                 InstancePlan::Changed { expected, found } => return Ok(BreakerState::Changed { expected, found }),
                 InstancePlan::CreateControlSchema | InstancePlan::MigrateControlSchema => {

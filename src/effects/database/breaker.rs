@@ -35,7 +35,7 @@ impl BreakerState {
     /// The state before the first check.
     fn unchecked() -> Self {
         let note = "the database has not been checked yet".to_owned();
-        Self::Open(ReadError { class: ErrorClass::Transient, note })
+        Self::Open(ReadError::new(ErrorClass::Transient, note))
     }
 
     /// Whether calls are allowed.

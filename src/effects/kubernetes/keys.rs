@@ -13,7 +13,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{KeysView, ReadError, Seen},
+        observed::{KeysView, Seen},
         step::Done,
     },
 };
@@ -54,7 +54,7 @@ impl KeySecrets {
         match bounded("read the signing Secret", self.api(&owner.namespace).get(name)).await {
             Ok(None) => Seen::Missing,
             Ok(Some(secret)) => view(&secret, owner, name),
-            Err(error) => Seen::Unknown(ReadError { class: error.class, note: error.chain() }),
+            Err(error) => Seen::Unknown(error.read_error()),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{Presence, ReadError},
+        observed::Presence,
         step::{Done, ObjectStep},
     },
 };
@@ -148,7 +148,7 @@ impl<K: Owned> Objects<K> {
         match bounded(&format!("check whether {id} exists"), self.api(&id.namespace).get_metadata(&id.name)).await {
             Ok(Some(found)) if found.metadata.uid.as_deref() == Some(id.uid.0.as_str()) => Presence::Alive,
             Ok(Some(_) | None) => Presence::Gone,
-            Err(error) => Presence::Unknown(ReadError { class: error.class, note: error.chain() }),
+            Err(error) => Presence::Unknown(error.read_error()),
         }
     }
 

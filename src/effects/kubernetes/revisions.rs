@@ -14,7 +14,7 @@ use crate::{
     },
     effects::error::EffectError,
     plan::{
-        observed::{ReadError, RevisionView, Seen},
+        observed::{RevisionView, Seen},
         step::Done,
     },
 };
@@ -77,7 +77,7 @@ impl Revisions {
             Err(error) => {
                 // The API server may be older than our version: restored from a backup.
                 self.seen.store(0, Ordering::Relaxed);
-                Seen::Unknown(ReadError { class: error.class, note: error.chain() })
+                Seen::Unknown(error.read_error())
             }
         }
     }

@@ -20,14 +20,15 @@ const MOST: usize = 256;
 const FLEET: &str = "
 WITH fleet AS (
     SELECT t.uid, t.namespace, t.name, t.schema_version, t.migrated_at,
-        (t.schema_version < $target OR t.own_version < $own) AND t.schema_version <= $newest AS behind,
-        coalesce(f.checksum = ANY ($checksums), false)
-            OR ($base_files)[1:cardinality(t.schema_checksums)] <> t.schema_checksums
-            OR ($own_files)[1:cardinality(t.own_checksums)] <> t.own_checksums AS blocked,
+        (t.schema_version < $target OR t.own_version < $own OR x.changed) AND t.schema_version <= $newest AS behind,
+        coalesce(f.checksum = ANY ($checksums), false) OR x.changed AS blocked,
         row_number() OVER (ORDER BY t.namespace || '/' || t.name = ANY ($canaries) DESC, md5(t.incarnation::text))
             <= $first AS canary
     FROM agent_tenancy.tenants t
     LEFT JOIN agent_tenancy.migration_failures f ON f.incarnation = t.incarnation
+    CROSS JOIN LATERAL (SELECT ($base_files)[1:cardinality(t.schema_checksums)] <> t.schema_checksums
+        OR EXISTS (SELECT FROM unnest(t.own_checksums) WITH ORDINALITY AS h(had, n)
+            WHERE coalesce(h.had NOT IN (($own_files)[h.n], ($own_crlf_files)[h.n]), true)) AS changed) x
     WHERE t.cluster_id = $cluster AND t.state IN ('active', 'suspended')
 )
 SELECT json_build_object('tenants', count(*), 'behind', count(*) FILTER (WHERE f.behind),
@@ -64,13 +65,14 @@ impl Database {
                 let own_files: &[Migration] = own.as_ref().map(CustomMigrations::files).unwrap_or_default();
                 let all: Vec<String> = TENANT.iter().chain(own_files).map(Migration::checksum).collect();
                 // Unknown custom migrations: no tenant counts as ahead or different.
-                let own_checksums = match &own {
-                    Some(own) => text_array(&own.files().iter().map(Migration::checksum).collect::<Vec<_>>())?,
-                    None => "t.own_checksums".to_owned(),
+                let own_checksums = |checksum: fn(&Migration) -> String| match &own {
+                    Some(own) => text_array(&own.files().iter().map(checksum).collect::<Vec<_>>()),
+                    None => Ok("t.own_checksums".to_owned()),
                 };
                 let text = FLEET
                     .replace("$target", &target.to_string())
-                    .replace("$own_files", &own_checksums)
+                    .replace("$own_files", &own_checksums(Migration::checksum)?)
+                    .replace("$own_crlf_files", &own_checksums(Migration::crlf_checksum)?)
                     .replace("$own", &own.as_ref().map_or(0, CustomMigrations::version).to_string())
                     .replace("$newest", &TENANT_VERSION.to_string())
                     .replace("$checksums", &text_array(&all)?)

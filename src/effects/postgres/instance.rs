@@ -1,13 +1,17 @@
 //! A database instance: preflight checks, the control schema, the leader's epoch. `plan::instance::plan_instance` decides
 //! what to do about them.
 
-use super::{Database, EpochFence, PgError, PgErrorKind, Statements, render::literals, sqlstate};
+use super::{
+    Database, EpochFence, PgError, PgErrorKind, Statements,
+    render::{KEEP_COMMITS, literals},
+};
 use crate::{
     domain::{
         cells::base_role,
         ident::Epoch,
         migrations::{CONTROL, Migration},
         sql::quote_literal,
+        sqlstate,
     },
     plan::instance::preflight::{ControlFacts, InstanceFacts},
 };
@@ -34,7 +38,11 @@ SELECT json_build_object(
     'public_large_objects', has_function_privilege('public', 'pg_catalog.lo_creat(integer)', 'EXECUTE')
         OR has_function_privilege('public', 'pg_catalog.lo_create(oid)', 'EXECUTE')
         OR has_function_privilege('public', 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE'),
-    'read_only', pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean,
+    'encoding', pg_encoding_to_char(d.encoding),
+    'collation_changed', d.datcollversion IS DISTINCT FROM pg_database_collation_actual_version(d.oid),
+    'event_triggers', (SELECT coalesce(json_agg(e.evtname ORDER BY e.evtname), '[]') FROM pg_event_trigger e
+        WHERE e.evtenabled IN ('O', 'A')),
+    'read_only', current_setting('default_transaction_read_only')::boolean,
     'control_owner', (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = 'agent_tenancy'),
     'control', NULL
 )::text
@@ -118,6 +126,7 @@ impl Database {
                 sql.as_base()?;
                 let cluster = literals([&cluster_id])?;
                 let heartbeat = render_heartbeat(&cluster);
+                sql.add(KEEP_COMMITS);
                 sql.add(&format!(
                     "INSERT INTO agent_tenancy.epochs AS e (cluster_id, epoch) VALUES ({cluster}, {epoch}) \
                      ON CONFLICT (cluster_id) DO UPDATE SET epoch = excluded.epoch WHERE e.epoch < excluded.epoch;\n\

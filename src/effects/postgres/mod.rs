@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `pool`, `error`, `sqlstate` | connections, and the classes of errors |
+//! | `pool`, `error` | connections, and the classes of errors |
 //! | `instance` | preflight checks, control schema, epoch |
 //! | `render/` | the SQL of every step, as a pure function of the step |
 //! | `perform`, `session` | performing a step: sending its SQL, and handling the result |
@@ -34,7 +34,6 @@ mod read_batcher;
 mod render;
 mod residents;
 mod session;
-pub mod sqlstate;
 mod takeover;
 
 pub use archive::{DueArchive, DueArchives};
@@ -126,6 +125,9 @@ impl Database {
         let settings = self.settings.clone();
         let render = move |server: Server| {
             let mut sql = Statements::new(server, &settings);
+            if access == ConnectionRole::Read {
+                sql.add(pool::ASK_RECOVERY);
+            }
             write(&mut sql)?;
             Ok(sql.into_text())
         };

@@ -5,13 +5,13 @@ use super::{
     instance::name_missing_schema,
     logins::verifier,
     render::{self, CellLogin, Script, Server, SqlContext, render_cell, render_failure_record},
-    sqlstate,
 };
 use crate::{
     api::DeletionPolicy,
     domain::{
         class::ErrorClass,
         ident::{CellNumber, Incarnation, ObjectId},
+        sqlstate,
     },
     plan::{
         observed::{RowState, applied::render_failure},
@@ -23,9 +23,6 @@ use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// `undefined_object`: a role that the drift names no longer exists.
-const UNDEFINED_OBJECT: &str = "42704";
 
 /// Longest message of a failed migration that is recorded, in characters.
 const MAX_MESSAGE: usize = 300;
@@ -158,7 +155,7 @@ impl Database {
         match step {
             DatabaseStep::Provision(_) => name_missing_schema(error),
             // A role that the drift names was dropped meanwhile. The next reconcile finds the drift that is left.
-            DatabaseStep::Repair { .. } if error.code() == UNDEFINED_OBJECT => {
+            DatabaseStep::Repair { .. } if error.code() == sqlstate::UNDEFINED_OBJECT => {
                 PgError { class: ErrorClass::Transient, ..error }
             }
             DatabaseStep::Migrate(file) if is_files_fault(&error) => self.record_failure(file, error, writer).await,

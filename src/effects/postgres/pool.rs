@@ -8,14 +8,13 @@
 use super::{
     error::{PgError, PgErrorKind},
     render::Server,
-    sqlstate,
 };
 use crate::{
     domain::class::ErrorClass,
     settings::database::{InstanceSettings, SslMode},
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection,
+    AssertSqlSafe, Column, ConnectOptions, Connection, Row,
     postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode},
 };
 use std::{
@@ -117,7 +116,8 @@ impl Pool {
         let pool = Arc::clone(self);
         let task = tokio::spawn(async move {
             match pool.attempt(step, access, &render).await {
-                Err((error, true)) if access == ConnectionRole::Read && error.kind == PgErrorKind::Interrupted => {
+                // Perhaps a new connection reaches a server that can answer.
+                Err((error, true)) if access == ConnectionRole::Read && error.ends_connection() => {
                     pool.idle().clear();
                     pool.attempt(step, access, &render).await.map_err(|(error, _)| error)
                 }
@@ -150,6 +150,10 @@ impl Pool {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let statements = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut held.connection);
         match timeout(limit, statements).await {
+            Ok(Ok(rows)) if access == ConnectionRole::Read && says_in_recovery(&rows) => {
+                self.idle().clear();
+                Err((PgError::in_recovery(step), held.used))
+            }
             Ok(Ok(rows)) => {
                 self.give_back(held);
                 Ok(rows)
@@ -157,15 +161,13 @@ impl Pool {
             Ok(Err(error)) => {
                 let error = PgError::from_sqlx(step, &error, true);
                 let used = held.used;
-                if error.code() == sqlstate::READ_ONLY {
-                    // The server became a standby. New connections may reach the primary.
+                if !error.ends_connection() {
+                    self.give_back(held);
+                } else if error.kind == PgErrorKind::Unwritable {
+                    // New connections may reach a server that takes writes.
                     self.idle().clear();
-                    return Err((error, used));
                 }
                 // A connection in an unknown state is dropped, which closes it.
-                if error.kind != PgErrorKind::Interrupted && error.sqlstate.is_some() {
-                    self.give_back(held);
-                }
                 Err((error, used))
             }
             Err(_) => Err((PgError::interrupted(step, "the server did not answer in time"), held.used)),
@@ -270,6 +272,14 @@ impl Pool {
         let now = Instant::now();
         Ok(Held { connection, born: now, idle_since: now, used: false })
     }
+}
+
+/// Asked first in every message that only reads. Returns a row only on a server in recovery. One statement before the others
+/// of the message is enough: a session never goes from a primary into recovery, because that takes a restart.
+pub(super) const ASK_RECOVERY: &str = "SELECT true AS in_recovery WHERE pg_is_in_recovery();";
+
+fn says_in_recovery(rows: &[PgRow]) -> bool {
+    rows.first().and_then(|row| row.columns().first()).is_some_and(|column| column.name() == "in_recovery")
 }
 
 /// The connection options, with the current password.

@@ -3,7 +3,6 @@
 use super::{
     Database, PgError, PgErrorKind,
     render::{Session, session_seconds},
-    sqlstate,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgErrorPosition};
 use std::time::Duration;
@@ -54,8 +53,11 @@ async fn send(connection: &mut PgConnection, name: &'static str, text: String, f
                 code if code.starts_with("22") => "a value does not fit; the server's log has it".to_owned(),
                 _ => refusal.message().to_owned(),
             };
-            // A broken separate connection does not mean that the database is unreachable.
-            let kind = if classified.code() == sqlstate::SYNTAX_ERROR { PgErrorKind::Refused } else { classified.kind };
+            // The file may have made its own transaction read-only, which says nothing about the server.
+            let kind = match classified.kind {
+                PgErrorKind::Unwritable => PgErrorKind::Refused,
+                kind => kind,
+            };
             PgError { note: format!("{line}{message} (SQLSTATE {})", classified.code()), kind, ..classified }
         }
         _ => PgError::from_sqlx(name, &error, true),

@@ -9,7 +9,7 @@ use crate::{
         keys::KeyBytes,
     },
     plan::{
-        observed::{Credential, ObservedAgent, ReadError, Seen},
+        observed::{Credential, ObservedAgent, Seen},
         step::{AgentStep, Done, EntryStep, RevisionStep, UpstreamStep},
     },
 };
@@ -90,7 +90,7 @@ impl LiveWorld {
                 }
                 Some(_) | None => Seen::Missing,
             },
-            Err(error) => Seen::Unknown(ReadError { class: error.class, note: error.chain() }),
+            Err(error) => Seen::Unknown(error.read_error()),
         }
     }
 

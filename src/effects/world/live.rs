@@ -187,7 +187,7 @@ impl LiveWorld {
     pub(crate) fn draw(&self, database: &mut DatabaseView, algorithm: Algorithm) -> Fresh {
         let (fresh, error) = entropy::draw_or_nothing(algorithm);
         if let Some(error) = error {
-            *database = DatabaseView::Unknown(ReadError { class: error.class, note: error.chain() });
+            *database = DatabaseView::Unknown(error.read_error());
         }
         fresh
     }
@@ -229,8 +229,9 @@ impl Open<'_> {
 /// Opens the circuit breaker after an outage.
 pub(crate) fn note_database_error(breaker: &CircuitBreaker, error: &PgError) {
     match error.kind {
-        PgErrorKind::Unreachable | PgErrorKind::NoControlSchema => {
-            breaker.trip(ReadError { class: ErrorClass::Transient, note: error.to_string() });
+        PgErrorKind::Unreachable | PgErrorKind::Untrusted | PgErrorKind::Unwritable | PgErrorKind::NoControlSchema => {
+            breaker
+                .trip(ReadError { reason: error.reason(), ..ReadError::new(ErrorClass::Transient, error.to_string()) });
         }
         PgErrorKind::Interrupted
         | PgErrorKind::Fenced

@@ -233,12 +233,15 @@ impl LiveWorld {
             Ok(facts) => {
                 // The database was replaced during the connection. The breaker opens, and the instance is checked again.
                 let note = format!("the database changed from {expected} to {}", facts.database_id);
-                breaker.trip(ReadError { class: ErrorClass::Transient, note });
+                breaker.trip(ReadError::new(ErrorClass::Transient, note));
                 DatabaseView::Changed { expected, found: Some(facts.database_id) }
             }
             Err(error) => {
                 note_database_error(breaker, &error);
-                read_error(error.class, error.to_string())
+                DatabaseView::Unknown(ReadError {
+                    reason: error.reason(),
+                    ..ReadError::new(error.class, error.to_string())
+                })
             }
         };
         (Some(breaker), view)
@@ -251,5 +254,5 @@ fn unavailable(breaker: &CircuitBreaker) -> Option<DatabaseView> {
 }
 
 fn read_error(class: ErrorClass, note: impl Into<String>) -> DatabaseView {
-    DatabaseView::Unknown(ReadError { class, note: note.into() })
+    DatabaseView::Unknown(ReadError::new(class, note))
 }

@@ -34,6 +34,7 @@ pub(crate) struct AgentApiClient<'a> {
     name: String,
     base: String,
     tenant_id: String,
+    incarnation: Option<String>,
     http: reqwest::Client,
 }
 
@@ -68,7 +69,18 @@ impl<'a> AgentApiClient<'a> {
         let http = builder.build().map_err(|e| PluginError::new(ErrorClass::Bug, innermost(&e)))?;
         let status = tenant.status.as_ref();
         let tenant_id = status.and_then(|s| s.tenant_id.clone()).unwrap_or_else(|| tenant.name_any());
-        Ok(Self { cluster, name: name.to_owned(), base: base.to_owned(), tenant_id, http })
+        let incarnation = status.and_then(|s| s.database.as_ref()).map(|database| database.incarnation.clone());
+        Ok(Self { cluster, name: name.to_owned(), base: base.to_owned(), tenant_id, incarnation, http })
+    }
+
+    /// The tenant's id.
+    pub(crate) fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
+    /// Identity of the tenant's data; `None` while it has none.
+    pub(crate) fn incarnation(&self) -> Option<&str> {
+        self.incarnation.as_deref()
     }
 
     /// Sends a request to a path below the tenant's, with a token for this scope. Returns the body.

@@ -19,7 +19,7 @@ pub(crate) struct TokenArgs {
     /// Lifetime of the token; at most the Tenant's spec.auth.maxTokenSeconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) seconds: i64,
-    /// The `scope` claim: scopes separated by spaces; default: no claim
+    /// The `scope` claim: scopes separated by spaces; default: no claim, which allows chat:read and chat:write
     #[arg(long, value_name = "SCOPES")]
     pub(crate) scope: Option<String>,
 }

@@ -10,10 +10,10 @@ use crate::{
         error::{Failure, PluginError},
         observe::observe_existing,
         report::document::find,
+        yaml::resolve_manifests,
     },
 };
 use kube::ResourceExt;
-use serde::Deserialize as _;
 use serde_json::Value;
 use std::{
     io::Read as _,
@@ -79,7 +79,8 @@ async fn observe_requests(cluster: &Cluster, args: &PlanArgs) -> Result<Vec<Plan
     let mut requests = Vec::new();
     if let Some(file) = &args.filename {
         let text = observe_text(file)?;
-        let Objects { tenants, skipped } = resolve_objects(&text, cluster.namespace.as_deref())?;
+        let Objects { tenants, skipped } =
+            resolve_objects(&text, cluster.namespace.as_deref(), cluster.namespace_is_given)?;
         for other in skipped {
             eprintln!("note: skipped {other}: only Tenants are planned");
         }
@@ -118,21 +119,11 @@ struct Objects {
     skipped: Vec<String>,
 }
 
-/// Parses one or several documents.
-fn resolve_objects(text: &str, namespace: Option<&str>) -> Result<Objects, PluginError> {
+/// Parses a file. `namespace` is that of Tenants without one; where it `is_given`, a Tenant may not name another one, as
+/// with kubectl.
+fn resolve_objects(text: &str, namespace: Option<&str>, is_given: bool) -> Result<Objects, PluginError> {
     let wrong = |why: String| PluginError::new(ErrorClass::Invalid, why);
-    let mut objects = Vec::new();
-    for (number, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let value = Value::deserialize(document).map_err(|e| wrong(format!("document {}: {e}", number + 1)))?;
-        match value {
-            Value::Null => {}
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                let items = list.get_mut("items").map(Value::take);
-                objects.extend(items.and_then(|items| items.as_array().cloned()).into_iter().flatten());
-            }
-            object => objects.push(object),
-        }
-    }
+    let objects = resolve_manifests(text).map_err(wrong)?;
     let mut found = Objects::default();
     for mut object in objects {
         let ours = object["apiVersion"].as_str().is_some_and(|v| v.split('/').next() == Some(names::GROUP));
@@ -144,6 +135,9 @@ fn resolve_objects(text: &str, namespace: Option<&str>) -> Result<Objects, Plugi
         if object["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
             let default = namespace.ok_or_else(|| wrong(format!("Tenant {name} has no namespace; give -n")))?;
             object["metadata"]["namespace"] = default.into();
+        } else if let Some(given) = namespace.filter(|given| is_given && object["metadata"]["namespace"] != *given) {
+            let other = object["metadata"]["namespace"].as_str().unwrap_or_default();
+            return Err(wrong(format!("Tenant {name} is in namespace {other}, and -n gives {given}")));
         }
         found.tenants.push(object);
     }
@@ -193,13 +187,15 @@ items:
 - { apiVersion: agent-tenancy.dev/v1alpha1, kind: Tenant, metadata: { name: globex, namespace: other } }
 - { apiVersion: other.dev/v1, kind: Tenant, metadata: { name: foreign } }
 ";
-        let Objects { tenants, skipped } = resolve_objects(text, Some("shop")).unwrap();
+        let Objects { tenants, skipped } = resolve_objects(text, Some("shop"), false).unwrap();
         let places: Vec<_> = tenants.iter().map(|t| t["metadata"]["namespace"].as_str().unwrap()).collect();
         assert_eq!(places, ["shop", "other"]);
         assert_eq!(skipped, ["AgentConfig support", "Tenant foreign"]);
-        assert!(resolve_objects(text, None).unwrap_err().to_string().contains("acme has no namespace"));
-        assert!(resolve_objects("a: [", None).unwrap_err().to_string().starts_with("document 1:"));
+        assert!(resolve_objects(text, None, false).unwrap_err().to_string().contains("acme has no namespace"));
+        let error = resolve_objects(text, Some("shop"), true).unwrap_err();
+        assert!(error.to_string().contains("globex is in namespace other"), "{error}");
+        assert!(resolve_objects("a: [", None, false).unwrap_err().to_string().starts_with("document 1:"));
         let json = r#"{"apiVersion":"agent-tenancy.dev/v1alpha1","kind":"Tenant","metadata":{"name":"acme"}}"#;
-        assert_eq!(resolve_objects(json, Some("shop")).unwrap().tenants.len(), 1);
+        assert_eq!(resolve_objects(json, Some("shop"), true).unwrap().tenants.len(), 1);
     }
 }

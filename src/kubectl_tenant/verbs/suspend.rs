@@ -55,7 +55,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &SuspensionArgs, suspend: bool)
         (false, false) => "resumed",
     };
     if !args.timeout.is_zero() {
-        let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace) };
+        let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace), namespace_is_given: false };
         wait(&cluster, &name, Goal::Ready, args.timeout).await?;
     }
     Ok(format!("tenant.{}/{name} {word}\n", names::GROUP))

@@ -61,7 +61,7 @@ pub(crate) async fn wait(
 
 /// An error, with the unhealthy part of the Tenant's tree.
 pub(crate) async fn explain(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> Failure {
-    let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace) };
+    let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace), namespace_is_given: false };
     // Without the tree the first error is still reported; a second error would hide it.
     let details = match observe_tenant(&cluster, name).await {
         Ok(Some(tenant)) => {

@@ -39,7 +39,13 @@ pub struct InstanceFacts {
     pub public_schema: bool,
     /// PUBLIC may make large objects.
     pub public_large_objects: bool,
-    /// The server takes no writes.
+    /// Its encoding.
+    pub encoding: String,
+    /// The collation of the database is another one than the one that its indexes were built with.
+    pub collation_changed: bool,
+    /// Event triggers that run with the operator's statements.
+    pub event_triggers: Vec<String>,
+    /// New transactions take no writes.
     pub read_only: bool,
     /// Owner of the control schema; `None` if there is none.
     pub control_owner: Option<String>,
@@ -156,7 +162,19 @@ impl Findings {
         );
         self.unless(
             !facts.read_only,
-            "the server takes no writes (a standby?); name the primary in the settings".to_owned(),
+            format!(
+                "database {0} is read-only (default_transaction_read_only is on); as its owner ALTER DATABASE \"{0}\" RESET \
+                 default_transaction_read_only, or the same for the login",
+                facts.database
+            ),
+        );
+        self.unless(
+            facts.encoding == "UTF8",
+            format!(
+                "database {0} has encoding {1}; UTF8 is needed, and an encoding can't be changed: create another one with \
+                 CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+                facts.database, facts.encoding
+            ),
         );
         self.unless(
             !facts.login.superuser,
@@ -260,6 +278,19 @@ fn find_warnings(facts: &InstanceFacts) -> Vec<String> {
             "every role may make large objects, which no storage limit counts; run the bootstrap file as a superuser"
                 .to_owned(),
         );
+    }
+    if facts.collation_changed {
+        warnings.push(format!(
+            "the collation of database {0} has another version than its indexes were built with, so that they may miss rows; \
+             as its owner REINDEX DATABASE \"{0}\", then ALTER DATABASE \"{0}\" REFRESH COLLATION VERSION",
+            facts.database
+        ));
+    }
+    if !facts.event_triggers.is_empty() {
+        warnings.push(format!(
+            "event triggers run with the operator's statements and must let them pass: {}",
+            facts.event_triggers.join(", ")
+        ));
     }
     warnings
 }

@@ -1,6 +1,6 @@
 //! How one part of the world was read: it is missing, ours, somebody else's, or could not be read.
 
-use crate::domain::class::ErrorClass;
+use crate::{api::Reason, domain::class::ErrorClass};
 
 /// One part of the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +30,28 @@ impl<T> Seen<T> {
 pub struct ReadError {
     /// Class of the error.
     pub class: ErrorClass,
+    /// The reason that a condition gives, where the class alone doesn't say it.
+    pub reason: Option<Reason>,
     /// The error, for people; holds no secret.
     pub note: String,
+}
+
+impl ReadError {
+    /// An error with the reason of its class.
+    pub fn new(class: ErrorClass, note: impl Into<String>) -> Self {
+        Self { class, reason: None, note: note.into() }
+    }
+
+    /// The reason for a condition of something that lies in a database.
+    pub fn reason(&self) -> Reason {
+        self.reason.unwrap_or(match self.class {
+            ErrorClass::Denied => Reason::PermissionDenied,
+            ErrorClass::Bug => Reason::InternalError,
+            ErrorClass::Invalid | ErrorClass::Waiting | ErrorClass::Conflict | ErrorClass::Transient => {
+                Reason::DatabaseUnavailable
+            }
+        })
+    }
 }
 
 /// Whether the object of a reconcile is there.

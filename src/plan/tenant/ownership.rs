@@ -55,7 +55,7 @@ pub fn judge(object: &ObjectId, observed: &ObservedTenant, installation: &Instal
     let facts = match &observed.database {
         DatabaseView::Unknown(read_error) => return Err(Refusal::Unknown(read_error.clone())),
         DatabaseView::Unplaced(unplaced @ Unplaced::Unasked { .. }) => {
-            return Err(Refusal::Unknown(ReadError { class: ErrorClass::Transient, note: unplaced.render() }));
+            return Err(Refusal::Unknown(ReadError::new(ErrorClass::Transient, unplaced.render())));
         }
         DatabaseView::Unplaced(unplaced) => return Err(Refusal::Unplaced(unplaced.clone())),
         DatabaseView::Changed { expected, found } => return Err(Refusal::Changed(changed_note(*expected, *found))),
@@ -174,7 +174,7 @@ fn judge_own_row(row: &LedgerRow, observed: &ObservedTenant, facts: &LedgerFacts
     if !is_known(row.schema_version) {
         return Ok(Ownership::Ours { row: row.clone(), drift });
     }
-    let bug = |note: String| Refusal::Unknown(ReadError { class: ErrorClass::Bug, note });
+    let bug = |note: String| Refusal::Unknown(ReadError::new(ErrorClass::Bug, note));
     let (Some(access), grants) = (&facts.access, tenant_grants(row.schema_version)) else {
         return Err(bug("the database did not say which roles have access".to_owned()));
     };

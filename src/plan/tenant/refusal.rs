@@ -5,7 +5,7 @@ use crate::{
     domain::class::ErrorClass,
     plan::{
         observed::{ReadError, data_owner::TAKEN, unplaced::Unplaced},
-        report::{PartReport, PartState, read_error_reason},
+        report::{PartReport, PartState},
     },
 };
 
@@ -79,7 +79,7 @@ impl Refusal {
             Self::Lost(_) => Reason::DataLost,
             Self::Changed(_) => Reason::DatabaseChanged,
             Self::Unplaced(unplaced) => unplaced.reason(),
-            Self::Unknown(read_error) => read_error_reason(read_error.class),
+            Self::Unknown(read_error) => read_error.reason(),
         }
     }
 

@@ -131,7 +131,7 @@ fn render_newer(had: &Had<'_>, newest: i32) -> String {
 
 /// What is wrong with files that were applied and are not as they were then. `checksums`: as they were, oldest first.
 pub(crate) fn find_changed(track: Track, files: &[Migration], checksums: &[String]) -> Option<String> {
-    let (file, _) = files.iter().zip(checksums).find(|(file, then)| file.checksum() != **then)?;
+    let (file, _) = files.iter().zip(checksums).find(|(file, then)| !file.was_recorded_as(then))?;
     let (name, version) = (&file.name, file.version);
     Some(match track {
         Track::Base => format!(

@@ -160,6 +160,10 @@ fn every_row_of_the_table() {
         bad("no sub", without("sub"), Malformed),
         bad("empty sub", set("sub", json!("")), Malformed),
         bad("sub with a zero byte", set("sub", json!("a\u{0}b")), Malformed),
+        ok("scope as a text", set("scope", json!("chat:read"))),
+        ok("empty scope", set("scope", json!(""))),
+        bad("scope null", set("scope", json!(null)), Malformed),
+        bad("scope as a list", set("scope", json!(["chat:read"])), Malformed),
         bad("no tenant_id", without("tenant_id"), Malformed),
         bad("other tenant_id", set("tenant_id", json!("beta")), ForeignKey),
         // Time.
@@ -184,6 +188,8 @@ fn every_row_of_the_table() {
         // Shape.
         bad("empty", String::new(), Malformed),
         bad("two parts", "a.b".into(), Malformed),
+        bad("claims as an array", token("acme-current", as_array), Malformed),
+        bad("header as an array", with_header(as_array), Malformed),
         bad("four parts", format!("{good}.x"), Malformed),
         bad("too long", format!("{}{}", "A".repeat(MAX_TOKEN_BYTES), good), Malformed),
     ];
@@ -191,6 +197,12 @@ fn every_row_of_the_table() {
     for (name, token, wanted) in rows {
         assert_eq!(verify(&token, &snapshot, NOW).map(|_| ()), wanted, "{name}");
     }
+}
+
+/// The values alone, in the order in which serde would assign them.
+fn as_array(object: &mut Value) {
+    let order = ["alg", "kid", "iss", "aud", "sub", "exp", "iat", "tenant_id"];
+    *object = order.iter().filter_map(|name| object.get(name).cloned()).collect();
 }
 
 /// Puts other claims under the same signature.
@@ -202,7 +214,7 @@ fn swap_payload(token: &str) -> String {
 }
 
 #[test]
-fn a_scope_limits_and_its_absence_does_not() {
+fn without_scope_a_token_allows_its_users_chat_alone() {
     let snapshot = snapshot();
     let read = |scope: Option<&str>| {
         let token = token("acme-current", |c| {
@@ -212,12 +224,12 @@ fn a_scope_limits_and_its_absence_does_not() {
         });
         verify(&token, &snapshot, NOW).unwrap()
     };
-    assert!(read(None).allows(Scope::SettingsWrite));
+    assert!(read(None).allows(Scope::ChatRead) && read(None).allows(Scope::ChatWrite));
     assert!(read(Some("chat:read settings:write")).allows(Scope::SettingsWrite));
     assert!(!read(Some("chat:read settings:writer")).allows(Scope::SettingsWrite));
     assert!(!read(Some("")).allows(Scope::ChatRead));
-    for scope in [Scope::DataExport, Scope::DataErase] {
-        assert!(!read(None).allows(scope), "one user's token for everything is none for everybody's data");
-        assert!(read(Some("chat:read data:export data:erase")).allows(scope));
+    for scope in [Scope::SettingsRead, Scope::SettingsWrite, Scope::DataExport, Scope::DataErase] {
+        assert!(!read(None).allows(scope), "a user's token must not reach the whole tenant");
+        assert!(read(Some("chat:read settings:read settings:write data:export data:erase")).allows(scope));
     }
 }

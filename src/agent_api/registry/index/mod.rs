@@ -9,7 +9,7 @@ mod tenants;
 use super::{
     RawEntry, Snapshot,
     shared::{SharedEntries, UnusedReason},
-    tenant::{Tenant, VerifyKey},
+    tenant::{Tenant, TenantCaps, VerifyKey},
     unique::{UniqueValue, UniqueValues},
 };
 use crate::domain::{
@@ -21,7 +21,6 @@ use crate::domain::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 /// Prefix of tenants' entry names.
@@ -33,17 +32,17 @@ pub struct RegistryIndex {
     records: HashMap<String, TenantRecord>,
     shared: SharedEntries,
     unique: UniqueValues,
-    /// Tenants whose entries need a value that another tenant owns.
+    /// Tenants with an entry that needs a value of another tenant.
     conflicting: BTreeSet<String>,
     /// Quarantined entries by name.
     quarantined: BTreeMap<String, Quarantine>,
     /// Deletions that were not carried out, by name.
     ignored: BTreeMap<String, &'static str>,
-    /// Cells whose login is being tried, by name.
+    /// Cells with a login that is being tried, by name.
     trying: BTreeMap<String, Version>,
     logins: Vec<Login>,
     version: Version,
-    idle_in_transaction: Duration,
+    caps: TenantCaps,
 }
 
 /// A tenant that is not served as written.
@@ -82,8 +81,8 @@ struct Loaded {
 }
 
 impl RegistryIndex {
-    /// An empty index. `idle_in_transaction` goes into every tenant's transactions.
-    pub fn new(idle_in_transaction: Duration) -> Self {
+    /// An empty index. `caps` hold for every tenant.
+    pub fn new(caps: TenantCaps) -> Self {
         Self {
             snapshot: Snapshot::default(),
             records: HashMap::new(),
@@ -95,7 +94,7 @@ impl RegistryIndex {
             trying: BTreeMap::new(),
             logins: Vec::new(),
             version: Version::default(),
-            idle_in_transaction,
+            caps,
         }
     }
 

@@ -143,7 +143,7 @@ impl RegistryIndex {
     ) -> Result<(), String> {
         let Some(record) = self.records.get_mut(name) else { return Ok(()) };
         let before = record.loaded.as_ref().map(|l| l.tenant.as_ref());
-        let tenant = Tenant::new(entry, service, self.idle_in_transaction, before).map_err(|e| e.to_string())?;
+        let tenant = Tenant::new(entry, service, self.caps, before).map_err(|e| e.to_string())?;
         let tenant = Arc::new(tenant);
         let keys = prepare_keys(entry, &record.revoked);
         let before = record.loaded.take();

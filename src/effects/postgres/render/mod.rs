@@ -32,7 +32,7 @@ pub(super) use custom::{Session, session_seconds};
 pub(super) use ledger::{Marked, check_marks};
 pub(super) use migrate::render_failure_record;
 pub(super) use objects::{Names, check_dependents, drop_objects};
-pub(super) use statements::{RenderError, Server, Statements, literals, optional, text_array};
+pub(super) use statements::{KEEP_COMMITS, RenderError, Server, Statements, literals, optional, text_array};
 
 use super::EpochFence;
 use crate::{

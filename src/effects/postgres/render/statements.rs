@@ -14,6 +14,11 @@ use crate::{
 /// The lock of the cells: held while a cell is created and while the control schema is migrated.
 const CELLS_LOCK: i64 = 0x6167_656e_7463_656c;
 
+/// The ledger's commits survive a crash also where the database or a role has set another `synchronous_commit`; a stronger one
+/// stays. Returns a row only where it raises the setting.
+pub(crate) const KEEP_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', true) \
+     WHERE current_setting('synchronous_commit') IN ('off', 'local');";
+
 /// A statement could not be rendered, which is a bug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RenderError {
@@ -52,11 +57,14 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    /// Starts with time limits and a search path that no other role can write to. Just-in-time compilation is off: the
-    /// planner overestimates small new tables, and compiling took 80 ms for a read of one.
+    /// Starts with what must not depend on the settings of the database or of a role: the isolation level, time limits, a
+    /// search path that no other role can write to, and that creating a role grants nothing (16). Just-in-time compilation
+    /// is off: the planner overestimates small new tables, and compiling took 80 ms for a read of one.
     pub(crate) fn new(server: Server, settings: &InstanceSettings) -> Self {
+        let self_grant = if server.has_membership_options() { "SET LOCAL createrole_self_grant = '';\n" } else { "" };
         let text = format!(
-            "SET LOCAL lock_timeout = '{}s';\nSET LOCAL statement_timeout = '{}s';\n\
+            "SET LOCAL transaction_isolation = 'read committed';\n{self_grant}\
+             SET LOCAL lock_timeout = '{}s';\nSET LOCAL statement_timeout = '{}s';\n\
              SET LOCAL jit = off;\nSET LOCAL search_path = pg_catalog, pg_temp;\n",
             settings.lock_timeout_seconds, settings.statement_timeout_seconds
         );
@@ -125,6 +133,7 @@ impl Statements {
     pub(crate) fn fenced(&mut self, fence: &EpochFence) -> Result<(), RenderError> {
         self.as_base()?;
         let cluster = quote_literal(&fence.cluster_id)?;
+        self.add(KEEP_COMMITS);
         self.add(&format!("SELECT agent_tenancy.fence({cluster}, {});", fence.epoch));
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(super) struct Answer {
 impl User {
     /// Users of a tenant, with a token that is good for the hour that Tenants allow by default.
     pub(super) fn new(tenant: &str, key: &SigningKey) -> anyhow::Result<User> {
-        let token = TestToken::new(tenant, "bench").seconds(3600).sign(key)?;
+        let token = TestToken::new(tenant, "bench").scope("chat:write settings:read").seconds(3600).sign(key)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))?;
         authorization.set_sensitive(true);
         Ok(User { tenant: tenant.to_owned(), authorization, conversations: Mutex::default() })

@@ -80,6 +80,16 @@ impl Cluster {
         Ok(fs::rename(aside, self.data())?)
     }
 
+    /// Makes the next start one of a standby: in recovery until it is promoted.
+    pub(super) fn make_standby(&self) -> anyhow::Result<()> {
+        let signal = self.data().join("standby.signal");
+        fs::write(&signal, "")?;
+        if let Some(user) = &self.user {
+            chown(&signal, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(())
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }

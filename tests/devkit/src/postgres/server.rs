@@ -182,6 +182,13 @@ impl Postgres {
         self.start_again().await
     }
 
+    /// Restarts the server as a standby, as a failover does to the old primary: it answers, and takes no writes.
+    pub async fn demote(&self) -> anyhow::Result<()> {
+        self.stop_fast().await?;
+        self.own()?.cluster.make_standby()?;
+        self.start_again().await
+    }
+
     /// Process id of the server, while it runs.
     pub(crate) async fn pid(&self) -> anyhow::Result<Option<u32>> {
         Ok(self.own()?.process.lock().await.as_ref().map(Process::pid))
