@@ -1,6 +1,7 @@
 //! Whether a database is fit for tenants, and what has to be done to its control schema. Every finding says what is
 //! wrong and how to fix it.
 
+use super::cells::CellFacts;
 use crate::domain::{
     cells::base_role,
     ident::{DatabaseId, Epoch, NamePrefix},
@@ -45,6 +46,8 @@ pub struct InstanceFacts {
     pub collation_changed: bool,
     /// Event triggers that run with the operator's statements.
     pub event_triggers: Vec<String>,
+    /// The role that keeps ADMIN options over an upgrade from 15 exists.
+    pub keeper: bool,
     /// New transactions take no writes.
     pub read_only: bool,
     /// Owner of the control schema; `None` if there is none.
@@ -77,6 +80,8 @@ pub struct ControlFacts {
     pub migrations: Vec<(i32, String)>,
     /// This cluster's epoch, if a leader raised one.
     pub epoch: Option<Epoch>,
+    /// Cells that are not as they were made.
+    pub cells: Vec<CellFacts>,
 }
 
 /// What to do with an instance.
@@ -279,6 +284,14 @@ fn find_warnings(facts: &InstanceFacts) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if facts.server_version < 160_000 && !facts.keeper {
+        warnings.push(
+            "after an upgrade to PostgreSQL 16 or later nobody but a superuser could administer the tenants' roles; run the \
+             bootstrap file again before the upgrade"
+                .to_owned(),
+        );
+    }
+    warnings.extend(facts.control.iter().flat_map(|control| &control.cells).filter_map(CellFacts::find_fault));
     if facts.collation_changed {
         warnings.push(format!(
             "the collation of database {0} has another version than its indexes were built with, so that they may miss rows; \
