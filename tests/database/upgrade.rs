@@ -68,8 +68,11 @@ async fn after_pg_upgrade_the_bootstrap_file_hands_everything_back() {
 
     let server = old.upgrade(PgVersion::NEWEST).await.unwrap();
     instance.database = Database::new(instance.database.settings().clone());
-    let told = warnings(&instance).await;
-    assert!(told.iter().any(|w| w.contains("cell 1") && w.contains("run the bootstrap file again")), "{told:?}");
+    let reported = warnings(&instance).await;
+    assert!(
+        reported.iter().any(|w| w.contains("cell 1") && w.contains("run the bootstrap file again")),
+        "{reported:?}"
+    );
     let stays = instance.row(&tenant_id("stays")).await;
     let refused = instance.database.perform_suspend_access(&stays, &instance.fence).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Denied, "{refused:?}");
@@ -77,8 +80,8 @@ async fn after_pg_upgrade_the_bootstrap_file_hands_everything_back() {
 
     // By the same administrator as before, who is no superuser.
     instance.test.bootstrap().await.unwrap();
-    let told = warnings(&instance).await;
-    assert!(!told.iter().any(|w| w.contains("cell 1")), "{told:?}");
+    let reported = warnings(&instance).await;
+    assert!(!reported.iter().any(|w| w.contains("cell 1")), "{reported:?}");
     assert_eq!(instance.database.observe_drift(CLUSTER).await.unwrap(), []);
 
     // Out of reach, though the membership can't be revoked; and back.
@@ -163,6 +166,6 @@ async fn a_restored_database_works_again(version: PgVersion) {
     database.perform_repair_cell(cells[0].cell, cells[0].members, &instance.fence).await.unwrap();
     assert!(reaches(&instance, &row).await);
     instance.as_admin(&format!("ALTER ROLE {p}_acc_1_b RENAME TO {p}_renamed")).await;
-    let told = warnings(&instance).await;
-    assert!(told.iter().any(|w| w.contains(&format!("{p}_acc_1_b")) && w.contains("pg_dumpall")), "{told:?}");
+    let reported = warnings(&instance).await;
+    assert!(reported.iter().any(|w| w.contains(&format!("{p}_acc_1_b")) && w.contains("pg_dumpall")), "{reported:?}");
 }

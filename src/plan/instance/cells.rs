@@ -74,11 +74,17 @@ mod tests {
         };
         assert_eq!((good.is_repairable(), good.find_fault()), (false, None));
         let restored = CellFacts { creates: false, connects: false, ..good.clone() };
-        let told = restored.find_fault().unwrap();
-        assert!(restored.is_repairable() && told.contains("create schemas or connect; it is repaired"), "{told}");
+        let reported = restored.find_fault().unwrap();
+        assert!(
+            restored.is_repairable() && reported.contains("create schemas or connect; it is repaired"),
+            "{reported}"
+        );
         let upgraded = CellFacts { unadministered: 12, ..good.clone() };
-        let told = upgraded.find_fault().unwrap();
-        assert!(!upgraded.is_repairable() && told.contains("12 of its roles") && told.contains("bootstrap"), "{told}");
+        let reported = upgraded.find_fault().unwrap();
+        assert!(
+            !upgraded.is_repairable() && reported.contains("12 of its roles") && reported.contains("bootstrap"),
+            "{reported}"
+        );
         let gone = CellFacts { gone: vec!["at_own_3".to_owned()], creates: false, ..good };
         assert!(!gone.is_repairable() && gone.find_fault().unwrap().contains("at_own_3"));
     }
