@@ -26,4 +26,5 @@ mod database {
     mod settings;
     mod storage;
     mod takeover;
+    mod upgrade;
 }

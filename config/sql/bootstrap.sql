@@ -37,6 +37,10 @@ DECLARE
     role_name text;
     found record;
     large_objects int := 0;
+    -- Where a role has no ADMIN option by itself (15), this one keeps it over pg_upgrade, for all roles of the cells. Nobody
+    -- logs in as it, and the operator is no member: there it would make each SET ROLE slower with the number of tenants.
+    keeper text := prefix || '_upgrade';
+    granted int := 0;
 BEGIN
     IF current_setting('server_version_num')::int < 150000 THEN
         RAISE EXCEPTION 'agent-tenancy needs PostgreSQL 15 or later';
@@ -158,6 +162,52 @@ BEGIN
         END IF;
     END IF;
     EXECUTE format('GRANT CREATE, CONNECT ON DATABASE %I TO %I WITH GRANT OPTION', database, base);
+
+    -- The ADMIN options of the cells: on 15 they are kept for pg_upgrade, and from 16 on given to where they belong.
+    IF NOT modern AND to_regrole(quote_ident(keeper)) IS NULL THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', keeper);
+    END IF;
+    IF NOT modern AND administrator IS NOT NULL AND NOT pg_has_role(administrator, keeper, 'MEMBER WITH ADMIN OPTION') THEN
+        EXECUTE format('GRANT %I TO %I', keeper, administrator) || only_admin;
+    END IF;
+    -- Who may not read the control schema (an administrator of 16 or later) made the roles there, and has nothing to hand on.
+    IF to_regnamespace('agent_tenancy') IS NOT NULL AND has_schema_privilege(to_regnamespace('agent_tenancy')::oid, 'USAGE') THEN
+        -- Roles of cells and tenants, by their comments: 'agent-tenancy <database> cell <number>' and
+        -- 'agent-tenancy <database> <incarnation>'. Read as a whole first: after each GRANT the server forgets who is whose
+        -- member.
+        FOR found IN
+            SELECT array_agg(w.name ORDER BY w.name) AS names, array_agg(w.receiver ORDER BY w.name) AS receivers,
+                min(w.name) FILTER (WHERE modern AND NOT superuser
+                    AND NOT pg_has_role(current_user, w.oid, 'MEMBER WITH ADMIN OPTION')) AS refused
+            FROM (SELECT r.oid, r.rolname AS name, CASE WHEN NOT modern THEN keeper
+                    WHEN d.description LIKE '% cell %' THEN base ELSE c.owner_role END AS receiver
+                FROM agent_tenancy.meta m
+                JOIN pg_shdescription d ON d.classoid = 'pg_authid'::regclass
+                    AND starts_with(d.description, format('agent-tenancy %s ', m.database_id))
+                JOIN pg_roles r ON r.oid = d.objoid
+                LEFT JOIN (SELECT t.incarnation, t.cell FROM agent_tenancy.tenants t WHERE t.cell IS NOT NULL
+                    UNION SELECT a.incarnation, a.cell FROM agent_tenancy.archives a) k
+                    ON k.incarnation::text = split_part(d.description, ' ', 3)
+                LEFT JOIN agent_tenancy.cells c ON c.number = k.cell
+                WHERE d.description LIKE '% cell %' OR c.owner_role IS NOT NULL) w
+            JOIN pg_roles h ON h.rolname = w.receiver
+            WHERE NOT EXISTS (SELECT FROM pg_auth_members x
+                WHERE x.roleid = w.oid AND x.member = h.oid AND x.admin_option)
+        LOOP
+            IF found.refused IS NOT NULL THEN
+                RAISE EXCEPTION '% has no ADMIN option on role %, which base or an owner role needs', current_user,
+                    found.refused USING HINT = 'Run this file as a superuser.';
+            END IF;
+            granted := coalesce(cardinality(found.names), 0);
+            FOR at IN 1..granted LOOP
+                EXECUTE format('GRANT %I TO %I', found.names[at], found.receivers[at]) || only_admin;
+            END LOOP;
+        END LOOP;
+        IF granted > 0 THEN
+            RAISE NOTICE 'the ADMIN option on % roles was given to %', granted,
+                CASE WHEN modern THEN 'base and the owner roles' ELSE keeper END;
+        END IF;
+    END IF;
     -- Large objects belong to no schema: they can't be counted, and are dropped only with the tenant.
     FOR found IN
         SELECT p.oid::regprocedure AS function, pg_has_role(current_user, p.proowner, 'USAGE') AS ours FROM pg_proc p

@@ -10,6 +10,11 @@ pub fn base_role(prefix: &NamePrefix) -> String {
     format!("{prefix}_base")
 }
 
+/// The role that keeps ADMIN options over an upgrade from 15, where the bootstrap file made it.
+pub fn keeper_role(prefix: &str) -> String {
+    format!("{prefix}_upgrade")
+}
+
 /// Names of one cell's roles. Tenant ids contain no underscore, so no tenant's role can have one of these names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellRoles {

@@ -15,9 +15,13 @@ use crate::{
         },
         error::EffectError,
         kubernetes::{cache::Cache, fence::LeaseFence, objects::Watched, registry::Registry},
+        postgres::EpochFence,
     },
     plan::{
-        instance::preflight::{InstancePlan, plan_instance},
+        instance::{
+            cells::CellFacts,
+            preflight::{InstancePlan, plan_instance},
+        },
         observed::ReadError,
     },
 };
@@ -109,6 +113,9 @@ impl Supervisor {
                     if let Err(error) = self.breaker.database.observe_cells().await {
                         tracing::debug!(%error, "the cells were not counted");
                     }
+                    if let Err(error) = self.check_cells().await {
+                        tracing::warn!(instance = self.breaker.name(), error = error.chain(), "the cells were not checked");
+                    }
                     if let Err(error) = self.read_residents().await {
                         tracing::debug!(error = error.chain(), "the tenants were not counted");
                     }
@@ -129,6 +136,7 @@ impl Supervisor {
                         tracing::warn!(instance = self.breaker.name(), "{warning}");
                     }
                     self.raise_epoch().await?;
+                    self.repair_cells(facts.control.map(|control| control.cells).unwrap_or_default()).await?;
                     // After that: a change that an earlier leader sent is committed by now, or will be refused.
                     self.read_residents().await?;
                     return Ok(BreakerState::Closed(database_id));
@@ -144,6 +152,23 @@ impl Supervisor {
             }
         }
         Err(EffectError::new(ErrorClass::Bug, "the control schema could not be brought up to date"))
+    }
+
+    /// Repairs what a restore or an administrator took from the cells while the database is in use.
+    async fn check_cells(&self) -> Result<(), EffectError> {
+        let facts = self.breaker.database.observe_instance(&self.cluster_id).await?;
+        self.repair_cells(facts.control.map(|control| control.cells).unwrap_or_default()).await
+    }
+
+    async fn repair_cells(&self, cells: Vec<CellFacts>) -> Result<(), EffectError> {
+        let Some(epoch) = self.breaker.raised() else { return Ok(()) };
+        let fence = EpochFence { cluster_id: self.cluster_id.clone(), epoch };
+        for facts in cells.iter().filter(|facts| facts.is_repairable()) {
+            self.fence.check()?;
+            self.breaker.database.perform_repair_cell(facts.cell, facts.members, &fence).await?;
+            tracing::info!(instance = self.breaker.name(), cell = facts.cell.0, "a cell was repaired");
+        }
+        Ok(())
     }
 
     /// The database that cells and Tenants were created in, without the one that the settings name as lost.

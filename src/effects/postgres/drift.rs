@@ -2,6 +2,7 @@
 
 use super::{Database, PgError, instance::name_missing_schema, ledger::owner, render::literals};
 use crate::domain::{
+    cells::keeper_role,
     ident::{ObjectId, TenantId},
     migrations::{TENANT_VERSION, tenant_grants},
     sql::quote_literal,
@@ -61,7 +62,8 @@ WITH held AS MATERIALIZED (
         GROUP BY h.tenant_id, h.in_service
         HAVING count(*) FILTER (WHERE a.member = h.access_id) <> h.in_service::int
             OR bool_or(a.member = h.access_id AND (a.admin_option $options))
-            OR bool_or(a.member NOT IN (h.access_id, h.owner_id)) $administered
+            OR bool_or(a.member NOT IN (h.access_id, h.owner_id, coalesce(to_regrole(quote_ident($keeper))::oid, 0)))
+            $administered
     UNION ALL
     SELECT h.tenant_id FROM held h JOIN pg_auth_members a ON a.member = h.role_id
     UNION ALL
@@ -137,7 +139,9 @@ impl Database {
                     ),
                     false => ("", ""),
                 };
+                let keeper = quote_literal(&keeper_role(sql.prefix().as_str()))?;
                 let text = QUERY
+                    .replace("$keeper", &keeper)
                     .replace("$cluster", &literals([&cluster_id])?)
                     .replace("$items", &items)
                     .replace("$same", &same)

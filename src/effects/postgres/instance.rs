@@ -3,11 +3,12 @@
 
 use super::{
     Database, EpochFence, PgError, PgErrorKind, Statements,
+    cell_facts::render_cell_facts,
     render::{KEEP_COMMITS, literals},
 };
 use crate::{
     domain::{
-        cells::base_role,
+        cells::{base_role, keeper_role},
         ident::Epoch,
         migrations::{CONTROL, Migration},
         sql::quote_literal,
@@ -42,6 +43,7 @@ SELECT json_build_object(
     'collation_changed', d.datcollversion IS DISTINCT FROM pg_database_collation_actual_version(d.oid),
     'event_triggers', (SELECT coalesce(json_agg(e.evtname ORDER BY e.evtname), '[]') FROM pg_event_trigger e
         WHERE e.evtenabled IN ('O', 'A')),
+    'keeper', to_regrole(quote_ident($keeper)) IS NOT NULL,
     'read_only', current_setting('default_transaction_read_only')::boolean,
     'control_owner', (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = 'agent_tenancy'),
     'control', NULL
@@ -60,7 +62,8 @@ impl Database {
             .read(STEP, |sql| {
                 let set = if sql.server().version >= 160_000 { "'SET'" } else { "'MEMBER'" };
                 let base = quote_literal(&base_role(sql.prefix()))?;
-                sql.add(&FACTS.replace("$base", &base).replace("$set", set));
+                let keeper = quote_literal(&keeper_role(sql.prefix().as_str()))?;
+                sql.add(&FACTS.replace("$base", &base).replace("$set", set).replace("$keeper", &keeper));
                 Ok(())
             })
             .await?;
@@ -78,8 +81,9 @@ impl Database {
                     "SELECT json_build_object('database_id', m.database_id, \
                      'migrations', (SELECT coalesce(json_agg(json_build_array(g.version, g.checksum) ORDER BY g.version), \
                          '[]') FROM agent_tenancy.migrations g), \
-                     'epoch', (SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster}))::text \
-                     FROM agent_tenancy.meta m;"
+                     'epoch', (SELECT e.epoch FROM agent_tenancy.epochs e WHERE e.cluster_id = {cluster}), \
+                     'cells', {})::text FROM agent_tenancy.meta m;",
+                    render_cell_facts(sql.server())
                 ));
                 Ok(())
             })

@@ -7,6 +7,7 @@
 //! | `render/` | the SQL of every step, as a pure function of the step |
 //! | `perform`, `session` | performing a step: sending its SQL, and handling the result |
 //! | `cells`, `allocator` | counting the tenants of each cell, and choosing the cell of a new tenant |
+//! | `cell_facts` | whether the cells can work, and repairing them |
 //! | `logins` | rotating the logins of a cell |
 //! | `ledger`, `access` | reading the state of one tenant, in one round trip |
 //! | `residents` | the tenant ids with data in the database, in one round trip |
@@ -21,6 +22,7 @@ mod access;
 mod allocator;
 mod archive;
 mod capacity;
+mod cell_facts;
 mod cells;
 mod drift;
 mod error;

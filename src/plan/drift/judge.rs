@@ -4,7 +4,7 @@ use super::{
     Attribute, Drift, Finding, MemberOption, Place,
     privileges::{Privileges, PrivilegesError, parse_acl},
 };
-use crate::domain::migrations::Grant;
+use crate::domain::{cells::keeper_role, migrations::Grant};
 use crate::plan::observed::access::{AccessFacts, MODERN, MembershipFacts, ObjectFacts, TableFacts};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,12 +32,13 @@ pub fn judge_access(
 ) -> Result<Vec<Finding>, PrivilegesError> {
     let mut judge = Judge { facts, role, found: Vec::new() };
     let inside = judge.owner(Place::Schema, &facts.schema, true);
-    let usage = BTreeSet::from(["USAGE"]);
+    let barred = facts.members.iter().any(|member| judge.is_kept(member, in_service));
+    let usage = if barred { BTreeSet::new() } else { BTreeSet::from(["USAGE"]) };
     judge.privileges(Place::Schema, &facts.schema, &SCHEMA_PRIVILEGES, &usage, inside)?;
     // A table of a later version is not there yet: one of its name is somebody else's.
     for table in facts.tables.iter().filter(|t| grants.iter().any(|g| g.table == t.object.name)) {
         let named = grants.iter().filter(|g| g.table == table.object.name);
-        let named = named.flat_map(|g| g.privileges.iter().copied()).collect();
+        let named = named.flat_map(|g| g.privileges.iter().copied()).filter(|_| !barred).collect();
         judge.table(table, &named, inside)?;
     }
     for default in &facts.defaults {
@@ -176,9 +177,15 @@ impl Judge<'_> {
         }
         let ours = |member: &MembershipFacts| !self.modern() || member.grantor == facts.owner;
         let group = |member: &&MembershipFacts| member.role == facts.access && in_service;
+        // Without privileges such a membership of a suspended tenant's role reaches nothing.
+        let kept = |member: &&MembershipFacts| self.is_kept(member, in_service);
+        let keeper = keeper_role(facts.owner.split('_').next().unwrap_or_default());
         // The owner role may do as it likes with the role anyway; from 16 on, having made it, it is listed.
-        let others: Vec<&MembershipFacts> =
-            facts.members.iter().filter(|m| m.role != facts.owner && !group(m)).collect();
+        let others: Vec<&MembershipFacts> = facts
+            .members
+            .iter()
+            .filter(|m| m.role != facts.owner && m.role != keeper && !group(m) && !kept(m))
+            .collect();
         let going = self.going(governed);
         let mut found = Vec::new();
         for member in others {
@@ -213,6 +220,13 @@ impl Judge<'_> {
         for (drift, repairable) in found {
             self.found(drift, repairable);
         }
+    }
+
+    /// Whether it is the access group's membership of a suspended tenant's role that the operator can't revoke, because
+    /// another role granted it: since an upgrade of the server.
+    fn is_kept(&self, member: &MembershipFacts, in_service: bool) -> bool {
+        let ours = !self.modern() || member.grantor == self.facts.owner;
+        !in_service && member.role == self.facts.access && !ours
     }
 
     /// Members who lose what they could grant on, by what the operator can take away.

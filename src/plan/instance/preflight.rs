@@ -1,6 +1,7 @@
 //! Whether a database is fit for tenants, and what has to be done to its control schema. Every finding says what is
 //! wrong and how to fix it.
 
+use super::cells::CellFacts;
 use crate::domain::{
     cells::base_role,
     ident::{DatabaseId, Epoch, NamePrefix},
@@ -45,6 +46,8 @@ pub struct InstanceFacts {
     pub collation_changed: bool,
     /// Event triggers that run with the operator's statements.
     pub event_triggers: Vec<String>,
+    /// The role that keeps ADMIN options over an upgrade from 15 exists.
+    pub keeper: bool,
     /// New transactions take no writes.
     pub read_only: bool,
     /// Owner of the control schema; `None` if there is none.
@@ -77,6 +80,8 @@ pub struct ControlFacts {
     pub migrations: Vec<(i32, String)>,
     /// This cluster's epoch, if a leader raised one.
     pub epoch: Option<Epoch>,
+    /// Cells that are not as they were made.
+    pub cells: Vec<CellFacts>,
 }
 
 /// What to do with an instance.
@@ -119,48 +124,64 @@ pub fn plan_instance(facts: &InstanceFacts, prefix: &NamePrefix, expected: Optio
             (Some(_), Some(_) | None) => {}
         }
     }
-    let findings = find_faults(facts, prefix);
-    if !findings.is_empty() {
-        return InstancePlan::Unfit { findings };
+    let Findings { stopping, mut others } = find_faults(facts, prefix);
+    // A leader raises its epoch only in a database that was fit: it serves tenants, and what somebody changed in it since is
+    // reported, but doesn't take it out of use.
+    let was_fit = facts.control.as_ref().is_some_and(|control| control.epoch.is_some());
+    let usable = stopping.is_empty() && (others.is_empty() || was_fit);
+    if !usable {
+        return InstancePlan::Unfit { findings: stopping.into_iter().chain(others).collect() };
     }
     let Some(control) = &facts.control else { return InstancePlan::CreateControlSchema };
     if (control.migrations.len() as i32) < CONTROL_VERSION {
         return InstancePlan::MigrateControlSchema;
     }
-    InstancePlan::Fit { database_id: control.database_id, warnings: find_warnings(facts) }
+    others.extend(find_warnings(facts));
+    InstancePlan::Fit { database_id: control.database_id, warnings: others }
 }
 
 /// What is wrong, in the order in which it is fixed.
-fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Vec<String> {
+fn find_faults(facts: &InstanceFacts, prefix: &NamePrefix) -> Findings {
     let base = base_role(prefix);
     let mut findings = Findings::default();
     findings.server_and_login(facts, prefix);
     findings.base(facts, &base);
     findings.public(facts);
     findings.control_schema(facts, &base);
-    findings.0
+    findings
 }
 
 /// Fixes most faults.
 const BOOTSTRAP: &str = "run the bootstrap file as the database's owner or a superuser";
 
 #[derive(Default)]
-struct Findings(Vec<String>);
+struct Findings {
+    /// Nothing works with them.
+    stopping: Vec<String>,
+    /// Tenants can be served with them; no instance begins with them.
+    others: Vec<String>,
+}
 
 impl Findings {
     fn unless(&mut self, good: bool, finding: String) {
         if !good {
-            self.0.push(finding);
+            self.others.push(finding);
+        }
+    }
+
+    fn stop_unless(&mut self, good: bool, finding: String) {
+        if !good {
+            self.stopping.push(finding);
         }
     }
 
     fn server_and_login(&mut self, facts: &InstanceFacts, prefix: &NamePrefix) {
         let login = &facts.login.name;
-        self.unless(
+        self.stop_unless(
             facts.server_version >= OLDEST_SERVER,
             format!("the server is PostgreSQL {}; 15 or later is needed", facts.server_version / 10_000),
         );
-        self.unless(
+        self.stop_unless(
             !facts.read_only,
             format!(
                 "database {0} is read-only (default_transaction_read_only is on); as its owner ALTER DATABASE \"{0}\" RESET \
@@ -168,7 +189,7 @@ impl Findings {
                 facts.database
             ),
         );
-        self.unless(
+        self.stop_unless(
             facts.encoding == "UTF8",
             format!(
                 "database {0} has encoding {1}; UTF8 is needed, and an encoding can't be changed: create another one with \
@@ -189,12 +210,12 @@ impl Findings {
     fn base(&mut self, facts: &InstanceFacts, base: &str) {
         let (login, database) = (&facts.login.name, &facts.database);
         let Some(role) = &facts.base else {
-            return self.0.push(format!("role {base} does not exist; {BOOTSTRAP}"));
+            return self.stopping.push(format!("role {base} does not exist; {BOOTSTRAP}"));
         };
         self.unless(!role.superuser, format!("role {base} is a superuser; ALTER ROLE \"{base}\" NOSUPERUSER"));
         self.unless(!role.login, format!("role {base} may log in; ALTER ROLE \"{base}\" NOLOGIN"));
         self.unless(role.createrole, format!("role {base} may not make roles; ALTER ROLE \"{base}\" CREATEROLE"));
-        self.unless(
+        self.stop_unless(
             facts.may_set_base,
             format!("login {login} may not become {base}; GRANT \"{base}\" TO \"{login}\""),
         );
@@ -238,7 +259,7 @@ impl Findings {
 
     fn control_schema(&mut self, facts: &InstanceFacts, base: &str) {
         if let Some(owner) = &facts.control_owner {
-            self.unless(
+            self.stop_unless(
                 *owner == base,
                 format!(
                     "schema agent_tenancy belongs to {owner}, not to {base}; another operator uses this database, or the \
@@ -248,14 +269,14 @@ impl Findings {
         }
         let Some(control) = &facts.control else { return };
         let newest = control.migrations.last().map_or(0, |(version, _)| *version);
-        self.unless(
+        self.stop_unless(
             newest <= CONTROL_VERSION,
             format!(
                 "schema agent_tenancy has version {newest}, this program knows {CONTROL_VERSION}; run a newer version"
             ),
         );
         for (applied, known) in control.migrations.iter().zip(CONTROL) {
-            self.unless(
+            self.stop_unless(
                 *applied == (known.version, known.checksum()),
                 format!("{} in schema agent_tenancy is not this program's; run the version that made it", known.name),
             );
@@ -279,6 +300,14 @@ fn find_warnings(facts: &InstanceFacts) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if facts.server_version < 160_000 && !facts.keeper {
+        warnings.push(
+            "after an upgrade to PostgreSQL 16 or later nobody but a superuser could administer the tenants' roles; run the \
+             bootstrap file again before the upgrade"
+                .to_owned(),
+        );
+    }
+    warnings.extend(facts.control.iter().flat_map(|control| &control.cells).filter_map(CellFacts::find_fault));
     if facts.collation_changed {
         warnings.push(format!(
             "the collation of database {0} has another version than its indexes were built with, so that they may miss rows; \

@@ -3,7 +3,7 @@
 use super::{
     SqlContext,
     ledger::{hold, set_state},
-    objects::{revoke_membership, write_membership},
+    objects::{Names, write_custom_usage, write_membership, write_out_of_reach, write_privileges},
     statements::{RenderError, Statements},
 };
 use crate::plan::observed::{LedgerRow, RowState};
@@ -14,7 +14,7 @@ pub(super) fn render_suspension(row: &LedgerRow, context: &SqlContext<'_>) -> Re
     hold(&mut sql, row, &[RowState::Active, RowState::Suspended])?;
     set_state(&mut sql, row, RowState::Suspended, context)?;
     sql.as_owner(row.cell)?;
-    revoke_membership(&mut sql, row)?;
+    write_out_of_reach(&mut sql, row)?;
     Ok(sql.into_text())
 }
 
@@ -24,6 +24,9 @@ pub(super) fn render_resumption(row: &LedgerRow, context: &SqlContext<'_>) -> Re
     hold(&mut sql, row, &[RowState::Active, RowState::Suspended])?;
     set_state(&mut sql, row, RowState::Active, context)?;
     sql.as_owner(row.cell)?;
+    let names = Names { schema: &row.schema, role: &row.role };
+    write_privileges(&mut sql, names, row.schema_version)?;
+    write_custom_usage(&mut sql, &row.schema, &row.role)?;
     write_membership(&mut sql, row.cell, &row.role)?;
     Ok(sql.into_text())
 }
@@ -34,6 +37,6 @@ pub(super) fn render_revocation(row: &LedgerRow, context: &SqlContext<'_>) -> Re
     hold(&mut sql, row, &[RowState::Active, RowState::Suspended, RowState::Deleting])?;
     set_state(&mut sql, row, RowState::Deleting, context)?;
     sql.as_owner(row.cell)?;
-    revoke_membership(&mut sql, row)?;
+    write_out_of_reach(&mut sql, row)?;
     Ok(sql.into_text())
 }

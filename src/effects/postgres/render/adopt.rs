@@ -3,7 +3,9 @@
 use super::{
     SqlContext,
     ledger::{Marked, check_marks, hold, note_schema, render_keyring, render_tenant, render_tombstone},
-    objects::{Names, rename_objects, write_marks, write_membership, write_privileges, write_tables},
+    objects::{
+        Names, rename_objects, write_custom_usage, write_marks, write_membership, write_privileges, write_tables,
+    },
     statements::{RenderError, Statements, literals},
 };
 use crate::{
@@ -71,6 +73,7 @@ pub(super) fn render_adoption(
     let names = Names { schema: &wanted.schema, role: &wanted.role };
     write_tables(&mut sql, &wanted.schema, wanted.schema_version, version)?;
     write_privileges(&mut sql, names, version)?;
+    write_custom_usage(&mut sql, &wanted.schema, &wanted.role)?;
     write_membership(&mut sql, cell, &wanted.role)?;
     write_marks(&mut sql, names, &render_mark(database_id, incarnation))?;
     Ok(sql.into_text())

@@ -2,6 +2,7 @@
 
 use super::{
     SqlContext,
+    objects::write_keeper,
     statements::{RenderError, Statements, literals, optional},
 };
 use crate::domain::{
@@ -38,5 +39,8 @@ pub(crate) fn render_cell(
     let id = optional(login.id.map(|id| id.to_string()).as_deref())?;
     let verifier = quote_literal(context.verifier)?;
     sql.add(&format!("SELECT agent_tenancy.make_cell({cell}, {names}, {id}, {verifier});"));
+    for role in [&roles.owner, &roles.access, login_a, login_b] {
+        write_keeper(&mut sql, role)?;
+    }
     Ok(sql.into_text())
 }

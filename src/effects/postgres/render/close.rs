@@ -3,7 +3,7 @@
 use super::{
     SqlContext,
     ledger::{check_own_marks, check_row_marks, hold, render_tenant, render_tombstone, set_state},
-    objects::{Names, check_dependents, drop_objects, rename_objects, revoke_membership},
+    objects::{Names, check_dependents, drop_objects, rename_objects, write_out_of_reach},
     statements::{RenderError, Statements, literals},
 };
 use crate::{
@@ -52,7 +52,7 @@ fn write_retain(sql: &mut Statements, row: &LedgerRow, context: &SqlContext<'_>)
     hold(sql, row, &[RowState::Active, RowState::Suspended, RowState::Deleting, RowState::Retained])?;
     set_state(sql, row, RowState::Retained, context)?;
     sql.as_owner(row.cell)?;
-    revoke_membership(sql, row)
+    write_out_of_reach(sql, row)
 }
 
 /// Renames the role and the schema, if they exist. The archive gets its row even if one of them is missing, so that the
@@ -70,7 +70,7 @@ fn write_archive(
     check_row_marks(sql, row, false, context)?;
     check_own_marks(sql, row, context)?;
     sql.as_owner(row.cell)?;
-    revoke_membership(sql, row)?;
+    write_out_of_reach(sql, row)?;
     let archived_own = row.incarnation.archived_own_name(&row.schema);
     rename_objects(sql, Names::both(&own_name(&row.schema)), Names::both(&archived_own))?;
     let names = Names { schema: &row.schema, role: &row.role };

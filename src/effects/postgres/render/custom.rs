@@ -9,6 +9,7 @@
 use super::{
     Script, SqlContext,
     migrate::{advance, check_version, enter, render_grants},
+    objects::write_keeper,
     statements::{RenderError, literals},
 };
 use crate::{
@@ -105,6 +106,7 @@ fn render_open(file: &Migrate, context: &SqlContext<'_>) -> Result<String, Rende
         .replace("$tenant", &quote_literal(&file.row.role)?)
         .replace("$first", if file.file.version == 1 { "true" } else { "false" });
     sql.add_block(&body)?;
+    write_keeper(&mut sql, &name)?;
     sql.as_base()?;
     let options = if context.server.has_membership_options() { " WITH INHERIT TRUE, SET FALSE" } else { "" };
     sql.add(&format!("GRANT {} TO {}{options};", quote_ident(&group)?, quote_ident(&name)?));

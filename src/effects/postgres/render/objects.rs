@@ -3,7 +3,8 @@
 use super::statements::{RenderError, Statements};
 use crate::{
     domain::{
-        cells::CellRoles,
+        cells::{CellRoles, keeper_role},
+        custom_migrations::own_name,
         ident::CellNumber,
         migrations::{TENANT, tenant_grants},
         sql::{QuoteError, quote_ident, quote_literal},
@@ -54,11 +55,63 @@ pub(super) fn write_membership(sql: &mut Statements, cell: CellNumber, role: &st
     Ok(())
 }
 
-/// As owner: removes the access group from the role, if the role exists.
-pub(super) fn revoke_membership(sql: &mut Statements, row: &LedgerRow) -> Result<(), RenderError> {
+/// On 15, as the creator of a role: lets the keeper administer it, where the bootstrap file made one, so that it can be handed
+/// back after an upgrade. Newer servers give the creator the ADMIN option.
+pub(super) fn write_keeper(sql: &mut Statements, role: &str) -> Result<(), RenderError> {
+    if sql.server().has_membership_options() {
+        return Ok(());
+    }
+    let keeper = keeper_role(sql.prefix().as_str());
+    let grant = format!("GRANT {} TO {} WITH ADMIN OPTION", quote_ident(role)?, quote_ident(&keeper)?);
+    let (role, keeper) = (quote_literal(role)?, quote_literal(&keeper)?);
+    let missing = format!(
+        "to_regrole(quote_ident({keeper})) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_auth_members m \
+         WHERE m.roleid = to_regrole(quote_ident({role})) AND m.member = to_regrole(quote_ident({keeper})) AND m.admin_option)"
+    );
+    write_if(sql, &missing, &[grant])
+}
+
+/// As owner: takes the tenant out of the agent API's reach, if the role exists, and verifies that. Where the membership can't be
+/// revoked, because another role granted it (an upgrade of the server does that; the REVOKE is then only a warning), the
+/// tenant's role loses its privileges instead: [`write_privileges`] and [`write_custom_usage`] grant them again.
+pub(super) fn write_out_of_reach(sql: &mut Statements, row: &LedgerRow) -> Result<(), RenderError> {
     let access = CellRoles::of(sql.prefix(), row.cell).access;
-    let revoke = format!("REVOKE {} FROM {}", quote_ident(&row.role)?, quote_ident(&access)?);
-    write_if(sql, &exists_role(&row.role)?, &[revoke])
+    let body = OUT_OF_REACH
+        .replace("$role", &quote_literal(&row.role)?)
+        .replace("$access", &quote_literal(&access)?)
+        .replace("$schema", &quote_literal(&row.schema)?)
+        .replace("$custom", &quote_literal(&own_name(&row.schema))?);
+    sql.add_block(&body)
+}
+
+const OUT_OF_REACH: &str = "DECLARE
+    place record;
+BEGIN
+    IF to_regrole(quote_ident($role)) IS NULL THEN RETURN; END IF;
+    EXECUTE format('REVOKE %I FROM %I', $role, $access);
+    IF NOT pg_has_role($access, $role, 'MEMBER') THEN RETURN; END IF;
+    FOR place IN SELECT format('SCHEMA %I', n.nspname) AS name FROM pg_namespace n
+        WHERE n.nspname IN ($schema, $custom) AND pg_get_userbyid(n.nspowner) = current_user
+        UNION ALL SELECT format('%s %I.%I', CASE k.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, k.relname)
+        FROM pg_class k JOIN pg_namespace n ON n.oid = k.relnamespace
+        WHERE n.nspname IN ($schema, $custom) AND k.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+            AND pg_get_userbyid(k.relowner) = current_user
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', place.name, $role);
+    END LOOP;
+    IF coalesce(has_schema_privilege($role, to_regnamespace(quote_ident($schema))::oid, 'USAGE'), false) THEN
+        RAISE EXCEPTION 'role % is still in reach of %, by a membership that % granted', $role, $access,
+            (SELECT string_agg(DISTINCT pg_get_userbyid(m.grantor)::text, ', ') FROM pg_auth_members m
+                WHERE m.roleid = to_regrole(quote_ident($role)) AND m.member = to_regrole(quote_ident($access)))
+            USING ERRCODE = '42501';
+    END IF;
+END";
+
+/// As owner: lets the tenant's role use the schema of custom migrations, if there is one.
+pub(super) fn write_custom_usage(sql: &mut Statements, schema: &str, role: &str) -> Result<(), RenderError> {
+    let own = own_name(schema);
+    let grant = format!("GRANT USAGE ON SCHEMA {} TO {}", quote_ident(&own)?, quote_ident(role)?);
+    write_if(sql, &exists_schema(&own)?, &[grant])
 }
 
 /// As owner: writes the ownership mark of a role and a schema.

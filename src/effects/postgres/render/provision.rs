@@ -3,7 +3,7 @@
 use super::{
     SqlContext,
     ledger::{note_schema, render_keyring, render_tenant, render_tombstone},
-    objects::{Names, write_marks, write_membership, write_privileges, write_tables},
+    objects::{Names, write_keeper, write_marks, write_membership, write_privileges, write_tables},
     statements::{RenderError, Statements, literals},
 };
 use crate::{
@@ -30,6 +30,7 @@ pub(super) fn render_provision(
     sql.as_owner(wanted.cell)?;
     let (schema, role) = (quote_ident(&wanted.schema)?, quote_ident(&wanted.role)?);
     sql.add(&format!("CREATE ROLE {role} NOLOGIN NOINHERIT;\nCREATE SCHEMA {schema};"));
+    write_keeper(&mut sql, &wanted.role)?;
     let names = Names { schema: &wanted.schema, role: &wanted.role };
     write_tables(&mut sql, &wanted.schema, 0, version)?;
     write_privileges(&mut sql, names, version)?;

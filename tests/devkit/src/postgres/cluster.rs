@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use crate::{
     Places,
     process::Spec,
-    tools::{self, PostgresTools, output_of},
+    tools::{self, PgVersion, PostgresTools, output_of},
 };
 
 /// Name of the superuser of every test server.
@@ -24,6 +24,7 @@ pub(super) const SUPERUSER: &str = "postgres";
 /// Programs and folders of one server.
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
+    version: PgVersion,
     bin: PathBuf,
     folder: PathBuf,
     password: String,
@@ -59,7 +60,8 @@ impl Cluster {
                 bin = copy(server, &folder.join("server"))?.join("bin");
             }
         }
-        let cluster = Cluster { bin, folder: folder.to_owned(), password: password.to_owned(), user };
+        let cluster =
+            Cluster { version: tools.version, bin, folder: folder.to_owned(), password: password.to_owned(), user };
         cluster.init()?;
         Ok(cluster)
     }
@@ -78,6 +80,22 @@ impl Cluster {
         anyhow::ensure!(aside.exists(), "no cluster has been put aside");
         fs::remove_dir_all(self.data())?;
         Ok(fs::rename(aside, self.data())?)
+    }
+
+    /// Runs `pg_upgrade` from a cluster of an older version with the same password into this new one. Both servers are stopped.
+    pub(super) fn upgrade_from(&self, old: &Cluster) -> anyhow::Result<()> {
+        let (program, args) = self.command("pg_upgrade");
+        let result = std::process::Command::new(program)
+            .args(args)
+            .args([OsString::from("-b"), old.bin.clone().into(), "-B".into(), self.bin.clone().into()])
+            .args([OsString::from("-d"), old.data().into(), "-D".into(), self.data().into()])
+            .args([OsString::from("-U"), SUPERUSER.into(), "-s".into(), self.folder.clone().into()])
+            .current_dir(&self.folder)
+            .env("PGPASSWORD", &self.password)
+            .output()
+            .context("pg_upgrade can't be run")?;
+        anyhow::ensure!(result.status.success(), "pg_upgrade failed: {}", String::from_utf8_lossy(&result.stdout));
+        Ok(())
     }
 
     /// Makes the next start one of a standby: in recovery until it is promoted.
@@ -108,6 +126,10 @@ impl Cluster {
         args.extend(["-D".into(), self.data().into(), format!("--pwfile={}", password_file.display()).into()]);
         args.push(format!("--username={SUPERUSER}").into());
         // A fixed locale, so that every run sorts alike.
+        // Before 18 there are none unless asked for, and pg_upgrade needs the same on both sides.
+        if self.version.major() >= 18 {
+            args.push("--no-data-checksums".into());
+        }
         args.extend(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"].map(Into::into));
         let args: Vec<_> = args.iter().map(|arg| arg.as_os_str()).collect();
         let result = output_of(&program, &args).context("Postgres's data folder can't be made");

@@ -1,10 +1,11 @@
 //! One test's database.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::Postgres;
+use crate::{PgVersion, Places, tools};
 
 /// A database of a single test. It ends with its server; roles belong to the whole server, so name them uniquely.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,6 +58,18 @@ impl TestDatabase {
         Ok(connection.close().await?)
     }
 
+    /// Saves it with `pg_dump`, as a custom archive.
+    pub async fn dump(&self, version: PgVersion, file: &Path) -> anyhow::Result<()> {
+        let args = ["--format=custom".into(), format!("--file={}", file.display()), self.superuser_url()];
+        run_tool(version, "pg_dump", args).await
+    }
+
+    /// Restores such an archive into it with `pg_restore`.
+    pub async fn restore(&self, version: PgVersion, file: &Path) -> anyhow::Result<()> {
+        let args = ["--exit-on-error".into(), format!("--dbname={}", self.superuser_url()), file.display().to_string()];
+        run_tool(version, "pg_restore", args).await
+    }
+
     /// Drops it, ending every connection to it.
     pub async fn drop_now(&self) -> anyhow::Result<()> {
         let admin = self.superuser_url.rsplit_once('/').map_or(self.superuser_url.as_str(), |(server, _)| server);
@@ -72,6 +85,15 @@ impl fmt::Debug for TestDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TestDatabase({} on {}:{})", self.name, self.host, self.port)
     }
+}
+
+async fn run_tool(version: PgVersion, program: &'static str, args: [String; 3]) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || {
+        let found = tools::postgres(&Places::from_env()?, Some(version))?;
+        let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
+        tools::output_of(&found.bin.join(program), &args).map(drop)
+    })
+    .await?
 }
 
 fn quote(name: &str) -> String {

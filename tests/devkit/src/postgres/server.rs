@@ -182,6 +182,26 @@ impl Postgres {
         self.start_again().await
     }
 
+    /// Stops this server, and starts one of a newer version on the same port, with its data by `pg_upgrade`.
+    pub async fn upgrade(&self, version: PgVersion) -> anyhow::Result<Postgres> {
+        self.stop_fast().await?;
+        let own = self.own()?;
+        let (supervisor, old) = (own.supervisor.clone(), own.cluster.clone());
+        let (home, password) = (supervisor.data().join(crate::unique("postgres")), self.entry.password.clone());
+        let (version, cluster) = tokio::task::spawn_blocking(move || {
+            let found = tools::postgres(&Places::from_env()?, Some(version))?;
+            let cluster = Cluster::create(&found, &home, &password)?;
+            cluster.upgrade_from(&old)?;
+            anyhow::Ok((found.version, cluster))
+        })
+        .await??;
+        let entry = PostgresEntry { major: version.major(), ..self.entry.clone() };
+        let own = Own { cluster, name: format!("{}-upgraded", own.name), supervisor, process: Mutex::new(None) };
+        let upgraded = Postgres { entry, own: Some(Arc::new(own)) };
+        upgraded.start_again().await?;
+        Ok(upgraded)
+    }
+
     /// Restarts the server as a standby, as a failover does to the old primary: it answers, and takes no writes.
     pub async fn demote(&self) -> anyhow::Result<()> {
         self.stop_fast().await?;
