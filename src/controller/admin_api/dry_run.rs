@@ -5,8 +5,8 @@ use super::manifest::Manifest;
 use crate::controller::{
     context::Context,
     reconcile::{
-        outcome::{Form, ReconcileOutcome},
-        tenant::{observe_and_plan, plan_paused, resolve_scope},
+        outcome::ReconcileOutcome,
+        reconciled::{Form, Reconciled, observe_and_plan, plan_paused},
         undecodable::{locate, salvage_tenant},
     },
 };
@@ -84,7 +84,7 @@ pub async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, Dr
     let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
     let installation = context.installation_now();
     let world = &context.world;
-    let scope = TenantScope { reserve: false, ..resolve_scope(&tenant) };
+    let scope = TenantScope { reserve: false, ..tenant.resolve_scope(form) };
     let mut shown = Shown::default();
     let (outcome, masks) = if let Some(steps) = plan_paused(&tenant, now) {
         let (execution, error) = shown.render(world, &scope, &steps);

@@ -36,7 +36,7 @@ pub trait ReconcileScope: Send + Sync {
     /// The observation of the world.
     type Observed: Send;
     /// The steps that change the world.
-    type Step: Send + Sync + Clone + From<ObjectStep<Self::Status>>;
+    type Step: Send + Sync + Clone + PartialEq + From<ObjectStep<Self::Status>>;
     /// The status of the object.
     type Status;
 }
