@@ -1,7 +1,10 @@
 //! `tenant-operator`: reconciles Tenants and AgentConfigs.
 
 use agent_tenancy::{
-    controller::{leadership::identity::Identity, run::run},
+    controller::{
+        leadership::identity::{Identity, PodIdentity},
+        run::{ProcessIdentity, run},
+    },
     effects::kubernetes::client::connect,
     settings::{self, operator::OperatorSettings},
     telemetry::{self, metrics::Metrics},
@@ -41,7 +44,9 @@ async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
         kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
     let client =
         connect(config, settings.idle_timeout(), &metrics).context("the client of the API server can't be made")?;
-    let identity = Identity::resolve(std::env::var("POD_UID").ok(), settings.leader_election.identity_file.as_deref())?;
+    let pod = PodIdentity::from_env();
+    let leader = Identity::resolve(&pod, settings.leader_election.identity_file.as_deref())?;
+    let identity = ProcessIdentity { leader, pod };
     run(settings, client, identity, metrics, agent_tenancy::telemetry::signals::stop()).await?;
     Ok(())
 }

@@ -32,12 +32,20 @@ fn decide(record: Option<&LeaderRecord>, identity: &str, unchanged: Duration) ->
     if free { Decision::Take(record.transitions.saturating_add(1)) } else { Decision::Wait }
 }
 
+/// Durations of the election.
+#[derive(Clone, Copy, Debug)]
+pub struct ElectorSettings {
+    /// How long the Lease is valid after a renewal.
+    pub duration: Duration,
+    /// How often it is renewed.
+    pub renew: Duration,
+}
+
 /// The elector of this process.
 pub struct Elector {
     lease: LeaderLease,
     identity: String,
-    duration: Duration,
-    renew: Duration,
+    timing: ElectorSettings,
     clock: Clock,
     fence: LeaseFence,
     wanted: watch::Sender<i32>,
@@ -72,15 +80,13 @@ impl EpochRequest {
 
 impl Elector {
     /// Creates an elector.
-    pub fn new(
-        lease: LeaderLease,
-        identity: String,
-        duration: Duration,
-        renew: Duration,
-        clock: Clock,
-        fence: LeaseFence,
-    ) -> Self {
-        Self { lease, identity, duration, renew, clock, fence, wanted: watch::Sender::new(0) }
+    pub fn new(lease: LeaderLease, identity: String, timing: ElectorSettings, clock: Clock, fence: LeaseFence) -> Self {
+        Self { lease, identity, timing, clock, fence, wanted: watch::Sender::new(0) }
+    }
+
+    /// The holder that this process writes.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// A handle that requests a higher epoch.
@@ -105,7 +111,7 @@ impl Elector {
                     tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; it is retried")
                 }
             }
-            tokio::time::sleep(self.renew.min(Duration::from_secs(2))).await;
+            tokio::time::sleep(self.timing.renew.min(Duration::from_secs(2))).await;
         }
     }
 
@@ -136,11 +142,11 @@ impl Elector {
         seen: Option<&LeaderRecord>,
     ) -> Result<Option<LeaderRecord>, EffectError> {
         let sent = self.clock.monotonic();
-        let claim = LeaseRequest { holder, duration: self.duration, transitions: epoch, now: self.clock.now() };
+        let claim = LeaseRequest { holder, duration: self.timing.duration, transitions: epoch, now: self.clock.now() };
         let written = self.lease.perform_write(&claim, seen).await?;
         if written.is_some() && !holder.is_empty() {
             self.fence.set_epoch(epoch);
-            self.fence.extend(sent + self.duration);
+            self.fence.extend(sent + self.timing.duration);
         }
         Ok(written)
     }
@@ -148,7 +154,7 @@ impl Elector {
     /// Renews the Lease. Returns when it is lost: the process has to end.
     pub async fn keep(&self, mut record: LeaderRecord) -> &'static str {
         let mut wanted = self.wanted.subscribe();
-        let mut pause = self.renew;
+        let mut pause = self.timing.renew;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -158,7 +164,7 @@ impl Elector {
             match self.write(&self.identity, epoch, Some(&record)).await {
                 Ok(Some(renewed)) => {
                     record = renewed;
-                    pause = self.renew;
+                    pause = self.timing.renew;
                 }
                 // A lost reply looks the same: then the record still names this process.
                 Ok(None) => match self.lease.observe().await {

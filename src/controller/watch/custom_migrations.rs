@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use kube_runtime::watcher;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 /// The cached part of the ConfigMap.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ impl Versioned for Files {
 
 /// Watches the ConfigMap. The receiver turns true after the first list.
 pub(crate) fn follow(
+    tasks: &mut JoinSet<()>,
     context: &Arc<Context>,
     client: &Client,
     namespace: &str,
@@ -44,7 +45,7 @@ pub(crate) fn follow(
     let changed = move |_: &_, change: crate::effects::kubernetes::cache::Change<Files>| {
         context.set_custom_migrations(change.after.as_deref().map(|files| &files.data));
     };
-    tokio::spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
+    tasks.spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
     receiver
 }
 
