@@ -8,8 +8,8 @@
 
 use super::{
     Script, SqlContext,
-    migrate::{advance, check_version, enter, render_grants},
     statements::{RenderError, literals},
+    version::{advance, check_version, enter, render_grants},
 };
 use crate::{
     domain::{
