@@ -20,7 +20,7 @@ struct Arguments {
     /// Settings file (YAML). Variables AGENT_TENANCY__SECTION__KEY override it.
     #[arg(long, env = "AGENT_TENANCY_CONFIG")]
     config: Option<PathBuf>,
-    /// Prints the settings in force, without secrets, and ends.
+    /// Prints the effective settings, without secrets, and ends.
     #[arg(long)]
     print_config: bool,
 }
@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
-    // A second provider in one process is refused; whichever came first is the same one.
+    // An installed provider is refused, and is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Metrics::new("tenant_operator");
     let config =

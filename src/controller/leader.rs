@@ -47,7 +47,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How long running reconciles may take to end after the process was told to stop.
+/// How long running reconciles may take to end after the process received a signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum pause between attempts to read the id of the cluster.
 const MAX_START_PAUSE: Duration = Duration::from_secs(5);

@@ -175,22 +175,22 @@ impl Supervisor {
     async fn raise_epoch(&self) -> Result<(), EffectError> {
         // Sent changes may carry the epoch that was raised before. The epoch of the Lease may be greater since, because of
         // another database.
-        let Epoch(mut ours) = self.breaker.raised().unwrap_or(Epoch(self.epochs.current()));
+        let Epoch(mut epoch) = self.breaker.raised().unwrap_or(Epoch(self.epochs.current()));
         loop {
             self.fence.check()?;
-            let Epoch(row) = self.breaker.database.perform_raise_epoch(&self.cluster_id, Epoch(ours)).await?;
-            if row <= ours {
-                self.breaker.set_raised(Epoch(ours));
+            let Epoch(row) = self.breaker.database.perform_raise_epoch(&self.cluster_id, Epoch(epoch)).await?;
+            if row <= epoch {
+                self.breaker.set_raised(Epoch(epoch));
                 return Ok(());
             }
             tracing::info!(
                 instance = self.breaker.name(),
                 row,
-                ours,
+                epoch,
                 "the ledger has a later epoch than the leader Lease; the epoch of the Lease is raised above it"
             );
             self.epochs.raise_above(row).await;
-            ours = self.epochs.current();
+            epoch = self.epochs.current();
         }
     }
 }

@@ -107,7 +107,7 @@ impl Scheduler {
         self.state().waiters.changes()
     }
 
-    /// Enqueues the objects whose acknowledgement has arrived. The replicas are observed under the lock, so that of two
+    /// Enqueues the objects that waited for an acknowledgement that has arrived. The replicas are observed under the lock, so that of two
     /// simultaneous changes the later view stays.
     pub fn replicas_changed(&self, observe: impl FnOnce() -> Floors) {
         let mut state = self.state();

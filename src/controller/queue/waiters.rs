@@ -1,5 +1,5 @@
-//! The objects that wait for an acknowledgement. A change of the replicas enqueues only the objects whose version has been
-//! reached, so that the acknowledgement of one tenant costs the others nothing.
+//! The objects that wait for an acknowledgement. A change of the replicas enqueues only the objects with a
+//! reached version, so that the acknowledgement of one tenant costs the others nothing.
 
 use super::work_queue::Target;
 use crate::{domain::ident::Version, effects::kubernetes::replicas::Floors};
@@ -36,7 +36,7 @@ impl Waiters {
         self.waiting.remove(target);
     }
 
-    /// Records a change of the replicas. Returns the objects whose version every ready or every running replica has reached;
+    /// Records a change of the replicas. Returns the objects with a version that every ready or every running replica has reached;
     /// all objects if no replica is left.
     pub fn changed(&mut self, floors: Floors) -> Vec<Target> {
         self.changes += 1;

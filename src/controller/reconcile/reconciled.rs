@@ -94,7 +94,7 @@ pub trait Reconciled: Owned {
         now: Timestamp,
     ) -> (Status<Self>, Vec<Notice>);
 
-    /// The events of the performed steps, for an object whose status is not written any more.
+    /// The events of the performed steps, for an object without further writes of its status.
     fn project_last_events(_execution: &Execution<Step<Self>>) -> Vec<Notice> {
         Vec::new()
     }

@@ -177,7 +177,7 @@ impl Context {
         }
     }
 
-    /// Enqueues the Tenants whose spec names an AgentConfig.
+    /// Enqueues the Tenants that name an AgentConfig.
     fn enqueue_users(&self, agent: &Key) {
         for (key, watched) in self.world.tenants.cache.all() {
             let Ok(tenant) = &watched.object else { continue };

@@ -42,7 +42,7 @@ pub struct Change<V> {
 }
 
 /// How many deletions are remembered: far more than happen during one of our own requests, so that a late reply doesn't
-/// restore an object whose deletion the watch has already delivered.
+/// restore an object that the watch has already reported as deleted.
 const MAX_TOMBSTONES: usize = 1024;
 
 #[derive(Debug)]

@@ -190,7 +190,7 @@ impl Registry {
             .collect()
     }
 
-    /// Tenants whose entry refers to an AgentConfig.
+    /// Tenants with an entry that refers to an AgentConfig.
     pub(crate) fn users_of(&self, uid: &Uid) -> Vec<TenantEntry> {
         let name = agent_entry_name(uid);
         let records = self.cache.all();

@@ -94,7 +94,7 @@ impl LiveWorld {
         }
     }
 
-    /// Tenants whose entry refers to it. A Tenant that only names it in its spec gets a condition.
+    /// Tenants with an entry that refers to it. A Tenant that only names it in its spec gets a condition.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
         let users =
             self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));

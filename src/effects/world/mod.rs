@@ -72,7 +72,7 @@ pub struct TenantScope {
     pub named: Option<String>,
     /// The observed database instance. Steps change the data there.
     pub instance: Option<String>,
-    /// UID of the deleted Tenant whose data it requests.
+    /// UID of the deleted Tenant that left the requested data.
     pub adopt: Option<Uid>,
     /// Algorithm of a new key.
     pub algorithm: Algorithm,
