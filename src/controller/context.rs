@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use tokio::sync::watch;
 
 /// The state that workers, watches and background tasks share.
-pub struct Context {
+pub(crate) struct Context {
     /// The world.
     pub world: LiveWorld,
     /// The queue.
@@ -41,14 +41,14 @@ pub struct Context {
 
 impl Context {
     /// Ends this leadership if an error says that a newer leader exists.
-    pub fn note_fencing(&self, error: &EffectError) {
+    pub(crate) fn note_fencing(&self, error: &EffectError) {
         if error.fenced {
             self.fenced.send_replace(true);
         }
     }
 
     /// The current installation, for a reconcile that starts now.
-    pub fn installation_now(&self) -> Installation {
+    pub(crate) fn installation_now(&self) -> Installation {
         let custom_migrations = self.custom_migrations.borrow().clone();
         Installation { epoch: Epoch(self.fence.epoch()), custom_migrations, ..self.installation.clone() }
     }

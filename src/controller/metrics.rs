@@ -20,67 +20,67 @@ use std::{
 
 /// Kind of object and outcome of a reconcile: both from closed lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReconcileLabels {
+pub(super) struct ReconcileLabels {
     kind: &'static str,
     outcome: &'static str,
 }
 
 /// Kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabel {
+pub(crate) struct KindLabel {
     kind: &'static str,
 }
 
 /// A database instance: one of those in the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct InstanceLabel {
+pub(super) struct InstanceLabel {
     instance: String,
 }
 
 /// What happened to an expired archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ArchiveLabel {
+pub(super) struct ArchiveLabel {
     outcome: &'static str,
 }
 
 /// Version of the built-in migrations: as many as there are files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct VersionLabel {
+pub(super) struct VersionLabel {
     version: i32,
 }
 
 /// Stage of the rollout of migrations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StageLabel {
+pub(super) struct StageLabel {
     stage: &'static str,
 }
 
 /// Step of the rotation of a login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LoginLabel {
+pub(super) struct LoginLabel {
     step: &'static str,
 }
 
 /// What the rotation of a login waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WaitLabel {
+pub(super) struct WaitLabel {
     instance: String,
     what: &'static str,
 }
 
 /// A request to the admin API (`plan`, `takeover`), and the status code of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AdminRequestLabels {
+pub(super) struct AdminRequestLabels {
     request: &'static str,
     code: u16,
 }
 
 /// The context of the leader; empty until this process leads.
-pub type ContextSlot = Arc<OnceLock<Arc<Context>>>;
+pub(super) type ContextSlot = Arc<OnceLock<Arc<Context>>>;
 
 /// The operator's metrics.
 #[derive(Clone)]
-pub struct OperatorMetrics {
+pub(crate) struct OperatorMetrics {
     reconciles: Family<ReconcileLabels, Counter>,
     duration: Family<KindLabel, Histogram, fn() -> Histogram>,
     steps: Family<KindLabel, Counter>,
@@ -111,7 +111,7 @@ pub struct OperatorMetrics {
 
 impl OperatorMetrics {
     /// Registers them.
-    pub fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             reconciles: metrics.counters("reconciles", "Reconciles of objects, by kind and outcome"),
             duration: metrics.seconds_by("reconcile_seconds", "Duration of a reconcile, by kind"),
@@ -141,7 +141,7 @@ impl OperatorMetrics {
     }
 
     /// Reads the gauges each time the metrics are rendered.
-    pub fn collector(
+    pub(crate) fn collector(
         &self,
         instances: &Instances,
         fence: &LeaseFence,
@@ -165,7 +165,7 @@ impl OperatorMetrics {
     }
 
     /// Counts a reconcile.
-    pub fn count_reconcile(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
+    pub(crate) fn count_reconcile(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
         let word = match outcome.error_class {
             Some(class) => class.as_str(),
             None if outcome.settled => "settled",
@@ -177,31 +177,31 @@ impl OperatorMetrics {
     }
 
     /// Counts an expired archive: `dropped`, or `held` by a dependency.
-    pub fn count_archive(&self, outcome: &'static str) {
+    pub(crate) fn count_archive(&self, outcome: &'static str) {
         self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
     }
 
     /// Records a drift check of a database.
-    pub fn record_drift_check(&self, instance: &str, found: usize, took: Duration) {
+    pub(crate) fn record_drift_check(&self, instance: &str, found: usize, took: Duration) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
         self.drift_check.get_or_create(&label).set(took.as_secs_f64());
     }
 
     /// Records whether a database can be used, and how many messages were sent to it.
-    pub fn record_database(&self, instance: &str, up: bool, round_trips: u64) {
+    pub(crate) fn record_database(&self, instance: &str, up: bool, round_trips: u64) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.database_up.get_or_create(&label).set(i64::from(up));
         self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
     }
 
     /// Counts a step of the rotation of a login.
-    pub fn count_login_step(&self, step: &LoginStep) {
+    pub(crate) fn count_login_step(&self, step: &LoginStep) {
         self.logins.get_or_create(&LoginLabel { step: step.as_str() }).inc();
     }
 
     /// Records how many rotations wait in a database, and what for.
-    pub fn record_waiting_logins<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
+    pub(crate) fn record_waiting_logins<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
         let words: Vec<&str> = waits.map(LoginWait::as_str).collect();
         for what in LoginWait::LABELS {
             let cells = words.iter().filter(|word| **word == what).count();
@@ -211,7 +211,7 @@ impl OperatorMetrics {
     }
 
     /// Records the progress of migrations.
-    pub fn record_rollout(&self, facts: &RolloutFacts, stage: RolloutStage) {
+    pub(crate) fn record_rollout(&self, facts: &RolloutFacts, stage: RolloutStage) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.migrations_behind.set(number(facts.behind));
         self.migrations_blocked.set(number(facts.blocked));
@@ -225,17 +225,17 @@ impl OperatorMetrics {
     }
 
     /// Records the number of custom migrations in force; `None`: they can't be used.
-    pub fn record_custom_migrations(&self, files: Option<i32>) {
+    pub(crate) fn record_custom_migrations(&self, files: Option<i32>) {
         self.custom_migrations.set(files.map_or(-1, i64::from));
     }
 
     /// Counts a request to the admin API: `plan` or `takeover`.
-    pub fn count_admin_request(&self, request: &'static str, code: u16) {
+    pub(crate) fn count_admin_request(&self, request: &'static str, code: u16) {
         self.admin_requests.get_or_create(&AdminRequestLabels { request, code }).inc();
     }
 
     /// Records the number of objects of a kind.
-    pub fn record_objects(&self, kind: &'static str, objects: usize) {
+    pub(crate) fn record_objects(&self, kind: &'static str, objects: usize) {
         self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod database;
 mod leader;
 pub mod leadership;
 mod metrics;
-pub mod queue;
+pub(crate) mod queue;
 mod readiness;
 pub mod reconcile;
 pub mod run;

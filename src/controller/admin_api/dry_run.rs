@@ -30,7 +30,7 @@ use kube::ResourceExt;
 
 /// What a plan is requested for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum PlanTarget {
+pub(crate) enum PlanTarget {
     /// Applying this manifest.
     Apply(Box<Manifest>),
     /// The existing Tenant without a change.
@@ -41,7 +41,7 @@ pub enum PlanTarget {
 
 impl PlanTarget {
     /// Namespace and name of the Tenant.
-    pub fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &Key {
         match self {
             Self::Apply(manifest) => &manifest.key,
             Self::Present(key) | Self::Delete(key) => key,
@@ -51,7 +51,7 @@ impl PlanTarget {
 
 /// Why there is no plan.
 #[derive(Debug)]
-pub enum DryRunError {
+pub(crate) enum DryRunError {
     /// The Tenant does not exist.
     Missing,
     /// The API server would refuse the manifest, or this operator does not manage its namespace. The sentence starts with the
@@ -68,7 +68,7 @@ const NEW_UID: &str = "<uid>";
 ///
 /// # Errors
 /// When the Tenant or its manifest can't be used.
-pub async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, DryRunError> {
+pub(crate) async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, DryRunError> {
     let watched = &context.watched;
     if !watched.is_empty() && !watched.contains(&target.key().namespace) {
         let rule = "must be a namespace that the operator watches (setting watchNamespaces)";

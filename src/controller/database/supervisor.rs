@@ -31,7 +31,7 @@ const MAX_PROBE_PAUSE: Duration = Duration::from_secs(10);
 const RECOUNT: Duration = Duration::from_secs(300);
 
 /// The supervisor of a database.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     /// The circuit breaker of the database.
     pub breaker: CircuitBreaker,
     /// All databases.
@@ -50,7 +50,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Runs until the process ends.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut pause = Duration::from_secs(1);
         let mut logged = String::new();
         let mut log_change = |line: String, usable: bool| {

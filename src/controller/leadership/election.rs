@@ -34,7 +34,7 @@ fn decide(record: Option<&LeaderRecord>, identity: &str, unchanged: Duration) ->
 
 /// Durations of the election.
 #[derive(Clone, Copy, Debug)]
-pub struct ElectorSettings {
+pub(crate) struct ElectorSettings {
     /// How long the Lease is valid after a renewal.
     pub duration: Duration,
     /// How often it is renewed.
@@ -42,7 +42,7 @@ pub struct ElectorSettings {
 }
 
 /// The elector of this process.
-pub struct Elector {
+pub(crate) struct Elector {
     lease: LeaderLease,
     identity: String,
     timing: ElectorSettings,
@@ -53,19 +53,19 @@ pub struct Elector {
 
 /// Requests a higher epoch.
 #[derive(Clone)]
-pub struct EpochRequest {
+pub(crate) struct EpochRequest {
     wanted: watch::Sender<i32>,
     fence: LeaseFence,
 }
 
 impl EpochRequest {
     /// The epoch of this leadership.
-    pub fn current(&self) -> i32 {
+    pub(crate) fn current(&self) -> i32 {
         self.fence.epoch()
     }
 
     /// Raises the epoch above `seen`, in the Lease first. Returns when that is done.
-    pub async fn raise_above(&self, seen: i32) {
+    pub(crate) async fn raise_above(&self, seen: i32) {
         let target = seen.saturating_add(1);
         self.wanted.send_if_modified(|wanted| {
             let raise = *wanted < target;
@@ -80,22 +80,28 @@ impl EpochRequest {
 
 impl Elector {
     /// Creates an elector.
-    pub fn new(lease: LeaderLease, identity: String, timing: ElectorSettings, clock: Clock, fence: LeaseFence) -> Self {
+    pub(crate) fn new(
+        lease: LeaderLease,
+        identity: String,
+        timing: ElectorSettings,
+        clock: Clock,
+        fence: LeaseFence,
+    ) -> Self {
         Self { lease, identity, timing, clock, fence, wanted: watch::Sender::new(0) }
     }
 
     /// The holder that this process writes.
-    pub fn identity(&self) -> &str {
+    pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
 
     /// A handle that requests a higher epoch.
-    pub fn epochs(&self) -> EpochRequest {
+    pub(crate) fn epochs(&self) -> EpochRequest {
         EpochRequest { wanted: self.wanted.clone(), fence: self.fence.clone() }
     }
 
     /// Returns when this process holds the Lease.
-    pub async fn acquire(&self) -> LeaderRecord {
+    pub(crate) async fn acquire(&self) -> LeaderRecord {
         let mut seen: Option<(LeaderRecord, Duration)> = None;
         let mut logged = false;
         loop {
@@ -152,7 +158,7 @@ impl Elector {
     }
 
     /// Renews the Lease. Returns when it is lost: the process has to end.
-    pub async fn keep(&self, mut record: LeaderRecord) -> &'static str {
+    pub(crate) async fn keep(&self, mut record: LeaderRecord) -> &'static str {
         let mut wanted = self.wanted.subscribe();
         let mut pause = self.timing.renew;
         loop {
@@ -187,7 +193,7 @@ impl Elector {
     }
 
     /// Releases the Lease, so that the next leader does not wait for its expiry. Best effort.
-    pub async fn release(&self) {
+    pub(crate) async fn release(&self) {
         self.fence.close();
         if let Ok(Some(record)) = self.lease.observe().await
             && record.holder == self.identity

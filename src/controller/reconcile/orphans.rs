@@ -82,7 +82,7 @@ pub(crate) async fn search_ledger(context: Arc<Context>, breaker: CircuitBreaker
 
 impl Context {
     /// Records that every watch has its first list: from now on an object that is not in a cache may be deleted.
-    pub fn note_synced(&self) {
+    pub(crate) fn note_synced(&self) {
         // Set once, here only.
         let _ = self.synced.set(());
     }

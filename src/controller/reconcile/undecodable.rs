@@ -16,7 +16,7 @@ fn part<T: DeserializeOwned>(raw: &Value, path: &str) -> Option<T> {
 }
 
 /// The error with the invalid field: `spec.agents: …`. The error of kube names no field.
-pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
+pub(crate) fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
     match raw.get("spec").map(serde_path_to_error::deserialize::<_, T>) {
         Some(Err(error)) if error.path().iter().next().is_some() => {
             format!("spec.{}: {}", error.path(), error.inner())
@@ -27,7 +27,7 @@ pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
 }
 
 /// The readable parts of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
-pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
+pub(crate) fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     let database = TenantDatabase {
         instance: part(raw, "/spec/database/instance"),
         deletion_policy: part(raw, "/spec/database/deletionPolicy").unwrap_or(DeletionPolicy::Retain),
@@ -47,7 +47,7 @@ pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
 }
 
 /// The readable part of an AgentConfig: its status.
-pub fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
+pub(crate) fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
     let spec = AgentConfigSpec {
         provider: AgentProvider { type_: ProviderType::Echo, base_url: None, api_key_secret_ref: None },
         model: String::new(),

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Works until `stop` turns true. A running reconcile is finished first.
-pub async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
     loop {
         let target = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -165,6 +165,6 @@ fn priority_of(metadata: &ObjectMeta, finalizer: &str) -> Priority {
 }
 
 /// The target of a Tenant.
-pub fn tenant_target(namespace: &str, name: &str) -> Target {
+pub(crate) fn tenant_target(namespace: &str, name: &str) -> Target {
     Target::Tenant(Key::new(namespace, name))
 }

@@ -45,7 +45,7 @@ fn requests(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
 
 impl Context {
     /// Enqueues the objects that a change of a Tenant concerns.
-    pub fn tenant_changed(&self, key: &Key, change: &Change<Watched<Tenant>>) {
+    pub(crate) fn tenant_changed(&self, key: &Key, change: &Change<Watched<Tenant>>) {
         let decoded = |w: &Watched<Tenant>| w.object.as_ref().ok().cloned();
         let before = change.before.as_deref().and_then(decoded);
         let after = change.after.as_deref().and_then(decoded);
@@ -88,7 +88,7 @@ impl Context {
     }
 
     /// Enqueues the objects that a change of an AgentConfig concerns: its Tenants only when it is created or deleted.
-    pub fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
+    pub(crate) fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
         if !is_relevant(change) {
             return;
         }
@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// Enqueues the objects that a change of the registry concerns.
-    pub fn registry_changed(&self, changes: &RegistryChange) {
+    pub(crate) fn registry_changed(&self, changes: &RegistryChange) {
         match (changes.before.as_ref(), changes.after.as_ref()) {
             (Some(Entry::Tenant(entry)), _) | (_, Some(Entry::Tenant(entry))) => {
                 self.tenant_entry_changed(entry, changes);

@@ -29,7 +29,7 @@ const HEARTBEAT_CHECK: Duration = Duration::from_secs(1);
 const LEASE_CLEANUP: Duration = Duration::from_secs(600);
 
 /// Where the replicas of the agent API are watched.
-pub struct WatchScope {
+pub(crate) struct WatchScope {
     /// Namespace of their Pods and Leases.
     pub namespace: String,
     /// Receives the Pods.
@@ -37,7 +37,7 @@ pub struct WatchScope {
 }
 
 /// Starts every watch. Each receiver turns true after the first list.
-pub fn start(
+pub(crate) fn start(
     tasks: &mut JoinSet<()>,
     context: &Arc<Context>,
     client: &Client,
