@@ -1,7 +1,7 @@
 //! What a leader runs: the watches, the background tasks of the databases, and the workers.
 
 use super::{
-    context::Context,
+    context::OperatorContext,
     database::{
         report,
         rollout::{self, RolloutSettings},
@@ -54,7 +54,7 @@ const MAX_START_PAUSE: Duration = Duration::from_secs(5);
 
 /// A leader. Dropping it ends its tasks.
 pub(super) struct Leader {
-    context: Arc<Context>,
+    context: Arc<OperatorContext>,
     /// Turns true when the workers have to end.
     stop: watch::Sender<bool>,
     workers: JoinSet<()>,
@@ -170,10 +170,10 @@ fn build_world(
     })
 }
 
-fn build_context(operator: &Operator, world: LiveWorld, cluster_id: String) -> Context {
+fn build_context(operator: &Operator, world: LiveWorld, cluster_id: String) -> OperatorContext {
     let (settings, clock) = (&operator.settings, operator.clock.clone());
     let seed = u64::from(std::process::id()) << 32 | u64::from(clock.now().subsec_nanosecond().unsigned_abs());
-    Context {
+    OperatorContext {
         scheduler: Scheduler::new(clock.clone(), resync(settings), operator.instances.clone(), seed),
         metrics: operator.metrics.clone(),
         clock,
@@ -202,7 +202,7 @@ fn build_context(operator: &Operator, world: LiveWorld, cluster_id: String) -> C
     }
 }
 
-fn spawn_background_tasks(tasks: &mut JoinSet<()>, operator: &Operator, context: &Arc<Context>) {
+fn spawn_background_tasks(tasks: &mut JoinSet<()>, operator: &Operator, context: &Arc<OperatorContext>) {
     let settings = &operator.settings;
     let objects = InstanceObjects::new(operator.client.clone(), &operator.namespace, operator.fence.clone());
     tasks.spawn(orphans::search_registry(Arc::clone(context), resync(settings)));

@@ -1,6 +1,6 @@
 //! The operator's metrics.
 
-use super::{context::Context, reconcile::outcome::ReconcileOutcome};
+use super::{context::OperatorContext, reconcile::outcome::ReconcileOutcome};
 use crate::{
     effects::{database::instances::Instances, kubernetes::fence::LeaseFence},
     plan::instance::{
@@ -27,7 +27,7 @@ pub(super) struct ReconcileLabels {
 
 /// Kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct KindLabel {
+pub(crate) struct ObjectKindLabel {
     kind: &'static str,
 }
 
@@ -76,14 +76,14 @@ pub(super) struct AdminRequestLabels {
 }
 
 /// The context of the leader; empty until this process leads.
-pub(super) type ContextSlot = Arc<OnceLock<Arc<Context>>>;
+pub(super) type ContextSlot = Arc<OnceLock<Arc<OperatorContext>>>;
 
 /// The operator's metrics.
 #[derive(Clone)]
 pub(crate) struct OperatorMetrics {
     reconciles: Family<ReconcileLabels, Counter>,
-    duration: Family<KindLabel, Histogram, fn() -> Histogram>,
-    steps: Family<KindLabel, Counter>,
+    duration: Family<ObjectKindLabel, Histogram, fn() -> Histogram>,
+    steps: Family<ObjectKindLabel, Counter>,
     archives: Family<ArchiveLabel, Counter>,
     logins: Family<LoginLabel, Counter>,
     logins_waiting: Family<WaitLabel, Gauge>,
@@ -96,7 +96,7 @@ pub(crate) struct OperatorMetrics {
     round_trips: Family<InstanceLabel, Gauge>,
     database_up: Family<InstanceLabel, Gauge>,
     /// Objects in the cache, by kind.
-    pub objects: Family<KindLabel, Gauge>,
+    pub objects: Family<ObjectKindLabel, Gauge>,
     /// Replicas of the agent API that are ready.
     pub replicas: Gauge,
     drifted: Family<InstanceLabel, Gauge>,
@@ -172,8 +172,8 @@ impl OperatorMetrics {
             None => "working",
         };
         self.reconciles.get_or_create(&ReconcileLabels { kind, outcome: word }).inc();
-        self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
-        self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
+        self.duration.get_or_create(&ObjectKindLabel { kind }).observe(took.as_secs_f64());
+        self.steps.get_or_create(&ObjectKindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
     }
 
     /// Counts an expired archive: `dropped`, or `held` by a dependency.
@@ -236,6 +236,6 @@ impl OperatorMetrics {
 
     /// Records the number of objects of a kind.
     pub(crate) fn record_objects(&self, kind: &'static str, objects: usize) {
-        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
+        self.objects.get_or_create(&ObjectKindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

@@ -20,9 +20,9 @@ pub(crate) enum ProcessStage {
 
 /// The current stage. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Readiness(Arc<AtomicU8>);
+pub(crate) struct ProcessReadiness(Arc<AtomicU8>);
 
-impl Readiness {
+impl ProcessReadiness {
     /// Sets the stage.
     pub(crate) fn set(&self, stage: ProcessStage) {
         self.0.store(stage as u8, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use super::{
         identity::{Identity, PodIdentity},
     },
     metrics::{ContextSlot, OperatorMetrics},
-    readiness::{ProcessStage, Readiness},
+    readiness::{ProcessReadiness, ProcessStage},
 };
 use crate::{
     clock::Clock,
@@ -91,7 +91,7 @@ pub(super) struct Operator {
     pub(super) fence: LeaseFence,
     pub(super) instances: Instances,
     pub(super) metrics: OperatorMetrics,
-    pub(super) readiness: Readiness,
+    pub(super) readiness: ProcessReadiness,
     /// Set when this process leads.
     pub(super) context: ContextSlot,
     pub(super) elector: Arc<Elector>,
@@ -113,7 +113,8 @@ impl Operator {
         let clock = Clock::system();
         let fence = LeaseFence::new(clock.clone());
         let instances = Instances::new(settings.instances().map(|one| CircuitBreaker::new(Database::new(one.clone()))));
-        let (own, readiness, context) = (OperatorMetrics::new(&metrics), Readiness::default(), ContextSlot::default());
+        let (own, readiness, context) =
+            (OperatorMetrics::new(&metrics), ProcessReadiness::default(), ContextSlot::default());
         let mut servers = JoinSet::new();
 
         let listener = listen("httpAddress", settings.http_address).await?;

@@ -156,14 +156,14 @@ pub fn resolve<T: Settings>(
         let not_yaml = |reason: String| SettingsError::NotYaml { file: name.to_owned(), reason };
         match serde_yaml::from_str::<Value>(text).map_err(|e| not_yaml(e.to_string()))? {
             Value::Null => {}
-            Value::Mapping(given) => merge(&mut merged, given, "", Origin { name, renamed: T::RENAMED })?,
+            Value::Mapping(given) => merge(&mut merged, given, "", KeyOrigin { name, renamed: T::RENAMED })?,
             _ => return Err(not_yaml("its top level is something else".to_owned())),
         }
     }
     let mut variables: Vec<_> = environment.into_iter().filter(|(n, _)| n.starts_with(ENVIRONMENT_PREFIX)).collect();
     variables.sort();
     for (name, text) in variables {
-        set(&mut merged, text, Origin { name: &name, renamed: T::RENAMED })?;
+        set(&mut merged, text, KeyOrigin { name: &name, renamed: T::RENAMED })?;
     }
     // Through text, because only the parser of text names the path of an invalid value. Its line numbers are meaningless.
     let text = serde_yaml::to_string(&merged).map_err(wrong)?;
@@ -177,7 +177,7 @@ pub fn resolve<T: Settings>(
 
 /// Where a key was found.
 #[derive(Clone, Copy)]
-struct Origin<'o> {
+struct KeyOrigin<'o> {
     /// The file, or the variable's name.
     name: &'o str,
     /// [`Settings::RENAMED`].
@@ -185,7 +185,7 @@ struct Origin<'o> {
 }
 
 /// Merges `given` into `base`. Keys must exist in `base`, except in mappings that are empty by default (free-form ones).
-fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Result<(), SettingsError> {
+fn merge(base: &mut Value, given: Mapping, path: &str, origin: KeyOrigin<'_>) -> Result<(), SettingsError> {
     let Value::Mapping(base) = base else {
         *base = Value::Mapping(given);
         return Ok(());
@@ -209,7 +209,7 @@ fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Re
 }
 
 /// Applies one variable.
-fn set(base: &mut Value, text: String, origin: Origin<'_>) -> Result<(), SettingsError> {
+fn set(base: &mut Value, text: String, origin: KeyOrigin<'_>) -> Result<(), SettingsError> {
     let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let mut at = base;
     let mut path = String::new();
@@ -239,7 +239,7 @@ fn set(base: &mut Value, text: String, origin: Origin<'_>) -> Result<(), Setting
     Ok(())
 }
 
-fn unknown(path: &str, Origin { name, renamed }: Origin<'_>, siblings: &Mapping) -> SettingsError {
+fn unknown(path: &str, KeyOrigin { name, renamed }: KeyOrigin<'_>, siblings: &Mapping) -> SettingsError {
     let (path, origin) = (path.to_owned(), name.to_owned());
     if let Some((_, successor)) = renamed.iter().find(|(old, _)| *old == path) {
         return SettingsError::RenamedKey { path, origin, successor };

@@ -3,7 +3,7 @@
 
 use super::manifest::Manifest;
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     reconcile::{
         outcome::ReconcileOutcome,
         reconciled::{Form, Reconciled, observe_and_plan, plan_paused},
@@ -68,7 +68,7 @@ const NEW_UID: &str = "<uid>";
 ///
 /// # Errors
 /// When the Tenant or its manifest can't be used.
-pub(crate) async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, DryRunError> {
+pub(crate) async fn dry_run(context: &OperatorContext, target: PlanTarget) -> Result<String, DryRunError> {
     let watched = &context.watched;
     if !watched.is_empty() && !watched.contains(&target.key().namespace) {
         let rule = "must be a namespace that the operator watches (setting watchNamespaces)";
@@ -154,7 +154,7 @@ impl Shown {
 /// An existing Tenant, and the error if it does not decode.
 type Found = (Tenant, Option<String>);
 
-async fn read(context: &Context, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
+async fn read(context: &OperatorContext, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
     match &watched.object {
         Ok(tenant) => Ok(Some((tenant.clone(), None))),
         Err(broken) => {

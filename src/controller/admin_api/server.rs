@@ -2,7 +2,7 @@
 //! are served at the same time, so that reconciles are not slowed down.
 
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     metrics::{ContextSlot, OperatorMetrics},
 };
 use crate::{
@@ -155,8 +155,8 @@ impl AdminApi {
     }
 
     /// The context of this operator, if it leads and its caches are complete.
-    pub(crate) async fn leader_context(&self) -> Result<Arc<Context>, AdminError> {
-        let ready = |context: &&Arc<Context>| context.synced.get().is_some() && context.fence.is_leader();
+    pub(crate) async fn leader_context(&self) -> Result<Arc<OperatorContext>, AdminError> {
+        let ready = |context: &&Arc<OperatorContext>| context.synced.get().is_some() && context.fence.is_leader();
         if let Some(context) = self.context.get().filter(ready) {
             return Ok(Arc::clone(context));
         }

@@ -6,7 +6,7 @@ use super::{
     server::{AdminApi, AdminError, answer, count, read_body},
 };
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     metrics::OperatorMetrics,
     queue::work_queue::{Priority, Target},
     reconcile::reconciled::{Form, Reconciled},
@@ -60,7 +60,7 @@ impl AdminApi {
     async fn record_grant(
         &self,
         caller: &AuthenticatedUser,
-        context: &Context,
+        context: &OperatorContext,
         key: &Key,
         from: Option<&str>,
     ) -> Result<String, AdminError> {

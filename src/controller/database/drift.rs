@@ -2,7 +2,7 @@
 //! own reconcile decides the repair.
 
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     queue::work_queue::Priority,
     reconcile::{orphans::exists, worker::tenant_target},
 };
@@ -13,7 +13,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 /// Checks once in a period, spread by ±20 %, for as long as the process leads.
-pub(crate) async fn check_periodically(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+pub(crate) async fn check_periodically(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     loop {
         tokio::time::sleep(context.scheduler.spread(period)).await;
         if breaker.is_closed() {
@@ -22,7 +22,7 @@ pub(crate) async fn check_periodically(context: Arc<Context>, breaker: CircuitBr
     }
 }
 
-impl Context {
+impl OperatorContext {
     async fn check_drift(&self, breaker: &CircuitBreaker) {
         let started = self.clock.monotonic();
         match self.world.observe_drift(breaker).await {

@@ -1,11 +1,11 @@
 //! The leader's heartbeat in each database. Another cluster takes over tenants only after it has stopped for some time.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::effects::database::breaker::CircuitBreaker;
 use std::{sync::Arc, time::Duration};
 
 /// Writes heartbeats for as long as the process leads.
-pub(crate) async fn write_heartbeats(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+pub(crate) async fn write_heartbeats(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     loop {
         tokio::time::sleep(period).await;
         if !breaker.is_closed() || context.fence.check().is_err() {

@@ -1,7 +1,7 @@
 //! Rotates the cells' logins. One query reads all of them: once in a period, after a request, and while a rotation is in
 //! progress. `plan::instance::logins` decides the next step.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::{
     domain::ident::CellNumber,
     effects::{
@@ -27,7 +27,7 @@ enum RotationRound {
 }
 
 /// Rotates for as long as the process leads.
-pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, period: Duration, rules: Rules) {
+pub(crate) async fn rotate(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration, rules: Rules) {
     let (mut state, mut requested) = (breaker.follow(), context.logins_changed.subscribe());
     let (mut logged, mut waiting) = (BTreeMap::new(), WAITING.0);
     loop {
@@ -67,7 +67,7 @@ pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, perio
     }
 }
 
-impl Context {
+impl OperatorContext {
     /// Performs the possible steps of every cell.
     async fn rotate_logins(
         &self,

@@ -2,7 +2,7 @@
 //! `plan::instance::rollout` decides which Tenants are next.
 
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     queue::work_queue::Priority,
     reconcile::{orphans::exists, worker::tenant_target},
 };
@@ -42,7 +42,7 @@ pub(crate) struct RolloutSettings {
 }
 
 /// Runs for as long as the process leads.
-pub(crate) async fn run(context: Arc<Context>, settings: RolloutSettings) {
+pub(crate) async fn run(context: Arc<OperatorContext>, settings: RolloutSettings) {
     let mut databases = context.world.instances.follow();
     let mut custom_migrations = context.custom_migrations.subscribe();
     let mut assigned = AssignedSlots { since: HashMap::new() };
@@ -95,7 +95,7 @@ struct AssignedSlots {
     since: HashMap<Uid, Duration>,
 }
 
-impl Context {
+impl OperatorContext {
     /// Reads every available database: all their tenants are one fleet.
     async fn read_fleet(&self, settings: &RolloutSettings) -> Result<RolloutFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.replica_tracker.observe());

@@ -2,7 +2,7 @@
 //! expired archives and drift.
 
 use super::{archives, drift, heartbeat, logins, supervisor::Supervisor};
-use crate::controller::{context::Context, reconcile::orphans};
+use crate::controller::{context::OperatorContext, reconcile::orphans};
 use crate::{
     domain::class::ErrorClass,
     effects::database::breaker::{BreakerState, CircuitBreaker},
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// Starts them, for as long as the process leads.
 pub(crate) fn start(
     tasks: &mut JoinSet<()>,
-    context: &Arc<Context>,
+    context: &Arc<OperatorContext>,
     supervisor: Supervisor,
     heartbeat_interval: Duration,
     resync: Duration,
@@ -38,7 +38,7 @@ pub(crate) fn start(
 
 /// Releases the objects that wait for a database when it answers again, and when it turns out to be replaced or unfit: their
 /// status changes then.
-async fn release_waiting(context: Arc<Context>, breaker: CircuitBreaker) {
+async fn release_waiting(context: Arc<OperatorContext>, breaker: CircuitBreaker) {
     let mut state = breaker.follow();
     loop {
         let outage = matches!(&*state.borrow_and_update(), BreakerState::Open(read_error) if read_error.class == ErrorClass::Transient);

@@ -26,24 +26,24 @@ pub(crate) struct Scheduler {
     clock: Clock,
     resync: Duration,
     instances: Instances,
-    state: Mutex<State>,
+    state: Mutex<SchedulerState>,
     /// Notified when an object is enqueued.
     enqueued: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct SchedulerState {
     queue: Queue,
     waiters: Waiters,
     /// Consecutive transient failures.
     attempts: HashMap<Target, u32>,
     /// Objects that wait for a database, without using up attempts: for the named one, or for any.
     parked: HashMap<Target, (Option<String>, Priority)>,
-    /// State of the generator of random numbers that spread delays. Not for secrets.
+    /// SchedulerState of the generator of random numbers that spread delays. Not for secrets.
     random: u64,
 }
 
-impl State {
+impl SchedulerState {
     /// The next random number from 0 to 1 (xorshift64).
     fn random(&mut self) -> f64 {
         let mut x = self.random | 1;
@@ -58,11 +58,11 @@ impl State {
 impl Scheduler {
     /// Creates a scheduler. `seed` spreads the delays differently in each process.
     pub(crate) fn new(clock: Clock, resync: Duration, instances: Instances, seed: u64) -> Self {
-        let state = State { random: seed, ..State::default() };
+        let state = SchedulerState { random: seed, ..SchedulerState::default() };
         Self { clock, resync, instances, state: Mutex::new(state), enqueued: Notify::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,7 +146,7 @@ impl Scheduler {
 
     fn plan_next(
         &self,
-        state: &mut State,
+        state: &mut SchedulerState,
         target: &Target,
         outcome: &ReconcileOutcome,
         replica_changes: u64,

@@ -6,7 +6,7 @@
 
 use super::undecodable::{salvage_agent, salvage_tenant};
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     queue::work_queue::{Priority, Target},
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(crate) fn exists<K: Owned>(cache: &Cache<Watched<K>>, key: &Key, uid: &Uid) 
 }
 
 /// Searches for orphans in the registry, at once and then periodically.
-pub(crate) async fn search_registry(context: Arc<Context>, period: Duration) {
+pub(crate) async fn search_registry(context: Arc<OperatorContext>, period: Duration) {
     loop {
         context.enqueue_registry_orphans();
         tokio::time::sleep(context.scheduler.spread(period)).await;
@@ -63,7 +63,7 @@ pub(crate) async fn search_registry(context: Arc<Context>, period: Duration) {
 }
 
 /// Searches for orphans in the ledger of a database, with one query, at once and then periodically.
-pub(crate) async fn search_ledger(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+pub(crate) async fn search_ledger(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
     loop {
         if state.wait_for(BreakerState::is_closed).await.is_err() {
@@ -80,7 +80,7 @@ pub(crate) async fn search_ledger(context: Arc<Context>, breaker: CircuitBreaker
     }
 }
 
-impl Context {
+impl OperatorContext {
     /// Records that every watch has its first list: from now on an object that is not in a cache may be deleted.
     pub(crate) fn note_synced(&self) {
         // Set once, here only.

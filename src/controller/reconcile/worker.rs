@@ -8,7 +8,7 @@ use super::{
     undecodable::locate,
 };
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     queue::work_queue::{Priority, Target},
 };
 use crate::{
@@ -34,7 +34,7 @@ use tokio::sync::watch;
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Works until `stop` turns true. A running reconcile is finished first.
-pub(crate) async fn work(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn work(context: Arc<OperatorContext>, mut stop: watch::Receiver<bool>) {
     loop {
         let target = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -88,7 +88,7 @@ fn log_outcome(target: &Target, outcome: &ReconcileOutcome, took: Duration) {
 }
 
 /// Reconciles one object. Returns also the priority of its next reconcile.
-async fn reconcile_target(context: Arc<Context>, target: Target) -> (ReconcileOutcome, Priority) {
+async fn reconcile_target(context: Arc<OperatorContext>, target: Target) -> (ReconcileOutcome, Priority) {
     let installation = context.installation_now();
     match &target {
         Target::Tenant(key) => reconcile_live::<Tenant>(&context, key, &installation).await,
@@ -106,7 +106,7 @@ async fn reconcile_target(context: Arc<Context>, target: Target) -> (ReconcileOu
 
 /// Reconciles an object of the cache.
 async fn reconcile_live<R: Reconciled>(
-    context: &Context,
+    context: &OperatorContext,
     key: &Key,
     installation: &Installation,
 ) -> (ReconcileOutcome, Priority)
@@ -133,7 +133,7 @@ where
 
 /// Reconciles the remains of an object that was deleted without the operator.
 async fn reconcile_orphan<R: Reconciled>(
-    context: &Context,
+    context: &OperatorContext,
     key: &Key,
     uid: &Uid,
     installation: &Installation,

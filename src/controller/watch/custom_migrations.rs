@@ -1,7 +1,7 @@
 //! The watch of the ConfigMap with custom migrations. Invalid files are reported in the log and in a metric, and the last valid
 //! files stay in force.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::{
     domain::{custom_migrations::CustomMigrations, ident::Version},
     effects::kubernetes::{
@@ -31,7 +31,7 @@ impl Versioned for Files {
 /// Watches the ConfigMap. The receiver turns true after the first list.
 pub(crate) fn follow(
     tasks: &mut JoinSet<()>,
-    context: &Arc<Context>,
+    context: &Arc<OperatorContext>,
     client: &Client,
     namespace: &str,
     name: &str,
@@ -42,14 +42,14 @@ pub(crate) fn follow(
     let (synced, receiver) = watch::channel(false);
     let context = Arc::clone(context);
     let view = |map: ConfigMap| Files { version: version_of(&map), data: map.data.unwrap_or_default() };
-    let changed = move |_: &_, change: crate::effects::kubernetes::cache::Change<Files>| {
+    let changed = move |_: &_, change: crate::effects::kubernetes::cache::CacheChange<Files>| {
         context.set_custom_migrations(change.after.as_deref().map(|files| &files.data));
     };
     tasks.spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
     receiver
 }
 
-impl Context {
+impl OperatorContext {
     fn set_custom_migrations(&self, files: Option<&BTreeMap<String, String>>) {
         let Some(files) = files else {
             tracing::warn!(

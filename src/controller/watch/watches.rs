@@ -1,10 +1,10 @@
 //! The watches of the operator, and the handlers of their changes.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::{
     api::{AgentConfig, Tenant, names},
     effects::kubernetes::{
-        cache::{Cache, Change, Key},
+        cache::{Cache, CacheChange, Key},
         entries::Record,
         error::bounded,
         objects::{Owned, Watched},
@@ -39,7 +39,7 @@ pub(crate) struct WatchScope {
 /// Starts every watch. Each receiver turns true after the first list.
 pub(crate) fn start(
     tasks: &mut JoinSet<()>,
-    context: &Arc<Context>,
+    context: &Arc<OperatorContext>,
     client: &Client,
     settings: &OperatorSettings,
     scope: &WatchScope,
@@ -88,7 +88,7 @@ fn owned<K: Owned>(
     namespace: Option<String>,
     seconds: u32,
     cache: Cache<Watched<K>>,
-    changed: impl Fn(&Key, Change<Watched<K>>) + Send + 'static,
+    changed: impl Fn(&Key, CacheChange<Watched<K>>) + Send + 'static,
 ) -> watch::Receiver<bool> {
     let api: Api<DeserializeGuard<K>> = match &namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -99,7 +99,7 @@ fn owned<K: Owned>(
     receiver
 }
 
-fn registry(tasks: &mut JoinSet<()>, context: &Arc<Context>, seconds: u32) -> watch::Receiver<bool> {
+fn registry(tasks: &mut JoinSet<()>, context: &Arc<OperatorContext>, seconds: u32) -> watch::Receiver<bool> {
     let registry = context.world.registry.clone();
     let config = watch_config(seconds).labels(names::ENTRY_LABEL);
     let (synced, receiver) = watch::channel(false);
@@ -120,7 +120,7 @@ fn registry(tasks: &mut JoinSet<()>, context: &Arc<Context>, seconds: u32) -> wa
 
 fn leases(
     tasks: &mut JoinSet<()>,
-    context: &Arc<Context>,
+    context: &Arc<OperatorContext>,
     client: &Client,
     namespace: &str,
     seconds: u32,
@@ -153,7 +153,7 @@ fn leases(
 
 fn api_pods(
     tasks: &mut JoinSet<()>,
-    context: &Arc<Context>,
+    context: &Arc<OperatorContext>,
     client: &Client,
     config: watcher::Config,
     scope: &WatchScope,
@@ -167,14 +167,14 @@ fn api_pods(
     receiver
 }
 
-async fn follow_registry(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<RegistryChange>) {
+async fn follow_registry(context: Arc<OperatorContext>, mut changes: mpsc::UnboundedReceiver<RegistryChange>) {
     while let Some(change) = changes.recv().await {
         context.registry_changed(&change);
     }
 }
 
 /// A missing heartbeat changes nothing in the API server, so time decides.
-async fn check_heartbeats(context: Arc<Context>) {
+async fn check_heartbeats(context: Arc<OperatorContext>) {
     let mut last = floors(&context.world.replica_tracker.observe());
     loop {
         tokio::time::sleep(HEARTBEAT_CHECK).await;
@@ -187,7 +187,7 @@ async fn check_heartbeats(context: Arc<Context>) {
 }
 
 /// Deletes Leases that have not been renewed for an hour: outside a cluster they have no owner that is deleted with them.
-async fn delete_abandoned_leases(context: Arc<Context>, client: Client, namespace: String) {
+async fn delete_abandoned_leases(context: Arc<OperatorContext>, client: Client, namespace: String) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     loop {
         tokio::time::sleep(LEASE_CLEANUP).await;
@@ -203,7 +203,7 @@ async fn delete_abandoned_leases(context: Arc<Context>, client: Client, namespac
     }
 }
 
-impl Context {
+impl OperatorContext {
     fn replicas_changed(&self) {
         self.scheduler.replicas_changed(|| floors(&self.world.replica_tracker.observe()));
     }
