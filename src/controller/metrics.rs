@@ -68,6 +68,13 @@ pub(super) struct WaitLabel {
     what: &'static str,
 }
 
+/// A background task, and its database instance; empty if it belongs to none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TaskLabels {
+    task: &'static str,
+    instance: String,
+}
+
 /// A request to the admin API (`plan`, `takeover`), and the status code of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AdminRequestLabels {
@@ -106,6 +113,8 @@ pub(crate) struct OperatorMetrics {
     migrations_blocked: Gauge,
     rollout: Family<StageLabel, Gauge>,
     custom_migrations: Gauge,
+    task_failures: Family<TaskLabels, Counter>,
+    task_failing: Family<TaskLabels, Gauge>,
     admin_requests: Family<AdminRequestLabels, Counter>,
 }
 
@@ -134,6 +143,9 @@ impl OperatorMetrics {
             rollout: metrics.gauges("migrations_stage", "1 for the current stage of the rollout of migrations"),
             custom_migrations: metrics
                 .gauge("custom_migrations", "Custom migrations in force; -1 if the ConfigMap can't be used"),
+            task_failures: metrics.counters("background_task_failures", "Failures of background tasks, by task"),
+            task_failing: metrics
+                .gauges("background_task_failing", "1 while the last attempt of a background task has failed"),
             admin_requests: metrics
                 .counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
             drift_check: metrics.fractions("drift_check_seconds", "Duration of the last drift check"),
@@ -227,6 +239,16 @@ impl OperatorMetrics {
     /// Records the number of custom migrations in force; `None`: they can't be used.
     pub(crate) fn record_custom_migrations(&self, files: Option<i32>) {
         self.custom_migrations.set(files.map_or(-1, i64::from));
+    }
+
+    /// Counts a failure of a background task.
+    pub(crate) fn count_task_failure(&self, task: &'static str, instance: &str) {
+        self.task_failures.get_or_create(&TaskLabels { task, instance: instance.to_owned() }).inc();
+    }
+
+    /// Records whether the last attempt of a background task has failed.
+    pub(crate) fn record_task(&self, task: &'static str, instance: &str, failing: bool) {
+        self.task_failing.get_or_create(&TaskLabels { task, instance: instance.to_owned() }).set(i64::from(failing));
     }
 
     /// Counts a request to the admin API: `plan` or `takeover`.

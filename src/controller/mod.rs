@@ -6,6 +6,7 @@
 //! | `leader` | what a leader runs |
 //! | `readiness` | the stage of the process, for /readyz |
 //! | `context` | the state that workers, watches and background tasks share |
+//! | `failures` | failures of background tasks |
 //! | `metrics` | the operator's metrics |
 //! | `admin_api/` | dry runs of plans, and takeover grants |
 //! | `database/` | the background tasks of each database |
@@ -17,6 +18,7 @@
 pub(crate) mod admin_api;
 mod context;
 pub(crate) mod database;
+mod failures;
 mod leader;
 pub mod leadership;
 mod metrics;

@@ -3,6 +3,7 @@
 
 use crate::controller::{
     context::OperatorContext,
+    failures::TaskFailures,
     queue::work_queue::Priority,
     reconcile::{orphans::exists, worker::tenant_target},
 };
@@ -47,11 +48,13 @@ pub(crate) async fn run(context: Arc<OperatorContext>, settings: RolloutSettings
     let mut custom_migrations = context.custom_migrations.subscribe();
     let mut assigned = AssignedSlots { since: HashMap::new() };
     let mut logged = None;
+    let mut failures = TaskFailures::new(&context.metrics, "rollout", "");
     loop {
         databases.wait_for_any().await;
         custom_migrations.borrow_and_update();
         let stage = match context.read_fleet(&settings).await {
             Ok(facts) => {
+                failures.succeed();
                 let stage = context.assign_slots(&settings, &mut assigned, &facts).await;
                 if logged.replace(stage) != Some(stage) {
                     log_stage(stage, &facts);
@@ -59,7 +62,7 @@ pub(crate) async fn run(context: Arc<OperatorContext>, settings: RolloutSettings
                 stage
             }
             Err(error) => {
-                tracing::debug!(error = error.chain(), "the progress of migrations was not read");
+                failures.record(&error);
                 RolloutStage::Holding
             }
         };

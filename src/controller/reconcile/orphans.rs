@@ -7,6 +7,7 @@
 use super::undecodable::{salvage_agent, salvage_tenant};
 use crate::controller::{
     context::OperatorContext,
+    failures::TaskFailures,
     queue::work_queue::{Priority, Target},
 };
 use crate::{
@@ -65,16 +66,16 @@ pub(crate) async fn search_registry(context: Arc<OperatorContext>, period: Durat
 /// Searches for orphans in the ledger of a database, with one query, at once and then periodically.
 pub(crate) async fn search_ledger(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
+    let mut failures = TaskFailures::new(&context.metrics, "orphans", breaker.name());
     loop {
         if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
-        if let Err(error) = context.enqueue_ledger_orphans(&breaker).await {
-            tracing::debug!(
-                instance = breaker.name(),
-                error = error.chain(),
-                "the ledger was not compared with the Tenants"
-            );
+        match context.enqueue_ledger_orphans(&breaker).await {
+            Ok(()) => failures.succeed(),
+            Err(error) => {
+                failures.record(&error);
+            }
         }
         tokio::time::sleep(context.scheduler.spread(period)).await;
     }

@@ -42,17 +42,9 @@ pub(crate) async fn work(context: Arc<OperatorContext>, mut stop: watch::Receive
         };
         let replica_changes = context.scheduler.replica_changes();
         let started = context.clock.monotonic();
-        let task = tokio::spawn(reconcile_target(Arc::clone(&context), target.clone()));
-        let (outcome, priority) = match tokio::time::timeout(RECONCILE_TIMEOUT, task).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(join)) => {
-                (failed(EffectError::from_source(ErrorClass::Bug, "the reconcile ended early", join)), Priority::Retry)
-            }
-            Err(elapsed) => {
-                let error = EffectError::from_source(ErrorClass::Transient, "the reconcile timed out", elapsed);
-                (failed(error), Priority::Retry)
-            }
-        };
+        let task = reconcile_target(Arc::clone(&context), target.clone());
+        let (outcome, priority) =
+            run_to_end(task, RECONCILE_TIMEOUT).await.unwrap_or_else(|error| (failed(error), Priority::Retry));
         let took = context.clock.monotonic().saturating_sub(started);
         log_outcome(&target, &outcome, took);
         context.metrics.count_reconcile(target.kind(), &outcome, took);
@@ -60,6 +52,26 @@ pub(crate) async fn work(context: Arc<OperatorContext>, mut stop: watch::Receive
             context.note_fencing(error);
         }
         context.scheduler.settle(&target, &outcome, replica_changes, priority);
+    }
+}
+
+/// Runs a reconcile in a task, which a panic ends. After the timeout it is canceled. It has ended when this returns, so that two
+/// reconciles of an object never overlap.
+async fn run_to_end<T: Send + 'static>(
+    reconcile: impl Future<Output = T> + Send + 'static,
+    timeout: Duration,
+) -> Result<T, EffectError> {
+    let mut task = tokio::spawn(reconcile);
+    match tokio::time::timeout(timeout, &mut task).await {
+        Ok(ended) => {
+            ended.map_err(|error| EffectError::from_source(ErrorClass::Bug, "the reconcile ended early", error))
+        }
+        Err(elapsed) => {
+            task.abort();
+            // It may have ended at the last moment; then its result is lost, and it is repeated.
+            drop(task.await);
+            Err(EffectError::from_source(ErrorClass::Transient, "the reconcile timed out", elapsed))
+        }
     }
 }
 
@@ -167,4 +179,31 @@ fn priority_of(metadata: &ObjectMeta, finalizer: &str) -> Priority {
 /// The target of a Tenant.
 pub(crate) fn tenant_target(namespace: &str, name: &str) -> Target {
     Target::Tenant(Key::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test]
+    async fn a_reconcile_that_times_out_is_ended() {
+        let written = Arc::new(AtomicBool::new(false));
+        let late = Arc::clone(&written);
+        let reconcile = async move {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            late.store(true, Ordering::Relaxed);
+        };
+        let error = run_to_end(reconcile, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Transient);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!written.load(Ordering::Relaxed), "it went on beside the next reconcile");
+        assert_eq!(run_to_end(async { 7 }, Duration::from_secs(5)).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_only_its_reconcile() {
+        let error = run_to_end::<()>(async { panic!("a bug") }, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Bug);
+    }
 }
