@@ -216,7 +216,10 @@ async fn plans_are_shown_to_users_who_may_make_the_change(version: PgVersion) ->
     let strange = setup.token("planner", None).await?;
     for token in [None, Some("nonsense"), Some(strange.as_str())] {
         let (status, error) = post(token, new()).await?;
-        assert!(status == 401 && error.contains("a bearer token for the audience 'agent-tenancy.dev/plan'"), "{status} {error}");
+        assert!(
+            status == 401 && error.contains("a bearer token for the audience 'agent-tenancy.dev/plan'"),
+            "{status} {error}"
+        );
     }
     let [planner, viewer, nobody] = [
         setup.token("planner", audience).await?,
