@@ -11,10 +11,10 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A source of time. Clones of a manual clock share its time.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockSource {
     System,
     Manual(Arc<Mutex<Manual>>),
 }
@@ -29,33 +29,33 @@ impl Clock {
     /// The clocks of the machine.
     pub fn system() -> Self {
         LazyLock::force(&START);
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// A clock that changes only by [`Self::advance`].
     pub fn manual(wall: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(Manual { wall, monotonic: Duration::ZERO }))))
+        Self(ClockSource::Manual(Arc::new(Mutex::new(Manual { wall, monotonic: Duration::ZERO }))))
     }
 
     /// Wall time. It may jump, also backwards: for comparison with timestamps of other processes.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp::now(),
-            Source::Manual(manual) => manual.lock().unwrap_or_else(PoisonError::into_inner).wall,
+            ClockSource::System => Timestamp::now(),
+            ClockSource::Manual(manual) => manual.lock().unwrap_or_else(PoisonError::into_inner).wall,
         }
     }
 
     /// Time since the first use of a clock in the process. Never jumps: for measuring durations.
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
-            Source::System => START.elapsed(),
-            Source::Manual(manual) => manual.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
+            ClockSource::System => START.elapsed(),
+            ClockSource::Manual(manual) => manual.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
     }
 
     /// Advances wall and monotonic time of a manual clock; no effect on the machine's clocks.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let ClockSource::Manual(manual) = &self.0 {
             let mut manual = manual.lock().unwrap_or_else(PoisonError::into_inner);
             manual.monotonic += by;
             if let Ok(by) = SignedDuration::try_from(by)

@@ -43,6 +43,7 @@
 //! # Programs
 //!
 //! Each program is a Cargo feature and compiles only the modules and crates that it needs.
+#![warn(unreachable_pub)]
 #![cfg_attr(
     not(all(feature = "operator", feature = "agent-api", feature = "kubectl-tenant")),
     allow(dead_code, reason = "one program does not use everything that it shares with the others")

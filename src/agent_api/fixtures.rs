@@ -17,11 +17,11 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 /// The bytes of a key that only this name has.
-pub fn secret(name: &str) -> Vec<u8> {
+pub(crate) fn secret(name: &str) -> Vec<u8> {
     format!("{name:-<32}").into_bytes()
 }
 
-pub fn key(kid: &str, state: KeyState) -> VerificationKey {
+pub(crate) fn key(kid: &str, state: KeyState) -> VerificationKey {
     VerificationKey {
         kid: Kid::parse(kid).unwrap(),
         algorithm: Algorithm::HS256,
@@ -34,7 +34,7 @@ pub fn key(kid: &str, state: KeyState) -> VerificationKey {
 }
 
 /// A tenant with a standby, a current and a previous key, in cell 1, with the agent `support` of AgentConfig `a1`.
-pub fn tenant(id: &str) -> TenantEntry {
+pub(crate) fn tenant(id: &str) -> TenantEntry {
     let agent = EntryAgent { config_uid: Uid("a1".into()), overrides: Overrides::default() };
     TenantEntry {
         format: FORMAT,
@@ -76,7 +76,7 @@ pub fn tenant(id: &str) -> TenantEntry {
     }
 }
 
-pub fn behaviour() -> Behaviour {
+pub(crate) fn behaviour() -> Behaviour {
     Behaviour {
         provider: Provider::Echo,
         model: "echo-1".into(),
@@ -91,7 +91,7 @@ pub fn behaviour() -> Behaviour {
     }
 }
 
-pub fn agent(uid: &str, upstream: Option<&str>) -> Entry {
+pub(crate) fn agent(uid: &str, upstream: Option<&str>) -> Entry {
     Entry::Agent(Box::new(AgentEntry {
         format: FORMAT,
         uid: Uid(uid.into()),
@@ -107,11 +107,11 @@ pub fn agent(uid: &str, upstream: Option<&str>) -> Entry {
     }))
 }
 
-pub fn upstream(hash: &str) -> Entry {
+pub(crate) fn upstream(hash: &str) -> Entry {
     Entry::Upstream(UpstreamEntry { format: FORMAT, hash: hash.into(), api_key: KeyBytes::new(b"sk-1".to_vec()) })
 }
 
-pub fn cell(number: i32, password: &str) -> Entry {
+pub(crate) fn cell(number: i32, password: &str) -> Entry {
     Entry::Cell(CellEntry {
         format: FORMAT,
         instance: "main".into(),
@@ -127,20 +127,20 @@ pub fn cell(number: i32, password: &str) -> Entry {
     })
 }
 
-pub fn raw_entry(entry: &Entry, version: u64) -> RawEntry {
+pub(crate) fn raw_entry(entry: &Entry, version: u64) -> RawEntry {
     let content = Zeroizing::new(entry.render());
     RawEntry { name: entry.name(), kind: entry.kind(), version: Version(version), content }
 }
 
 /// An index in which every login succeeds at once.
-pub struct IndexFixture {
+pub(crate) struct IndexFixture {
     pub index: RegistryIndex,
     pub version: u64,
 }
 
 impl IndexFixture {
     /// With the AgentConfig `a1` and cell 1.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut fixture = Self {
             index: RegistryIndex::new(TenantCaps {
                 transactions: 16,
@@ -154,35 +154,35 @@ impl IndexFixture {
         fixture
     }
 
-    pub fn apply(&mut self, entry: &Entry) -> u64 {
+    pub(crate) fn apply(&mut self, entry: &Entry) -> u64 {
         self.version += 1;
         self.index.apply(&raw_entry(entry, self.version));
         self.version
     }
 
-    pub fn apply_tenant(&mut self, entry: &TenantEntry) -> u64 {
+    pub(crate) fn apply_tenant(&mut self, entry: &TenantEntry) -> u64 {
         self.apply(&Entry::Tenant(Box::new(entry.clone())))
     }
 
-    pub fn apply_text(&mut self, name: &str, kind: crate::domain::entry::EntryKind, text: &str) {
+    pub(crate) fn apply_text(&mut self, name: &str, kind: crate::domain::entry::EntryKind, text: &str) {
         self.version += 1;
         let content = Zeroizing::new(text.as_bytes().to_vec());
         self.index.apply(&RawEntry { name: name.into(), kind, version: Version(self.version), content });
     }
 
-    pub fn delete(&mut self, name: &str) {
+    pub(crate) fn delete(&mut self, name: &str) {
         self.version += 1;
         self.index.delete(name, Version(self.version));
     }
 
-    pub fn settle_logins(&mut self, outcome: &Result<(), String>) {
+    pub(crate) fn settle_logins(&mut self, outcome: &Result<(), String>) {
         for login in self.index.take_logins() {
             self.index.login(&login.name, login.version, outcome.clone());
         }
     }
 
     /// The tenant's reason for quarantine.
-    pub fn reason(&self, id: &str) -> Option<&str> {
+    pub(crate) fn reason(&self, id: &str) -> Option<&str> {
         self.index.quarantined().get(&format!("tenant-{id}")).map(|q| q.reason.as_str())
     }
 }

@@ -15,7 +15,7 @@ const LEAST: u64 = 8 << 20;
 ///
 /// # Errors
 /// When nearly nothing is left.
-pub fn resolve_budget(limit: u64, connections: usize) -> Result<usize, String> {
+pub(super) fn resolve_budget(limit: u64, connections: usize) -> Result<usize, String> {
     let connections = CONNECTION.saturating_mul(connections as u64);
     let budget = limit.saturating_sub(BASE).saturating_sub(connections);
     if budget < LEAST {
@@ -30,7 +30,7 @@ pub fn resolve_budget(limit: u64, connections: usize) -> Result<usize, String> {
 }
 
 /// The memory limit: the setting in MiB, else that of the process's control group, else a default.
-pub fn observe_limit(setting_mebibytes: u64) -> u64 {
+pub(super) fn observe_limit(setting_mebibytes: u64) -> u64 {
     match setting_mebibytes {
         0 => observe_control_group().unwrap_or(DEFAULT_LIMIT),
         mebibytes => mebibytes << 20,

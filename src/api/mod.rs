@@ -17,16 +17,20 @@
 //! | `tenant`, `tenant_status` | the `Tenant` resource |
 
 mod advice;
+#[allow(unreachable_pub, reason = "the derives write their own visibility; the types are exported below")]
 mod agent_config;
 mod algorithm;
 pub(crate) mod bounds;
 mod conditions;
 pub mod crd;
+#[allow(unreachable_pub, reason = "the derives write their own visibility; the types are exported below")]
 mod database_instance;
 pub mod names;
 mod notice;
 mod schema;
+#[allow(unreachable_pub, reason = "the derives write their own visibility; the types are exported below")]
 mod tenant;
+#[allow(unreachable_pub, reason = "the derives write their own visibility; the types are exported below")]
 mod tenant_status;
 
 pub use advice::Advice;

@@ -18,7 +18,7 @@ struct Arguments {
     /// File with settings; without it the defaults hold.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Prints the settings in force and ends.
+    /// Prints the effective settings and ends.
     #[arg(long)]
     print_config: bool,
 }

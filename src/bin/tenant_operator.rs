@@ -1,7 +1,10 @@
 //! `tenant-operator`: reconciles Tenants and AgentConfigs.
 
 use agent_tenancy::{
-    controller::{leadership::identity::Identity, run::run},
+    controller::{
+        leadership::identity::{Identity, PodIdentity},
+        run::{ProcessIdentity, run},
+    },
     effects::kubernetes::client::connect,
     settings::{self, operator::OperatorSettings},
     telemetry::{self, metrics::Metrics},
@@ -17,7 +20,7 @@ struct Arguments {
     /// Settings file (YAML). Variables AGENT_TENANCY__SECTION__KEY override it.
     #[arg(long, env = "AGENT_TENANCY_CONFIG")]
     config: Option<PathBuf>,
-    /// Prints the settings in force, without secrets, and ends.
+    /// Prints the effective settings, without secrets, and ends.
     #[arg(long)]
     print_config: bool,
 }
@@ -34,14 +37,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(settings: OperatorSettings) -> anyhow::Result<()> {
-    // A second provider in one process is refused; whichever came first is the same one.
+    // An installed provider is refused, and is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Metrics::new("tenant_operator");
     let config =
         kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
     let client =
         connect(config, settings.idle_timeout(), &metrics).context("the client of the API server can't be made")?;
-    let identity = Identity::resolve(std::env::var("POD_UID").ok(), settings.leader_election.identity_file.as_deref())?;
+    let pod = PodIdentity::from_env();
+    let leader = Identity::resolve(&pod, settings.leader_election.identity_file.as_deref())?;
+    let identity = ProcessIdentity { leader, pod };
     run(settings, client, identity, metrics, agent_tenancy::telemetry::signals::stop()).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use tokio::sync::watch;
 
 /// The state that workers, watches and background tasks share.
-pub struct Context {
+pub(crate) struct OperatorContext {
     /// The world.
     pub world: LiveWorld,
     /// The queue.
@@ -23,7 +23,7 @@ pub struct Context {
     pub clock: Clock,
     /// Leadership.
     pub fence: LeaseFence,
-    /// The installation. [`Context::installation_now`] fills in the parts that change.
+    /// The installation. [`OperatorContext::installation_now`] fills in the parts that change.
     pub installation: Installation,
     /// The custom migrations; `None` if there are none, or they have not been read yet.
     pub custom_migrations: watch::Sender<Option<CustomMigrations>>,
@@ -39,16 +39,16 @@ pub struct Context {
     pub fenced: watch::Sender<bool>,
 }
 
-impl Context {
+impl OperatorContext {
     /// Ends this leadership if an error says that a newer leader exists.
-    pub fn note_fencing(&self, error: &EffectError) {
+    pub(crate) fn note_fencing(&self, error: &EffectError) {
         if error.fenced {
             self.fenced.send_replace(true);
         }
     }
 
     /// The current installation, for a reconcile that starts now.
-    pub fn installation_now(&self) -> Installation {
+    pub(crate) fn installation_now(&self) -> Installation {
         let custom_migrations = self.custom_migrations.borrow().clone();
         Installation { epoch: Epoch(self.fence.epoch()), custom_migrations, ..self.installation.clone() }
     }

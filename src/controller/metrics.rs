@@ -1,7 +1,8 @@
 //! The operator's metrics.
 
-use super::reconcile::outcome::ReconcileOutcome;
+use super::{context::OperatorContext, reconcile::outcome::ReconcileOutcome};
 use crate::{
+    effects::{database::instances::Instances, kubernetes::fence::LeaseFence},
     plan::instance::{
         logins::{LoginStep, LoginWait},
         rollout::{RolloutFacts, RolloutStage},
@@ -12,71 +13,84 @@ use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// Kind of object and outcome of a reconcile: both from closed lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReconcileLabels {
+pub(super) struct ReconcileLabels {
     kind: &'static str,
     outcome: &'static str,
 }
 
 /// Kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabel {
+pub(crate) struct ObjectKindLabel {
     kind: &'static str,
 }
 
 /// A database instance: one of those in the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct InstanceLabel {
+pub(super) struct InstanceLabel {
     instance: String,
 }
 
 /// What happened to an expired archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ArchiveLabel {
+pub(super) struct ArchiveLabel {
     outcome: &'static str,
 }
 
 /// Version of the built-in migrations: as many as there are files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct VersionLabel {
+pub(super) struct VersionLabel {
     version: i32,
 }
 
 /// Stage of the rollout of migrations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StageLabel {
+pub(super) struct StageLabel {
     stage: &'static str,
 }
 
 /// Step of the rotation of a login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LoginLabel {
+pub(super) struct LoginLabel {
     step: &'static str,
 }
 
 /// What the rotation of a login waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WaitLabel {
+pub(super) struct WaitLabel {
     instance: String,
     what: &'static str,
 }
 
+/// A background task, and its database instance; empty if it belongs to none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TaskLabels {
+    task: &'static str,
+    instance: String,
+}
+
 /// A request to the admin API (`plan`, `takeover`), and the status code of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AdminRequestLabels {
+pub(super) struct AdminRequestLabels {
     request: &'static str,
     code: u16,
 }
 
+/// The context of the leader; empty until this process leads.
+pub(super) type ContextSlot = Arc<OnceLock<Arc<OperatorContext>>>;
+
 /// The operator's metrics.
 #[derive(Clone)]
-pub struct OperatorMetrics {
+pub(crate) struct OperatorMetrics {
     reconciles: Family<ReconcileLabels, Counter>,
-    duration: Family<KindLabel, Histogram, fn() -> Histogram>,
-    steps: Family<KindLabel, Counter>,
+    duration: Family<ObjectKindLabel, Histogram, fn() -> Histogram>,
+    steps: Family<ObjectKindLabel, Counter>,
     archives: Family<ArchiveLabel, Counter>,
     logins: Family<LoginLabel, Counter>,
     logins_waiting: Family<WaitLabel, Gauge>,
@@ -89,7 +103,7 @@ pub struct OperatorMetrics {
     round_trips: Family<InstanceLabel, Gauge>,
     database_up: Family<InstanceLabel, Gauge>,
     /// Objects in the cache, by kind.
-    pub objects: Family<KindLabel, Gauge>,
+    pub objects: Family<ObjectKindLabel, Gauge>,
     /// Replicas of the agent API that are ready.
     pub replicas: Gauge,
     drifted: Family<InstanceLabel, Gauge>,
@@ -99,12 +113,14 @@ pub struct OperatorMetrics {
     migrations_blocked: Gauge,
     rollout: Family<StageLabel, Gauge>,
     custom_migrations: Gauge,
+    task_failures: Family<TaskLabels, Counter>,
+    task_failing: Family<TaskLabels, Gauge>,
     admin_requests: Family<AdminRequestLabels, Counter>,
 }
 
 impl OperatorMetrics {
     /// Registers them.
-    pub fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             reconciles: metrics.counters("reconciles", "Reconciles of objects, by kind and outcome"),
             duration: metrics.seconds_by("reconcile_seconds", "Duration of a reconcile, by kind"),
@@ -127,50 +143,77 @@ impl OperatorMetrics {
             rollout: metrics.gauges("migrations_stage", "1 for the current stage of the rollout of migrations"),
             custom_migrations: metrics
                 .gauge("custom_migrations", "Custom migrations in force; -1 if the ConfigMap can't be used"),
+            task_failures: metrics.counters("background_task_failures", "Failures of background tasks, by task"),
+            task_failing: metrics
+                .gauges("background_task_failing", "1 while the last attempt of a background task has failed"),
             admin_requests: metrics
                 .counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
             drift_check: metrics.fractions("drift_check_seconds", "Duration of the last drift check"),
         }
     }
 
+    /// Reads the gauges each time the metrics are rendered.
+    pub(crate) fn collector(
+        &self,
+        instances: &Instances,
+        fence: &LeaseFence,
+        context: &ContextSlot,
+    ) -> impl Fn() + Send + Sync + 'static {
+        let (own, instances, fence, context) = (self.clone(), instances.clone(), fence.clone(), Arc::clone(context));
+        move || {
+            own.leader.set(i64::from(fence.is_leader()));
+            own.epoch.set(i64::from(fence.epoch()));
+            for breaker in instances.breakers() {
+                own.record_database(breaker.name(), breaker.is_closed(), breaker.database.round_trips());
+            }
+            if let Some(context) = context.get() {
+                own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
+                own.record_objects("tenant", context.world.tenants.cache.len());
+                own.record_objects("agentconfig", context.world.agents.cache.len());
+                let ready = context.world.replica_tracker.observe().all.iter().filter(|r| r.ready).count();
+                own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
     /// Counts a reconcile.
-    pub fn count_reconcile(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
+    pub(crate) fn count_reconcile(&self, kind: &'static str, outcome: &ReconcileOutcome, took: Duration) {
         let word = match outcome.error_class {
             Some(class) => class.as_str(),
             None if outcome.settled => "settled",
             None => "working",
         };
         self.reconciles.get_or_create(&ReconcileLabels { kind, outcome: word }).inc();
-        self.duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
-        self.steps.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
+        self.duration.get_or_create(&ObjectKindLabel { kind }).observe(took.as_secs_f64());
+        self.steps.get_or_create(&ObjectKindLabel { kind }).inc_by(u64::try_from(outcome.steps).unwrap_or_default());
     }
 
     /// Counts an expired archive: `dropped`, or `held` by a dependency.
-    pub fn count_archive(&self, outcome: &'static str) {
+    pub(crate) fn count_archive(&self, outcome: &'static str) {
         self.archives.get_or_create(&ArchiveLabel { outcome }).inc();
     }
 
     /// Records a drift check of a database.
-    pub fn record_drift_check(&self, instance: &str, found: usize, took: Duration) {
+    pub(crate) fn record_drift_check(&self, instance: &str, found: usize, took: Duration) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.drifted.get_or_create(&label).set(i64::try_from(found).unwrap_or(i64::MAX));
         self.drift_check.get_or_create(&label).set(took.as_secs_f64());
     }
 
     /// Records whether a database can be used, and how many messages were sent to it.
-    pub fn record_database(&self, instance: &str, up: bool, round_trips: u64) {
+    pub(crate) fn record_database(&self, instance: &str, up: bool, round_trips: u64) {
         let label = InstanceLabel { instance: instance.to_owned() };
         self.database_up.get_or_create(&label).set(i64::from(up));
         self.round_trips.get_or_create(&label).set(i64::try_from(round_trips).unwrap_or(i64::MAX));
     }
 
     /// Counts a step of the rotation of a login.
-    pub fn count_login_step(&self, step: &LoginStep) {
+    pub(crate) fn count_login_step(&self, step: &LoginStep) {
         self.logins.get_or_create(&LoginLabel { step: step.as_str() }).inc();
     }
 
     /// Records how many rotations wait in a database, and what for.
-    pub fn record_waiting_logins<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
+    pub(crate) fn record_waiting_logins<'w>(&self, instance: &str, waits: impl Iterator<Item = &'w LoginWait>) {
         let words: Vec<&str> = waits.map(LoginWait::as_str).collect();
         for what in LoginWait::LABELS {
             let cells = words.iter().filter(|word| **word == what).count();
@@ -180,7 +223,7 @@ impl OperatorMetrics {
     }
 
     /// Records the progress of migrations.
-    pub fn record_rollout(&self, facts: &RolloutFacts, stage: RolloutStage) {
+    pub(crate) fn record_rollout(&self, facts: &RolloutFacts, stage: RolloutStage) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.migrations_behind.set(number(facts.behind));
         self.migrations_blocked.set(number(facts.blocked));
@@ -194,17 +237,27 @@ impl OperatorMetrics {
     }
 
     /// Records the number of custom migrations in force; `None`: they can't be used.
-    pub fn record_custom_migrations(&self, files: Option<i32>) {
+    pub(crate) fn record_custom_migrations(&self, files: Option<i32>) {
         self.custom_migrations.set(files.map_or(-1, i64::from));
     }
 
+    /// Counts a failure of a background task.
+    pub(crate) fn count_task_failure(&self, task: &'static str, instance: &str) {
+        self.task_failures.get_or_create(&TaskLabels { task, instance: instance.to_owned() }).inc();
+    }
+
+    /// Records whether the last attempt of a background task has failed.
+    pub(crate) fn record_task(&self, task: &'static str, instance: &str, failing: bool) {
+        self.task_failing.get_or_create(&TaskLabels { task, instance: instance.to_owned() }).set(i64::from(failing));
+    }
+
     /// Counts a request to the admin API: `plan` or `takeover`.
-    pub fn count_admin_request(&self, request: &'static str, code: u16) {
+    pub(crate) fn count_admin_request(&self, request: &'static str, code: u16) {
         self.admin_requests.get_or_create(&AdminRequestLabels { request, code }).inc();
     }
 
     /// Records the number of objects of a kind.
-    pub fn record_objects(&self, kind: &'static str, objects: usize) {
-        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
+    pub(crate) fn record_objects(&self, kind: &'static str, objects: usize) {
+        self.objects.get_or_create(&ObjectKindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroize;
 
-/// Draws material for one pass from the operating system's generator, with a key for `algorithm`. With an error it is
+/// Draws material for one reconcile from the operating system's generator, with a key for `algorithm`. With an error it is
 /// all zeros and must not be used.
 pub fn draw_or_nothing(algorithm: Algorithm) -> (Fresh, Option<EffectError>) {
     let mut raw = Raw::default();

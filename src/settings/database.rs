@@ -1,4 +1,4 @@
-//! Settings of one database instance: where it is, who the operator is there, and how much of it to use.
+//! Settings of one database instance: its address, the operator's login, and limits.
 
 use crate::domain::ident::{DatabaseId, NamePrefix, is_instance_name};
 use serde::{Deserialize, Serialize};
@@ -19,16 +19,16 @@ pub struct InstanceSettings {
     pub database: String,
     /// Login role of the operator: `<prefix>_operator_a` or `_b`.
     pub user: String,
-    /// File that holds its password; read anew for every connection, so that it can be rotated.
+    /// File with its password, which is read again for every connection, so that it can be rotated.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// Environment variable that holds its password, where there is no file.
+    /// Environment variable with its password, if there is no file.
     #[serde(default)]
     pub password_env: Option<String>,
     /// TLS.
     #[serde(default)]
     pub ssl_mode: SslMode,
-    /// PEM file with the certification authorities to trust, instead of the public ones.
+    /// PEM file with the CA certificates to trust, instead of the public ones.
     #[serde(default)]
     pub ssl_root_cert_file: Option<PathBuf>,
     /// Prefix of every role and schema; no other operator may use it on that server.
@@ -37,10 +37,10 @@ pub struct InstanceSettings {
     /// Most connections of the operator.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
-    /// Whether Tenants that have no data yet are put here; without, it keeps those that are here.
+    /// New Tenants are placed here. If `false`, the instance keeps the Tenants that it has.
     #[serde(default = "default_accepts_new_tenants")]
     pub accepts_new_tenants: bool,
-    /// Tenants in one cell: a target, a few more do no harm.
+    /// Target number of tenants in one cell.
     #[serde(default = "default_tenants_per_cell")]
     pub tenants_per_cell: usize,
     /// How long the data of a deleted Tenant with the policy `Archive` is kept, in seconds.
@@ -58,11 +58,11 @@ pub struct InstanceSettings {
     /// How long one statement of a migration may take.
     #[serde(default = "default_migration_seconds")]
     pub migration_timeout_seconds: u32,
-    /// How often all tenants are looked at for drift, by one query, in seconds (±20 %); 0 is never.
+    /// Interval of the drift check of all tenants, by one query, in seconds (±20 %). 0: never.
     #[serde(default = "default_drift_seconds")]
     pub drift_seconds: u32,
-    /// Oldest age of a password of the agent API's logins, in seconds; each cell's is replaced when it has reached 80 to
-    /// 100 % of it. 0: any age.
+    /// Maximum age of the passwords of the agent API's logins, in seconds. Each is rotated at 80 to 100 % of it. 0: no rotation
+    /// by age.
     #[serde(default = "default_login_rotation_seconds")]
     pub login_rotation_seconds: u32,
     /// The agent API connects here instead of to `host`; for a pooler.
@@ -71,7 +71,7 @@ pub struct InstanceSettings {
     /// The agent API connects to this port instead of `port`; for a pooler.
     #[serde(default)]
     pub agent_api_port: Option<u16>,
-    /// Identity of a database that is lost for good: the instance may start anew in place of it.
+    /// Identity of a database that is lost for good: the instance may replace it with an empty one.
     #[serde(default)]
     pub lost_database_id: Option<DatabaseId>,
 }
@@ -82,11 +82,11 @@ pub struct InstanceSettings {
 pub enum SslMode {
     /// No TLS.
     Disable,
-    /// TLS if the server offers it; anybody in between can prevent it.
+    /// TLS if the server offers it. An attacker can prevent it.
     Prefer,
     /// TLS with any certificate.
     Require,
-    /// TLS with a certificate of a trusted authority.
+    /// TLS with a certificate of a trusted CA.
     VerifyCa,
     /// The same, and the certificate is for this host.
     #[default]
@@ -94,7 +94,7 @@ pub enum SslMode {
 }
 
 impl SslMode {
-    /// The word that libpq uses.
+    /// libpq's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
@@ -144,35 +144,35 @@ fn default_login_rotation_seconds() -> u32 {
 }
 
 impl InstanceSettings {
-    /// What is wrong with these settings, one sentence each, with the field's name.
+    /// The violated rules, one sentence each, with the name of the field.
     pub fn violations(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut unless = |good: bool, text: &str| {
-            if !good {
+        let mut require = |is_valid: bool, text: &str| {
+            if !is_valid {
                 found.push(text.to_owned());
             }
         };
         let name_ok = is_instance_name(&self.name);
-        unless(name_ok, "name: must be 1 to 30 characters of a-z, 0-9 and -, not starting or ending with -");
-        unless(!self.host.is_empty(), "host: must not be empty");
-        unless(!self.database.is_empty() && self.database.len() <= 63, "database: must have 1 to 63 bytes");
-        unless(!self.user.is_empty() && self.user.len() <= 63, "user: must have 1 to 63 bytes");
-        unless(
+        require(name_ok, "name: must be 1 to 30 characters of a-z, 0-9 and -, not starting or ending with -");
+        require(!self.host.is_empty(), "host: must not be empty");
+        require(!self.database.is_empty() && self.database.len() <= 63, "database: must have 1 to 63 bytes");
+        require(!self.user.is_empty() && self.user.len() <= 63, "user: must have 1 to 63 bytes");
+        require(
             self.password_file.is_none() || self.password_env.is_none(),
             "passwordFile, passwordEnv: only one of them may be set",
         );
-        unless((1..=100).contains(&self.max_connections), "maxConnections: must be 1 to 100");
-        unless((1..=2000).contains(&self.tenants_per_cell), "tenantsPerCell: must be 1 to 2000");
-        unless(
+        require((1..=100).contains(&self.max_connections), "maxConnections: must be 1 to 100");
+        require((1..=2000).contains(&self.tenants_per_cell), "tenantsPerCell: must be 1 to 2000");
+        require(
             (60..=315_360_000).contains(&self.archive_seconds),
             "archiveSeconds: must be from 60 to 315360000 (a minute to ten years)",
         );
         let drift_ok = self.drift_seconds == 0 || (10..=86_400).contains(&self.drift_seconds);
-        unless(drift_ok, "driftSeconds: must be 0, or from 10 to 86400");
+        require(drift_ok, "driftSeconds: must be 0, or from 10 to 86400");
         let migration_ok = (1..=86_400).contains(&self.migration_timeout_seconds);
-        unless(migration_ok, "migrationTimeoutSeconds: must be 1 to 86400");
+        require(migration_ok, "migrationTimeoutSeconds: must be 1 to 86400");
         let rotation = self.login_rotation_seconds;
-        unless(
+        require(
             rotation == 0 || (3600..=315_360_000).contains(&rotation),
             "loginRotationSeconds: must be 0, or from 3600 to 315360000 (an hour to ten years)",
         );
@@ -181,12 +181,12 @@ impl InstanceSettings {
             (self.statement_timeout_seconds, "statementTimeoutSeconds"),
             (self.lock_timeout_seconds, "lockTimeoutSeconds"),
         ] {
-            unless((1..=600).contains(&value), &format!("{field}: must be 1 to 600"));
+            require((1..=600).contains(&value), &format!("{field}: must be 1 to 600"));
         }
         found
     }
 
-    /// What this instance may not have in common with one that stands before it, with the field's name.
+    /// A conflict with an earlier instance, with the name of the field.
     pub fn find_clash(&self, earlier: &Self) -> Option<String> {
         let other = &earlier.name;
         if self.name == earlier.name {
@@ -196,7 +196,7 @@ impl InstanceSettings {
             return None;
         }
         if self.database == earlier.database {
-            return Some(format!("host: with this port and database it is instance '{other}' once more"));
+            return Some(format!("host: instance '{other}' has the same host, port and database"));
         }
         (self.name_prefix == earlier.name_prefix).then(|| {
             format!(
@@ -206,7 +206,7 @@ impl InstanceSettings {
         })
     }
 
-    /// Where the agent API connects.
+    /// Host and port that the agent API connects to.
     pub fn agent_api_address(&self) -> (&str, u16) {
         (self.agent_api_host.as_deref().unwrap_or(&self.host), self.agent_api_port.unwrap_or(self.port))
     }

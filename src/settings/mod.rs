@@ -1,8 +1,8 @@
 //! Checked settings: defaults in code, a YAML file over them, environment variables over both.
 //!
-//! A key that doesn't exist is refused with its path, so that a typing mistake never silently means "default".
+//! An unknown key is refused with its path, so that a typing error does not silently mean the default.
 //! An environment variable names a key by its path: `AGENT_TENANCY__DATABASE__CONNECTION_BUDGET=16` sets
-//! `database.connectionBudget`. Its value is read as YAML, so `true`, `5` and `[a, b]` mean what they say.
+//! `database.connectionBudget`. Its value is parsed as YAML: `true`, `5`, `[a, b]`.
 
 #[cfg(feature = "agent-api")]
 pub mod agent_api;
@@ -40,14 +40,14 @@ pub enum SettingsError {
         /// Where and why.
         reason: String,
     },
-    /// A key that no setting has.
+    /// An unknown key.
     #[error("'{path}' ({origin}) is not a setting; known here: {known}")]
     UnknownKey {
         /// Path of the key.
         path: String,
         /// The file, or the variable's name.
         origin: String,
-        /// What may stand there.
+        /// The known keys.
         known: String,
     },
     /// A key that was renamed.
@@ -66,7 +66,7 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    /// Somebody has to change the settings.
+    /// The settings have to be changed.
     pub fn class(&self) -> ErrorClass {
         ErrorClass::Invalid
     }
@@ -77,7 +77,7 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// Paths of keys of earlier versions, each with the path of its successor.
     const RENAMED: &'static [(&'static str, &'static str)] = &[];
 
-    /// Checks what types can't say; returns the path and the rule of the first setting that is out of bounds.
+    /// Checks the bounds of all settings.
     ///
     /// # Errors
     /// A sentence that starts with the setting's path.
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for SecretText {
 /// Reads the settings: defaults, then the file, then the variables that start with [`ENVIRONMENT_PREFIX`].
 ///
 /// # Errors
-/// The first thing that is wrong, with its path and where it came from.
+/// The first invalid setting, with its path and origin.
 pub fn load<T: Settings>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -156,16 +156,16 @@ pub fn resolve<T: Settings>(
         let not_yaml = |reason: String| SettingsError::NotYaml { file: name.to_owned(), reason };
         match serde_yaml::from_str::<Value>(text).map_err(|e| not_yaml(e.to_string()))? {
             Value::Null => {}
-            Value::Mapping(given) => merge(&mut merged, given, "", Origin { name, renamed: T::RENAMED })?,
+            Value::Mapping(given) => merge(&mut merged, given, "", KeyOrigin { name, renamed: T::RENAMED })?,
             _ => return Err(not_yaml("its top level is something else".to_owned())),
         }
     }
     let mut variables: Vec<_> = environment.into_iter().filter(|(n, _)| n.starts_with(ENVIRONMENT_PREFIX)).collect();
     variables.sort();
     for (name, text) in variables {
-        set(&mut merged, text, Origin { name: &name, renamed: T::RENAMED })?;
+        set(&mut merged, text, KeyOrigin { name: &name, renamed: T::RENAMED })?;
     }
-    // Through text, because only the parser of text names the path of a wrong value; its line numbers mean nothing.
+    // Through text, because only the parser of text names the path of an invalid value. Its line numbers are meaningless.
     let text = serde_yaml::to_string(&merged).map_err(wrong)?;
     let settings: T = serde_yaml::from_str(&text).map_err(|e| {
         let reason = e.to_string();
@@ -177,15 +177,15 @@ pub fn resolve<T: Settings>(
 
 /// Where a key was found.
 #[derive(Clone, Copy)]
-struct Origin<'o> {
+struct KeyOrigin<'o> {
     /// The file, or the variable's name.
     name: &'o str,
     /// [`Settings::RENAMED`].
     renamed: &'static [(&'static str, &'static str)],
 }
 
-/// Lays `given` over `base`. Keys must exist in `base`, but for mappings that are empty by default (free-form ones).
-fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Result<(), SettingsError> {
+/// Merges `given` into `base`. Keys must exist in `base`, except in mappings that are empty by default (free-form ones).
+fn merge(base: &mut Value, given: Mapping, path: &str, origin: KeyOrigin<'_>) -> Result<(), SettingsError> {
     let Value::Mapping(base) = base else {
         *base = Value::Mapping(given);
         return Ok(());
@@ -200,7 +200,7 @@ fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Re
             }
             (None, _) => return Err(unknown(&path, origin, base)),
             (Some(old @ Value::Mapping(_)), Value::Mapping(given)) => merge(old, given, &path, origin)?,
-            // `section:` with nothing below it means that its defaults hold.
+            // `section:` without a value keeps its defaults.
             (Some(Value::Mapping(_)), Value::Null) => {}
             (Some(old), value) => *old = value,
         }
@@ -208,8 +208,8 @@ fn merge(base: &mut Value, given: Mapping, path: &str, origin: Origin<'_>) -> Re
     Ok(())
 }
 
-/// Sets what one variable names.
-fn set(base: &mut Value, text: String, origin: Origin<'_>) -> Result<(), SettingsError> {
+/// Applies one variable.
+fn set(base: &mut Value, text: String, origin: KeyOrigin<'_>) -> Result<(), SettingsError> {
     let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let mut at = base;
     let mut path = String::new();
@@ -234,12 +234,12 @@ fn set(base: &mut Value, text: String, origin: Origin<'_>) -> Result<(), Setting
         path.push_str(key.as_str().unwrap_or_default());
         at = mapping.entry(key).or_insert(Value::Null);
     }
-    // Where a text belongs, `0123` and `yes` are texts.
+    // The value of a text setting is not parsed: `0123` and `yes` are texts.
     *at = if at.is_string() { Value::String(text) } else { serde_yaml::from_str(&text).unwrap_or(Value::String(text)) };
     Ok(())
 }
 
-fn unknown(path: &str, Origin { name, renamed }: Origin<'_>, siblings: &Mapping) -> SettingsError {
+fn unknown(path: &str, KeyOrigin { name, renamed }: KeyOrigin<'_>, siblings: &Mapping) -> SettingsError {
     let (path, origin) = (path.to_owned(), name.to_owned());
     if let Some((_, successor)) = renamed.iter().find(|(old, _)| *old == path) {
         return SettingsError::RenamedKey { path, origin, successor };
@@ -248,7 +248,7 @@ fn unknown(path: &str, Origin { name, renamed }: Origin<'_>, siblings: &Mapping)
     SettingsError::UnknownKey { path, origin, known: known.join(", ") }
 }
 
-/// The settings in force, as YAML. Secrets show as `(redacted)`.
+/// The effective settings, as YAML, with secrets as `(redacted)`.
 ///
 /// # Errors
 /// When they can't be written as YAML.

@@ -1,4 +1,4 @@
-//! Settings of the operator. `config/operator.yaml` holds every one with its default and a comment.
+//! Settings of the operator. `config/operator.yaml` has each of them with its default and a comment.
 
 use super::{
     LogSettings, Settings,
@@ -12,39 +12,37 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperatorSettings {
-    /// Which cluster this is, in the ledger; empty: the UID of namespace `kube-system`.
+    /// Id of this cluster in the ledger; empty: the UID of the namespace `kube-system`.
     pub cluster_id: String,
-    /// Ids of clusters that this one was built in place of: what they left in the database goes to Tenants of the same
-    /// namespace, name and tenant id.
+    /// Ids of lost clusters that this one replaces: Tenants of the same namespace, name and tenant id take over their data.
     pub previous_cluster_ids: Vec<String>,
     /// Minimum age of the last heartbeat of such a cluster before its tenants are taken over, in seconds. A leader writes
     /// ten heartbeats to the database in that time.
     pub cluster_heartbeat_timeout_seconds: u64,
-    /// Namespaces whose Tenants and AgentConfigs are looked after; empty: all.
+    /// Namespaces of the managed Tenants and AgentConfigs; empty: all.
     pub watch_namespaces: Vec<String>,
-    /// Namespace of the registry; holds nothing else.
+    /// Namespace of the registry, which contains nothing else.
     pub registry_namespace: String,
-    /// How one of several operators is chosen.
+    /// The election of a leader.
     pub leader_election: LeaderSettings,
-    /// Where the replicas of the agent API are found.
+    /// How the replicas of the agent API are found.
     pub agent_api: AgentApiReplicas,
     /// The database: the first instance.
     pub database: InstanceSettings,
-    /// Further instances.
+    /// More instances.
     pub databases: Vec<InstanceSettings>,
-    /// How the tenants' tables are brought to a new version.
+    /// The rollout of migrations.
     pub migrations: MigrationSettings,
-    /// How many objects are worked on at once.
+    /// Objects that are reconciled at the same time.
     pub concurrency: usize,
-    /// How often an object is looked at although nothing happened, in seconds (±10 %).
+    /// Interval of the periodic reconcile of each object, in seconds (±10 %).
     pub resync_seconds: u64,
-    /// After how long the API server is to end a watch, in seconds. One from which nothing came for 5 s longer has lost
-    /// its peer, and is begun anew.
+    /// The API server is asked to end a watch after this time, in seconds. A watch that receives nothing for 5 s longer is
+    /// restarted.
     pub watch_seconds: u32,
-    /// How long a deletion waits for a replica that does not answer, and for open transactions, in seconds.
+    /// How long a deletion waits for a replica that does not acknowledge, and for open transactions, in seconds.
     pub ack_timeout_seconds: u64,
-    /// How late those who sign may still use a key that they read before, in seconds: a rotated key verifies that much
-    /// longer.
+    /// How long an issuer of tokens may still use a rotated key, in seconds: the key verifies that much longer.
     pub signer_grace_seconds: u64,
     /// Address of health and metrics.
     pub http_address: SocketAddr,
@@ -54,23 +52,23 @@ pub struct OperatorSettings {
     pub log: LogSettings,
 }
 
-/// How the tenants' tables are brought to a new version.
+/// The rollout of migrations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MigrationSettings {
-    /// Version that tenants get; `None`: the newest that this program has.
+    /// Version that tenants are migrated to; `None`: the newest version of this program.
     pub version: Option<i32>,
-    /// ConfigMap in the operator's namespace with SQL files of your own for every tenant; empty: none.
+    /// ConfigMap in the operator's namespace with custom migrations; empty: none.
     pub config_map: String,
-    /// Tenants that go first, as `namespace/name`.
+    /// Tenants that are migrated first, as `namespace/name`.
     pub canaries: Vec<String>,
-    /// How many go first at least.
+    /// Minimum number of canaries.
     pub canary_count: usize,
-    /// How long nothing further happens after the last of them, in seconds.
+    /// Pause after the last canary, in seconds.
     pub hold_seconds: u64,
-    /// Tenants at the same time.
+    /// Tenants that are migrated at the same time.
     pub parallel: usize,
-    /// Failures that stop nobody else; with one more the upgrade halts, and at once when a canary fails.
+    /// Failures that the rollout tolerates. It halts with one more, and at the first failure of a canary.
     pub max_failures: usize,
 }
 
@@ -85,7 +83,7 @@ pub struct AdminApiSettings {
     pub audiences: Vec<String>,
 }
 
-/// How one of several operators is chosen.
+/// The election of a leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeaderSettings {
@@ -93,16 +91,16 @@ pub struct LeaderSettings {
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// How long a silent leader is believed, in seconds.
+    /// How long the Lease is valid without renewal, in seconds.
     pub lease_seconds: u64,
-    /// How often the leader renews, in seconds.
+    /// How often the leader renews the Lease, in seconds.
     pub renew_seconds: u64,
-    /// Outside a cluster: file with this operator's identity, locked while it runs, so that a restarted operator takes
-    /// its Lease back at once. Without it, and without the variable `POD_UID`, each start is a stranger.
+    /// Outside a cluster: file with this operator's identity, locked while it runs, so that a restarted operator takes its
+    /// Lease at once. Without it, and without the variable `POD_UID`, each start has a new identity.
     pub identity_file: Option<PathBuf>,
 }
 
-/// Where the replicas of the agent API are found.
+/// How the replicas of the agent API are found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentApiReplicas {
@@ -112,14 +110,14 @@ pub struct AgentApiReplicas {
     pub namespace: String,
     /// Label selector of the Pods.
     pub pod_selector: String,
-    /// No replica is wanted: nothing waits for one.
+    /// There are intentionally no replicas: nothing waits for one.
     pub none_wanted: bool,
 }
 
 /// What counts as a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplicaSource {
-    /// A Pod that the selector finds.
+    /// A Pod that matches the selector.
     Pods,
     /// A fresh acknowledgement Lease: for an agent API outside the cluster.
     Leases,
@@ -212,7 +210,7 @@ impl Settings for OperatorSettings {
             return Err(format!("previousClusterIds[{at}]: must be an id of 1 to 253 characters"));
         }
         if self.previous_cluster_ids.contains(&self.cluster_id) {
-            return Err("previousClusterIds: must not hold this cluster's own id".to_owned());
+            return Err("previousClusterIds: must not contain the id of this cluster".to_owned());
         }
         within("leaderElection.leaseSeconds", leader.lease_seconds, 8, 300)?;
         within("leaderElection.renewSeconds", leader.renew_seconds, 1, leader.lease_seconds / 3)?;
@@ -228,7 +226,7 @@ impl Settings for OperatorSettings {
             return Err(format!("migrations.canaries[{at}]: must be namespace/name of a Tenant"));
         }
         if self.admin_api.audiences.iter().any(String::is_empty) {
-            return Err("adminApi.audiences: must not hold an empty text".to_owned());
+            return Err("adminApi.audiences: must not contain an empty text".to_owned());
         }
         if self.registry_namespace.is_empty() {
             return Err("registryNamespace: must not be empty".to_owned());
@@ -267,12 +265,12 @@ impl OperatorSettings {
         Duration::from_secs(self.cluster_heartbeat_timeout_seconds / 10)
     }
 
-    /// Version of the program's tables that tenants get.
+    /// Version that tenants are migrated to.
     pub fn schema_version(&self) -> i32 {
         self.migrations.version.unwrap_or(TENANT_VERSION)
     }
 
-    /// How long a silent leader is believed.
+    /// How long the Lease is valid without renewal.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.leader_election.lease_seconds)
     }
@@ -290,7 +288,7 @@ mod tests {
     const SECOND: &str = "name: second, host: db2, database: agents, user: at_operator_a";
 
     #[test]
-    fn further_instances_stand_beside_the_first_with_the_same_keys_and_defaults() {
+    fn more_instances_have_the_same_keys_and_defaults_as_the_first() {
         let settings = read(&format!("databases: [{{ {SECOND}, acceptsNewTenants: false }}]")).unwrap();
         let names: Vec<_> = settings.instances().map(|instance| instance.name.as_str()).collect();
         assert_eq!(names, ["main", "second"]);
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_instance_names_its_place() {
+    fn an_invalid_instance_is_named_by_its_position() {
         let third = "name: third, host: db3, database: agents, user: at_operator_a";
         for (list, begins) in [
             ("{ name: second, host: '', database: agents, user: u }", "databases[0].host: must not be empty"),
@@ -320,7 +318,7 @@ mod tests {
             ),
             (
                 "{ name: second, host: localhost, database: agents, user: u, namePrefix: xx }",
-                "databases[0].host: with this port and database it is instance 'main'",
+                "databases[0].host: instance 'main' has the same host, port and database",
             ),
             (
                 "{ name: second, host: localhost, database: other, user: u }",
@@ -353,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_file_holds_every_setting_with_its_default() {
+    fn the_committed_file_has_every_setting_with_its_default() {
         let text = include_str!("../../config/operator.yaml");
         assert_eq!(read(text), Ok(OperatorSettings::default()));
         let written: serde_yaml::Value = serde_yaml::from_str(text).unwrap();

@@ -1,4 +1,4 @@
-//! What the loader promises.
+//! Loading settings.
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn an_unknown_key_is_named_with_its_path_and_origin() {
 }
 
 #[test]
-fn a_wrong_type_or_value_names_its_path() {
+fn an_invalid_type_or_value_is_named_by_its_path() {
     let wrong = read("database: { connectionBudget: many }", &[]).unwrap_err();
     assert!(wrong.contains("database.connectionBudget"), "{wrong}");
     let wrong = read("database: { connectionBudget: 0 }", &[]).unwrap_err();

@@ -25,6 +25,8 @@ use agent_tenancy::{
 use std::collections::BTreeMap;
 
 impl World<AgentScope> for Operator {
+    fn observe_first(&self, _scope: &AgentScope) {}
+
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
         let state = self.state();
         let now = &*state;

@@ -5,9 +5,8 @@ use super::state::{CLUSTER, FORMER, Key, State, transient};
 use agent_tenancy::{
     api::{AgentConfig, Tenant},
     controller::reconcile::{
-        agent_config::run_agent_pass,
-        outcome::{Form, ReconcileOutcome},
-        tenant::run_tenant_pass,
+        outcome::ReconcileOutcome,
+        reconciled::{Form, reconcile},
     },
     domain::ident::{Epoch, NamePrefix, ObjectId},
     effects::error::EffectError,
@@ -266,7 +265,7 @@ impl Operator {
 
     pub fn run_tenant(&self, tenant: &Tenant, form: Form<'_>) -> ReconcileOutcome {
         let installation = self.installation();
-        run_tenant_pass(self, tenant, form, &installation, || self.state().now).now_or_never().unwrap()
+        reconcile(self, tenant, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
     pub fn pass_agent(&self, key: &Key) -> ReconcileOutcome {
@@ -281,7 +280,7 @@ impl Operator {
 
     pub fn run_agent(&self, agent: &AgentConfig, form: Form<'_>) -> ReconcileOutcome {
         let installation = self.installation();
-        run_agent_pass(self, agent, form, &installation, || self.state().now).now_or_never().unwrap()
+        reconcile(self, agent, form, &installation, || self.state().now).now_or_never().unwrap()
     }
 
     /// One reconcile of every other object, while one is in the middle of its own.

@@ -8,8 +8,8 @@ use super::{
 use agent_tenancy::{
     api::{AgentConfig, Condition, Tenant},
     controller::reconcile::{
-        agent_config::resolve_scope as agent_scope,
-        tenant::{resolve_scope, tenant_id},
+        reconciled::{Form, Reconciled},
+        tenant::tenant_id,
     },
     domain::{
         entry::{Entry, TenantState, agent_entry_name, behaviour_hash, credential_hash},
@@ -44,7 +44,7 @@ pub fn assert_converged(operator: &Operator) {
 }
 
 fn check_tenant(state: &State, key: &Key, tenant: &Tenant) {
-    let scope = resolve_scope(tenant);
+    let scope = tenant.resolve_scope(Form::Whole);
     let (accepted, ready) = (status_of(conditions(tenant), "Accepted"), status_of(conditions(tenant), "Ready"));
     let generation = tenant.metadata.generation.unwrap_or_default();
     assert_eq!(tenant.status.as_ref().unwrap().observed_generation, Some(generation), "{key:?}");
@@ -150,7 +150,7 @@ fn check_served(state: &State, tenant: &Tenant, desired: &DesiredTenant, row: &L
 }
 
 fn check_agent(state: &State, key: &Key, agent: &AgentConfig) {
-    let scope = agent_scope(agent);
+    let scope = agent.resolve_scope(Form::Whole);
     let name = agent_entry_name(&scope.object.uid);
     let conditions = agent.status.as_ref().map_or(&[][..], |s| &s.conditions);
     if agent.metadata.deletion_timestamp.is_some() {

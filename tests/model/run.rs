@@ -8,7 +8,8 @@ use agent_tenancy::{
     api::{AgentConfig, Tenant},
     controller::reconcile::{
         orphans::{resolve_vanished_agent, resolve_vanished_tenant},
-        outcome::{Form, ReconcileOutcome},
+        outcome::ReconcileOutcome,
+        reconciled::Form,
     },
     domain::{
         entry::Entry,

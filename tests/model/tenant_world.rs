@@ -18,7 +18,7 @@ use agent_tenancy::{
     },
     effects::{
         error::EffectError,
-        world::{RevocationScope, TenantScope, World},
+        world::{TenantScope, World},
     },
     plan::{
         acks::unacknowledged_speakers,
@@ -28,19 +28,13 @@ use agent_tenancy::{
 };
 use uuid::Uuid;
 
-impl World<RevocationScope> for Operator {
-    async fn observe(&self, scope: &RevocationScope) -> Seen<EntryView> {
+impl World<TenantScope> for Operator {
+    fn observe_first(&self, scope: &TenantScope) -> Seen<EntryView> {
         let state = self.state();
         let old = self.view(Part::Entry);
-        observe_entry(old.as_deref().unwrap_or(&*state), &scope.0)
+        observe_entry(old.as_deref().unwrap_or(&*state), scope)
     }
 
-    async fn perform(&self, scope: &RevocationScope, step: &TenantStep) -> Result<Done, EffectError> {
-        self.perform(&scope.0, step).await
-    }
-}
-
-impl World<TenantScope> for Operator {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
         let mut state = self.state();
         let fresh = fresh(&mut state, scope.algorithm);

@@ -186,7 +186,7 @@ async fn a_plan_shows_exactly_what_is_done_afterwards_and_changes_nothing(versio
 
 fn operator_log(setup: &DryRunSetup) -> String {
     let log = setup.operator.process.log();
-    assert!(log.contains("a plan was asked for"), "{log}");
+    assert!(log.contains("a plan was requested"), "{log}");
     log
 }
 
@@ -216,7 +216,10 @@ async fn plans_are_shown_to_users_who_may_make_the_change(version: PgVersion) ->
     let strange = setup.token("planner", None).await?;
     for token in [None, Some("nonsense"), Some(strange.as_str())] {
         let (status, error) = post(token, new()).await?;
-        assert!(status == 401 && error.contains("made for the audience 'agent-tenancy.dev/plan'"), "{status} {error}");
+        assert!(
+            status == 401 && error.contains("a bearer token for the audience 'agent-tenancy.dev/plan'"),
+            "{status} {error}"
+        );
     }
     let [planner, viewer, nobody] = [
         setup.token("planner", audience).await?,

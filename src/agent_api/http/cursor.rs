@@ -9,7 +9,7 @@ const BYTES: usize = 1 + 1 + 16 + 16 + 16;
 
 /// Where a page ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(super) struct Cursor {
     /// Identity of the tenant's data: a cursor of an earlier tenant with the same id means nothing.
     pub incarnation: Incarnation,
     /// Newest first.
@@ -22,7 +22,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Its text.
-    pub fn render(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend([VERSION, u8::from(self.descending)]);
         bytes.extend(self.incarnation.0.as_bytes());
@@ -32,7 +32,7 @@ impl Cursor {
     }
 
     /// Reads a text; `None` if it is no cursor.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok().filter(|b| b.len() == BYTES)?;
         let id = |from: usize| Uuid::from_slice(bytes.get(from..from + 16)?).ok();
         let (version, direction) = (bytes.first()?, bytes.get(1)?);

@@ -115,7 +115,7 @@ async fn read_bytes(context: &Context, body: Body) -> Result<Vec<u8>, Problem> {
 ///
 /// # Errors
 /// When it is asked for none, or too many.
-pub fn resolve_limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
+pub(super) fn resolve_limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
     let limit = asked.unwrap_or(default);
     if (1..=most).contains(&limit) {
         return Ok(limit);

@@ -17,7 +17,7 @@ use std::{
 /// The address is one that must not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its address is a link-local, unspecified or metadata address")]
-pub struct Forbidden;
+pub(super) struct Forbidden;
 
 /// Looks names up and leaves out what must not be called.
 pub(super) struct Resolver<L> {

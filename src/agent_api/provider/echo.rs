@@ -8,7 +8,7 @@ use std::fmt::Write;
 const SHOWN: usize = 200;
 
 /// The answer to a call.
-pub fn resolve_answer(call: &Call<'_>) -> Completion {
+pub(super) fn resolve_answer(call: &Call<'_>) -> Completion {
     let Call { revision, effective, system_prompt, history, message, credential: _, max_bytes: _ } = call;
     let behaviour = &revision.behaviour;
     let mut text = format!(

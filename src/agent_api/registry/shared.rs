@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 /// What is known about a shared entry.
 #[derive(Default)]
-pub struct Shared {
+pub(super) struct Shared {
     /// Version that was seen last.
     pub version: Version,
     /// The last good content; a cell's only after a login.
@@ -24,7 +24,7 @@ pub struct Shared {
 
 /// Why a shared entry's last content is not in use.
 #[derive(Clone, Debug, PartialEq)]
-pub enum UnusedReason {
+pub(super) enum UnusedReason {
     /// It does not parse, or contradicts itself.
     Unreadable(String),
     /// It is a cell's login that is being tried.
@@ -35,7 +35,7 @@ pub enum UnusedReason {
 
 /// Whether a shared entry can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub(super) enum Readiness {
     /// The content seen last is in use.
     Ready,
     /// It is being tried; wait.
@@ -46,7 +46,7 @@ pub enum Readiness {
 
 impl Shared {
     /// Names of the entries that its good content and the content seen last refer to.
-    pub fn references(&self) -> BTreeSet<String> {
+    pub(super) fn references(&self) -> BTreeSet<String> {
         let last = match &self.unused {
             Some(UnusedReason::Trying(entry) | UnusedReason::Refused(entry, _)) => Some(entry.as_ref()),
             Some(UnusedReason::Unreadable(_)) | None => None,
@@ -61,43 +61,43 @@ impl Shared {
 
 /// All shared entries by name.
 #[derive(Default)]
-pub struct SharedEntries(HashMap<String, Shared>);
+pub(super) struct SharedEntries(HashMap<String, Shared>);
 
 impl SharedEntries {
     /// An entry that exists or is referred to.
-    pub fn get(&self, name: &str) -> Option<&Shared> {
+    pub(super) fn get(&self, name: &str) -> Option<&Shared> {
         self.0.get(name)
     }
 
     /// The same, to change it; made if need be.
-    pub fn entry(&mut self, name: &str) -> &mut Shared {
+    pub(super) fn entry(&mut self, name: &str) -> &mut Shared {
         self.0.entry(name.to_owned()).or_default()
     }
 
     /// Every entry.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Shared)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Shared)> {
         self.0.iter()
     }
 
     /// Notes that `user` refers to `name`.
-    pub fn refer(&mut self, name: &str, user: &str) {
+    pub(super) fn refer(&mut self, name: &str, user: &str) {
         self.entry(name).users.insert(user.to_owned());
     }
 
     /// Notes that `user` no longer refers to `name`. Returns whether the entry may now go for good.
-    pub fn release(&mut self, name: &str, user: &str) -> bool {
+    pub(super) fn release(&mut self, name: &str, user: &str) -> bool {
         let Some(shared) = self.0.get_mut(name) else { return false };
         shared.users.remove(user);
         shared.users.is_empty() && (shared.deleted || (shared.good.is_none() && shared.unused.is_none()))
     }
 
     /// Forgets an entry.
-    pub fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }
 
     /// Whether the entries that refer to this one can use it.
-    pub fn readiness(&self, name: &str) -> Readiness {
+    pub(super) fn readiness(&self, name: &str) -> Readiness {
         match self.0.get(name) {
             None => Readiness::Unusable(format!("'{name}' is missing")),
             Some(shared) => match &shared.unused {

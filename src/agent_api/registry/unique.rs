@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 /// A value that belongs to one tenant only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum UniqueValue {
+pub(super) enum UniqueValue {
     /// A schema of a database.
     Schema(String, String),
     /// A role of a database.
@@ -35,12 +35,12 @@ impl UniqueValue {
 
 /// The owners of the values.
 #[derive(Default)]
-pub struct UniqueValues {
+pub(super) struct UniqueValues {
     owners: HashMap<UniqueValue, TenantId>,
 }
 
 /// The values of an entry, or why it can't be loaded at all.
-pub fn resolve_unique_values(entry: &TenantEntry) -> Result<BTreeSet<UniqueValue>, String> {
+pub(super) fn resolve_unique_values(entry: &TenantEntry) -> Result<BTreeSet<UniqueValue>, String> {
     let location = &entry.database.location;
     let mut unique = BTreeSet::from([
         UniqueValue::Schema(location.instance.clone(), location.schema.clone()),
@@ -62,7 +62,7 @@ pub fn resolve_unique_values(entry: &TenantEntry) -> Result<BTreeSet<UniqueValue
 impl UniqueValues {
     /// Checks that no other tenant owns one of the values. The reason reaches the tenant's status, so it doesn't name the
     /// owner.
-    pub fn check(&self, tenant: &TenantId, unique: &BTreeSet<UniqueValue>) -> Result<(), String> {
+    pub(super) fn check(&self, tenant: &TenantId, unique: &BTreeSet<UniqueValue>) -> Result<(), String> {
         for value in unique {
             if let Some(owner) = self.owners.get(value)
                 && owner != tenant
@@ -74,7 +74,12 @@ impl UniqueValues {
     }
 
     /// Gives a tenant `new` instead of `old`. Returns whether a value became free.
-    pub fn replace(&mut self, tenant: &TenantId, old: &BTreeSet<UniqueValue>, new: &BTreeSet<UniqueValue>) -> bool {
+    pub(super) fn replace(
+        &mut self,
+        tenant: &TenantId,
+        old: &BTreeSet<UniqueValue>,
+        new: &BTreeSet<UniqueValue>,
+    ) -> bool {
         let mut freed = false;
         for value in old.difference(new) {
             freed |= self.owners.remove(value).is_some();

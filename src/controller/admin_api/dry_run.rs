@@ -3,10 +3,10 @@
 
 use super::manifest::Manifest;
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     reconcile::{
-        outcome::{Form, ReconcileOutcome},
-        tenant::{observe_and_plan, plan_paused, resolve_scope},
+        outcome::ReconcileOutcome,
+        reconciled::{Form, Reconciled, observe_and_plan, plan_paused},
         undecodable::{locate, salvage_tenant},
     },
 };
@@ -30,7 +30,7 @@ use kube::ResourceExt;
 
 /// What a plan is requested for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum PlanTarget {
+pub(crate) enum PlanTarget {
     /// Applying this manifest.
     Apply(Box<Manifest>),
     /// The existing Tenant without a change.
@@ -41,7 +41,7 @@ pub enum PlanTarget {
 
 impl PlanTarget {
     /// Namespace and name of the Tenant.
-    pub fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &Key {
         match self {
             Self::Apply(manifest) => &manifest.key,
             Self::Present(key) | Self::Delete(key) => key,
@@ -51,7 +51,7 @@ impl PlanTarget {
 
 /// Why there is no plan.
 #[derive(Debug)]
-pub enum DryRunError {
+pub(crate) enum DryRunError {
     /// The Tenant does not exist.
     Missing,
     /// The API server would refuse the manifest, or this operator does not manage its namespace. The sentence starts with the
@@ -68,7 +68,7 @@ const NEW_UID: &str = "<uid>";
 ///
 /// # Errors
 /// When the Tenant or its manifest can't be used.
-pub async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, DryRunError> {
+pub(crate) async fn dry_run(context: &OperatorContext, target: PlanTarget) -> Result<String, DryRunError> {
     let watched = &context.watched;
     if !watched.is_empty() && !watched.contains(&target.key().namespace) {
         let rule = "must be a namespace that the operator watches (setting watchNamespaces)";
@@ -84,7 +84,7 @@ pub async fn dry_run(context: &Context, target: PlanTarget) -> Result<String, Dr
     let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
     let installation = context.installation_now();
     let world = &context.world;
-    let scope = TenantScope { reserve: false, ..resolve_scope(&tenant) };
+    let scope = TenantScope { reserve: false, ..tenant.resolve_scope(form) };
     let mut shown = Shown::default();
     let (outcome, masks) = if let Some(steps) = plan_paused(&tenant, now) {
         let (execution, error) = shown.render(world, &scope, &steps);
@@ -154,7 +154,7 @@ impl Shown {
 /// An existing Tenant, and the error if it does not decode.
 type Found = (Tenant, Option<String>);
 
-async fn read(context: &Context, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
+async fn read(context: &OperatorContext, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
     match &watched.object {
         Ok(tenant) => Ok(Some((tenant.clone(), None))),
         Err(broken) => {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 /// The used parts of a manifest.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Its namespace and name.
     pub key: Key,
     /// Its annotations.
@@ -30,7 +30,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 ///
 /// # Errors
 /// A sentence that starts with the invalid field.
-pub fn resolve_manifest(body: &[u8]) -> Result<Manifest, String> {
+pub(crate) fn resolve_manifest(body: &[u8]) -> Result<Manifest, String> {
     let mut object: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
     let api_version = format!("{}/{}", names::GROUP, <Tenant as kube::Resource>::version(&()));
     for (field, wanted) in [("apiVersion", api_version.as_str()), ("kind", "Tenant")] {
@@ -58,7 +58,7 @@ pub fn resolve_manifest(body: &[u8]) -> Result<Manifest, String> {
 ///
 /// # Errors
 /// A sentence that starts with the invalid field.
-pub fn resolve_key(namespace: &str, name: &str) -> Result<Key, String> {
+pub(crate) fn resolve_key(namespace: &str, name: &str) -> Result<Key, String> {
     let is_label = |text: &str| {
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
         let bytes = text.as_bytes();

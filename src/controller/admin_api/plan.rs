@@ -5,7 +5,7 @@ use super::{
     manifest::{resolve_key, resolve_manifest},
     server::{AdminApi, AdminError, answer, count, read_body},
 };
-use crate::controller::{context::Context, metrics::OperatorMetrics};
+use crate::controller::{context::OperatorContext, metrics::OperatorMetrics};
 use crate::effects::kubernetes::review::AuthenticatedUser;
 use axum::{
     Router,
@@ -37,7 +37,7 @@ impl AdminApi {
     async fn plan(
         &self,
         caller: &AuthenticatedUser,
-        context: &Context,
+        context: &OperatorContext,
         target: PlanTarget,
     ) -> Result<String, AdminError> {
         let key = target.key().clone();

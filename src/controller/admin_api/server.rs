@@ -1,7 +1,10 @@
 //! The admin API, on a separate port. A caller needs a token for its audience, and permission for the request. Few requests
 //! are served at the same time, so that reconciles are not slowed down.
 
-use crate::controller::{context::Context, metrics::OperatorMetrics};
+use crate::controller::{
+    context::OperatorContext,
+    metrics::{ContextSlot, OperatorMetrics},
+};
 use crate::{
     api::Tenant,
     clock::Clock,
@@ -27,7 +30,7 @@ use axum::{
 };
 use kube::Client;
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -46,7 +49,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct AdminApi {
     /// The context of the leader; empty until this operator leads.
-    context: Arc<OnceLock<Arc<Context>>>,
+    context: ContextSlot,
     /// Authenticates callers and checks their permissions.
     reviews: Reviews,
     /// Accepted audiences of tokens; empty: that of the API server.
@@ -124,7 +127,7 @@ impl From<EffectError> for AdminError {
 impl AdminApi {
     /// Creates the admin API. It serves requests once `context` is set.
     pub(crate) fn new(
-        context: Arc<OnceLock<Arc<Context>>>,
+        context: ContextSlot,
         client: &Client,
         audiences: Arc<[String]>,
         lease: LeaderLease,
@@ -152,8 +155,8 @@ impl AdminApi {
     }
 
     /// The context of this operator, if it leads and its caches are complete.
-    pub(crate) async fn leader_context(&self) -> Result<Arc<Context>, AdminError> {
-        let ready = |context: &&Arc<Context>| context.synced.get().is_some() && context.fence.is_leader();
+    pub(crate) async fn leader_context(&self) -> Result<Arc<OperatorContext>, AdminError> {
+        let ready = |context: &&Arc<OperatorContext>| context.synced.get().is_some() && context.fence.is_leader();
         if let Some(context) = self.context.get().filter(ready) {
             return Ok(Arc::clone(context));
         }

@@ -6,10 +6,10 @@ use super::{
     server::{AdminApi, AdminError, answer, count, read_body},
 };
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     metrics::OperatorMetrics,
     queue::work_queue::{Priority, Target},
-    reconcile::tenant::resolve_scope,
+    reconcile::reconciled::{Form, Reconciled},
 };
 use crate::{
     domain::{
@@ -60,7 +60,7 @@ impl AdminApi {
     async fn record_grant(
         &self,
         caller: &AuthenticatedUser,
-        context: &Context,
+        context: &OperatorContext,
         key: &Key,
         from: Option<&str>,
     ) -> Result<String, AdminError> {
@@ -73,7 +73,7 @@ impl AdminApi {
         if tenant.metadata.deletion_timestamp.is_some() {
             return Err(invalid(format!("Tenant {key} is being deleted")));
         }
-        let (scope, view) = context.world.observe_database(resolve_scope(tenant)).await;
+        let (scope, view) = context.world.observe_database(tenant.resolve_scope(Form::Whole)).await;
         let tenant_id = scope.tenant_id.as_ref().ok_or_else(|| invalid(format!("Tenant {key} has no valid id")))?;
         let facts = match view {
             DatabaseView::Facts(facts) => facts,

@@ -1,7 +1,7 @@
 //! The leader drops expired archives, one transaction each, a few at a time. An archive that can't be dropped is logged, and
 //! retried in the next round.
 
-use crate::controller::context::Context;
+use crate::controller::{context::OperatorContext, failures::TaskFailures};
 use crate::{
     api::{Notice, NoticeKind, Reason},
     effects::{
@@ -20,16 +20,20 @@ const BATCH_PAUSE: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Drops expired archives at once, and then whenever one may have expired, at least once in `period`.
-pub(crate) async fn drop_expired(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+pub(crate) async fn drop_expired(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
+    let mut failures = TaskFailures::new(&context.metrics, "archives", breaker.name());
     loop {
         if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
         let next = match context.drop_expired_archives(&breaker).await {
-            Ok(next) => next,
+            Ok(next) => {
+                failures.succeed();
+                next
+            }
             Err(error) => {
-                tracing::debug!(instance = breaker.name(), error = error.chain(), "the expired archives were not read");
+                failures.record(&error);
                 None
             }
         };
@@ -38,7 +42,7 @@ pub(crate) async fn drop_expired(context: Arc<Context>, breaker: CircuitBreaker,
     }
 }
 
-impl Context {
+impl OperatorContext {
     /// Drops all expired archives. Returns the time until the next one expires.
     async fn drop_expired_archives(&self, breaker: &CircuitBreaker) -> Result<Option<Duration>, EffectError> {
         let mut last = None;

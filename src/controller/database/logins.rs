@@ -1,7 +1,7 @@
 //! Rotates the cells' logins. One query reads all of them: once in a period, after a request, and while a rotation is in
 //! progress. `plan::instance::logins` decides the next step.
 
-use crate::controller::context::Context;
+use crate::controller::{context::OperatorContext, failures::TaskFailures};
 use crate::{
     domain::ident::CellNumber,
     effects::{
@@ -27,8 +27,9 @@ enum RotationRound {
 }
 
 /// Rotates for as long as the process leads.
-pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, period: Duration, rules: Rules) {
+pub(crate) async fn rotate(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration, rules: Rules) {
     let (mut state, mut requested) = (breaker.follow(), context.logins_changed.subscribe());
+    let mut failures = TaskFailures::new(&context.metrics, "logins", breaker.name());
     let (mut logged, mut waiting) = (BTreeMap::new(), WAITING.0);
     loop {
         if state.wait_for(BreakerState::is_closed).await.is_err() {
@@ -36,6 +37,9 @@ pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, perio
         }
         requested.borrow_and_update();
         let round = context.rotate_logins(&breaker, rules, &mut logged).await;
+        if round.is_ok() {
+            failures.succeed();
+        }
         let pause = match round {
             Ok(RotationRound::Idle(due)) => {
                 waiting = WAITING.0;
@@ -49,7 +53,7 @@ pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, perio
             }
             Err(error) => {
                 context.note_fencing(&error);
-                tracing::debug!(error = error.chain(), "the logins were not read");
+                failures.record(&error);
                 waiting = (waiting * 2).min(WAITING.1);
                 waiting
             }
@@ -67,7 +71,7 @@ pub(crate) async fn rotate(context: Arc<Context>, breaker: CircuitBreaker, perio
     }
 }
 
-impl Context {
+impl OperatorContext {
     /// Performs the possible steps of every cell.
     async fn rotate_logins(
         &self,

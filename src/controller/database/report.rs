@@ -1,6 +1,6 @@
 //! Writes the status of each DatabaseInstance: when the state of its database changes, and every few minutes for its limits.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::{
     domain::ident::NamePrefix,
     effects::{
@@ -32,7 +32,7 @@ struct PeriodicCheck {
 }
 
 /// Reports for as long as the process leads.
-pub(crate) async fn report(context: Arc<Context>, breaker: CircuitBreaker, objects: InstanceObjects) {
+pub(crate) async fn report(context: Arc<OperatorContext>, breaker: CircuitBreaker, objects: InstanceObjects) {
     let (mut state, mut fleet) = (breaker.follow(), context.fleet.subscribe());
     // The status that an earlier process wrote stays until this one knows the state.
     if state.wait_for(BreakerState::is_known).await.is_err() {
@@ -79,7 +79,7 @@ fn warn_once(breaker: &CircuitBreaker, error: &EffectError, what: &str, warned: 
 }
 
 /// Deletes the DatabaseInstances that the settings don't name any more, until that has succeeded once.
-pub(crate) async fn delete_others(context: Arc<Context>, objects: InstanceObjects) {
+pub(crate) async fn delete_others(context: Arc<OperatorContext>, objects: InstanceObjects) {
     let names: Vec<String> =
         context.world.instances.breakers().iter().map(|breaker| breaker.name().to_owned()).collect();
     while let Err(error) = objects.perform_keep_only(&names).await {
@@ -88,7 +88,7 @@ pub(crate) async fn delete_others(context: Arc<Context>, objects: InstanceObject
     }
 }
 
-impl Context {
+impl OperatorContext {
     async fn check_limits(&self, breaker: &CircuitBreaker) -> Result<PeriodicCheck, EffectError> {
         let facts = breaker.database.observe_instance(&self.installation.cluster_id).await?;
         let prefix: &NamePrefix = &breaker.database.settings().name_prefix;

@@ -2,7 +2,8 @@
 //! `plan::instance::rollout` decides which Tenants are next.
 
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
+    failures::TaskFailures,
     queue::work_queue::Priority,
     reconcile::{orphans::exists, worker::tenant_target},
 };
@@ -42,16 +43,18 @@ pub(crate) struct RolloutSettings {
 }
 
 /// Runs for as long as the process leads.
-pub(crate) async fn run(context: Arc<Context>, settings: RolloutSettings) {
+pub(crate) async fn run(context: Arc<OperatorContext>, settings: RolloutSettings) {
     let mut databases = context.world.instances.follow();
     let mut custom_migrations = context.custom_migrations.subscribe();
     let mut assigned = AssignedSlots { since: HashMap::new() };
     let mut logged = None;
+    let mut failures = TaskFailures::new(&context.metrics, "rollout", "");
     loop {
         databases.wait_for_any().await;
         custom_migrations.borrow_and_update();
         let stage = match context.read_fleet(&settings).await {
             Ok(facts) => {
+                failures.succeed();
                 let stage = context.assign_slots(&settings, &mut assigned, &facts).await;
                 if logged.replace(stage) != Some(stage) {
                     log_stage(stage, &facts);
@@ -59,7 +62,7 @@ pub(crate) async fn run(context: Arc<Context>, settings: RolloutSettings) {
                 stage
             }
             Err(error) => {
-                tracing::debug!(error = error.chain(), "the progress of migrations was not read");
+                failures.record(&error);
                 RolloutStage::Holding
             }
         };
@@ -95,7 +98,7 @@ struct AssignedSlots {
     since: HashMap<Uid, Duration>,
 }
 
-impl Context {
+impl OperatorContext {
     /// Reads every available database: all their tenants are one fleet.
     async fn read_fleet(&self, settings: &RolloutSettings) -> Result<RolloutFacts, EffectError> {
         let target = resolve_target(&self.installation, &self.world.replica_tracker.observe());

@@ -35,7 +35,7 @@ const MAX_PROBE_PAUSE: Duration = Duration::from_secs(10);
 const RECOUNT: Duration = Duration::from_secs(300);
 
 /// The supervisor of a database.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     /// The circuit breaker of the database.
     pub breaker: CircuitBreaker,
     /// All databases.
@@ -54,7 +54,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Runs until the process ends.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut pause = Duration::from_secs(1);
         let mut logged = String::new();
         let mut log_change = |line: String, usable: bool| {
@@ -200,22 +200,22 @@ impl Supervisor {
     async fn raise_epoch(&self) -> Result<(), EffectError> {
         // Sent changes may carry the epoch that was raised before. The epoch of the Lease may be greater since, because of
         // another database.
-        let Epoch(mut ours) = self.breaker.raised().unwrap_or(Epoch(self.epochs.current()));
+        let Epoch(mut epoch) = self.breaker.raised().unwrap_or(Epoch(self.epochs.current()));
         loop {
             self.fence.check()?;
-            let Epoch(row) = self.breaker.database.perform_raise_epoch(&self.cluster_id, Epoch(ours)).await?;
-            if row <= ours {
-                self.breaker.set_raised(Epoch(ours));
+            let Epoch(row) = self.breaker.database.perform_raise_epoch(&self.cluster_id, Epoch(epoch)).await?;
+            if row <= epoch {
+                self.breaker.set_raised(Epoch(epoch));
                 return Ok(());
             }
             tracing::info!(
                 instance = self.breaker.name(),
                 row,
-                ours,
+                epoch,
                 "the ledger has a later epoch than the leader Lease; the epoch of the Lease is raised above it"
             );
             self.epochs.raise_above(row).await;
-            ours = self.epochs.current();
+            epoch = self.epochs.current();
         }
     }
 }

@@ -32,12 +32,20 @@ fn decide(record: Option<&LeaderRecord>, identity: &str, unchanged: Duration) ->
     if free { Decision::Take(record.transitions.saturating_add(1)) } else { Decision::Wait }
 }
 
+/// Durations of the election.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ElectorSettings {
+    /// How long the Lease is valid after a renewal.
+    pub duration: Duration,
+    /// How often it is renewed.
+    pub renew: Duration,
+}
+
 /// The elector of this process.
-pub struct Elector {
+pub(crate) struct Elector {
     lease: LeaderLease,
     identity: String,
-    duration: Duration,
-    renew: Duration,
+    timing: ElectorSettings,
     clock: Clock,
     fence: LeaseFence,
     wanted: watch::Sender<i32>,
@@ -45,19 +53,19 @@ pub struct Elector {
 
 /// Requests a higher epoch.
 #[derive(Clone)]
-pub struct EpochRequest {
+pub(crate) struct EpochRequest {
     wanted: watch::Sender<i32>,
     fence: LeaseFence,
 }
 
 impl EpochRequest {
     /// The epoch of this leadership.
-    pub fn current(&self) -> i32 {
+    pub(crate) fn current(&self) -> i32 {
         self.fence.epoch()
     }
 
     /// Raises the epoch above `seen`, in the Lease first. Returns when that is done.
-    pub async fn raise_above(&self, seen: i32) {
+    pub(crate) async fn raise_above(&self, seen: i32) {
         let target = seen.saturating_add(1);
         self.wanted.send_if_modified(|wanted| {
             let raise = *wanted < target;
@@ -72,24 +80,28 @@ impl EpochRequest {
 
 impl Elector {
     /// Creates an elector.
-    pub fn new(
+    pub(crate) fn new(
         lease: LeaderLease,
         identity: String,
-        duration: Duration,
-        renew: Duration,
+        timing: ElectorSettings,
         clock: Clock,
         fence: LeaseFence,
     ) -> Self {
-        Self { lease, identity, duration, renew, clock, fence, wanted: watch::Sender::new(0) }
+        Self { lease, identity, timing, clock, fence, wanted: watch::Sender::new(0) }
+    }
+
+    /// The holder that this process writes.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// A handle that requests a higher epoch.
-    pub fn epochs(&self) -> EpochRequest {
+    pub(crate) fn epochs(&self) -> EpochRequest {
         EpochRequest { wanted: self.wanted.clone(), fence: self.fence.clone() }
     }
 
     /// Returns when this process holds the Lease.
-    pub async fn acquire(&self) -> LeaderRecord {
+    pub(crate) async fn acquire(&self) -> LeaderRecord {
         let mut seen: Option<(LeaderRecord, Duration)> = None;
         let mut logged = false;
         loop {
@@ -105,7 +117,7 @@ impl Elector {
                     tracing::warn!(error = error.chain(), "the leader Lease can't be read or written; it is retried")
                 }
             }
-            tokio::time::sleep(self.renew.min(Duration::from_secs(2))).await;
+            tokio::time::sleep(self.timing.renew.min(Duration::from_secs(2))).await;
         }
     }
 
@@ -136,19 +148,19 @@ impl Elector {
         seen: Option<&LeaderRecord>,
     ) -> Result<Option<LeaderRecord>, EffectError> {
         let sent = self.clock.monotonic();
-        let claim = LeaseRequest { holder, duration: self.duration, transitions: epoch, now: self.clock.now() };
+        let claim = LeaseRequest { holder, duration: self.timing.duration, transitions: epoch, now: self.clock.now() };
         let written = self.lease.perform_write(&claim, seen).await?;
         if written.is_some() && !holder.is_empty() {
             self.fence.set_epoch(epoch);
-            self.fence.extend(sent + self.duration);
+            self.fence.extend(sent + self.timing.duration);
         }
         Ok(written)
     }
 
     /// Renews the Lease. Returns when it is lost: the process has to end.
-    pub async fn keep(&self, mut record: LeaderRecord) -> &'static str {
+    pub(crate) async fn keep(&self, mut record: LeaderRecord) -> &'static str {
         let mut wanted = self.wanted.subscribe();
-        let mut pause = self.renew;
+        let mut pause = self.timing.renew;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -158,7 +170,7 @@ impl Elector {
             match self.write(&self.identity, epoch, Some(&record)).await {
                 Ok(Some(renewed)) => {
                     record = renewed;
-                    pause = self.renew;
+                    pause = self.timing.renew;
                 }
                 // A lost reply looks the same: then the record still names this process.
                 Ok(None) => match self.lease.observe().await {
@@ -181,7 +193,7 @@ impl Elector {
     }
 
     /// Releases the Lease, so that the next leader does not wait for its expiry. Best effort.
-    pub async fn release(&self) {
+    pub(crate) async fn release(&self) {
         self.fence.close();
         if let Ok(Some(record)) = self.lease.observe().await
             && record.holder == self.identity

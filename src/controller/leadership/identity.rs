@@ -6,6 +6,25 @@ use std::{
     path::Path,
 };
 
+/// The Pod of this process, from the downward API. Empty variables count as missing.
+#[derive(Clone, Debug, Default)]
+pub struct PodIdentity {
+    /// Its name (`POD_NAME`).
+    pub name: Option<String>,
+    /// Its UID (`POD_UID`).
+    pub uid: Option<String>,
+    /// Its namespace (`POD_NAMESPACE`).
+    pub namespace: Option<String>,
+}
+
+impl PodIdentity {
+    /// Reads the variables of the process.
+    pub fn from_env() -> Self {
+        let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self { name: read("POD_NAME"), uid: read("POD_UID"), namespace: read("POD_NAMESPACE") }
+    }
+}
+
 /// An identity, and the lock on it.
 #[derive(Debug)]
 pub struct Identity {
@@ -40,9 +59,9 @@ impl Identity {
     ///
     /// # Errors
     /// When the file can't be read, written or locked.
-    pub fn resolve(pod_uid: Option<String>, file: Option<&Path>) -> Result<Self, IdentityError> {
-        match (pod_uid.filter(|uid| !uid.is_empty()), file) {
-            (Some(uid), _) => Ok(Self { name: uid, _file: None }),
+    pub fn resolve(pod: &PodIdentity, file: Option<&Path>) -> Result<Self, IdentityError> {
+        match (&pod.uid, file) {
+            (Some(uid), _) => Ok(Self { name: uid.clone(), _file: None }),
             (None, Some(path)) => Self::of_file(path),
             (None, None) => Ok(Self { name: uuid::Uuid::new_v4().to_string(), _file: None }),
         }
@@ -77,11 +96,13 @@ mod tests {
     fn a_file_gives_the_same_identity_again_to_one_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
-        let first = Identity::resolve(None, Some(&path)).unwrap();
-        assert!(matches!(Identity::resolve(None, Some(&path)), Err(IdentityError::InUse { .. })));
+        let none = PodIdentity::default();
+        let first = Identity::resolve(&none, Some(&path)).unwrap();
+        assert!(matches!(Identity::resolve(&none, Some(&path)), Err(IdentityError::InUse { .. })));
         let name = first.name.clone();
         drop(first);
-        assert_eq!(Identity::resolve(None, Some(&path)).unwrap().name, name);
-        assert_eq!(Identity::resolve(Some("pod".into()), Some(&path)).unwrap().name, "pod");
+        assert_eq!(Identity::resolve(&none, Some(&path)).unwrap().name, name);
+        let pod = PodIdentity { uid: Some("pod".to_owned()), ..none };
+        assert_eq!(Identity::resolve(&pod, Some(&path)).unwrap().name, "pod");
     }
 }

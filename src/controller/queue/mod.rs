@@ -10,4 +10,4 @@
 pub(crate) mod retry;
 pub(crate) mod scheduler;
 pub(crate) mod waiters;
-pub mod work_queue;
+pub(crate) mod work_queue;

@@ -13,7 +13,7 @@ const WAITING: Duration = Duration::from_secs(30);
 
 /// When an object is reconciled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// After this time, as a retry.
     Retry(Duration),
     /// At the next periodic reconcile.
@@ -24,7 +24,7 @@ pub enum Next {
 
 /// Decides from the outcome. `attempts` counts consecutive transient failures and denials, including this one; `random` is from
 /// 0 to 1.
-pub fn next(outcome: &ReconcileOutcome, attempts: u32, random: f64) -> Next {
+pub(crate) fn next(outcome: &ReconcileOutcome, attempts: u32, random: f64) -> Next {
     if outcome.gone {
         return Next::Never;
     }
@@ -40,13 +40,13 @@ pub fn next(outcome: &ReconcileOutcome, attempts: u32, random: f64) -> Next {
 }
 
 /// The delay after a number of attempts: 1 s, 2 s, 4 s … 5 min.
-pub fn backoff(attempts: u32) -> Duration {
+pub(crate) fn backoff(attempts: u32) -> Duration {
     let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
     FIRST.saturating_mul(doubled).min(LONGEST)
 }
 
 /// Spreads a delay by ±20 %, so that simultaneous failures are not retried simultaneously.
-pub fn jitter(delay: Duration, random: f64) -> Duration {
+pub(crate) fn jitter(delay: Duration, random: f64) -> Duration {
     delay.mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0))
 }
 

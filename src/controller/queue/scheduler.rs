@@ -22,28 +22,28 @@ use tokio::sync::Notify;
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// Decides when each object is reconciled.
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     clock: Clock,
     resync: Duration,
     instances: Instances,
-    state: Mutex<State>,
+    state: Mutex<SchedulerState>,
     /// Notified when an object is enqueued.
     enqueued: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct SchedulerState {
     queue: Queue,
     waiters: Waiters,
     /// Consecutive transient failures.
     attempts: HashMap<Target, u32>,
     /// Objects that wait for a database, without using up attempts: for the named one, or for any.
     parked: HashMap<Target, (Option<String>, Priority)>,
-    /// State of the generator of random numbers that spread delays. Not for secrets.
+    /// SchedulerState of the generator of random numbers that spread delays. Not for secrets.
     random: u64,
 }
 
-impl State {
+impl SchedulerState {
     /// The next random number from 0 to 1 (xorshift64).
     fn random(&mut self) -> f64 {
         let mut x = self.random | 1;
@@ -57,23 +57,23 @@ impl State {
 
 impl Scheduler {
     /// Creates a scheduler. `seed` spreads the delays differently in each process.
-    pub fn new(clock: Clock, resync: Duration, instances: Instances, seed: u64) -> Self {
-        let state = State { random: seed, ..State::default() };
+    pub(crate) fn new(clock: Clock, resync: Duration, instances: Instances, seed: u64) -> Self {
+        let state = SchedulerState { random: seed, ..SchedulerState::default() };
         Self { clock, resync, instances, state: Mutex::new(state), enqueued: Notify::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enqueues an object.
-    pub fn push(&self, target: Target, priority: Priority) {
+    pub(crate) fn push(&self, target: Target, priority: Priority) {
         self.state().queue.push(target, priority);
         self.enqueued.notify_one();
     }
 
     /// Waits for the next object and takes it.
-    pub async fn take(&self) -> Target {
+    pub(crate) async fn take(&self) -> Target {
         loop {
             let enqueued = self.enqueued.notified();
             let alarm = {
@@ -103,13 +103,13 @@ impl Scheduler {
     }
 
     /// The number of replica changes, which a worker reads before a reconcile.
-    pub fn replica_changes(&self) -> u64 {
+    pub(crate) fn replica_changes(&self) -> u64 {
         self.state().waiters.changes()
     }
 
-    /// Enqueues the objects whose acknowledgement has arrived. The replicas are observed under the lock, so that of two
+    /// Enqueues the objects that waited for an acknowledgement that has arrived. The replicas are observed under the lock, so that of two
     /// simultaneous changes the later view stays.
-    pub fn replicas_changed(&self, observe: impl FnOnce() -> Floors) {
+    pub(crate) fn replicas_changed(&self, observe: impl FnOnce() -> Floors) {
         let mut state = self.state();
         for target in state.waiters.changed(observe()) {
             state.queue.push(target, Priority::Confirm);
@@ -118,7 +118,7 @@ impl Scheduler {
     }
 
     /// Enqueues the objects that waited for a database, by priority.
-    pub fn release_parked(&self, instance: &str) {
+    pub(crate) fn release_parked(&self, instance: &str) {
         let mut state = self.state();
         let released = |_: &Target, (waits_for, _): &mut (Option<String>, Priority)| {
             waits_for.as_deref().is_none_or(|name| name == instance)
@@ -132,7 +132,7 @@ impl Scheduler {
 
     /// Records that a worker has finished an object, and schedules its next reconcile. `priority` applies once an unavailable
     /// database is back. `replica_changes` is the number that was read before the reconcile.
-    pub fn settle(&self, target: &Target, outcome: &ReconcileOutcome, replica_changes: u64, priority: Priority) {
+    pub(crate) fn settle(&self, target: &Target, outcome: &ReconcileOutcome, replica_changes: u64, priority: Priority) {
         let mut state = self.state();
         let now = self.clock.monotonic();
         if outcome.gone {
@@ -146,7 +146,7 @@ impl Scheduler {
 
     fn plan_next(
         &self,
-        state: &mut State,
+        state: &mut SchedulerState,
         target: &Target,
         outcome: &ReconcileOutcome,
         replica_changes: u64,
@@ -201,17 +201,17 @@ impl Scheduler {
     }
 
     /// Resets the failures of an object after a change.
-    pub fn reset_attempts(&self, target: &Target) {
+    pub(crate) fn reset_attempts(&self, target: &Target) {
         self.state().attempts.remove(target);
     }
 
     /// A delay spread by ±20 %.
-    pub fn spread(&self, delay: Duration) -> Duration {
+    pub(crate) fn spread(&self, delay: Duration) -> Duration {
         jitter(delay, self.state().random())
     }
 
     /// Number of objects that wait for a worker.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.state().queue.waiting()
     }
 }

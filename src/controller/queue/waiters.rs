@@ -1,5 +1,5 @@
-//! The objects that wait for an acknowledgement. A change of the replicas enqueues only the objects whose version has been
-//! reached, so that the acknowledgement of one tenant costs the others nothing.
+//! The objects that wait for an acknowledgement. A change of the replicas enqueues only the objects with a
+//! reached version, so that the acknowledgement of one tenant costs the others nothing.
 
 use super::work_queue::Target;
 use crate::{domain::ident::Version, effects::kubernetes::replicas::Floors};
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// The waiting objects.
 #[derive(Debug, Default)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     /// Number of changes of the replicas. A reconcile that started before the last change may have missed it.
     changes: u64,
     /// The floors after the last change.
@@ -17,13 +17,13 @@ pub struct Waiters {
 
 impl Waiters {
     /// The number of changes, which is read before a reconcile observes the replicas.
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
     /// Waits for `version`. Returns false if a change after the number `seen` has reached it: the object has to be reconciled
     /// again at once. Other changes don't count, because there are many while new tenants are served.
-    pub fn wait(&mut self, target: Target, version: Version, seen: u64) -> bool {
+    pub(crate) fn wait(&mut self, target: Target, version: Version, seen: u64) -> bool {
         if self.changes != seen && self.floors.wakes(version) {
             return false;
         }
@@ -32,13 +32,13 @@ impl Waiters {
     }
 
     /// Removes an object.
-    pub fn forget(&mut self, target: &Target) {
+    pub(crate) fn forget(&mut self, target: &Target) {
         self.waiting.remove(target);
     }
 
-    /// Records a change of the replicas. Returns the objects whose version every ready or every running replica has reached;
+    /// Records a change of the replicas. Returns the objects with a version that every ready or every running replica has reached;
     /// all objects if no replica is left.
-    pub fn changed(&mut self, floors: Floors) -> Vec<Target> {
+    pub(crate) fn changed(&mut self, floors: Floors) -> Vec<Target> {
         self.changes += 1;
         self.floors = floors;
         let woken: Vec<Target> = self

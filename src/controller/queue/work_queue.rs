@@ -15,7 +15,7 @@ use std::{
 
 /// An object to reconcile.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
+pub(crate) enum Target {
     /// An AgentConfig.
     Agent(Key),
     /// A Tenant.
@@ -28,7 +28,7 @@ pub enum Target {
 
 impl Target {
     /// Kind of the object, for logs and metrics.
-    pub const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Agent(_) => "agentconfig",
             Self::Tenant(_) => "tenant",
@@ -38,7 +38,7 @@ impl Target {
     }
 
     /// Namespace and name.
-    pub const fn key(&self) -> &Key {
+    pub(crate) const fn key(&self) -> &Key {
         match self {
             Self::Agent(key) | Self::Tenant(key) | Self::VanishedAgent(key, _) | Self::VanishedTenant(key, ..) => key,
         }
@@ -47,7 +47,7 @@ impl Target {
 
 /// The priority of a reconcile, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
+pub(crate) enum Priority {
     /// An acknowledgement has arrived: the last step of a change.
     Confirm,
     /// The object is new, changed or being deleted.
@@ -74,7 +74,7 @@ struct Slot {
 
 /// The queue.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     lanes: [VecDeque<Target>; LANES],
     slots: HashMap<Target, Slot>,
     alarms: BTreeMap<(Duration, u64), Target>,
@@ -85,7 +85,7 @@ pub struct Queue {
 
 impl Queue {
     /// Enqueues an object now.
-    pub fn push(&mut self, target: Target, priority: Priority) {
+    pub(crate) fn push(&mut self, target: Target, priority: Priority) {
         let slot = self.slots.entry(target.clone()).or_default();
         if slot.running {
             slot.again = Some(slot.again.map_or(priority, |old| old.min(priority)));
@@ -101,7 +101,7 @@ impl Queue {
     }
 
     /// Enqueues an object at `when` (monotonic), or earlier if it has an earlier alarm. A reconcile in between cancels it.
-    pub fn push_at(&mut self, target: Target, priority: Priority, when: Duration) {
+    pub(crate) fn push_at(&mut self, target: Target, priority: Priority, when: Duration) {
         let slot = self.slots.entry(target.clone()).or_default();
         if let Some((old, number, _)) = slot.alarm {
             if old <= when {
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// The next object to reconcile. It is running until [`Self::finish`].
-    pub fn pop(&mut self, now: Duration) -> Option<Target> {
+    pub(crate) fn pop(&mut self, now: Duration) -> Option<Target> {
         self.fire_alarms(now);
         for lane in 0..LANES {
             while let Some(target) = self.lanes[lane].pop_front() {
@@ -136,7 +136,7 @@ impl Queue {
     }
 
     /// Records that the reconcile of an object has ended.
-    pub fn finish(&mut self, target: &Target) {
+    pub(crate) fn finish(&mut self, target: &Target) {
         let Some(slot) = self.slots.get_mut(target) else { return };
         slot.running = false;
         match slot.again.take() {
@@ -164,12 +164,12 @@ impl Queue {
     }
 
     /// When the next alarm is due.
-    pub fn next_alarm(&self) -> Option<Duration> {
+    pub(crate) fn next_alarm(&self) -> Option<Duration> {
         self.alarms.first_key_value().map(|((when, _), _)| *when)
     }
 
     /// Number of objects that wait for a worker.
-    pub const fn waiting(&self) -> usize {
+    pub(crate) const fn waiting(&self) -> usize {
         self.waiting
     }
 }

@@ -1,95 +1,123 @@
-//! One pass of an AgentConfig: resolve, observe, plan, perform, project, report.
+//! The reconcile of an AgentConfig.
 
-use super::outcome::{Form, ReconcileOutcome, perform_steps, plan_rest, resolve_outcome, rest, tell_vanished};
+use super::{
+    reconciled::{Form, Planned, Reconciled},
+    undecodable::salvage_agent,
+};
 use crate::{
-    api::{AgentConfig, AgentConfigStatus, names},
+    api::{AgentConfig, AgentConfigSpec, AgentConfigStatus, Condition, Notice},
     domain::{
-        ident::{ObjectId, Uid, Version},
-        resolve::{resolve_agent, resolve_paused},
+        ident::Version,
+        resolve::{DesiredAgent, resolve_agent, resolve_paused},
     },
-    effects::world::{AgentScope, World},
+    effects::{
+        kubernetes::objects::{Broken, Objects},
+        world::{AgentScope, live::LiveWorld},
+    },
     plan::{
         Plan,
         agent_config::{plan_agent, plan_agent_deletion},
         installation::Installation,
-        step::{AgentStep, ObjectStep},
+        observed::ObservedAgent,
+        report::PartReport,
+        step::{AgentStep, Execution},
     },
     status::{AgentFacts, project_agent, project_rejection, project_unreadable},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 
-/// Runs one pass. `form` says what `agent` is.
-pub async fn run_agent_pass<W: World<AgentScope>>(
-    world: &W,
-    agent: &AgentConfig,
-    form: Form<'_>,
-    installation: &Installation,
-    now: impl Fn() -> Timestamp,
-) -> ReconcileOutcome {
-    let vanished = matches!(form, Form::Vanished);
-    let scope = AgentScope { vanished, ..resolve_scope(agent) };
-    let generation = agent.metadata.generation.unwrap_or_default();
-    let deleting = agent.metadata.deletion_timestamp.is_some();
-    let paused = resolve_paused(agent.annotations());
-    if paused == Ok(true) {
-        let previous = agent.status.clone().unwrap_or_default();
-        let told = previous.conditions.clone();
-        let with_conditions = |conditions| AgentConfigStatus { conditions, ..previous };
-        let steps = plan_rest::<AgentScope>(&agent.metadata, &told, with_conditions, now());
-        return rest(world, &scope, &steps).await;
-    }
-    let (plan, observed) = if deleting {
-        let observed = world.observe(&scope).await;
-        (plan_agent_deletion(&observed, installation, now()), Some(observed))
-    } else if let Form::Unreadable(error) = form {
-        (Plan::nothing(project_unreadable(error)), None)
-    } else {
-        let resolved = resolve_agent(scope.object.clone(), generation, &agent.spec);
-        match paused.map_err(|violation| vec![violation]).and(resolved) {
-            Err(violations) => (Plan::nothing(project_rejection(&violations)), None),
-            Ok(desired) => {
-                let observed = world.observe(&scope).await;
-                (plan_agent(&desired, &observed, installation, now()), Some(observed))
-            }
-        }
-    };
-    let (execution, error) = perform_steps(world, &scope, &plan.steps).await;
-    let mut outcome = resolve_outcome(&plan, &execution, error);
-    let released = deleting && !agent.finalizers().iter().any(|f| f == names::AGENT_CONFIG_FINALIZER);
-    outcome.gone = execution.done.iter().any(|(step, _)| *step == AgentStep::Object(ObjectStep::RemoveFinalizer))
-        || (released && outcome.is_over(&plan));
-    if vanished {
-        tell_vanished(&scope.object, &plan);
-    }
-
-    let none = AgentConfigStatus::default();
-    let previous = agent.status.as_ref().unwrap_or(&none);
-    let facts = AgentFacts { generation, observed: observed.as_ref(), plan: &plan, execution: &execution, deleting };
-    let (status, notices) = project_agent(&facts, previous, now());
-    let mut steps = Vec::new();
-    if !released && !outcome.gone {
-        if status != *previous {
-            steps.push(ObjectStep::WriteStatus(Box::new(status)).into());
-        }
-        steps.extend(notices.into_iter().map(|notice| ObjectStep::RecordEvent(notice).into()));
-    }
-    let (reported, error) = perform_steps(world, &scope, &steps).await;
-    outcome.add_report(reported.done.len(), error);
-    outcome
+/// What the user wants of an AgentConfig.
+pub enum AgentIntent {
+    /// It is to be served.
+    Present(Box<DesiredAgent>),
+    /// It is being deleted.
+    Absent,
+    /// Its spec is invalid.
+    Rejected(Vec<PartReport>),
 }
 
-/// What the world needs to know of an AgentConfig.
-pub fn resolve_scope(agent: &AgentConfig) -> AgentScope {
-    AgentScope {
-        object: ObjectId {
-            namespace: agent.namespace().unwrap_or_default(),
-            name: agent.name_any(),
-            uid: Uid(agent.uid().unwrap_or_default()),
-        },
-        finalizers: agent.finalizers().to_vec(),
-        credential: agent.spec.provider.api_key_secret_ref.clone(),
-        served: agent.status.as_ref().and_then(|s| s.served_entry_version.as_deref()).and_then(Version::parse),
-        vanished: false,
+impl Reconciled for AgentConfig {
+    type Spec = AgentConfigSpec;
+    type WorldScope = AgentScope;
+    type Intent = AgentIntent;
+
+    fn objects(world: &LiveWorld) -> &Objects<Self> {
+        &world.agents
+    }
+
+    fn salvage(broken: &Broken, raw: &Value) -> Self {
+        salvage_agent(broken, raw)
+    }
+
+    fn resolve_scope(&self, form: Form<'_>) -> AgentScope {
+        AgentScope {
+            object: self.id(),
+            finalizers: self.finalizers().to_vec(),
+            credential: self.spec.provider.api_key_secret_ref.clone(),
+            served: self.status.as_ref().and_then(|s| s.served_entry_version.as_deref()).and_then(Version::parse),
+            vanished: matches!(form, Form::Vanished),
+        }
+    }
+
+    fn status(&self) -> Option<&AgentConfigStatus> {
+        self.status.as_ref()
+    }
+
+    fn conditions(status: &mut AgentConfigStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
+    fn resolve_intent(&self, form: Form<'_>, scope: &AgentScope) -> AgentIntent {
+        if self.is_deleted() {
+            return AgentIntent::Absent;
+        }
+        if let Form::Unreadable(error) = form {
+            return AgentIntent::Rejected(project_unreadable(error));
+        }
+        let resolved = resolve_agent(scope.object.clone(), self.generation(), &self.spec);
+        match resolve_paused(self.annotations()).map_err(|violation| vec![violation]).and(resolved) {
+            Ok(desired) => AgentIntent::Present(Box::new(desired)),
+            Err(violations) => AgentIntent::Rejected(project_rejection(&violations)),
+        }
+    }
+
+    fn needs_observation(intent: &AgentIntent, _: &AgentScope) -> bool {
+        match intent {
+            AgentIntent::Present(_) | AgentIntent::Absent => true,
+            AgentIntent::Rejected(_) => false,
+        }
+    }
+
+    fn plan(
+        intent: AgentIntent,
+        observed: Option<&ObservedAgent>,
+        _: &AgentScope,
+        installation: &Installation,
+        now: Timestamp,
+    ) -> Plan<AgentStep> {
+        match (intent, observed) {
+            (AgentIntent::Present(desired), Some(observed)) => plan_agent(&desired, observed, installation, now),
+            (AgentIntent::Absent, Some(observed)) => plan_agent_deletion(observed, installation, now),
+            (AgentIntent::Rejected(reports), _) => Plan::nothing(reports),
+            (AgentIntent::Present(_) | AgentIntent::Absent, None) => Plan::nothing(Vec::new()),
+        }
+    }
+
+    fn project(
+        &self,
+        planned: &Planned<Self>,
+        execution: &Execution<AgentStep>,
+        now: Timestamp,
+    ) -> (AgentConfigStatus, Vec<Notice>) {
+        let facts = AgentFacts {
+            generation: self.generation(),
+            observed: planned.observed.as_ref(),
+            plan: &planned.plan,
+            execution,
+            deleting: self.is_deleted(),
+        };
+        project_agent(&facts, self.status.as_ref().unwrap_or(&AgentConfigStatus::default()), now)
     }
 }

@@ -6,7 +6,8 @@
 
 use super::undecodable::{salvage_agent, salvage_tenant};
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
+    failures::TaskFailures,
     queue::work_queue::{Priority, Target},
 };
 use crate::{
@@ -55,7 +56,7 @@ pub(crate) fn exists<K: Owned>(cache: &Cache<Watched<K>>, key: &Key, uid: &Uid) 
 }
 
 /// Searches for orphans in the registry, at once and then periodically.
-pub(crate) async fn search_registry(context: Arc<Context>, period: Duration) {
+pub(crate) async fn search_registry(context: Arc<OperatorContext>, period: Duration) {
     loop {
         context.enqueue_registry_orphans();
         tokio::time::sleep(context.scheduler.spread(period)).await;
@@ -63,26 +64,26 @@ pub(crate) async fn search_registry(context: Arc<Context>, period: Duration) {
 }
 
 /// Searches for orphans in the ledger of a database, with one query, at once and then periodically.
-pub(crate) async fn search_ledger(context: Arc<Context>, breaker: CircuitBreaker, period: Duration) {
+pub(crate) async fn search_ledger(context: Arc<OperatorContext>, breaker: CircuitBreaker, period: Duration) {
     let mut state = breaker.follow();
+    let mut failures = TaskFailures::new(&context.metrics, "orphans", breaker.name());
     loop {
         if state.wait_for(BreakerState::is_closed).await.is_err() {
             return;
         }
-        if let Err(error) = context.enqueue_ledger_orphans(&breaker).await {
-            tracing::debug!(
-                instance = breaker.name(),
-                error = error.chain(),
-                "the ledger was not compared with the Tenants"
-            );
+        match context.enqueue_ledger_orphans(&breaker).await {
+            Ok(()) => failures.succeed(),
+            Err(error) => {
+                failures.record(&error);
+            }
         }
         tokio::time::sleep(context.scheduler.spread(period)).await;
     }
 }
 
-impl Context {
+impl OperatorContext {
     /// Records that every watch has its first list: from now on an object that is not in a cache may be deleted.
-    pub fn note_synced(&self) {
+    pub(crate) fn note_synced(&self) {
         // Set once, here only.
         let _ = self.synced.set(());
     }

@@ -1,7 +1,7 @@
-//! What every pass has in common: doing the steps of a plan, and saying how it went.
+//! Performing the steps of a plan, and the outcome of a reconcile.
 
 use crate::{
-    api::{Condition, ConditionType},
+    api::ConditionType,
     domain::{
         class::ErrorClass,
         ident::{ObjectId, Version},
@@ -13,48 +13,35 @@ use crate::{
     plan::{
         Plan,
         report::PartState,
-        step::{Done, Execution, ObjectStep},
+        step::{Done, Execution},
     },
-    status::project_paused,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// What a pass has of its object.
-#[derive(Clone, Copy, Debug)]
-pub enum Form<'a> {
-    /// The object.
-    Whole,
-    /// What could be saved of an object that does not decode, and why it does not.
-    Unreadable(&'a str),
-    /// What is known of an object that vanished without us: it counts as being deleted, and nobody reads its status.
-    Vanished,
-}
-
-/// How a pass ended. The controller decides from this alone when to look again.
+/// The outcome of a reconcile. It alone decides when the object is reconciled again.
 #[derive(Debug, Default)]
 pub struct ReconcileOutcome {
-    /// The worst trouble met: a failed step, a part that could not be read, or a refusal.
+    /// The class of the decisive error: of a failed step, of a part that could not be read, or of a refusal.
     pub error_class: Option<ErrorClass>,
-    /// The error of the step that failed, for the log.
+    /// The error of the failed step, for the log.
     pub error: Option<EffectError>,
     /// An acknowledgement of this entry version is awaited.
     pub awaits: Option<Version>,
-    /// Look again at this time.
+    /// The object is reconciled again at this time.
     pub wake_at: Option<Timestamp>,
-    /// Steps done, status and events included.
+    /// Number of performed steps, including status and events.
     pub steps: usize,
-    /// The database instance that its parts are in, if the pass looked at one: `Some(None)` where that is not known, because
-    /// of instances that can't be asked.
+    /// The database instance of the object, if the reconcile read one: `Some(None)` if it is not known because of
+    /// unavailable instances.
     pub database: Option<Option<String>>,
-    /// The object needs nothing further: it is ready, or it is gone.
+    /// The object needs nothing more: it is ready, or deleted.
     pub settled: bool,
-    /// Nothing is left to come back for: the finalizer was removed, or there was none.
+    /// The object needs no further reconcile: the finalizer was removed, or there was none.
     pub gone: bool,
 }
 
 impl ReconcileOutcome {
-    /// Adds how writing status and events went. A failure there is the pass's failure, unless an earlier step had one.
+    /// Adds the result of writing status and events. Its error counts unless an earlier step failed.
     pub fn add_report(&mut self, done: usize, error: Option<EffectError>) {
         self.steps += done;
         if let Some(error) = error {
@@ -65,7 +52,7 @@ impl ReconcileOutcome {
     }
 }
 
-/// Does the steps of a plan in order and stops at the first failure.
+/// Performs the steps of a plan in order, and stops at the first failure.
 pub async fn perform_steps<S: ReconcileScope, W: World<S>>(
     world: &W,
     scope: &S,
@@ -84,7 +71,7 @@ pub async fn perform_steps<S: ReconcileScope, W: World<S>>(
     (execution, None)
 }
 
-/// The outcome of a plan that got this far, before status and events were written.
+/// The outcome of the performed steps, before status and events are written.
 pub fn resolve_outcome<S>(plan: &Plan<S>, execution: &Execution<S>, error: Option<EffectError>) -> ReconcileOutcome {
     let from_plan = plan.reports.iter().filter_map(|v| match v.state {
         PartState::Refused(class) | PartState::Unread(class) => Some(class),
@@ -107,50 +94,36 @@ pub fn resolve_outcome<S>(plan: &Plan<S>, execution: &Execution<S>, error: Optio
     }
 }
 
-/// The steps of a paused object: it says so, and nothing else is touched. `previous` are the conditions that its status
-/// has; `with_conditions` makes its status with others.
-pub fn plan_rest<S: ReconcileScope>(
-    metadata: &ObjectMeta,
-    previous: &[Condition],
-    with_conditions: impl FnOnce(Vec<Condition>) -> S::Status,
-    now: Timestamp,
-) -> Vec<S::Step> {
-    let (generation, deleting) = (metadata.generation.unwrap_or_default(), metadata.deletion_timestamp.is_some());
-    let (conditions, notices) = project_paused(previous, generation, deleting, now);
-    let mut steps = Vec::new();
-    if conditions != previous {
-        steps.push(S::Step::from(ObjectStep::WriteStatus(Box::new(with_conditions(conditions)))));
-    }
-    steps.extend(notices.into_iter().map(|notice| S::Step::from(ObjectStep::RecordEvent(notice))));
-    steps
-}
-
-/// Performs the steps of a paused object.
-pub async fn rest<S: ReconcileScope, W: World<S>>(world: &W, scope: &S, steps: &[S::Step]) -> ReconcileOutcome {
+/// Performs the steps that write status and events. Their failure is the failure of the reconcile, unless an earlier step
+/// failed.
+pub async fn perform_report<S: ReconcileScope, W: World<S>>(
+    world: &W,
+    scope: &S,
+    steps: &[S::Step],
+    outcome: &mut ReconcileOutcome,
+) {
     let (execution, error) = perform_steps(world, scope, steps).await;
-    let mut outcome = ReconcileOutcome::default();
     outcome.add_report(execution.done.len(), error);
-    outcome
 }
 
 impl ReconcileOutcome {
-    /// Whether there is nothing to come back for, in the pass of an object without our finalizer that is to go.
-    pub fn is_over<S>(&self, plan: &Plan<S>) -> bool {
+    /// Whether an object that is being deleted without the operator's finalizer needs no further reconcile.
+    pub fn is_finished<S>(&self, plan: &Plan<S>) -> bool {
         let blocked = plan.reports.iter().any(|v| v.part == ConditionType::DeletionBlocked);
         !blocked && self.error_class.is_none() && self.awaits.is_none() && self.wake_at.is_none()
     }
 }
 
-/// Tells the log what keeps the rest of an object that vanished: there is no status to tell it in.
-pub fn tell_vanished<S>(object: &ObjectId, plan: &Plan<S>) {
+/// Logs what blocks the deletion of an orphan, which has no status.
+pub fn log_orphan<S>(object: &ObjectId, plan: &Plan<S>) {
     for report in &plan.reports {
         if matches!(report.state, PartState::Refused(_) | PartState::Unread(_)) {
-            tracing::warn!(%object, uid = %object.uid, why = report.note, "what is left of a vanished object stays");
+            tracing::warn!(%object, uid = %object.uid, why = report.note, "the deletion of an orphan is blocked");
         }
     }
 }
 
-/// Which trouble decides when several are met: the one that is retried soonest wins over the one that waits for people.
+/// Which of several error classes decides: a class that is retried soon wins over a class that requires manual intervention.
 fn severity(class: ErrorClass) -> u8 {
     match class {
         ErrorClass::Invalid => 0,

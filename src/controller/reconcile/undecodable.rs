@@ -1,5 +1,5 @@
-//! Objects that don't decode as their own type. Each is reported on itself and blocks nobody else; and it can still be
-//! deleted, because that needs only its id and policy.
+//! Objects that don't decode as their type. The error is reported in the status of the object and blocks no other object. The
+//! object can still be deleted, because that needs only its id and policy.
 
 use crate::{
     api::{
@@ -15,8 +15,8 @@ fn part<T: DeserializeOwned>(raw: &Value, path: &str) -> Option<T> {
     raw.pointer(path).and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
-/// What is wrong, beginning with the field: `spec.agents: …`. kube's own words name no field.
-pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
+/// The error with the invalid field: `spec.agents: …`. The error of kube names no field.
+pub(crate) fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
     match raw.get("spec").map(serde_path_to_error::deserialize::<_, T>) {
         Some(Err(error)) if error.path().iter().next().is_some() => {
             format!("spec.{}: {}", error.path(), error.inner())
@@ -26,8 +26,8 @@ pub fn locate<T: DeserializeOwned>(broken: &Broken, raw: &Value) -> String {
     }
 }
 
-/// What can be saved of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
-pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
+/// The readable parts of a Tenant: id, policy and status. An unreadable policy counts as `Retain`.
+pub(crate) fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     let database = TenantDatabase {
         instance: part(raw, "/spec/database/instance"),
         deletion_policy: part(raw, "/spec/database/deletionPolicy").unwrap_or(DeletionPolicy::Retain),
@@ -46,8 +46,8 @@ pub fn salvage_tenant(broken: &Broken, raw: &Value) -> Tenant {
     Tenant { metadata: broken.metadata.clone(), spec, status: part(raw, "/status") }
 }
 
-/// What can be saved of an AgentConfig: its status.
-pub fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
+/// The readable part of an AgentConfig: its status.
+pub(crate) fn salvage_agent(broken: &Broken, raw: &Value) -> AgentConfig {
     let spec = AgentConfigSpec {
         provider: AgentProvider { type_: ProviderType::Echo, base_url: None, api_key_secret_ref: None },
         model: String::new(),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_that_is_wrong_is_named() {
+    fn the_invalid_field_is_named() {
         let broken = Broken { metadata: Default::default(), error: "Invalid type".to_owned() };
         let tenant = |spec: Value| locate::<TenantSpec>(&broken, &serde_json::json!({ "spec": spec }));
         let wrong = serde_json::json!({ "agents": [{ "name": "a", "configRef": { "name": 7 } }] });

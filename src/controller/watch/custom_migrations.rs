@@ -1,7 +1,7 @@
 //! The watch of the ConfigMap with custom migrations. Invalid files are reported in the log and in a metric, and the last valid
 //! files stay in force.
 
-use crate::controller::context::Context;
+use crate::controller::context::OperatorContext;
 use crate::{
     domain::{custom_migrations::CustomMigrations, ident::Version},
     effects::kubernetes::{
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use kube_runtime::watcher;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 /// The cached part of the ConfigMap.
 #[derive(Clone)]
@@ -30,7 +30,8 @@ impl Versioned for Files {
 
 /// Watches the ConfigMap. The receiver turns true after the first list.
 pub(crate) fn follow(
-    context: &Arc<Context>,
+    tasks: &mut JoinSet<()>,
+    context: &Arc<OperatorContext>,
     client: &Client,
     namespace: &str,
     name: &str,
@@ -41,14 +42,14 @@ pub(crate) fn follow(
     let (synced, receiver) = watch::channel(false);
     let context = Arc::clone(context);
     let view = |map: ConfigMap| Files { version: version_of(&map), data: map.data.unwrap_or_default() };
-    let changed = move |_: &_, change: crate::effects::kubernetes::cache::Change<Files>| {
+    let changed = move |_: &_, change: crate::effects::kubernetes::cache::CacheChange<Files>| {
         context.set_custom_migrations(change.after.as_deref().map(|files| &files.data));
     };
-    tokio::spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
+    tasks.spawn(watch_into(api, None, config, Cache::default(), view, changed, synced));
     receiver
 }
 
-impl Context {
+impl OperatorContext {
     fn set_custom_migrations(&self, files: Option<&BTreeMap<String, String>>) {
         let Some(files) = files else {
             tracing::warn!(

@@ -1,7 +1,7 @@
 //! Which objects a change enqueues. The operator's writes of finalizers and status enqueue none.
 
 use crate::controller::{
-    context::Context,
+    context::OperatorContext,
     queue::work_queue::{Priority, Target},
     reconcile::{
         tenant::{resolve_claimant, tenant_id},
@@ -15,7 +15,7 @@ use crate::{
         ident::{ObjectId, Uid},
     },
     effects::kubernetes::{
-        cache::{Change, Key},
+        cache::{CacheChange, Key},
         objects::{Owned, Watched},
         registry::RegistryChange,
     },
@@ -25,7 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 
 /// Whether a change of an object is more than the operator's finalizer or status.
-fn is_relevant<K: Owned>(change: &Change<Watched<K>>) -> bool {
+fn is_relevant<K: Owned>(change: &CacheChange<Watched<K>>) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     let (old, new) = (before.metadata(), after.metadata());
     let ours = |meta: &ObjectMeta| meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER));
@@ -43,9 +43,9 @@ fn requests(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
     metadata.annotations.iter().flatten().filter(|(key, _)| ours(key)).collect()
 }
 
-impl Context {
+impl OperatorContext {
     /// Enqueues the objects that a change of a Tenant concerns.
-    pub fn tenant_changed(&self, key: &Key, change: &Change<Watched<Tenant>>) {
+    pub(crate) fn tenant_changed(&self, key: &Key, change: &CacheChange<Watched<Tenant>>) {
         let decoded = |w: &Watched<Tenant>| w.object.as_ref().ok().cloned();
         let before = change.before.as_deref().and_then(decoded);
         let after = change.after.as_deref().and_then(decoded);
@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// Enqueues the orphaned entry of a deleted Tenant. Usually the entry was deleted first.
-    fn note_tenant_deleted(&self, change: &Change<Watched<Tenant>>) {
+    fn note_tenant_deleted(&self, change: &CacheChange<Watched<Tenant>>) {
         let Some(Ok(tenant)) = change.before.as_deref().map(|w| w.object.as_ref()) else { return };
         let object = resolve_claimant(tenant).object;
         let ended = change.after.as_ref().is_none_or(|w| w.metadata().uid.as_ref() != Some(&object.uid.0));
@@ -88,7 +88,7 @@ impl Context {
     }
 
     /// Enqueues the objects that a change of an AgentConfig concerns: its Tenants only when it is created or deleted.
-    pub fn agent_changed(&self, key: &Key, change: &Change<Watched<AgentConfig>>) {
+    pub(crate) fn agent_changed(&self, key: &Key, change: &CacheChange<Watched<AgentConfig>>) {
         if !is_relevant(change) {
             return;
         }
@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// Enqueues the objects that a change of the registry concerns.
-    pub fn registry_changed(&self, changes: &RegistryChange) {
+    pub(crate) fn registry_changed(&self, changes: &RegistryChange) {
         match (changes.before.as_ref(), changes.after.as_ref()) {
             (Some(Entry::Tenant(entry)), _) | (_, Some(Entry::Tenant(entry))) => {
                 self.tenant_entry_changed(entry, changes);
@@ -177,7 +177,7 @@ impl Context {
         }
     }
 
-    /// Enqueues the Tenants whose spec names an AgentConfig.
+    /// Enqueues the Tenants that name an AgentConfig.
     fn enqueue_users(&self, agent: &Key) {
         for (key, watched) in self.world.tenants.cache.all() {
             let Ok(tenant) = &watched.object else { continue };
@@ -197,7 +197,7 @@ impl Context {
 
 /// The priority of a changed object. After a start, objects that were ready come after those that were not; their reconcile
 /// does not depend on it.
-fn priority_of<K: Owned + HasConditions>(change: &Change<Watched<K>>) -> Priority {
+fn priority_of<K: Owned + HasConditions>(change: &CacheChange<Watched<K>>) -> Priority {
     let is_first = change.before.is_none();
     let was_ready = change.after.as_ref().is_some_and(|w| w.object.as_ref().is_ok_and(HasConditions::was_ready));
     if is_first && was_ready { Priority::Periodic } else { Priority::Change }

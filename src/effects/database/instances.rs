@@ -21,11 +21,11 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Instances {
     breakers: Arc<[CircuitBreaker]>,
-    memory: Arc<Mutex<Memory>>,
+    memory: Arc<Mutex<PlacementMemory>>,
 }
 
 #[derive(Default)]
-struct Memory {
+struct PlacementMemory {
     /// By the position of the instance; `None` until this leader has read it.
     ledgers: Vec<Option<Ledger>>,
     /// By Tenant. A place that a change was sent to is kept for the life of the process: the change may still arrive.
@@ -67,7 +67,7 @@ enum PlacementStage {
 /// The result of one read of a ledger: tenant ids, and whether each has data in use.
 pub type Residents = Vec<(TenantId, bool)>;
 
-impl Memory {
+impl PlacementMemory {
     fn ledger(&mut self, at: usize) -> Option<&mut Ledger> {
         self.ledgers.get_mut(at).and_then(Option::as_mut)
     }
@@ -97,11 +97,11 @@ impl Instances {
     /// Creates the registry of these databases.
     pub fn new(breakers: impl IntoIterator<Item = CircuitBreaker>) -> Self {
         let breakers: Arc<[CircuitBreaker]> = breakers.into_iter().collect();
-        let memory = Memory { ledgers: breakers.iter().map(|_| None).collect(), placed: HashMap::new() };
+        let memory = PlacementMemory { ledgers: breakers.iter().map(|_| None).collect(), placed: HashMap::new() };
         Self { breakers, memory: Arc::new(Mutex::new(memory)) }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, PlacementMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -34,7 +34,7 @@ pub trait Versioned: Send + Sync + 'static {
 
 /// One change of the cache.
 #[derive(Debug)]
-pub struct Change<V> {
+pub struct CacheChange<V> {
     pub(crate) before: Option<Arc<V>>,
     pub(crate) after: Option<Arc<V>>,
     /// The version of the change; for a deletion it is newer than any version of the object.
@@ -42,7 +42,7 @@ pub struct Change<V> {
 }
 
 /// How many deletions are remembered: far more than happen during one of our own requests, so that a late reply doesn't
-/// restore an object whose deletion the watch has already delivered.
+/// restore an object that the watch has already reported as deleted.
 const MAX_TOMBSTONES: usize = 1024;
 
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl<V: Versioned> Cache<V> {
     }
 
     /// Stores an object unless the same or a newer version is cached or was deleted. Returns the change, if any.
-    pub(crate) fn apply(&self, key: Key, value: V) -> Option<Change<V>> {
+    pub(crate) fn apply(&self, key: Key, value: V) -> Option<CacheChange<V>> {
         let mut content = self.write();
         let before = content.objects.get(&key).cloned();
         let known = before.as_ref().map(|old| old.version()).or_else(|| content.deleted_at(&key));
@@ -107,11 +107,11 @@ impl<V: Versioned> Cache<V> {
         let version = value.version();
         let after = Arc::new(value);
         content.objects.insert(key, Arc::clone(&after));
-        Some(Change { before, after: Some(after), version })
+        Some(CacheChange { before, after: Some(after), version })
     }
 
     /// Removes an object that was deleted at `version`, unless a newer version is cached.
-    pub(crate) fn remove(&self, key: &Key, version: Version) -> Option<Change<V>> {
+    pub(crate) fn remove(&self, key: &Key, version: Version) -> Option<CacheChange<V>> {
         let mut content = self.write();
         if content.objects.get(key).is_none_or(|old| old.version() > version) {
             return None;
@@ -121,7 +121,7 @@ impl<V: Versioned> Cache<V> {
             content.tombstones.pop_front();
         }
         content.tombstones.push_back((key.clone(), version));
-        Some(Change { before: Some(before), after: None, version })
+        Some(CacheChange { before: Some(before), after: None, version })
     }
 }
 

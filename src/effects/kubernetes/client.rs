@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 /// Labels of a counted request, from two closed lists: Kubernetes verbs, and the resources that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
+pub struct ApiRequestLabels {
     verb: &'static str,
     resource: &'static str,
 }
@@ -32,7 +32,7 @@ pub fn connect(mut config: Config, idle_timeout: Duration, metrics: &Metrics) ->
 
 #[derive(Clone)]
 struct CountLayer {
-    requests: Family<RequestLabels, Counter>,
+    requests: Family<ApiRequestLabels, Counter>,
 }
 
 impl<S> Layer<S> for CountLayer {
@@ -46,7 +46,7 @@ impl<S> Layer<S> for CountLayer {
 #[derive(Clone)]
 struct Count<S> {
     inner: S,
-    requests: Family<RequestLabels, Counter>,
+    requests: Family<ApiRequestLabels, Counter>,
 }
 
 impl<S: Service<Request<Body>>> Service<Request<Body>> for Count<S> {
@@ -82,7 +82,7 @@ const RESOURCES: [&str; 14] = [
     "subjectaccessreviews",
 ];
 
-fn labels(method: &Method, uri: &Uri) -> RequestLabels {
+fn labels(method: &Method, uri: &Uri) -> ApiRequestLabels {
     let mut segments = uri.path().split('/').filter(|s| !s.is_empty()).peekable();
     let (mut resource, mut named) = ("other", false);
     while let Some(segment) = segments.next() {
@@ -107,7 +107,7 @@ fn labels(method: &Method, uri: &Uri) -> RequestLabels {
         (&Method::DELETE, _) => "delete",
         _ => "other",
     };
-    RequestLabels { verb, resource }
+    ApiRequestLabels { verb, resource }
 }
 
 #[cfg(test)]

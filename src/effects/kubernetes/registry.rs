@@ -2,7 +2,7 @@
 //! deleted only when no entry refers to it; a lock separates the two.
 
 use super::{
-    cache::{Cache, Change, Key},
+    cache::{Cache, CacheChange, Key},
     entries::{Beside, Record, render_secret},
     error::{bounded, unless_changed},
     fence::LeaseFence,
@@ -110,7 +110,7 @@ impl Registry {
     }
 
     /// Records a change of the cache and forwards it.
-    pub(crate) fn note_change(&self, key: &Key, change: &Change<Record>) {
+    pub(crate) fn note_change(&self, key: &Key, change: &CacheChange<Record>) {
         let mut memory = self.memory();
         let (before, after) = (refers_to(change.before.as_deref()), refers_to(change.after.as_deref()));
         for name in before.difference(&after) {
@@ -190,7 +190,7 @@ impl Registry {
             .collect()
     }
 
-    /// Tenants whose entry refers to an AgentConfig.
+    /// Tenants with an entry that refers to an AgentConfig.
     pub(crate) fn users_of(&self, uid: &Uid) -> Vec<TenantEntry> {
         let name = agent_entry_name(uid);
         let records = self.cache.all();

@@ -1,6 +1,6 @@
 //! Fills a cache from a watch while the process runs.
 
-use super::cache::{Cache, Change, Key, Versioned};
+use super::cache::{Cache, CacheChange, Key, Versioned};
 use crate::{domain::ident::Version, telemetry::Chain};
 use futures::{StreamExt, TryStreamExt};
 use kube::{Api, Resource};
@@ -65,7 +65,7 @@ pub(crate) async fn watch_into<K, V>(
     config: watcher::Config,
     cache: Cache<V>,
     view: impl Fn(K) -> V + Send,
-    changed: impl Fn(&Key, Change<V>) + Send,
+    changed: impl Fn(&Key, CacheChange<V>) + Send,
     synced: watch::Sender<bool>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,

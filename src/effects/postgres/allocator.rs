@@ -16,13 +16,13 @@ use std::{
 /// The known cells of one database.
 pub(super) struct Allocator {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<AllocatorState>,
     /// Held while the ledger is counted: concurrent callers wait for one count.
     pub(super) loading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
+struct AllocatorState {
     loaded: bool,
     /// Number of counts so far.
     generation: u64,
@@ -41,7 +41,7 @@ impl Allocator {
         Self { limit, state: Mutex::default(), loading: tokio::sync::Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AllocatorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -119,7 +119,7 @@ fn render_lists() -> Result<(String, String, String), PgError> {
 }
 
 impl Database {
-    /// The tenants of a cluster whose objects or privileges differ from what provisioning creates, with their owners. One round
+    /// The tenants of a cluster with objects or privileges that differ from what provisioning creates, and their owners. One round
     /// trip for any number of tenants. The reconcile of each tenant finds out what differs, and decides the repair.
     ///
     /// # Errors

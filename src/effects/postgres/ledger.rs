@@ -41,7 +41,7 @@ SELECT json_build_object(
         'own', json_build_object('version', t.own_version, 'checksums', t.own_checksums),
         'keyring', json_build_object('version', t.ring_version, 'digest', t.ring_digest), 'state', t.state,
         'since_micros', (extract(epoch FROM t.state_since) * 1000000)::bigint) END,
-    'silence', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
+    'heartbeat_age', (SELECT extract(epoch FROM now() - h.seen_at)::bigint FROM agent_tenancy.heartbeats h
         WHERE h.cluster_id = t.cluster_id),
     'permitted', (SELECT coalesce(json_agg(json_build_object('cluster_id', p.to_cluster_id, 'uid', p.to_uid)), '[]'::json)
         FROM agent_tenancy.takeover_permissions p WHERE p.tenant_id = t.tenant_id AND p.incarnation = t.incarnation
@@ -69,7 +69,7 @@ const TRANSACTIONS: &str = "(SELECT count(DISTINCT l.virtualtransaction) FROM pg
     WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         AND l.pid IS DISTINCT FROM pg_backend_pid())";
 
-/// The archives of the tenant id. `$previous`: UID of the Tenant whose data is requested.
+/// The archives of the tenant id. `$previous`: UID of the Tenant that left the requested data.
 const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation', a.incarnation, 'uid', a.uid,
         'namespace', a.namespace, 'name', a.name, 'cluster_id', a.cluster_id, 'cell', a.cell,
         'permitted', (SELECT coalesce(json_agg(json_build_object('cluster_id', p.to_cluster_id, 'uid', p.to_uid)),
@@ -88,7 +88,7 @@ const ARCHIVES: &str = "(SELECT coalesce(json_agg(json_build_object('incarnation
 struct RawFacts {
     database_id: DatabaseId,
     row: Option<RawRow>,
-    silence: Option<i64>,
+    heartbeat_age: Option<i64>,
     permitted: Vec<TakeoverGrant>,
     failure: Option<MigrationFailure>,
     role_mark: Option<String>,
@@ -247,7 +247,7 @@ impl Database {
         Ok(LedgerFacts {
             database_id: raw.database_id,
             row: raw.row.map(RawRow::check).transpose()?,
-            heartbeat_age_seconds: raw.silence.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
+            heartbeat_age_seconds: raw.heartbeat_age.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
             permitted: raw.permitted,
             failure: raw.failure,
             role_mark: raw.role_mark,

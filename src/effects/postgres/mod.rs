@@ -48,7 +48,7 @@ use crate::{
     settings::database::InstanceSettings,
 };
 use allocator::Allocator;
-use pool::{ConnectionRole, Pool};
+use pool::{ConnectionPool, ConnectionRole};
 use read_batcher::ReadBatcher;
 use render::{Server, Statements};
 use sqlx::postgres::PgRow;
@@ -76,7 +76,7 @@ pub struct Writer {
 #[derive(Clone)]
 pub struct Database {
     settings: InstanceSettings,
-    pool: Arc<Pool>,
+    pool: Arc<ConnectionPool>,
     cells: Arc<Allocator>,
     read_batcher: Arc<ReadBatcher>,
     migrating: perform::RunningMigrations,
@@ -85,7 +85,7 @@ pub struct Database {
 impl Database {
     /// Creates the handle of a database. The settings have to be valid.
     pub fn new(settings: InstanceSettings) -> Self {
-        let pool = Arc::new(Pool::new(settings.clone()));
+        let pool = Arc::new(ConnectionPool::new(settings.clone()));
         let cells = Arc::new(Allocator::new(settings.tenants_per_cell));
         Self { settings, pool, cells, read_batcher: Arc::default(), migrating: perform::RunningMigrations::default() }
     }

@@ -30,7 +30,7 @@ const MAX_MESSAGE: usize = 300;
 /// Placeholder of a password's verifier in a dry run.
 const VERIFIER: &str = "<SCRAM verifier of the new password>";
 
-/// Tenants whose migration is running in this process. A migration can outlive its reconcile; it is not started twice.
+/// Tenants with a migration that is running in this process. A migration can outlive its reconcile; it is not started twice.
 #[derive(Clone, Default)]
 pub(super) struct RunningMigrations(Arc<Mutex<HashSet<Incarnation>>>);
 

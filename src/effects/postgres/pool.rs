@@ -58,7 +58,7 @@ struct Held {
 }
 
 /// The connections of one operator to one database.
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     settings: InstanceSettings,
     permits: Semaphore,
     idle: Mutex<Vec<Held>>,
@@ -67,7 +67,7 @@ pub(super) struct Pool {
     version: AtomicU32,
 }
 
-impl Pool {
+impl ConnectionPool {
     pub(super) fn new(settings: InstanceSettings) -> Self {
         let permits = Semaphore::new(settings.max_connections as usize);
         Self { settings, permits, idle: Mutex::default(), round_trips: AtomicU64::new(0), version: AtomicU32::new(0) }

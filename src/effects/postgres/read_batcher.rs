@@ -16,25 +16,25 @@ const MOST: usize = 32;
 /// for it.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
-type Answer = Result<String, PgError>;
+type BatchReply = Result<String, PgError>;
 
 /// The requests that wait for a query.
 #[derive(Default)]
-pub(super) struct ReadBatcher(Mutex<State>);
+pub(super) struct ReadBatcher(Mutex<BatcherState>);
 
 #[derive(Default)]
-struct State {
-    waiting: Vec<(TenantId, oneshot::Sender<Answer>)>,
+struct BatcherState {
+    waiting: Vec<(TenantId, oneshot::Sender<BatchReply>)>,
     running: usize,
 }
 
 impl ReadBatcher {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BatcherState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the requests of the next query, unless `lanes` queries are running.
-    fn start_batch(&self, lanes: usize) -> Vec<(TenantId, oneshot::Sender<Answer>)> {
+    fn start_batch(&self, lanes: usize) -> Vec<(TenantId, oneshot::Sender<BatchReply>)> {
         let mut state = self.state();
         if state.waiting.is_empty() || state.running >= lanes {
             return Vec::new();
@@ -54,7 +54,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::observe_together`].
-    pub(super) async fn read_in_batch(&self, tenant: &TenantId) -> Answer {
+    pub(super) async fn read_in_batch(&self, tenant: &TenantId) -> BatchReply {
         let (sender, mut receiver) = oneshot::channel();
         self.read_batcher.state().waiting.push((tenant.clone(), sender));
         self.clone().send_batches(1);

@@ -21,6 +21,8 @@ use std::collections::BTreeSet;
 const NAMED_USERS: usize = 10;
 
 impl World<AgentScope> for LiveWorld {
+    fn observe_first(&self, _scope: &AgentScope) {}
+
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
         let (credential, revisions, object) = tokio::join!(
             self.observe_credential(scope),
@@ -94,7 +96,7 @@ impl LiveWorld {
         }
     }
 
-    /// Tenants whose entry refers to it. A Tenant that only names it in its spec gets a condition.
+    /// Tenants with an entry that refers to it. A Tenant that only names it in its spec gets a condition.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
         let users =
             self.registry.users_of(&scope.object.uid).into_iter().map(|e| format!("{}/{}", e.namespace, e.name));

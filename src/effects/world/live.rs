@@ -148,7 +148,7 @@ impl LiveWorld {
         open.done(open.database.perform_drop_archive(archive, open.writer.database_id, &open.writer.fence).await)
     }
 
-    /// The Tenants whose database objects differ from what was created.
+    /// The Tenants with database objects that differ from what was created.
     ///
     /// # Errors
     /// When it can't be read.

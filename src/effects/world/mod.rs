@@ -36,16 +36,21 @@ use std::{
 
 /// The object of a reconcile, and what the world has to know about it.
 pub trait ReconcileScope: Send + Sync {
+    /// What is observed before everything else, from memory.
+    type First: Send;
     /// The observation of the world.
     type Observed: Send;
     /// The steps that change the world.
-    type Step: Send + Sync + Clone + From<ObjectStep<Self::Status>>;
+    type Step: Send + Sync + Clone + PartialEq + From<ObjectStep<Self::Status>>;
     /// The status of the object.
     type Status;
 }
 
 /// The outside world: everything that the operator observes and changes.
 pub trait World<S: ReconcileScope>: Send + Sync {
+    /// Observes what no outage may delay.
+    fn observe_first(&self, scope: &S) -> S::First;
+
     /// Observes everything that matters for `scope`. Never fails: what can't be read is `Unknown`.
     fn observe(&self, scope: &S) -> impl Future<Output = S::Observed> + Send;
 
@@ -75,7 +80,7 @@ pub struct TenantScope {
     pub named: Option<String>,
     /// The observed database instance. Steps change the data there.
     pub instance: Option<String>,
-    /// UID of the deleted Tenant whose data it requests.
+    /// UID of the deleted Tenant that left the requested data.
     pub adopt: Option<Uid>,
     /// The keys that its annotation revokes.
     pub revoke: BTreeSet<Kid>,
@@ -90,17 +95,8 @@ pub struct TenantScope {
 }
 
 impl ReconcileScope for TenantScope {
+    type First = Seen<EntryView>;
     type Observed = ObservedTenant;
-    type Step = TenantStep;
-    type Status = TenantStatus;
-}
-
-/// A Tenant whose keys are revoked: only its registry entry is read and changed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RevocationScope(pub TenantScope);
-
-impl ReconcileScope for RevocationScope {
-    type Observed = Seen<EntryView>;
     type Step = TenantStep;
     type Status = TenantStatus;
 }
@@ -121,6 +117,7 @@ pub struct AgentScope {
 }
 
 impl ReconcileScope for AgentScope {
+    type First = ();
     type Observed = ObservedAgent;
     type Step = AgentStep;
     type Status = AgentConfigStatus;

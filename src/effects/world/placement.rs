@@ -27,7 +27,7 @@ use futures::future::join_all;
 type SearchResult<'a> = (Option<&'a CircuitBreaker>, DatabaseView);
 
 /// Which instances are asked for a tenant's data.
-struct Question<'a> {
+struct InstanceSearch<'a> {
     request: PlacementRequest<'a>,
     candidates: &'a [PlacementCandidate],
     /// Instances that are only asked, by their positions.
@@ -114,7 +114,7 @@ impl LiveWorld {
                 (breaker, breaker.and_then(unavailable).unwrap_or_else(again))
             }
             Search::Ask { others, chosen } => {
-                let question = Question { request, candidates: &candidates, others: &others, chosen };
+                let question = InstanceSearch { request, candidates: &candidates, others: &others, chosen };
                 self.search_instances(scope, tenant, question).await
             }
             Search::Nowhere(unplaced) => (None, DatabaseView::Unplaced(unplaced)),
@@ -134,9 +134,9 @@ impl LiveWorld {
         &self,
         scope: &TenantScope,
         tenant: &TenantId,
-        question: Question<'_>,
+        question: InstanceSearch<'_>,
     ) -> SearchResult<'_> {
-        let Question { request, candidates, others, chosen } = question;
+        let InstanceSearch { request, candidates, others, chosen } = question;
         let read_chosen = async {
             match &chosen {
                 Ok(at) => Some((*at, self.read(*at, scope, tenant).await)),

@@ -1,7 +1,7 @@
 //! Observing and changing what belongs to a Tenant.
 
 use super::{
-    RevocationScope, TenantScope, World,
+    TenantScope, World,
     live::{LiveWorld, Open},
 };
 use crate::effects::{
@@ -30,30 +30,19 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-impl World<RevocationScope> for LiveWorld {
-    async fn observe(&self, scope: &RevocationScope) -> Seen<EntryView> {
-        self.observe_entry(&scope.0)
-    }
-
-    async fn perform(&self, scope: &RevocationScope, step: &TenantStep) -> Result<Done, EffectError> {
-        self.perform(&scope.0, step).await
-    }
-}
-
-impl LiveWorld {
-    fn observe_entry(&self, scope: &TenantScope) -> Seen<EntryView> {
+impl World<TenantScope> for LiveWorld {
+    /// The registry entry.
+    fn observe_first(&self, scope: &TenantScope) -> Seen<EntryView> {
         match &scope.tenant_id {
             Some(id) => self.registry.observe_tenant(id, &scope.object),
             None => Seen::Missing,
         }
     }
-}
 
-impl World<TenantScope> for LiveWorld {
     async fn observe(&self, scope: &TenantScope) -> ObservedTenant {
         // The entry is read before the database: it is deleted after its row is closed. Otherwise a missing entry could be
         // written again because of a row that another reconcile closes meanwhile.
-        let entry = self.observe_entry(scope);
+        let entry = self.observe_first(scope);
         let ((breaker, mut database), keys, object) = tokio::join!(
             self.observe_placement(scope),
             self.keys.observe(&scope.object, &scope.key_secret),

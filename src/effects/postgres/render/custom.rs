@@ -8,9 +8,9 @@
 
 use super::{
     Script, SqlContext,
-    migrate::{advance, check_version, enter, render_grants},
     objects::write_keeper,
     statements::{RenderError, literals},
+    version::{advance, check_version, enter, render_grants},
 };
 use crate::{
     domain::{

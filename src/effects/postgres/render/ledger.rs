@@ -61,7 +61,7 @@ pub(super) fn set_state(
     Ok(())
 }
 
-/// Names of a role and a schema whose ownership marks are checked.
+/// Names of a role and a schema with ownership marks to check.
 #[derive(Clone, Copy)]
 pub(crate) struct Marked<'a> {
     pub(crate) role: &'a str,

@@ -5,8 +5,9 @@
 use super::{
     Script, SqlContext,
     custom::{self, render_custom},
-    ledger::{check_row_marks, hold},
-    statements::{RenderError, Statements, text_array},
+    ledger::hold,
+    statements::{RenderError, Statements},
+    version::{advance, check_version, enter, render_grants},
 };
 use crate::{
     domain::{
@@ -94,47 +95,9 @@ pub(crate) fn render_failure_record(
     Ok(sql.into_text())
 }
 
-/// Starts with the checks of leader, row and marks.
-pub(super) fn enter(file: &Migrate, context: &SqlContext<'_>) -> Result<Statements, RenderError> {
-    let mut sql = Statements::fenced_by(context)?;
-    hold(&mut sql, &file.row, &[RowState::Active, RowState::Suspended])?;
-    check_row_marks(&mut sql, &file.row, true, context)?;
-    Ok(sql)
-}
-
-/// As base: fails unless the row has the version before that of the file.
-pub(super) fn check_version(sql: &mut Statements, file: &Migrate) -> Result<(), RenderError> {
-    let (incarnation, track) = (quote_literal(&file.row.incarnation.to_string())?, quote_literal(file.track.as_str())?);
-    sql.add(&format!("SELECT agent_tenancy.check_version({incarnation}, {track}, {});", file.file.version - 1));
-    Ok(())
-}
-
-/// As base: sets the version of the row to that of the file.
-pub(super) fn advance(sql: &mut Statements, file: &Migrate, context: &SqlContext<'_>) -> Result<(), RenderError> {
-    let (incarnation, track) = (quote_literal(&file.row.incarnation.to_string())?, quote_literal(file.track.as_str())?);
-    let (version, checksums) = (file.file.version, text_array(&file.checksums)?);
-    sql.add(&format!(
-        "SELECT agent_tenancy.advance({incarnation}, {track}, {}, {version}, {checksums}, {});",
-        version - 1,
-        context.fence.epoch
-    ));
-    Ok(())
-}
-
 fn write_grants(sql: &mut Statements, file: &Migrate, schema: &str) -> Result<(), RenderError> {
     for statement in render_grants(file, schema)? {
         sql.add(&statement);
     }
     Ok(())
-}
-
-/// The grants of the file to the tenant's role.
-pub(super) fn render_grants(file: &Migrate, schema: &str) -> Result<Vec<String>, RenderError> {
-    let (schema, role) = (quote_ident(schema)?, quote_ident(&file.row.role)?);
-    let mut statements = Vec::new();
-    for grant in file.file.grants()? {
-        let table = quote_ident(&grant.table)?;
-        statements.push(format!("GRANT {} ON {schema}.{table} TO {role};", grant.privileges.join(", ")));
-    }
-    Ok(statements)
 }

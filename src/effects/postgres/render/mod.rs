@@ -9,6 +9,7 @@
 //! | `provision`, `adopt`, `close` | creating a tenant, taking over earlier data, closing a tenant |
 //! | `access`, `keyring` | suspending, resuming and revoking access; recording the last keyring |
 //! | `migrate`, `custom` | one migration file: built-in, or custom |
+//! | `version` | what every migration file needs: checks, the version in the ledger, grants |
 //! | `repair`, `set_aside` | repairing drift; moving the remains of lost data out of the way |
 //! | `cell` | creating the roles of a cell |
 
@@ -25,6 +26,7 @@ mod provision;
 mod repair;
 mod set_aside;
 mod statements;
+mod version;
 
 pub use cell::CellLogin;
 pub(super) use cell::render_cell;
