@@ -1,4 +1,4 @@
-//! Who has to acknowledge what before a step may follow (design: "Who must acknowledge").
+//! Which replicas have to acknowledge which version before a step may follow.
 
 use super::{
     observed::{LastReference, Replicas},
@@ -106,8 +106,8 @@ fn unacknowledged(version: Version, replicas: &Replicas, counts: impl Fn(&Replic
     unacknowledged.map(|r| r.name.clone()).collect()
 }
 
-/// The report on `Served` for an entry at `version` (`None`: it is being written in this reconcile), and the version whose
-/// acknowledgement is awaited. What was proved once (`recorded`) is not asked again.
+/// The report on `Served` for an entry at `version` (`None`: it is being written in this reconcile), and the version to wait
+/// for. What was proved once (`recorded`) is not asked again.
 pub fn judge_served(
     version: Option<Version>,
     incarnation: Option<Incarnation>,

@@ -22,7 +22,7 @@ pub struct Installation {
     pub schema_version: i32,
     /// The custom migrations; `None` where there are none, or they could not be read.
     pub custom_migrations: Option<CustomMigrations>,
-    /// How late those who sign may still use a key that they read before, in seconds.
+    /// How long a signer may use a key after reading it, in seconds.
     pub signer_grace_seconds: i64,
     /// How long a deletion waits for a replica, and for open transactions, in seconds.
     pub ack_timeout_seconds: i64,

@@ -26,7 +26,7 @@ pub struct PlacementCandidate {
 pub struct PlacementRequest<'a> {
     /// The instance that status or entry name: there its data was.
     pub recorded: Option<&'a str>,
-    /// Where this process has sent a change for it whose outcome it may not know.
+    /// The instance to which this process has sent a change of it, possibly with an unknown outcome.
     pub begun: Option<usize>,
     /// Where this process meant to put it.
     pub intended: Option<usize>,
@@ -144,14 +144,14 @@ fn claim(requester: Requester<'_>, facts: &LedgerFacts) -> Option<Claim> {
     row.filter(|row| row.state != RowState::Dropped).map(|_| Claim::Other)
 }
 
-/// A Tenant, and the one whose data it asks for.
+/// A Tenant, and the earlier one with the data that it asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
     /// The Tenant.
     pub object: &'a ObjectId,
     /// Its cluster.
     pub cluster_id: &'a str,
-    /// UID of the Tenant whose data it asks for.
+    /// UID of the Tenant with the data that it asks for.
     pub previous: Option<&'a Uid>,
 }
 

@@ -45,7 +45,7 @@ pub struct Applicant<'a> {
     pub tenant_id: &'a TenantId,
     /// The Tenant.
     pub object: &'a ObjectId,
-    /// The earlier Tenant whose kept data its spec asks for.
+    /// The earlier Tenant with the kept data that its spec asks for.
     pub previous: Option<&'a Uid>,
     /// The caller may allow takeovers in all namespaces. Only then is data of another namespace given away, or named.
     pub all_namespaces: bool,
@@ -134,7 +134,7 @@ impl Request<'_> {
         }
     }
 
-    /// Whether the caller may be told of an owner's data.
+    /// Whether the caller may learn of an owner's data.
     fn may_know(self, owner: DataOwner<'_>, name: &str) -> bool {
         let object = self.applicant.object;
         self.applicant.all_namespaces

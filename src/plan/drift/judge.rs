@@ -189,7 +189,7 @@ impl Judge<'_> {
         let going = self.going(governed);
         let mut found = Vec::new();
         for member in others {
-            // Who got it from somebody who goes, goes with him.
+            // A membership ends with the membership of its grantor.
             if self.modern() && going.contains(member.grantor.as_str()) {
                 continue;
             }
@@ -229,7 +229,7 @@ impl Judge<'_> {
         !in_service && member.role == self.facts.access && !ours
     }
 
-    /// Members who lose what they could grant on, by what the operator can take away.
+    /// Members that lose what they could grant on, by what the operator can take away.
     fn going(&self, governed: bool) -> BTreeSet<&str> {
         let facts = self.facts;
         let loses = |m: &&MembershipFacts| {
@@ -256,7 +256,7 @@ impl Judge<'_> {
             (role.superuser, Attribute::Superuser, false),
             (role.replication, Attribute::Replication, false),
             (role.bypassrls, Attribute::BypassRls, false),
-            // From 16 on only who has CREATEDB takes it away.
+            // From 16 on only a role with CREATEDB takes it away.
             (role.createdb, Attribute::CreateDb, alterable && !modern),
             (role.createrole, Attribute::CreateRole, alterable),
             (role.login, Attribute::Login, alterable),

@@ -42,7 +42,7 @@ pub enum Drift {
     PrivilegeAdded {
         /// On what.
         on: Place,
-        /// Who; `None` is PUBLIC.
+        /// The role; `None` is PUBLIC.
         to: Option<String>,
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
@@ -51,7 +51,7 @@ pub enum Drift {
     GrantOption {
         /// On what.
         on: Place,
-        /// By whom.
+        /// The role.
         to: String,
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
@@ -60,7 +60,7 @@ pub enum Drift {
     PrivilegeLost {
         /// On what.
         on: Place,
-        /// Who.
+        /// The role.
         from: String,
         /// Which, as keywords of GRANT.
         privileges: Vec<&'static str>,
@@ -69,7 +69,7 @@ pub enum Drift {
     DefaultPrivilege {
         /// Kind of what will be made, as a keyword of ALTER DEFAULT PRIVILEGES.
         on: &'static str,
-        /// Who; `None` is PUBLIC.
+        /// The role; `None` is PUBLIC.
         to: Option<String>,
     },
     /// The cell's access group is not a member of the tenant's role: the agent API can't become the tenant.
@@ -80,21 +80,21 @@ pub enum Drift {
         added: Vec<MemberOption>,
         /// Options that it lacks.
         lost: Vec<MemberOption>,
-        /// Who granted that.
+        /// The grantor.
         grantor: String,
     },
     /// Somebody else may become the tenant's role, or inherits from it.
     MemberAdded {
-        /// Who.
+        /// The role.
         member: String,
-        /// Who granted that.
+        /// The grantor.
         grantor: String,
     },
     /// The tenant's role became a member of another one.
     MemberOf {
         /// Of which.
         group: String,
-        /// Who granted that.
+        /// The grantor.
         grantor: String,
     },
     /// The cell's owner role may not administer the tenant's role any more.

@@ -6,7 +6,7 @@ use crate::domain::sql::{QuoteError, quote_ident, quote_literal};
 use crate::plan::observed::access::MODERN;
 use crate::plan::observed::{DatabaseView, LedgerFacts, LedgerRow, render_mark};
 
-/// Whose drift.
+/// The names of a tenant's objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
     /// The tenant's schema.
@@ -73,7 +73,7 @@ impl Drift {
             Some(name) => quote_ident(name),
             None => Ok("PUBLIC".to_owned()),
         };
-        // Who granted it has to be named from 16 on, unless it was the owner role, which the operator is.
+        // The grantor has to be named from 16 on, unless it was the owner role, which the operator is.
         let by = |grantor: &str| match names.modern && grantor != names.owner {
             true => quote_ident(grantor).map(|grantor| format!(" GRANTED BY {grantor}")),
             false => Ok(String::new()),

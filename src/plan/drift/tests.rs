@@ -53,7 +53,7 @@ fn what_provisioning_leaves_is_no_drift() {
 type Case = (&'static str, fn(&mut AccessFacts), &'static [&'static str]);
 
 #[test]
-fn each_change_is_told_and_judged_by_who_can_undo_it() {
+fn each_change_is_reported_and_judged_by_the_role_that_can_undo_it() {
     let cases: &[Case] = &[
         (
             "privileges of PUBLIC and of others",
@@ -145,7 +145,7 @@ fn each_change_is_told_and_judged_by_who_can_undo_it() {
             &["! 'evil' made a member of the role", "! the role given SUPERUSER", "! the role given LOGIN"],
         ),
         (
-            "attributes that only who has them takes away",
+            "attributes that only a role with them takes away",
             |f| {
                 f.role.createdb = true;
                 f.role.bypassrls = true;

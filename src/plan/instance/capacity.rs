@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_told_before_they_are_met() {
+    fn limits_are_reported_before_they_are_met() {
         let budget = ConnectionBudget { operator: 8, replicas: 80 };
         let found = |change: fn(&mut HeadroomFacts)| {
             let mut facts = far();

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_base_can_not_repair_is_told_with_the_remedy() {
+    fn what_base_can_not_repair_is_reported_with_the_remedy() {
         let good = CellFacts {
             cell: CellNumber(3),
             gone: Vec::new(),

@@ -94,7 +94,7 @@ pub struct Rules {
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginStep {
-    /// Write the entry that is gone anew, with the login that is not in use.
+    /// Recreate the lost entry, with the login that is not in use.
     Restore,
     /// Keep another login beside the entry; with a password that is there already, or a new one.
     Prepare {
@@ -109,7 +109,7 @@ pub enum LoginStep {
     Set(NextLogin),
     /// Publish it to the replicas.
     Switch(NextLogin),
-    /// Take the right to log in from the login that is not in use.
+    /// Take LOGIN from the login that is not in use.
     Lock {
         /// Which of the two.
         slot: LoginSlot,
@@ -220,7 +220,7 @@ pub fn plan_login(cell: &CellView, rules: Rules, replicas: &Replicas, now: Times
     }
 }
 
-/// A cell whose entry can be read.
+/// A cell with a readable entry.
 struct Rotation<'a> {
     cell: &'a CellView,
     entry: &'a EntryFacts,

@@ -91,7 +91,7 @@ pub enum InstancePlan {
     Fit {
         /// Identity of the database.
         database_id: DatabaseId,
-        /// Said at start and in a condition.
+        /// Logged at start, and in a condition.
         warnings: Vec<String>,
     },
     /// It can't be used until it is fixed.

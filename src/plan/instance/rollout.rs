@@ -1,5 +1,5 @@
 //! Rolling a migration out to all tenants: which tenants may begin. A few tenants first (canaries), a pause to see how they do, then
-//! the others, a few at a time; and nobody any more when too many failed. Decided anew from the ledger each time, so that a
+//! the others, a few at a time; and nobody any more when too many failed. Decided from the ledger each time, so that a
 //! restart, or another leader, goes on where the last one was.
 
 use crate::domain::ident::ObjectId;
@@ -63,7 +63,7 @@ impl RolloutFacts {
     }
 }
 
-/// A tenant that waits for its turn.
+/// A tenant that waits for its slot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RolloutCandidate {
     /// Its Tenant.
@@ -115,7 +115,7 @@ impl fmt::Display for RolloutStage {
 pub struct Rollout {
     /// How far it is.
     pub stage: RolloutStage,
-    /// Those who may begin, in order; no more than [`RolloutRules::parallel`] of them at the same time.
+    /// The tenants that may begin, in order; no more than [`RolloutRules::parallel`] of them at the same time.
     pub rollout_slots: Vec<ObjectId>,
 }
 

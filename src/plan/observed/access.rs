@@ -11,7 +11,7 @@ pub(crate) const MODERN: i32 = 160_000;
 pub struct AccessFacts {
     /// `server_version_num`.
     pub server_version: i32,
-    /// The cell's owner role: whose everything has to be.
+    /// The cell's owner role, which has to own everything.
     pub owner: String,
     /// The cell's access group: the one member that the tenant's role has to have.
     pub access: String,
@@ -21,7 +21,7 @@ pub struct AccessFacts {
     pub role: RoleAttributes,
     /// `ALTER ROLE … SET`, in every database.
     pub settings: Vec<SettingFacts>,
-    /// Who is a member of the tenant's role.
+    /// The members of the tenant's role.
     pub members: Vec<MembershipFacts>,
     /// What the tenant's role is a member of.
     pub groups: Vec<MembershipFacts>,
@@ -74,7 +74,7 @@ pub struct MembershipFacts {
     pub role: String,
     /// That role is a superuser.
     pub superuser: bool,
-    /// Who granted it. Before 16 that means nothing.
+    /// Its grantor. Before 16 that means nothing.
     pub grantor: String,
     /// ADMIN OPTION.
     pub admin: bool,
@@ -89,7 +89,7 @@ pub struct MembershipFacts {
 pub struct ObjectFacts {
     /// Its name.
     pub name: String,
-    /// Whose it is.
+    /// Its owner.
     pub owner: String,
     /// The cell's owner role is the owner, or can make itself a member of it.
     pub reachable: bool,

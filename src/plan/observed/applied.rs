@@ -15,7 +15,7 @@ pub struct Applied {
 /// The file that failed for a tenant, from the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct MigrationFailure {
-    /// Whose file.
+    /// Its track.
     pub track: Track,
     /// Its version.
     pub version: i32,
@@ -23,18 +23,18 @@ pub struct MigrationFailure {
     pub checksum: String,
     /// The request that asked for that attempt; empty if nobody asked.
     pub request: String,
-    /// What the server said.
+    /// The server's message.
     pub message: String,
 }
 
 /// The sentence for a file that failed. The same words when it fails and when the ledger reports it.
 pub fn render_failure(track: Track, file: &str, message: &str) -> String {
-    let whose = match track {
+    let kind = match track {
         Track::Base => "migration",
         Track::Custom => "custom migration",
     };
     format!(
-        "{whose} {file} failed: {message}; it is not retried, and the tenant is served with the tables that it \
+        "{kind} {file} failed: {message}; it is not retried, and the tenant is served with the tables that it \
          has; when the cause is fixed, annotate the Tenant with {RETRY_MIGRATION_ANNOTATION}=<any new value>"
     )
 }

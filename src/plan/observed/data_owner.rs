@@ -3,7 +3,7 @@
 use super::{Archive, LedgerRow};
 use crate::{domain::ident::ObjectId, plan::installation::Installation};
 
-/// What a Tenant is told of a tenant id that belongs to another namespace: nothing about the owner.
+/// The message about a tenant id of another namespace. It says nothing about the owner.
 pub(crate) const TAKEN: &str = "this tenant id is taken; choose another tenant id";
 
 /// The namespace, in its cluster, of the Tenant that has or had data.
@@ -25,14 +25,14 @@ impl DataOwner<'_> {
 }
 
 impl LedgerRow {
-    /// Whose data it is.
+    /// The owner of the data.
     pub fn owner(&self) -> DataOwner<'_> {
         DataOwner { cluster_id: &self.cluster_id, namespace: &self.namespace }
     }
 }
 
 impl Archive {
-    /// Whose data it is.
+    /// The owner of the data.
     pub fn owner(&self) -> DataOwner<'_> {
         DataOwner { cluster_id: &self.cluster_id, namespace: &self.namespace }
     }

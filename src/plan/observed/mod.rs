@@ -50,7 +50,7 @@ pub struct ObservedTenant {
     pub instance: Option<String>,
     /// The database.
     pub database: DatabaseView,
-    /// The signing Secret in the Tenant's namespace; whose it is says its label, not its content.
+    /// The signing Secret in the Tenant's namespace; ownership is read from the label, not from the content.
     pub keys: Seen<KeysView>,
     /// The registry entry.
     pub entry: Seen<EntryView>,
@@ -129,7 +129,7 @@ pub struct LedgerFacts {
     pub schema_mark: Option<String>,
     /// The migration that failed for the tenant, if it was not made up for.
     pub failure: Option<MigrationFailure>,
-    /// Owners, privileges and memberships of a tenant in use whose role and schema exist.
+    /// Owners, privileges and memberships of a tenant in use, if its role and schema exist.
     pub access: Option<AccessFacts>,
     /// Transactions that hold locks on the schema's relations; asked for only while it is deleted or
     /// suspended, else 0.
@@ -148,7 +148,7 @@ impl LedgerFacts {
         self.archives.iter().find(|archive| archive.uid == *previous)
     }
 
-    /// The cell that the tenant is in, or would be in; `previous` is the Tenant whose data it asks for.
+    /// The cell that the tenant is in, or would be in; `previous` is the Tenant with the data that it asks for.
     pub fn cell(&self, previous: Option<&Uid>) -> Option<CellNumber> {
         let current = self.row.as_ref().filter(|row| row.state != RowState::Dropped).map(|row| row.cell);
         let archived = || previous.and_then(|uid| self.archive_of(uid)).map(|archive| archive.cell);
@@ -329,7 +329,7 @@ pub struct ObservedAgent {
     pub object: Presence,
     /// The finalizer is on the object.
     pub finalizer: bool,
-    /// The entry version whose serving was proved, from status.
+    /// The entry version that was proved to be served, from the status.
     pub served: Option<Version>,
     /// The registry entry.
     pub entry: Seen<AgentEntryView>,
@@ -342,7 +342,7 @@ pub struct ObservedAgent {
     pub upstream_published: bool,
     /// Its revisions, newest last.
     pub revisions: Seen<Vec<RevisionView>>,
-    /// Tenants whose entry refers to it, by name; at most 10, enough for a message. A Tenant that only names it in its
+    /// Tenants with an entry that refers to it, by name; at most 10, enough for a message. A Tenant that only names it in its
     /// spec is not one: its status says that the AgentConfig is being deleted, and two objects must not wait for each other.
     pub users: Vec<String>,
     /// When the last entry stopped referring to it, or to one of the unused credentials.

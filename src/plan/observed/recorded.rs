@@ -11,7 +11,7 @@ pub struct Recorded {
     pub instance: Option<String>,
     /// The incarnation it had.
     pub incarnation: Option<Incarnation>,
-    /// The entry whose serving was proved.
+    /// The entry that was proved to be served.
     pub served: Option<ServedProof>,
     /// What a person gives up for lost, by annotation: an incarnation or the id of a database.
     pub accepted_loss: Option<String>,

@@ -69,7 +69,7 @@ fn evidence_goes_before_everything() {
 }
 
 #[test]
-fn a_new_tenant_goes_to_the_emptiest_after_all_have_said_that_they_hold_nothing() {
+fn a_new_tenant_goes_to_the_emptiest_after_all_answered_that_they_hold_nothing() {
     for (what, candidates, found) in [
         ("the emptiest", vec![open("a", 5), open("b", 3), open("c", 4)], ask(&[0, 2], 1)),
         ("the first of several", vec![open("a", 3), open("b", 3)], ask(&[1], 0)),

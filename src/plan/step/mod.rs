@@ -34,7 +34,7 @@ pub enum TenantStep {
     /// Changes the Secret with the signing keys.
     Keys(KeysStep),
     /// Changes the registry entry. `Put` takes the reference lock, and fails if an active entry refers to an AgentConfig
-    /// whose entry does not exist.
+    /// without an entry.
     Entry(EntryStep<TenantEntry>),
 }
 

@@ -26,7 +26,7 @@ fn refuse(class: ErrorClass, reason: Reason, note: impl Into<String>) -> Option<
 /// An older Tenant that claims the same tenant id, while neither owns it.
 fn find_rival(inputs: Inputs<'_>, origin: &Result<Origin, PartReport>) -> Option<PartReport> {
     let Inputs { desired, observed, .. } = inputs;
-    // The database may be out of reach, and the entry deleted by hand: then what we recorded says whose the id is.
+    // The database may be out of reach, and the entry deleted by hand: then the status records the owner of the id.
     let owned = matches!(origin, Ok(Origin::Held(Ownership::Ours { .. })))
         || observed.entry.ours().is_some()
         || observed.recorded.incarnation.is_some();

@@ -38,7 +38,7 @@ pub(crate) fn judge_retained(inputs: Inputs<'_>) -> Option<Result<Adoption, Part
 }
 
 /// What a Tenant that asks for earlier data takes over from an archive; `None` if it asks for none. `replaces`: the
-/// tombstone in whose place the row goes.
+/// tombstone that the row replaces.
 pub(crate) fn judge_archived(
     inputs: Inputs<'_>,
     replaces: Option<Incarnation>,
@@ -85,8 +85,8 @@ fn resolve_claim<'a>(inputs: Inputs<'_>, owner: DataOwner<'a>, permitted: &[Take
     granted.then_some(KeptClaim::Granted(owner.cluster_id))
 }
 
-/// The Tenant whose data is asked for. One that had data once asks for none: an older state of the database is not begun
-/// with again.
+/// The earlier Tenant with the requested data. A Tenant that had data once requests none: it does not start again with an
+/// older state of the database.
 fn resolve_previous(inputs: Inputs<'_>) -> Option<&Uid> {
     inputs.desired.adopt.as_ref().filter(|_| inputs.observed.recorded.incarnation.is_none())
 }
@@ -201,7 +201,7 @@ fn nothing_note(previous: &Uid, inputs: Inputs<'_>, facts: &LedgerFacts) -> Stri
     };
     format!(
         "the database keeps nothing of tenant id '{id}' for this namespace from a Tenant with UID {previous}{there}; name \
-         the UID of a deleted Tenant of this namespace whose data is kept (data of another namespace needs a takeover \
+         the UID of a deleted Tenant of this namespace with kept data (data of another namespace needs a takeover \
          grant: kubectl tenant takeover), or remove the field to begin with nothing"
     )
 }

@@ -86,7 +86,7 @@ fn plan_new(
     let data = TenantData::of_provision(&provision, installation);
     plan_cell(offer, observed, steps);
     steps.push(TenantStep::Database(DatabaseStep::Provision(provision)));
-    steps.extend(lost_incarnation(observed).map(begun_anew));
+    steps.extend(lost_incarnation(observed).map(started_empty));
     DatabasePlan::provisioned(data)
 }
 
@@ -125,8 +125,8 @@ fn plan_set_aside(inputs: Inputs<'_>, remains: Remains, steps: &mut Vec<TenantSt
     DatabasePlan::stop(report(PartState::Waiting, Reason::LossAccepted, note))
 }
 
-/// Says that the tenant that a person gave up begins with nothing.
-fn begun_anew(lost: Incarnation) -> TenantStep {
+/// The event of a tenant that starts with nothing, after a user accepted the loss of its data.
+fn started_empty(lost: Incarnation) -> TenantStep {
     TenantStep::Object(ObjectStep::RecordEvent(Notice {
         kind: NoticeKind::Warning,
         reason: Reason::LossAccepted,

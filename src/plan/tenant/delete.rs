@@ -50,7 +50,7 @@ pub fn plan_deletion(
     match &observed.object {
         Presence::Cached | Presence::Gone => {}
         Presence::Alive => return Plan::nothing(Vec::new()),
-        Presence::Unknown(read_error) => return unseen_part(read_error),
+        Presence::Unknown(read_error) => return unread_part(read_error),
     }
     let Some(tenant_id) = &departing.tenant_id else {
         return finish(Vec::new(), Vec::new(), observed);
@@ -83,7 +83,7 @@ impl Deletion<'_> {
             // Deleted by hand: replicas ignore that, and serve on until they read `deleting`.
             Seen::Missing if self.was_served() => return self.rewrite(None),
             Seen::Missing | Seen::Foreign(_) => return Ok(Vec::new()),
-            Seen::Unknown(read_error) => return Err(Box::new(unseen_part(read_error))),
+            Seen::Unknown(read_error) => return Err(Box::new(unread_part(read_error))),
             Seen::Ours(view) => view,
         };
         let deleting = view.entry.as_ref().filter(|entry| entry.state == TenantState::Deleting);
@@ -151,7 +151,7 @@ impl Deletion<'_> {
         }
     }
 
-    /// Ends a tenant whose Tenant may not use what the database holds.
+    /// Ends a tenant that may not use the data in the database.
     fn close_refused(&self, refusal: &Refusal, notices: Vec<TenantStep>) -> Plan<TenantStep> {
         let (observed, row) = (self.observed, self.observed.row());
         match refusal {
@@ -231,14 +231,14 @@ fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &Obser
             Some(TenantStep::Entry(EntryStep::Delete { uid: secret_uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
-        Seen::Unknown(read_error) => return unseen_part(read_error),
+        Seen::Unknown(read_error) => return unread_part(read_error),
     };
     let keys = match &observed.keys {
         Seen::Ours(KeysView { uid, version, .. }) => {
             Some(TenantStep::Keys(KeysStep::Delete { uid: uid.clone(), version: *version }))
         }
         Seen::Missing | Seen::Foreign(_) => None,
-        Seen::Unknown(read_error) => return unseen_part(read_error),
+        Seen::Unknown(read_error) => return unread_part(read_error),
     };
     match (observed.finalizer, &entry) {
         (true, _) => {
@@ -251,7 +251,7 @@ fn finish(mut steps: Vec<TenantStep>, notices: Vec<TenantStep>, observed: &Obser
     Plan { steps, reports: vec![working("the last parts are being removed")], awaits: None, wake_at: None }
 }
 
-fn unseen_part(read_error: &ReadError) -> Plan<TenantStep> {
+fn unread_part(read_error: &ReadError) -> Plan<TenantStep> {
     Plan::nothing(vec![blocked(Reason::Retrying, PartState::Unread(read_error.class), read_error.note.clone())])
 }
 

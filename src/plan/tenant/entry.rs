@@ -36,7 +36,7 @@ fn published_agents(inputs: Inputs<'_>) -> Result<BTreeMap<AgentName, EntryAgent
     Ok(agents)
 }
 
-/// Plans the entry of a Tenant that should be served; the version whose acknowledgement proves it, if it stands already.
+/// Plans the entry of a Tenant that should be served. Returns the version to be acknowledged, if the entry is written already.
 pub(crate) fn plan_entry(
     inputs: Inputs<'_>,
     data: &TenantData,
@@ -118,7 +118,7 @@ fn render_entry(
     revoke(entry, &desired.keys.revoke, now)
 }
 
-/// Whether two entries mean the same to a replica: who wrote it, when, and from which generation don't matter.
+/// Whether two entries mean the same to a replica: its writer, its time and its generation don't matter.
 fn says_the_same(old: &TenantEntry, new: &TenantEntry) -> bool {
     let aligned =
         TenantEntry { generation: old.generation, epoch: old.epoch, state_since: old.state_since, ..new.clone() };
@@ -170,8 +170,8 @@ pub(crate) fn enter_state(
     TenantEntry { state, state_since: now, epoch: installation.epoch, ..entry.clone() }
 }
 
-/// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is made up
-/// anew: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
+/// The entry that takes a tenant out of service: the one that stands, in state `deleting`. A damaged one is
+/// recreated: replicas keep the last good entry of a tenant, and ignore the deletion of one that was never `deleting`.
 pub(crate) fn withdrawn_entry(
     tenant_id: &TenantId,
     object: &ObjectId,

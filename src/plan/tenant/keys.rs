@@ -55,7 +55,7 @@ struct Situation<'a> {
     rules: KeyringRules,
 }
 
-/// Plans the keys of a tenant whose data is known.
+/// Plans the keys of a tenant with known data.
 pub(crate) fn plan_keys(inputs: Inputs<'_>, data: &TenantData, steps: &mut Vec<TenantStep>) -> KeysPlan {
     let Inputs { desired, observed, installation, .. } = inputs;
     let rules = KeyringRules {

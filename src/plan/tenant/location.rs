@@ -69,7 +69,7 @@ impl TenantData {
     }
 }
 
-/// What is said of a database that is as it should be.
+/// The message on a database without drift.
 pub(crate) fn provisioned_note(schema: &str) -> String {
     format!("schema '{schema}' is in place")
 }

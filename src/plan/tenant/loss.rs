@@ -1,4 +1,4 @@
-//! Loss, and giving up what was lost: a tenant begins anew only where an administrator's annotation names exactly what is lost.
+//! Loss, and giving up what was lost: a tenant starts with nothing only where an administrator's annotation names exactly what is lost.
 //! Nothing that is left is destroyed for it; a schema that is still there is put out of the way under another name.
 
 use crate::plan::{

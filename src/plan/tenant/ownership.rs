@@ -37,7 +37,7 @@ pub enum Ownership {
         /// What somebody changed; empty if everything is as it should be.
         drift: Vec<Finding>,
     },
-    /// Some of its own is gone, and a person gave it up: what is left is in the way of beginning anew.
+    /// Some of its data is gone, and a user accepted the loss: the remains have to be moved before it can start with nothing.
     GivenUp(Remains),
 }
 
@@ -96,7 +96,7 @@ fn lost_hint(observed: &ObservedTenant) -> String {
     lost_incarnation(observed).map_or_else(String::new, |lost| hint(&lost))
 }
 
-/// The row of another Tenant, as a Tenant of the same namespace is told.
+/// The row of another Tenant, in the words for a Tenant of the same namespace.
 fn judge_other_row(
     row: &LedgerRow,
     observed: &ObservedTenant,
@@ -188,7 +188,7 @@ fn judge_own_row(row: &LedgerRow, observed: &ObservedTenant, facts: &LedgerFacts
 }
 
 /// Which of the two marks somebody took away; `None` where role or schema carries another one. A mark that is gone is put
-/// back as long as the other one says whose this is.
+/// back as long as the other one names the data.
 fn judge_marks(mark: &str, role: &str, schema: &str) -> Option<Vec<Finding>> {
     let ours = |one: &str, other: &str| one == mark || (one.is_empty() && other == mark);
     if !ours(role, schema) || !ours(schema, role) {

@@ -29,7 +29,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The same about the data of another Tenant: a Tenant of another namespace is told nothing of it.
+    /// The same about the data of another Tenant: a Tenant of another namespace learns nothing of it.
     #[must_use]
     pub(super) fn shown_to(self, same_namespace: bool) -> Self {
         match self {

@@ -1,6 +1,6 @@
 //! What a tenant's tables still need: the files of its version and the next ones, as the ledger says which it has had.
 //!
-//! A tenant that is served waits for its turn (`observed.admitted`, decided by `plan::rollout`); one that was never served,
+//! A tenant that is served waits for its slot (`observed.admitted`, decided by `plan::rollout`); one that was never served,
 //! and one for which a person asked, go at once. A tenant that can't be migrated does not block others: it is
 //! served with the tables that it has.
 

@@ -1,6 +1,6 @@
-//! Taking over tenants of a cluster that is no more: one that was built anew from the same manifests has other UIDs and
-//! another id, and its database is full of somebody else's rows. The settings name its predecessors, or a person with the
-//! right to do so allows it for one Tenant (`permission`); what carries the same tenant id, namespace and name goes over,
+//! Taking over tenants of a lost cluster: a cluster that is rebuilt from the same manifests has other UIDs and
+//! another id, and its database holds rows of the lost one. The settings name its predecessors, or a user with the
+//! verb `takeover` allows it for one Tenant (`permission`); what carries the same tenant id, namespace and name goes over,
 //! once nothing has been heard of the predecessor for long enough.
 
 use super::{

@@ -1,5 +1,5 @@
-//! What is kept in order of a tenant that was provisioned, also where its spec can't be had: the database needs nothing of
-//! the spec; the registry entry does, so that what happened to it can only be said.
+//! Repairs of a provisioned tenant, also without a valid spec: the database needs nothing of the spec. The registry entry
+//! does, so that its changes can only be reported.
 
 use super::{
     location::provisioned_note,
@@ -57,8 +57,7 @@ pub(crate) fn plan_repair(
     RepairPlan { report, schema_version }
 }
 
-/// Keeps the database of a tenant in order that is not to be changed otherwise; nothing can be said of one that is not in
-/// use.
+/// Repairs the database of a tenant without other changes. There is no report on a tenant that is not in use.
 pub(crate) fn plan_upkeep(
     ownership: Ownership,
     observed: &ObservedTenant,
@@ -73,8 +72,8 @@ pub(crate) fn plan_upkeep(
     }
 }
 
-/// Plans a Tenant whose spec can't be resolved. Where something was made for it (then the world was read), the finalizer
-/// stays, the database is kept in order, and what somebody did to the entry is said.
+/// Plans a Tenant with an invalid spec. Where something was made for it (then the world was read), the finalizer
+/// stays, the database is kept in order, and changes of the entry by hand are reported.
 pub fn plan_rejected(
     object: &ObjectId,
     reports: Vec<PartReport>,
@@ -93,12 +92,12 @@ pub fn plan_rejected(
     plan
 }
 
-/// Whether there is something to observe for a Tenant whose spec can't be resolved.
+/// Whether there is something to observe for a Tenant with an invalid spec.
 pub const fn was_provisioned(recorded: &Recorded) -> bool {
     recorded.incarnation.is_some()
 }
 
-/// What can be said of the entry without a spec: that it is not the one that replicas proved to serve. What it should say
+/// The report on the entry without a spec: that it is not the one that replicas proved to serve. Its right content
 /// follows from the spec alone, so it can't be written again.
 fn judge_unspecified_entry(observed: &ObservedTenant) -> Option<PartReport> {
     let served = observed.recorded.served?;

@@ -23,7 +23,7 @@ const REVOCATION: SignedDuration = SignedDuration::from_secs(2);
 /// A rotation that waits longer than this names the replicas that it waits for.
 const HELD: SignedDuration = SignedDuration::from_secs(10);
 /// How long the condition names the replicas that have not confirmed a revocation.
-const REVOCATION_TOLD: SignedDuration = SignedDuration::from_mins(15);
+const REVOCATION_REPORTED: SignedDuration = SignedDuration::from_mins(15);
 
 impl Situation<'_> {
     /// Plans the one change of the valid keyring that is due.
@@ -90,7 +90,7 @@ impl Situation<'_> {
         }
     }
 
-    /// Lets the standby sign, once everybody who verifies knows it.
+    /// Lets the standby sign, once every replica verifies with it.
     fn promote(&self, keyring: &Keyring, steps: &mut Vec<TenantStep>) -> KeysPlan {
         let urgent = keyring.current_is_revoked();
         if !urgent && keyring.current().is_some() && keyring.in_state(KeyState::Previous).count() >= MAX_PREVIOUS {
@@ -153,7 +153,7 @@ impl Situation<'_> {
     /// The replicas that may not know of the last revocation yet, and the entry version that has it.
     fn unconfirmed(&self, keyring: &Keyring) -> Option<(Version, Vec<String>)> {
         let last = keyring.revoked().values().max()?;
-        let recent = self.inputs.now.duration_since(*last) < REVOCATION_TOLD;
+        let recent = self.inputs.now.duration_since(*last) < REVOCATION_REPORTED;
         let version = self.published_at(keyring).filter(|_| recent)?;
         let names = unacknowledged_replicas(version, &self.inputs.observed.replicas);
         (!names.is_empty()).then_some((version, names))
@@ -174,7 +174,7 @@ impl Situation<'_> {
         if speaking.is_empty() && !replicas.none_wanted {
             return vec!["a replica of the agent API".to_owned()];
         }
-        // Who refuses an entry may have kept an earlier one.
+        // A replica that refuses an entry may have kept an earlier one.
         let refusing = speaking
             .iter()
             .filter(|(_, ack)| ack.quarantine_overflow || ack.quarantined.contains_key(&self.data.incarnation));
