@@ -4,12 +4,44 @@ use super::{metrics::OperatorMetrics, queue::scheduler::Scheduler};
 use crate::{
     clock::Clock,
     domain::{custom_migrations::CustomMigrations, ident::Epoch},
-    effects::{error::EffectError, kubernetes::fence::LeaseFence, world::live::LiveWorld},
+    effects::{
+        database::instances::Instances, error::EffectError, kubernetes::fence::LeaseFence, world::live::LiveWorld,
+    },
     plan::installation::Installation,
     status::FleetView,
 };
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::watch;
+
+/// The context of the leader; empty until this process leads.
+pub(super) type ContextSlot = Arc<OnceLock<Arc<OperatorContext>>>;
+
+/// Reads the gauges each time the metrics are rendered.
+pub(super) fn collector(
+    metrics: &OperatorMetrics,
+    instances: &Instances,
+    fence: &LeaseFence,
+    context: &ContextSlot,
+) -> impl Fn() + Send + Sync + 'static {
+    let (own, instances, fence, context) = (metrics.clone(), instances.clone(), fence.clone(), Arc::clone(context));
+    move || {
+        own.leader.set(i64::from(fence.is_leader()));
+        own.epoch.set(i64::from(fence.epoch()));
+        for breaker in instances.breakers() {
+            own.record_database(breaker.name(), breaker.is_closed(), breaker.database.round_trips());
+        }
+        if let Some(context) = context.get() {
+            own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
+            own.record_objects("tenant", context.world.tenants.cache.len());
+            own.record_objects("agentconfig", context.world.agents.cache.len());
+            let ready = context.world.replica_tracker.observe().all.iter().filter(|r| r.ready).count();
+            own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
+        }
+    }
+}
 
 /// The state that workers, watches and background tasks share.
 pub(crate) struct OperatorContext {

@@ -8,9 +8,9 @@ use super::{
         supervisor::Supervisor,
         tasks,
     },
+    operator::Operator,
     queue::{retry::backoff, scheduler::Scheduler},
     reconcile::{orphans, worker::work},
-    run::Operator,
     watch::{
         custom_migrations,
         watches::{self, WatchScope},

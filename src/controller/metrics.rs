@@ -1,8 +1,7 @@
 //! The operator's metrics.
 
-use super::{context::OperatorContext, reconcile::outcome::ReconcileOutcome};
+use super::queue::outcome::ReconcileOutcome;
 use crate::{
-    effects::{database::instances::Instances, kubernetes::fence::LeaseFence},
     plan::instance::{
         logins::{LoginStep, LoginWait},
         rollout::{RolloutFacts, RolloutStage},
@@ -13,10 +12,7 @@ use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Kind of object and outcome of a reconcile: both from closed lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,9 +78,6 @@ pub(super) struct AdminRequestLabels {
     code: u16,
 }
 
-/// The context of the leader; empty until this process leads.
-pub(super) type ContextSlot = Arc<OnceLock<Arc<OperatorContext>>>;
-
 /// The operator's metrics.
 #[derive(Clone)]
 pub(crate) struct OperatorMetrics {
@@ -149,30 +142,6 @@ impl OperatorMetrics {
             admin_requests: metrics
                 .counters("admin_requests", "Requests to the admin API, by request and status code of the answer"),
             drift_check: metrics.fractions("drift_check_seconds", "Duration of the last drift check"),
-        }
-    }
-
-    /// Reads the gauges each time the metrics are rendered.
-    pub(crate) fn collector(
-        &self,
-        instances: &Instances,
-        fence: &LeaseFence,
-        context: &ContextSlot,
-    ) -> impl Fn() + Send + Sync + 'static {
-        let (own, instances, fence, context) = (self.clone(), instances.clone(), fence.clone(), Arc::clone(context));
-        move || {
-            own.leader.set(i64::from(fence.is_leader()));
-            own.epoch.set(i64::from(fence.epoch()));
-            for breaker in instances.breakers() {
-                own.record_database(breaker.name(), breaker.is_closed(), breaker.database.round_trips());
-            }
-            if let Some(context) = context.get() {
-                own.waiting.set(i64::try_from(context.scheduler.waiting()).unwrap_or(i64::MAX));
-                own.record_objects("tenant", context.world.tenants.cache.len());
-                own.record_objects("agentconfig", context.world.agents.cache.len());
-                let ready = context.world.replica_tracker.observe().all.iter().filter(|r| r.ready).count();
-                own.replicas.set(i64::try_from(ready).unwrap_or(i64::MAX));
-            }
         }
     }
 

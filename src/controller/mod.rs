@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `run` | the composition root: opening ports, leading, draining |
+//! | `operator` | the parts of the operator |
 //! | `leader` | what a leader runs |
 //! | `readiness` | the stage of the process, for /readyz |
 //! | `context` | the state that workers, watches and background tasks share |
@@ -22,6 +23,7 @@ mod failures;
 mod leader;
 pub mod leadership;
 mod metrics;
+mod operator;
 pub(crate) mod queue;
 mod readiness;
 pub mod reconcile;

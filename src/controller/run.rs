@@ -2,12 +2,14 @@
 
 use super::{
     admin_api::{plan, server::AdminApi, takeover},
+    context::{ContextSlot, collector},
     leader::Leader,
     leadership::{
         election::{Elector, ElectorSettings},
         identity::{Identity, PodIdentity},
     },
-    metrics::{ContextSlot, OperatorMetrics},
+    metrics::OperatorMetrics,
+    operator::Operator,
     readiness::{ProcessReadiness, ProcessStage},
 };
 use crate::{
@@ -80,27 +82,6 @@ pub async fn run(
     operator.lead(stop).await
 }
 
-/// The operator of one process.
-pub(super) struct Operator {
-    pub(super) settings: OperatorSettings,
-    pub(super) client: Client,
-    pub(super) pod: PodIdentity,
-    /// The namespace of the Leases.
-    pub(super) namespace: String,
-    pub(super) clock: Clock,
-    pub(super) fence: LeaseFence,
-    pub(super) instances: Instances,
-    pub(super) metrics: OperatorMetrics,
-    pub(super) readiness: ProcessReadiness,
-    /// Set when this process leads.
-    pub(super) context: ContextSlot,
-    pub(super) elector: Arc<Elector>,
-    /// Locks the identity.
-    _identity: Identity,
-    /// The servers of health, metrics and the admin API. Dropping them ends the servers.
-    _servers: JoinSet<()>,
-}
-
 impl Operator {
     /// Opens the ports. Health, metrics and the admin API are served from now on.
     async fn bind(
@@ -120,7 +101,7 @@ impl Operator {
         let listener = listen("httpAddress", settings.http_address).await?;
         let ready = readiness.clone();
         let health =
-            Health::new(metrics, move || ready.check()).with_collector(own.collector(&instances, &fence, &context));
+            Health::new(metrics, move || ready.check()).with_collector(collector(&own, &instances, &fence, &context));
         spawn_server(&mut servers, listener, health.router());
 
         let namespace = match settings.leader_election.namespace.as_str() {

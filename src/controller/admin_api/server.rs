@@ -2,8 +2,8 @@
 //! are served at the same time, so that reconciles are not slowed down.
 
 use crate::controller::{
-    context::OperatorContext,
-    metrics::{ContextSlot, OperatorMetrics},
+    context::{ContextSlot, OperatorContext},
+    metrics::OperatorMetrics,
 };
 use crate::{
     api::Tenant,

@@ -2,11 +2,13 @@
 //!
 //! | file | what is there |
 //! | --- | --- |
+//! | `outcome` | the outcome of a reconcile |
 //! | `retry` | the delay before the next reconcile |
 //! | `scheduler` | the queue, shared by watches and workers |
 //! | `waiters` | the objects that wait for an acknowledgement |
 //! | `work_queue` | the order of reconciles |
 
+pub(crate) mod outcome;
 pub(crate) mod retry;
 pub(crate) mod scheduler;
 pub(crate) mod waiters;

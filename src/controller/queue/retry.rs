@@ -1,6 +1,6 @@
 //! The delay before the next reconcile, from the outcome alone. Pure; the random number is an argument.
 
-use crate::controller::reconcile::outcome::ReconcileOutcome;
+use super::outcome::ReconcileOutcome;
 use crate::domain::class::ErrorClass;
 use std::time::Duration;
 

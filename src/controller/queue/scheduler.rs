@@ -1,11 +1,11 @@
 //! The work queue, shared by watches and workers, with the objects that wait for a database or for an acknowledgement.
 
+use super::outcome::ReconcileOutcome;
 use super::{
     retry::{Next, jitter, next},
     waiters::Waiters,
     work_queue::{Priority, Queue, Target},
 };
-use crate::controller::reconcile::outcome::ReconcileOutcome;
 use crate::{
     clock::Clock,
     domain::class::ErrorClass,
