@@ -15,6 +15,19 @@ BEGIN
 END
 $drop$;
 
+-- Records a grant, in place of an earlier one for the same tenant id and cluster. The caller has checked the data.
+CREATE FUNCTION agent_tenancy.record_grant(
+    p_tenant_id text, p_incarnation uuid, p_previous text, p_from_cluster_id text, p_uid text, p_cluster_id text,
+    p_allowed_by text
+) RETURNS void LANGUAGE sql AS $record$
+    INSERT INTO agent_tenancy.takeover_permissions AS p (tenant_id, to_cluster_id, to_uid, incarnation,
+        from_cluster_id, from_uid, allowed_by)
+    VALUES (p_tenant_id, p_cluster_id, p_uid, p_incarnation, p_from_cluster_id, p_previous, p_allowed_by)
+    ON CONFLICT (tenant_id, to_cluster_id) DO UPDATE SET to_uid = excluded.to_uid, incarnation = excluded.incarnation,
+        from_cluster_id = excluded.from_cluster_id, from_uid = excluded.from_uid, allowed_by = excluded.allowed_by,
+        allowed_at = now();
+$record$;
+
 -- As in 0004, and never for data that this cluster itself has in use, which the constraint forbade.
 CREATE OR REPLACE FUNCTION agent_tenancy.allow_takeover(
     p_tenant_id text, p_incarnation uuid, p_previous text, p_from_cluster_id text, p_uid text, p_namespace text,
@@ -28,12 +41,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'tenant id % is not that cluster''s any more', p_tenant_id USING ERRCODE = 'ATR01';
     END IF;
-    INSERT INTO agent_tenancy.takeover_permissions AS p (tenant_id, to_cluster_id, to_uid, incarnation,
-        from_cluster_id, from_uid, allowed_by)
-    VALUES (p_tenant_id, p_cluster_id, p_uid, p_incarnation, p_from_cluster_id, p_previous, p_allowed_by)
-    ON CONFLICT (tenant_id, to_cluster_id) DO UPDATE SET to_uid = excluded.to_uid, incarnation = excluded.incarnation,
-        from_cluster_id = excluded.from_cluster_id, from_uid = excluded.from_uid, allowed_by = excluded.allowed_by,
-        allowed_at = now();
+    PERFORM agent_tenancy.record_grant(p_tenant_id, p_incarnation, p_previous, p_from_cluster_id, p_uid, p_cluster_id,
+        p_allowed_by);
 END
 $allow$;
 
@@ -51,12 +60,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the data of tenant id % is not kept any more as it was', p_tenant_id USING ERRCODE = 'ATR01';
     END IF;
-    INSERT INTO agent_tenancy.takeover_permissions AS p (tenant_id, to_cluster_id, to_uid, incarnation,
-        from_cluster_id, from_uid, allowed_by)
-    VALUES (p_tenant_id, p_cluster_id, p_uid, p_incarnation, p_from_cluster_id, p_previous, p_allowed_by)
-    ON CONFLICT (tenant_id, to_cluster_id) DO UPDATE SET to_uid = excluded.to_uid, incarnation = excluded.incarnation,
-        from_cluster_id = excluded.from_cluster_id, from_uid = excluded.from_uid, allowed_by = excluded.allowed_by,
-        allowed_at = now();
+    PERFORM agent_tenancy.record_grant(p_tenant_id, p_incarnation, p_previous, p_from_cluster_id, p_uid, p_cluster_id,
+        p_allowed_by);
 END
 $allow$;
 
