@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 const DEFAULT_LIMIT: u64 = 512 << 20;
 /// What the process needs besides requests and connections, and what the allocator doesn't return.
 const BASE: u64 = 48 << 20;
-/// What a connection of a client or to Postgres costs at most, buffers included.
+/// What a connection of a client, or to Postgres, costs at most, buffers included.
 const CONNECTION: u64 = 64 << 10;
 /// The least with which requests can be served.
 const LEAST: u64 = 8 << 20;
@@ -22,7 +22,7 @@ pub(super) fn resolve_budget(limit: u64, connections: usize) -> Result<usize, St
         let needed = (BASE + connections + LEAST).div_ceil(1 << 20);
         return Err(format!(
             "the memory limit of {} MiB leaves too little for requests: it must be at least {needed} MiB with this \
-             http.maxConnections",
+             http.maxConnections and database.connectionBudget",
             limit >> 20
         ));
     }

@@ -193,11 +193,8 @@ async fn a_tenant_at_its_share_of_memory_gets_429_and_others_are_served() {
     api.chat("acme", "ann", &json!({"message": "hi"})).await.ok();
 }
 
-/// 100 messages of 250 kB, and many pages of them at once: the attack that once took a replica from 28 to 467 MiB.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_large_pages_at_once_stay_within_the_memory_limit() {
-    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
-    fill(&api, "acme", "ann", 100, 250_000).await;
+/// A process with these variables that serves `acme` from a registry in a directory.
+async fn start_process(api: &InProcessApi, settings: &[(&str, &str)]) -> (Process, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let put = |name: &str, value: &Value| {
         std::fs::write(directory.path().join(format!("{name}.json")), value.to_string()).unwrap();
@@ -205,13 +202,20 @@ async fn many_large_pages_at_once_stay_within_the_memory_limit() {
     put("agent-a1", &agent("a1"));
     put("cell-main-1", &api.cell());
     put("tenant-acme", &api.tenant("acme"));
-    let variables = [
-        ("AGENT_TENANCY__REGISTRY__DIRECTORY", directory.path().to_str().unwrap()),
-        ("AGENT_TENANCY__LIMITS__MEMORY_MEBIBYTES", "160"),
-        ("AGENT_TENANCY__HTTP__MAX_CONNECTIONS", "256"),
-    ];
-    let process = Process::start(&variables, &directory.path().join("log"));
+    let registry = [("AGENT_TENANCY__REGISTRY__DIRECTORY", directory.path().to_str().unwrap())];
+    let process = Process::start(&[&registry, settings].concat(), &directory.path().join("log"));
     process.wait_until_ready().await;
+    (process, directory)
+}
+
+/// 100 messages of 250 kB, and many pages of them at once: the attack that once took a replica from 28 to 467 MiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_pages_at_once_stay_within_the_memory_limit() {
+    let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
+    fill(&api, "acme", "ann", 100, 250_000).await;
+    let settings =
+        [("AGENT_TENANCY__LIMITS__MEMORY_MEBIBYTES", "160"), ("AGENT_TENANCY__HTTP__MAX_CONNECTIONS", "256")];
+    let (process, _directory) = start_process(&api, &settings).await;
     let before = process.peak_memory();
     let calls = (0..64).map(|_| process.history("acme", "?limit=200"));
     let answers = futures::future::join_all(calls).await;
@@ -228,20 +232,8 @@ async fn many_large_pages_at_once_stay_within_the_memory_limit() {
 async fn half_a_head_holds_neither_the_api_nor_the_health_port() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let api = InProcessApi::with_tenants(&["acme"], |_| {}).await;
-    let directory = tempfile::tempdir().unwrap();
-    let put = |name: &str, value: &Value| {
-        std::fs::write(directory.path().join(format!("{name}.json")), value.to_string()).unwrap();
-    };
-    put("agent-a1", &agent("a1"));
-    put("cell-main-1", &api.cell());
-    put("tenant-acme", &api.tenant("acme"));
-    let variables = [
-        ("AGENT_TENANCY__REGISTRY__DIRECTORY", directory.path().to_str().unwrap()),
-        ("AGENT_TENANCY__HTTP__MAX_CONNECTIONS", "32"),
-        ("AGENT_TENANCY__HTTP__HEAD_SECONDS", "2"),
-    ];
-    let process = Process::start(&variables, &directory.path().join("log"));
-    process.wait_until_ready().await;
+    let settings = [("AGENT_TENANCY__HTTP__MAX_CONNECTIONS", "32"), ("AGENT_TENANCY__HTTP__HEAD_SECONDS", "2")];
+    let (process, _directory) = start_process(&api, &settings).await;
     let mut sockets = Vec::new();
     for address in [process.api_address(), process.health_address()] {
         for n in 0..100 {
