@@ -1,5 +1,6 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
+use super::shares::ShareUse;
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -140,10 +141,10 @@ impl ApiMetrics {
     }
 
     /// Notes what is read rather than counted.
-    pub fn note_now(&self, staleness: Duration, pool: PoolUse, (held, total): (usize, usize)) {
+    pub fn note_now(&self, staleness: Duration, pool: PoolUse, bytes: ShareUse) {
         self.staleness.set(staleness.as_secs_f64());
-        self.bytes.get_or_create(&StateLabel { state: "held" }).set(gauge(held));
-        self.bytes.get_or_create(&StateLabel { state: "free" }).set(gauge(total.saturating_sub(held)));
+        self.bytes.get_or_create(&StateLabel { state: "held" }).set(gauge(bytes.taken));
+        self.bytes.get_or_create(&StateLabel { state: "free" }).set(gauge(bytes.total.saturating_sub(bytes.taken)));
         self.connections.get_or_create(&StateLabel { state: "busy" }).set(gauge(pool.busy));
         self.connections.get_or_create(&StateLabel { state: "idle" }).set(gauge(pool.open.saturating_sub(pool.busy)));
     }

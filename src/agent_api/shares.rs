@@ -23,6 +23,15 @@ struct Taken {
     tenants: HashMap<Incarnation, usize>,
 }
 
+/// How much is taken, and of how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareUse {
+    /// What tenants hold.
+    pub taken: usize,
+    /// What there is.
+    pub total: usize,
+}
+
 /// A tenant's share. Dropped, it is returned.
 pub struct Share {
     shares: Arc<Shares>,
@@ -71,8 +80,8 @@ impl Shares {
     }
 
     /// How much is taken, and of how much.
-    pub fn usage(&self) -> (usize, usize) {
-        (self.taken().all, self.total)
+    pub fn usage(&self) -> ShareUse {
+        ShareUse { taken: self.taken().all, total: self.total }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -148,11 +157,11 @@ mod tests {
         let second = shares.take(tenant(2), 4).unwrap();
         assert_eq!(shares.take(tenant(3), 3).err(), Some(Exhausted::Process));
         let third = shares.take(tenant(3), 2).unwrap();
-        assert_eq!(shares.usage(), (10, 10));
+        assert_eq!(shares.usage(), ShareUse { taken: 10, total: 10 });
         first.shrink_to(1);
-        assert_eq!((first.amount(), shares.usage()), (1, (7, 10)));
+        assert_eq!((first.amount(), shares.usage()), (1, ShareUse { taken: 7, total: 10 }));
         drop((first, second, third));
-        assert_eq!(shares.usage(), (0, 10));
+        assert_eq!(shares.usage(), ShareUse { taken: 0, total: 10 });
         assert!(shares.taken().tenants.is_empty(), "tenants that hold nothing are forgotten");
     }
 

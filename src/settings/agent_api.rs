@@ -254,12 +254,12 @@ impl Settings for AgentApiSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::resolve;
+    use crate::settings::{SettingsFile, resolve};
 
     #[test]
     fn the_committed_file_holds_every_setting_with_its_default() {
         let text = include_str!("../../config/agent-api.yaml");
-        let read: AgentApiSettings = resolve(Some(("config/agent-api.yaml", text)), []).unwrap();
+        let read: AgentApiSettings = resolve(Some(SettingsFile { name: "config/agent-api.yaml", text }), []).unwrap();
         assert_eq!(read, AgentApiSettings::default());
         let written: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
         let defaults = serde_yaml::to_value(AgentApiSettings::default()).unwrap();
@@ -268,7 +268,9 @@ mod tests {
 
     #[test]
     fn a_registry_is_somewhere() {
-        let read = |text: &str| resolve::<AgentApiSettings>(Some(("f", text)), []).map_err(|e| e.to_string());
+        let read = |text: &str| {
+            resolve::<AgentApiSettings>(Some(SettingsFile { name: "f", text }), []).map_err(|e| e.to_string())
+        };
         assert!(read("registry: { namespace: '' }").unwrap_err().contains("must be set"));
         assert!(read("registry: { directory: /entries }").is_ok());
     }

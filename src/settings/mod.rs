@@ -139,20 +139,29 @@ pub fn load<T: Settings>(
             Some((file, text))
         }
     };
-    resolve(text.as_ref().map(|(file, text)| (file.as_str(), text.as_str())), environment)
+    resolve(text.as_ref().map(|(name, text)| SettingsFile { name, text }), environment)
 }
 
-/// [`load`] without the file system: `file` is a name for messages and the file's text.
+/// The text of a settings file, and the name by which messages refer to it.
+#[derive(Clone, Copy)]
+pub struct SettingsFile<'f> {
+    /// In messages.
+    pub name: &'f str,
+    /// YAML.
+    pub text: &'f str,
+}
+
+/// [`load`] without the file system.
 ///
 /// # Errors
 /// As [`load`].
 pub fn resolve<T: Settings>(
-    file: Option<(&str, &str)>,
+    file: Option<SettingsFile<'_>>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
     let wrong = |e: serde_yaml::Error| SettingsError::Wrong(e.to_string());
     let mut merged = serde_yaml::to_value(T::default()).map_err(wrong)?;
-    if let Some((name, text)) = file {
+    if let Some(SettingsFile { name, text }) = file {
         let not_yaml = |reason: String| SettingsError::NotYaml { file: name.to_owned(), reason };
         match serde_yaml::from_str::<Value>(text).map_err(|e| not_yaml(e.to_string()))? {
             Value::Null => {}

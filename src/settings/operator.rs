@@ -279,10 +279,10 @@ impl OperatorSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{render, resolve};
+    use crate::settings::{SettingsFile, render, resolve};
 
     fn read(text: &str) -> Result<OperatorSettings, String> {
-        resolve(Some(("f", text)), []).map_err(|error| error.to_string())
+        resolve(Some(SettingsFile { name: "f", text }), []).map_err(|error| error.to_string())
     }
 
     const SECOND: &str = "name: second, host: db2, database: agents, user: at_operator_a";

@@ -34,7 +34,7 @@ impl Settings for Sample {
 
 fn read(file: &str, environment: &[(&str, &str)]) -> Result<Sample, String> {
     let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    resolve(Some(("sample.yaml", file)), environment).map_err(|e| e.to_string())
+    resolve(Some(SettingsFile { name: "sample.yaml", text: file }), environment).map_err(|e| e.to_string())
 }
 
 #[test]

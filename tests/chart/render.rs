@@ -83,26 +83,26 @@ fn config(objects: &[Value], name: &str, key: &str) -> String {
 
 #[test]
 fn the_agent_api_reads_its_rendered_settings() {
-    use agent_tenancy::settings::{agent_api::AgentApiSettings, resolve};
+    use agent_tenancy::settings::{SettingsFile, agent_api::AgentApiSettings, resolve};
     let args = ["--set", "registry.namespace=elsewhere,agentApi.config.database.connectionBudget=99"];
     for (_, objects) in variants().into_iter().filter(|(variant, _)| *variant != "without the agent API") {
         let text = config(&objects, "demo-agent-tenancy-agent-api", "agent-api.yaml");
-        resolve::<AgentApiSettings>(Some(("agent-api.yaml", &text)), []).unwrap();
+        resolve::<AgentApiSettings>(Some(SettingsFile { name: "agent-api.yaml", text: &text }), []).unwrap();
     }
     let text = config(&render(&args), "demo-agent-tenancy-agent-api", "agent-api.yaml");
-    let settings: AgentApiSettings = resolve(Some(("agent-api.yaml", &text)), []).unwrap();
+    let settings: AgentApiSettings = resolve(Some(SettingsFile { name: "agent-api.yaml", text: &text }), []).unwrap();
     assert_eq!((settings.registry.namespace.as_str(), settings.database.connection_budget), ("elsewhere", 99));
 }
 
 #[test]
 fn each_database_has_its_settings_files_and_port() {
-    use agent_tenancy::settings::{operator::OperatorSettings, resolve};
+    use agent_tenancy::settings::{SettingsFile, operator::OperatorSettings, resolve};
     let list = r#"databases=[{"name":"b","host":"db2","passwordSecret":{"name":"pw-b"},"acceptsNewTenants":false},
         {"name":"c","host":"db3","port":6432,"namePrefix":"cc","database":"other","archiveSeconds":2592000,
          "passwordSecret":{"name":"pw-c","key":"pw"},"caSecret":{"name":"ca-c","key":"root"}}]"#;
     let objects = render(&["--set-json", list, "--set", "networkPolicy.enabled=true"]);
     let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
-    let settings: OperatorSettings = resolve(Some(("operator.yaml", &text)), []).unwrap();
+    let settings: OperatorSettings = resolve(Some(SettingsFile { name: "operator.yaml", text: &text }), []).unwrap();
     let [b, c] = settings.databases.as_slice() else { panic!("{text}") };
     assert_eq!(
         (b.host.as_str(), b.port, b.database.as_str(), b.user.as_str()),
@@ -142,10 +142,11 @@ fn each_database_has_its_settings_files_and_port() {
 
 #[test]
 fn the_operators_settings_follow_the_values() {
-    use agent_tenancy::settings::{operator::OperatorSettings, resolve};
+    use agent_tenancy::settings::{SettingsFile, operator::OperatorSettings, resolve};
     for (variant, objects) in variants() {
         let text = config(&objects, "demo-agent-tenancy-operator", "operator.yaml");
-        let settings: OperatorSettings = resolve(Some(("operator.yaml", &text)), []).unwrap();
+        let settings: OperatorSettings =
+            resolve(Some(SettingsFile { name: "operator.yaml", text: &text }), []).unwrap();
         assert_eq!(settings.watch_namespaces.len(), if variant == "scoped" { 2 } else { 0 });
         let is_leases = settings.agent_api.replica_source == agent_tenancy::settings::operator::ReplicaSource::Leases;
         assert_eq!(is_leases, variant == "without the agent API");

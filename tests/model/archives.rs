@@ -91,7 +91,8 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
             if !row.as_ref().is_some_and(kept) {
                 return Err(transient("the data is not kept any more as it was"));
             }
-            let from = row.as_ref().map(|r| (r.namespace.clone(), r.cluster_id.clone()));
+            let from =
+                row.as_ref().map(|r| KeptBy { namespace: r.namespace.clone(), cluster_id: r.cluster_id.clone() });
             use_grant(state, wanted, owner, from, granted_from.as_deref())?;
             if !marked(&state.database, &wanted.schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));
@@ -125,7 +126,7 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
                 return Err(transient("the archive is gone"));
             }
             let kept = &state.database.archives[&wanted.incarnation].archive;
-            let from = Some((kept.namespace.clone(), kept.cluster_id.clone()));
+            let from = Some(KeptBy { namespace: kept.namespace.clone(), cluster_id: kept.cluster_id.clone() });
             use_grant(state, wanted, owner, from, granted_from.as_deref())?;
             if !marked(&state.database, schema) {
                 return Err(conflict("role or schema is gone or carries another mark"));
@@ -150,20 +151,24 @@ pub fn adopt(state: &mut State, wanted: &Adoption, owner: &ObjectId) -> Result<D
     Ok(Done::Plain)
 }
 
+/// Where the owner of kept data was.
+struct KeptBy {
+    namespace: String,
+    cluster_id: String,
+}
+
 /// Kept data of another namespace or cluster is taken over with a grant only, which is used up.
 fn use_grant(
     state: &mut State,
     wanted: &Adoption,
     owner: &ObjectId,
-    from: Option<(String, String)>,
+    from: Option<KeptBy>,
     granted_from: Option<&str>,
 ) -> Result<(), EffectError> {
     if granted_from.is_some() && !state.database.permissions.remove(&(wanted.incarnation, owner.uid.clone())) {
         return Err(transient("nobody allows that any more"));
     }
-    let own = |(namespace, cluster_id): (String, String)| {
-        namespace == owner.namespace && [CLUSTER, FORMER].contains(&cluster_id.as_str())
-    };
+    let own = |kept: KeptBy| kept.namespace == owner.namespace && [CLUSTER, FORMER].contains(&kept.cluster_id.as_str());
     if granted_from.is_none() && !from.is_some_and(own) {
         state.violation(format!("{owner} takes over the data of another namespace"));
     }

@@ -1,7 +1,7 @@
 //! Every scenario × something goes wrong at every effect, in every way: the end is the same, and rests.
 
 use super::{
-    operator::{Mode, Operator},
+    operator::{Failpoint, Mode, Operator},
     oracle::{assert_converged, picture},
     run::{assert_rest, settle},
     scenarios::{Scenario, all, alpha, base},
@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Plays a scenario with something going wrong; the picture of its end, and how many effects it took.
-fn play(scenario: &Scenario, at: Option<(usize, Mode)>) -> (String, usize) {
+fn play(scenario: &Scenario, at: Option<Failpoint>) -> (String, usize) {
     let mut operator = Operator::first((scenario.start)(), false);
     operator.faults.lock().unwrap().at = at;
     operator.state().grep = at.is_none();
@@ -53,14 +53,15 @@ pub fn run_matrix() -> usize {
     let work = || {
         while let Some((i, n, mode)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (scenario, end) = (&all[*i], &ends[*i].0);
-            let what = match catch_unwind(AssertUnwindSafe(|| play(scenario, Some((*n, *mode))))) {
-                Ok((other, _)) if other == *end || !scenario.one_end => continue,
-                Ok((other, _)) => format!("another end\n{end}---\n{other}"),
-                Err(panic) => {
-                    let text = panic.downcast_ref::<String>().cloned();
-                    text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
-                }
-            };
+            let what =
+                match catch_unwind(AssertUnwindSafe(|| play(scenario, Some(Failpoint { effect: *n, mode: *mode })))) {
+                    Ok((other, _)) if other == *end || !scenario.one_end => continue,
+                    Ok((other, _)) => format!("another end\n{end}---\n{other}"),
+                    Err(panic) => {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+                    }
+                };
             wrong.lock().unwrap().push(format!("{} / {mode:?} at {n}: {what}", scenario.name));
         }
     };

@@ -59,12 +59,18 @@ impl Part {
         [Self::Object, Self::TenantIdClaims, Self::Agents, Self::Entry, Self::Replicas, Self::Database];
 }
 
+/// The number of an effect, and what goes wrong there.
+#[derive(Clone, Copy)]
+pub struct Failpoint {
+    pub effect: usize,
+    pub mode: Mode,
+}
+
 #[derive(Default)]
 pub struct Faults {
     /// Effects tried so far.
     pub count: usize,
-    /// Effect and what goes wrong there.
-    pub at: Option<(usize, Mode)>,
+    pub at: Option<Failpoint>,
     /// It went wrong.
     pub fired: bool,
     /// The part that the next reconcile sees as it was this many effects ago.
@@ -200,7 +206,7 @@ impl Operator {
                 return Err(transient("the process has ended"));
             }
             faults.count += 1;
-            let mode = faults.at.filter(|(at, _)| *at == n).map(|(_, mode)| mode);
+            let mode = faults.at.filter(|at| at.effect == n).map(|at| at.mode);
             faults.fired |= mode.is_some();
             faults.dead = matches!(mode, Some(Mode::CrashBefore | Mode::CrashAfter));
             mode

@@ -4,7 +4,7 @@
 use super::{
     archives::kept_uids,
     drift::ManualEdit,
-    operator::{Mode, Operator, Part},
+    operator::{Failpoint, Mode, Operator, Part},
     oracle::assert_converged,
     run::{assert_rest, round, settle},
     scenarios::{base, id},
@@ -151,7 +151,7 @@ fn apply(operator: &mut Operator, action: &Action) {
         Action::NewLeader => operator.restart(),
         Action::Fault { after, mode } => {
             let mut faults = operator.faults.lock().unwrap();
-            faults.at = Some((faults.count + after, mode));
+            faults.at = Some(Failpoint { effect: faults.count + after, mode });
         }
         Action::Stale { part, age } => operator.faults.lock().unwrap().stale = Some((part, age)),
         Action::Settle => settle(operator),

@@ -66,25 +66,31 @@ async fn annotate(installation: &Installation, cell: u32, annotation: &str, valu
     Ok(())
 }
 
-/// The login in a cell's entry, and its password.
-async fn login(installation: &Installation, cell: u32) -> anyhow::Result<(String, String)> {
+/// A login of a cell.
+struct Login {
+    user: String,
+    password: String,
+}
+
+/// The login in a cell's entry.
+async fn login(installation: &Installation, cell: u32) -> anyhow::Result<Login> {
     let entry = installation.entry(&secret(cell)).await?;
     let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
     let password = BASE64_STANDARD.decode(text(&entry["password"])?)?;
-    Ok((text(&entry["user"])?, String::from_utf8(password)?))
+    Ok(Login { user: text(&entry["user"])?, password: String::from_utf8(password)? })
 }
 
-async fn log_in(installation: &Installation, (user, password): &(String, String)) -> anyhow::Result<PgConnection> {
+async fn log_in(installation: &Installation, login: &Login) -> anyhow::Result<PgConnection> {
     let options: PgConnectOptions = installation.database.superuser_url().parse()?;
-    Ok(options.username(user).password(password).extra_float_digits(None).connect().await?)
+    Ok(options.username(&login.user).password(&login.password).extra_float_digits(None).connect().await?)
 }
 
 /// Waits until a cell has another login and `old` is locked; returns the new one.
-async fn wait_rotated(installation: &Installation, cell: u32, old: &str) -> anyhow::Result<(String, String)> {
+async fn wait_rotated(installation: &Installation, cell: u32, old: &str) -> anyhow::Result<Login> {
     let locked = format!("SELECT rolcanlogin::text FROM pg_roles WHERE rolname = '{old}'");
     eventually(LONG, &format!("login {old} is locked"), || async {
         let now = login(installation, cell).await?;
-        anyhow::ensure!(now.0 != old, "it is still in use");
+        anyhow::ensure!(now.user != old, "it is still in use");
         anyhow::ensure!(installation.column(locked.clone()).await? == ["false"], "it can still log in");
         Ok(now)
     })
@@ -117,7 +123,7 @@ async fn logins_are_rotated_without_a_failed_call(version: PgVersion) -> anyhow:
     let (before, other) =
         (login(&installation, 1).await?, installation.registry.get(&secret(2)).await?.metadata.resource_version);
     annotate(&installation, 1, names::ROTATE_LOGIN_ANNOTATION, "please").await?;
-    let now = wait_rotated(&installation, 1, &before.0).await?;
+    let now = wait_rotated(&installation, 1, &before.user).await?;
     assert!(log_in(&installation, &before).await.is_err(), "the old login is refused");
     log_in(&installation, &now).await?.close().await?;
     assert_eq!(
@@ -150,7 +156,7 @@ async fn logins_are_rotated_without_a_failed_call(version: PgVersion) -> anyhow:
         tokio::time::sleep(Duration::from_millis(round * 15)).await;
         operator.process.kill_9().await?;
         operator = installation.operator("one").await?;
-        wait_rotated(&installation, 1, &before.0).await?;
+        wait_rotated(&installation, 1, &before.user).await?;
     }
 
     // By age, which is checked at each start among others.
@@ -158,8 +164,8 @@ async fn logins_are_rotated_without_a_failed_call(version: PgVersion) -> anyhow:
     installation.execute("UPDATE agent_tenancy.cells SET login_since = now() - interval '31 days'").await?;
     operator.process.kill_9().await?;
     let operator = installation.operator("one").await?;
-    wait_rotated(&installation, 1, &both.0.0).await?;
-    wait_rotated(&installation, 2, &both.1.0).await?;
+    wait_rotated(&installation, 1, &both.0.user).await?;
+    wait_rotated(&installation, 2, &both.1.user).await?;
     let Calls { asked, failed } = calls.end().await?;
     println!("{asked} calls over nine rotations, {} failed", failed.len());
     assert!(asked > 200 && failed.is_empty(), "{failed:?}");
@@ -185,7 +191,7 @@ async fn a_leaked_login_is_revoked_with_its_sessions(version: PgVersion) -> anyh
     // A plain rotation does not end the session of the thief.
     annotate(&installation, 1, names::ROTATE_LOGIN_ANNOTATION, "now").await?;
     eventually(LONG, "replicas have another login", || async {
-        anyhow::ensure!(login(&installation, 1).await?.0 != leaked.0, "not yet");
+        anyhow::ensure!(login(&installation, 1).await?.user != leaked.user, "not yet");
         Ok(())
     })
     .await?;
@@ -193,9 +199,9 @@ async fn a_leaked_login_is_revoked_with_its_sessions(version: PgVersion) -> anyh
     sqlx::raw_sql("SELECT 1").execute(&mut thief).await?;
     let second = login(&installation, 1).await?;
     annotate(&installation, 1, names::REVOKE_LOGIN_ANNOTATION, "leaked").await?;
-    wait_rotated(&installation, 1, &second.0).await?;
+    wait_rotated(&installation, 1, &second.user).await?;
     eventually(LONG, "the session of the thief is ended", || {
-        let ended = format!("SELECT count(*)::text FROM pg_stat_activity WHERE usename = '{}'", second.0);
+        let ended = format!("SELECT count(*)::text FROM pg_stat_activity WHERE usename = '{}'", second.user);
         let installation = &installation;
         async move {
             anyhow::ensure!(installation.column(ended).await? == ["0"], "there are sessions of the revoked login");
@@ -224,7 +230,7 @@ async fn a_cell_entry_that_is_deleted_by_hand_is_written_again(version: PgVersio
     let before = login(&installation, 1).await?;
     installation.registry.delete(&secret(1), &Default::default()).await?;
     eventually(LONG, "there is an entry again", || async { login(&installation, 1).await }).await?;
-    wait_rotated(&installation, 1, &before.0).await?;
+    wait_rotated(&installation, 1, &before.user).await?;
     let Calls { asked, failed } = calls.end().await?;
     assert!(asked > 0 && failed.is_empty(), "{failed:?}");
     // A replica that starts now finds the entry.
@@ -260,7 +266,7 @@ async fn logins_are_rotated_behind_pgbouncer(version: PgVersion) -> anyhow::Resu
         for round in 0..3 {
             let before = login(&installation, 1).await?;
             annotate(&installation, 1, names::ROTATE_LOGIN_ANNOTATION, &format!("round {round}")).await?;
-            wait_rotated(&installation, 1, &before.0).await?;
+            wait_rotated(&installation, 1, &before.user).await?;
             assert!(log_in(&installation, &before).await.is_err(), "{programs}");
         }
         let Calls { asked, failed } = calls.end().await?;

@@ -46,7 +46,7 @@ async fn after_a_storm_everything_is_as_the_specs_say() -> anyhow::Result<()> {
     let (mut kills, mut actions) = (0, BTreeMap::<&str, usize>::new());
     for step in 0..all.len() * 4 {
         let name = &all[random.below(all.len() as u64) as usize];
-        let action = act(&installation, name, (&mut wanted, &mut archived), &mut random, step).await?;
+        let action = act(&installation, name, &mut wanted, &mut archived, &mut random, step).await?;
         *actions.entry(action).or_default() += 1;
         if step % 4 == 3 {
             kills += kill_at_random(&installation, &mut operator, &mut random, step / 4).await?;
@@ -115,7 +115,8 @@ async fn identities(installation: &Installation, wanted: &BTreeMap<String, Wante
 async fn act(
     installation: &Installation,
     name: &str,
-    (wanted, archived): (&mut BTreeMap<String, Wanted>, &mut Archived),
+    wanted: &mut BTreeMap<String, Wanted>,
+    archived: &mut Archived,
     random: &mut Randomness,
     step: usize,
 ) -> anyhow::Result<&'static str> {

@@ -3,7 +3,7 @@
 use super::{
     dry_run::{DryRunError, PlanTarget, dry_run},
     manifest::{resolve_key, resolve_manifest},
-    server::{AdminApi, AdminError, answer, count, read_body},
+    server::{AdminApi, AdminError, CountedRoute, answer, count, read_body},
 };
 use crate::controller::{context::OperatorContext, metrics::OperatorMetrics};
 use crate::effects::kubernetes::review::AuthenticatedUser;
@@ -29,7 +29,7 @@ pub(crate) fn routes(metrics: &OperatorMetrics) -> Router<AdminApi> {
     Router::new()
         .route("/v1/plan", post(plan_manifest))
         .route("/v1/plan/{namespace}/{name}", get(plan_present))
-        .route_layer(from_fn_with_state((metrics.clone(), "plan"), count))
+        .route_layer(from_fn_with_state(CountedRoute { metrics: metrics.clone(), name: "plan" }, count))
 }
 
 impl AdminApi {
@@ -76,17 +76,24 @@ async fn plan_manifest(State(admin_api): State<AdminApi>, headers: HeaderMap, bo
     .await
 }
 
+/// The Tenant that a path names.
+#[derive(Deserialize)]
+struct TenantPath {
+    namespace: String,
+    name: String,
+}
+
 async fn plan_present(
     State(admin_api): State<AdminApi>,
-    Path((namespace, name)): Path<(String, String)>,
+    Path(tenant): Path<TenantPath>,
     Query(query): Query<PlanQuery>,
     headers: HeaderMap,
 ) -> Response {
     answer(async {
         let caller = admin_api.authenticate(&headers).await?;
         let context = admin_api.leader_context().await?;
-        let key =
-            resolve_key(&namespace, &name).map_err(|why| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+        let key = resolve_key(&tenant.namespace, &tenant.name)
+            .map_err(|why| AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
         let target = if query.delete { PlanTarget::Delete(key) } else { PlanTarget::Present(key) };
         admin_api.plan(&caller, &context, target).await
     })

@@ -227,14 +227,17 @@ pub(crate) async fn answer(request: impl Future<Output = Result<String, AdminErr
     }
 }
 
+/// A route with its name in the metrics.
+#[derive(Clone)]
+pub(crate) struct CountedRoute {
+    pub(crate) metrics: OperatorMetrics,
+    pub(crate) name: &'static str,
+}
+
 /// Counts the answers of a route.
-pub(crate) async fn count(
-    State((metrics, name)): State<(OperatorMetrics, &'static str)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn count(State(route): State<CountedRoute>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    metrics.count_admin_request(name, response.status().as_u16());
+    route.metrics.count_admin_request(route.name, response.status().as_u16());
     response
 }
 

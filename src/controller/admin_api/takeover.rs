@@ -3,7 +3,7 @@
 
 use super::{
     manifest::resolve_key,
-    server::{AdminApi, AdminError, answer, count, read_body},
+    server::{AdminApi, AdminError, CountedRoute, answer, count, read_body},
 };
 use crate::controller::{
     context::OperatorContext,
@@ -39,7 +39,7 @@ use axum::{
 pub(crate) fn routes(metrics: &OperatorMetrics) -> Router<AdminApi> {
     Router::new()
         .route("/v1/takeover", post(grant_takeover))
-        .route_layer(from_fn_with_state((metrics.clone(), "takeover"), count))
+        .route_layer(from_fn_with_state(CountedRoute { metrics: metrics.clone(), name: "takeover" }, count))
 }
 
 async fn grant_takeover(State(admin_api): State<AdminApi>, headers: HeaderMap, body: Body) -> Response {

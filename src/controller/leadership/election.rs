@@ -58,6 +58,12 @@ pub(crate) struct EpochRequest {
     fence: LeaseFence,
 }
 
+/// A Lease of another process, and the monotonic time since when it is unchanged.
+struct SeenRecord {
+    record: LeaderRecord,
+    since: Duration,
+}
+
 impl EpochRequest {
     /// The epoch of this leadership.
     pub(crate) fn current(&self) -> i32 {
@@ -102,14 +108,14 @@ impl Elector {
 
     /// Returns when this process holds the Lease.
     pub(crate) async fn acquire(&self) -> LeaderRecord {
-        let mut seen: Option<(LeaderRecord, Duration)> = None;
+        let mut seen: Option<SeenRecord> = None;
         let mut logged = false;
         loop {
             match self.try_acquire(&mut seen).await {
                 Ok(Some(record)) => return record,
                 Ok(None) if !logged => {
                     logged = true;
-                    let holder = seen.as_ref().map(|(r, _)| r.holder.as_str()).unwrap_or_default();
+                    let holder = seen.as_ref().map(|seen| seen.record.holder.as_str()).unwrap_or_default();
                     tracing::info!(holder, "another operator leads; this one is a standby");
                 }
                 Ok(None) => {}
@@ -121,16 +127,13 @@ impl Elector {
         }
     }
 
-    async fn try_acquire(
-        &self,
-        seen: &mut Option<(LeaderRecord, Duration)>,
-    ) -> Result<Option<LeaderRecord>, EffectError> {
+    async fn try_acquire(&self, seen: &mut Option<SeenRecord>) -> Result<Option<LeaderRecord>, EffectError> {
         let record = self.lease.observe().await?;
         let now = self.clock.monotonic();
         let unchanged = match (&record, &*seen) {
-            (Some(record), Some((old, since))) if old == record => now.saturating_sub(*since),
+            (Some(record), Some(seen)) if seen.record == *record => now.saturating_sub(seen.since),
             (Some(record), _) => {
-                *seen = Some((record.clone(), now));
+                *seen = Some(SeenRecord { record: record.clone(), since: now });
                 Duration::ZERO
             }
             (None, _) => Duration::ZERO,

@@ -16,6 +16,7 @@ use crate::{
     },
     effects::kubernetes::{
         cache::{CacheChange, Key},
+        claims::TenantIdClaim,
         objects::{Owned, Watched},
         registry::RegistryChange,
     },
@@ -49,10 +50,11 @@ impl OperatorContext {
         let decoded = |w: &Watched<Tenant>| w.object.as_ref().ok().cloned();
         let before = change.before.as_deref().and_then(decoded);
         let after = change.after.as_deref().and_then(decoded);
-        let claim = after.as_ref().and_then(|t| tenant_id(t).map(|id| (id, resolve_claimant(t))));
+        let claim =
+            after.as_ref().and_then(|t| tenant_id(t).map(|id| TenantIdClaim { id, claimant: resolve_claimant(t) }));
         let freed = before.as_ref().and_then(tenant_id);
         let deleting = after.as_ref().is_some_and(|t| t.metadata.deletion_timestamp.is_some());
-        let claimed = claim.as_ref().map(|(id, _)| id.clone());
+        let claimed = claim.as_ref().map(|claim| claim.id.clone());
         self.world.claims.set(key, claim);
         if !is_relevant(change) {
             return;
@@ -209,20 +211,18 @@ trait HasConditions {
 
 impl HasConditions for Tenant {
     fn was_ready(&self) -> bool {
-        let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
-        is_ready(&self.metadata, status)
+        self.status.as_ref().is_some_and(|s| is_ready(&self.metadata, s.observed_generation, &s.conditions))
     }
 }
 
 impl HasConditions for AgentConfig {
     fn was_ready(&self) -> bool {
-        let status = self.status.as_ref().map(|s| (s.observed_generation, s.conditions.as_slice()));
-        is_ready(&self.metadata, status)
+        self.status.as_ref().is_some_and(|s| is_ready(&self.metadata, s.observed_generation, &s.conditions))
     }
 }
 
-fn is_ready(metadata: &ObjectMeta, status: Option<(Option<i64>, &[Condition])>) -> bool {
+fn is_ready(metadata: &ObjectMeta, observed_generation: Option<i64>, conditions: &[Condition]) -> bool {
     metadata.deletion_timestamp.is_none()
-        && status.and_then(|(generation, _)| generation) == metadata.generation
-        && status.and_then(|(_, conditions)| find(conditions, ConditionType::Ready)).is_some_and(|c| c.status == "True")
+        && observed_generation == metadata.generation
+        && find(conditions, ConditionType::Ready).is_some_and(|c| c.status == "True")
 }

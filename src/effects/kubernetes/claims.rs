@@ -14,6 +14,12 @@ use std::{
 #[derive(Clone, Default)]
 pub struct TenantIdClaims(Arc<Mutex<Index>>);
 
+/// What one Tenant claims.
+pub(crate) struct TenantIdClaim {
+    pub(crate) id: TenantId,
+    pub(crate) claimant: Claimant,
+}
+
 #[derive(Default)]
 struct Index {
     /// Rarely more than one per id. Not a `BTreeMap`: its smallest node has room for eleven, 2 kB per Tenant.
@@ -27,7 +33,7 @@ fn key(claimant: &Claimant) -> Key {
 
 impl TenantIdClaims {
     /// Sets what a Tenant claims; `None`: it is deleted, or its claim is invalid.
-    pub(crate) fn set(&self, object: &Key, claim: Option<(TenantId, Claimant)>) {
+    pub(crate) fn set(&self, object: &Key, claim: Option<TenantIdClaim>) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = index.by_object.remove(object)
             && let Some(claimants) = index.by_id.get_mut(&old)
@@ -37,7 +43,7 @@ impl TenantIdClaims {
                 index.by_id.remove(&old);
             }
         }
-        if let Some((id, claimant)) = claim {
+        if let Some(TenantIdClaim { id, claimant }) = claim {
             index.by_object.insert(object.clone(), id.clone());
             let claimants = index.by_id.entry(id).or_insert_with(|| Vec::with_capacity(1));
             claimants.push(claimant);
@@ -72,15 +78,16 @@ mod tests {
     fn an_id_belongs_to_the_oldest_tenant_until_that_claims_another_id() {
         let claims = TenantIdClaims::default();
         let id = |text: &str| TenantId::parse(text).unwrap();
+        let claim = |text: &str, by: &Claimant| Some(TenantIdClaim { id: id(text), claimant: by.clone() });
         let ((old_key, old), (new_key, new)) = (tenant("old", 1), tenant("new", 2));
-        claims.set(&new_key, Some((id("acme"), new.clone())));
+        claims.set(&new_key, claim("acme", &new));
         assert_eq!(claims.rival(&id("acme"), &new.object), None);
-        claims.set(&old_key, Some((id("acme"), old.clone())));
-        claims.set(&old_key, Some((id("acme"), old.clone())));
+        claims.set(&old_key, claim("acme", &old));
+        claims.set(&old_key, claim("acme", &old));
         assert_eq!(claims.rival(&id("acme"), &new.object), Some(old.object.clone()));
         assert_eq!(claims.claimants(&id("acme")), [new_key.clone(), old_key.clone()], "each once");
 
-        claims.set(&old_key, Some((id("globex"), old)));
+        claims.set(&old_key, claim("globex", &old));
         assert_eq!(claims.rival(&id("acme"), &new.object), None);
         claims.set(&new_key, None);
         assert_eq!(claims.claimants(&id("acme")), []);

@@ -114,10 +114,11 @@ fn what_is_to_go_needs_no_instance_that_takes_new_tenants_but_all_that_may_hold_
     assert_eq!(resolve_search(GOING, &[open("a", 0), out("b", None)]), unasked("b", false));
 }
 
-fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
-    let incarnation = Incarnation(Uuid::nil());
-    let row = |(uid, state): (&str, RowState)| LedgerRow {
-        incarnation,
+const INCARNATION: Incarnation = Incarnation(Uuid::nil());
+
+fn row(uid: &str, state: RowState) -> Option<LedgerRow> {
+    Some(LedgerRow {
+        incarnation: INCARNATION,
         uid: Uid(uid.to_owned()),
         namespace: "ns".to_owned(),
         name: "n".to_owned(),
@@ -131,9 +132,12 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
         keyring: KeyringMark { version: 1, digest: String::new() },
         state,
         state_since: jiff::Timestamp::UNIX_EPOCH,
-    };
-    let archive = |uid: &str| Archive {
-        incarnation,
+    })
+}
+
+fn archive(uid: &str) -> Option<Archive> {
+    Some(Archive {
+        incarnation: INCARNATION,
         uid: Uid(uid.to_owned()),
         namespace: "ns".to_owned(),
         name: "n".to_owned(),
@@ -147,10 +151,13 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
         ring_version: 1,
         role_mark: None,
         schema_mark: None,
-    };
+    })
+}
+
+fn facts(row: Option<LedgerRow>, archive: Option<Archive>) -> LedgerFacts {
     LedgerFacts {
         database_id: DatabaseId(Uuid::nil()),
-        row: uid.map(row),
+        row,
         heartbeat_age_seconds: None,
         role_mark: None,
         schema_mark: None,
@@ -159,7 +166,7 @@ fn facts(uid: Option<(&str, RowState)>, archived: Option<&str>) -> LedgerFacts {
         permitted: Vec::new(),
         failure: None,
         offer: None,
-        archives: archived.map(archive).into_iter().collect(),
+        archives: archive.into_iter().collect(),
     }
 }
 
@@ -170,7 +177,7 @@ fn requesting(namespace: &str) -> ObjectId {
 #[test]
 fn the_instance_that_holds_an_id_is_named_in_the_namespace_of_the_data_only() {
     let candidates = [open("a", 0), open("b", 0)];
-    let (nothing, foreign) = (facts(None, None), facts(Some(("x", RowState::Active)), None));
+    let (nothing, foreign) = (facts(None, None), facts(row("x", RowState::Active), None));
     for (namespace, cluster_id, holder) in [("ns", "c", Some("b")), ("other", "c", None), ("ns", "other", None)] {
         let object = requesting(namespace);
         let requester = Requester { object: &object, cluster_id, previous: None };
@@ -184,26 +191,25 @@ fn the_instance_that_holds_an_id_is_named_in_the_namespace_of_the_data_only() {
 #[test]
 fn after_all_were_asked_the_strongest_claim_holds() {
     let candidates = [open("a", 0), open("b", 0)];
-    let (nothing, tombstone) = (|| facts(None, None), || facts(Some(("old", RowState::Dropped)), None));
-    let (own, kept) =
-        (|| facts(Some(("me", RowState::Active)), None), || facts(Some(("old", RowState::Retained)), None));
-    let (foreign, archive) = (|| facts(Some(("x", RowState::Active)), None), || facts(None, Some("old")));
+    let (nothing, tombstone) = (|| facts(None, None), || facts(row("old", RowState::Dropped), None));
+    let (own, kept) = (|| facts(row("me", RowState::Active), None), || facts(row("old", RowState::Retained), None));
+    let (foreign, archived) = (|| facts(row("x", RowState::Active), None), || facts(None, archive("old")));
     let taken = |holder: &str| Err(Unplaced::Taken { holder: Some(holder.to_owned()) });
     for (what, named, adopts, [a, b], found) in [
         ("nothing", None, false, [nothing(), nothing()], Ok(None)),
         ("a tombstone holds nothing", None, false, [nothing(), tombstone()], Ok(None)),
-        ("an archive alone neither", None, false, [nothing(), archive()], Ok(None)),
+        ("an archive alone neither", None, false, [nothing(), archived()], Ok(None)),
         ("its own row", None, false, [nothing(), own()], Ok(Some(1))),
         ("before an earlier Tenant's", None, true, [kept(), own()], Ok(Some(1))),
         ("an earlier Tenant's", None, false, [nothing(), kept()], Ok(Some(1))),
-        ("the archive that it asks for", None, true, [nothing(), archive()], Ok(Some(1))),
-        ("before what somebody else has", None, true, [foreign(), archive()], Ok(Some(1))),
+        ("the archive that it asks for", None, true, [nothing(), archived()], Ok(Some(1))),
+        ("before what somebody else has", None, true, [foreign(), archived()], Ok(Some(1))),
         ("of two the first", None, false, [foreign(), kept()], Ok(Some(0))),
         ("named, and nothing", Some("a"), false, [nothing(), nothing()], Ok(None)),
         ("named, and there", Some("a"), false, [kept(), nothing()], Ok(Some(0))),
         ("named, and elsewhere", Some("a"), false, [nothing(), foreign()], taken("b")),
         ("named, and nothing is taken over elsewhere", Some("a"), true, [nothing(), kept()], taken("b")),
-        ("named, and no archive elsewhere", Some("a"), true, [nothing(), archive()], Ok(None)),
+        ("named, and no archive elsewhere", Some("a"), true, [nothing(), archived()], Ok(None)),
         ("named, and its own row elsewhere", Some("a"), false, [nothing(), own()], Ok(Some(1))),
     ] {
         let previous = Uid("old".to_owned());

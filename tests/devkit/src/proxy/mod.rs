@@ -30,6 +30,8 @@ use tokio::{net::TcpListener, sync::broadcast};
 pub use fault::{Fault, RandomFaults, WatchFault};
 pub use request::ApiRequest;
 
+use watch::WatchEnd;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Reply = Response<UnsyncBoxBody<Bytes, Failure>>;
 type Decide = Box<dyn Fn(&ApiRequest) -> Option<Fault> + Send + Sync>;
@@ -147,7 +149,9 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     let request = Request::from_parts(parts, body.collect().await?.to_bytes());
     match fault {
         None if asked.verb == "watch" => shared.watch(&request, None).await,
-        Some(Fault::Watch(after, how)) if asked.verb == "watch" => shared.watch(&request, Some((after, how))).await,
+        Some(Fault::Watch(after, how)) if asked.verb == "watch" => {
+            shared.watch(&request, Some(WatchEnd { after, how })).await
+        }
         None | Some(Fault::Watch(..)) => shared.forward(&request).await,
         Some(Fault::Refused(code)) => status(code),
         Some(Fault::Masked(code)) => {
@@ -195,14 +199,10 @@ impl Shared {
     }
 
     /// Forwards a watch, until it fails.
-    async fn watch(
-        &self,
-        request: &Request<Bytes>,
-        fault: Option<(std::time::Duration, WatchFault)>,
-    ) -> Result<Reply, Failure> {
+    async fn watch(&self, request: &Request<Bytes>, end: Option<WatchEnd>) -> Result<Reply, Failure> {
         let commands = self.live.subscribe();
         let (head, answer) = self.ask(request).await?;
-        let lines = watch::lines(answer.bytes_stream().map_err(Failure::from), fault, commands);
+        let lines = watch::lines(answer.bytes_stream().map_err(Failure::from), end, commands);
         Ok(head.body(UnsyncBoxBody::new(StreamBody::new(lines.map_ok(Frame::data))))?)
     }
 

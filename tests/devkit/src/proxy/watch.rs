@@ -11,6 +11,12 @@ use tokio::{
 
 use super::{Failure, WatchFault};
 
+/// How a forwarded watch ends, and how long after its start.
+pub(super) struct WatchEnd {
+    pub(super) after: Duration,
+    pub(super) how: WatchFault,
+}
+
 type Source = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
 /// A running stream.
@@ -18,18 +24,18 @@ struct Lines {
     source: Source,
     /// The beginning of an event that is not complete yet.
     rest: Vec<u8>,
-    fault: Option<(Instant, WatchFault)>,
+    end: Option<(Instant, WatchFault)>,
     commands: broadcast::Receiver<WatchFault>,
 }
 
-/// Whole lines of `source`, until `fault` after its time, or a command.
+/// Whole lines of `source`, until `end` or a command.
 pub(super) fn lines(
     source: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
-    fault: Option<(Duration, WatchFault)>,
+    end: Option<WatchEnd>,
     commands: broadcast::Receiver<WatchFault>,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
-    let fault = fault.map(|(after, how)| (Instant::now() + after, how));
-    let lines = Lines { source: Box::pin(source), rest: Vec::new(), fault, commands };
+    let end = end.map(|end| (Instant::now() + end.after, end.how));
+    let lines = Lines { source: Box::pin(source), rest: Vec::new(), end, commands };
     stream::unfold(Some(lines), |lines| async move {
         let mut lines = lines?;
         let item = lines.next().await?;
@@ -43,9 +49,9 @@ impl Lines {
     /// The next whole lines, and whether they are the last.
     async fn next(&mut self) -> Option<Result<(Bytes, bool), Failure>> {
         loop {
-            let fault = self.fault;
+            let end = self.end;
             let alarm = async {
-                match fault {
+                match end {
                     Some((when, how)) => {
                         sleep_until(when).await;
                         how
