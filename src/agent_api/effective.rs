@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Source {
+pub enum SettingSource {
     /// The AgentConfig.
     AgentConfig,
     /// The Tenant.
@@ -33,7 +33,7 @@ pub struct Sourced<T> {
     /// The value; null where no layer sets one.
     pub value: T,
     /// Where it comes from.
-    pub source: Source,
+    pub source: SettingSource,
     /// Whether the tenant may not change it.
     pub locked: bool,
 }
@@ -70,11 +70,11 @@ pub struct Effective {
 }
 
 /// A change the tenant asks for: by field, a value or null.
-pub type Wanted = BTreeMap<String, Value>;
+pub type RequestedSettings = BTreeMap<String, Value>;
 
 /// A change that may be stored.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+pub struct StoredSettingsChange {
     /// To set, by stored name.
     pub set: StoredSettings,
     /// To remove, by stored name.
@@ -83,7 +83,7 @@ pub struct Change {
 
 /// Why a change is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SettingRefusal {
     /// The tenant may not change this.
     Locked(String),
     /// No such setting, or a value that it can't have; with the rule.
@@ -134,20 +134,21 @@ pub fn resolve_effective(
     mutable: &BTreeSet<MutableSetting>,
 ) -> Effective {
     let locked = |setting| !mutable.contains(&setting);
-    fn pick<T: Clone>(values: [&Option<T>; 3]) -> (Option<T>, Source) {
+    fn pick<T: Clone>(values: [&Option<T>; 3]) -> (Option<T>, SettingSource) {
         let [agent, tenant, own] = values;
         if own.is_some() {
-            (own.clone(), Source::TenantSetting)
+            (own.clone(), SettingSource::TenantSetting)
         } else if tenant.is_some() {
-            (tenant.clone(), Source::Tenant)
+            (tenant.clone(), SettingSource::Tenant)
         } else {
-            (agent.clone(), Source::AgentConfig)
+            (agent.clone(), SettingSource::AgentConfig)
         }
     }
     let sourced = |(value, source), setting| Sourced { value, source, locked: locked(setting) };
     // Each layer can only lower the ceiling of the one below.
-    let mut tokens = (behaviour.max_output_tokens, Source::AgentConfig);
-    let above = [(overrides.max_output_tokens, Source::Tenant), (own.max_output_tokens, Source::TenantSetting)];
+    let mut tokens = (behaviour.max_output_tokens, SettingSource::AgentConfig);
+    let above =
+        [(overrides.max_output_tokens, SettingSource::Tenant), (own.max_output_tokens, SettingSource::TenantSetting)];
     for (value, source) in above {
         if let Some(value) = value
             && value < tokens.0
@@ -159,7 +160,7 @@ pub fn resolve_effective(
     let top_p = pick([&behaviour.top_p, &overrides.top_p, &own.top_p]);
     let instructions = pick([&None, &overrides.instructions, &own.instructions]);
     Effective {
-        model: Sourced { value: behaviour.model.clone(), source: Source::AgentConfig, locked: true },
+        model: Sourced { value: behaviour.model.clone(), source: SettingSource::AgentConfig, locked: true },
         temperature: sourced(temperature, MutableSetting::Temperature),
         top_p: sourced(top_p, MutableSetting::TopP),
         max_output_tokens: Sourced {
@@ -187,25 +188,25 @@ pub fn resolve_system_prompt(behaviour: &Behaviour, effective: &Effective) -> Op
 /// # Errors
 /// The first field that can't be changed as wanted.
 pub fn resolve_change(
-    wanted: &Wanted,
+    wanted: &RequestedSettings,
     mutable: &BTreeSet<MutableSetting>,
     agents: &BTreeSet<&AgentName>,
     max_tokens: i32,
-) -> Result<Change, Refusal> {
-    let mut change = Change::default();
+) -> Result<StoredSettingsChange, SettingRefusal> {
+    let mut change = StoredSettingsChange::default();
     for (field, value) in wanted {
         let Some((setting, _)) = FIELDS.into_iter().find(|(_, name)| name == field) else {
-            return Err(Refusal::Invalid(field.clone(), "is not a setting".to_owned()));
+            return Err(SettingRefusal::Invalid(field.clone(), "is not a setting".to_owned()));
         };
         if !mutable.contains(&setting) {
-            return Err(Refusal::Locked(field.clone()));
+            return Err(SettingRefusal::Locked(field.clone()));
         }
         let name = stored_name(setting).to_owned();
         if value.is_null() {
             change.remove.push(name);
         } else {
             let value = resolve_value(setting, value, agents, max_tokens);
-            change.set.insert(name, value.map_err(|rule| Refusal::Invalid(field.clone(), rule))?);
+            change.set.insert(name, value.map_err(|rule| SettingRefusal::Invalid(field.clone(), rule))?);
         }
     }
     Ok(change)

@@ -18,15 +18,15 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, serde::Deserialize)]
-    struct Sample {
+    struct Example {
         a: u8,
     }
 
     #[test]
     fn an_array_is_no_object() {
-        assert_eq!(from_object::<Sample>(br#" {"a": 1}"#).unwrap(), Sample { a: 1 });
+        assert_eq!(from_object::<Example>(br#" {"a": 1}"#).unwrap(), Example { a: 1 });
         for text in ["[1]", " \n[1]", "[]", "1", "", "null"] {
-            assert!(from_object::<Sample>(text.as_bytes()).is_err(), "{text}");
+            assert!(from_object::<Example>(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

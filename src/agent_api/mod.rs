@@ -26,10 +26,10 @@ pub mod storage;
 pub mod turns;
 
 use crate::{api::AgentTimeouts, clock::Clock, settings::agent_api::AgentApiSettings};
-use database::{Database, Pool};
+use database::{Pool, TenantDatabases};
 use metrics::ApiMetrics;
 use provider::{Upstreams, UpstreamsError};
-use registry::{Cell, follow::Registry, follow::TryLogin};
+use registry::{Cell, follow::ServedRegistry, follow::TryLogin};
 use shares::Shares;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -52,9 +52,9 @@ pub struct Context {
     /// Time.
     pub clock: Clock,
     /// The served registry.
-    pub registry: Registry,
+    pub registry: ServedRegistry,
     /// Tenants' data.
-    pub database: Database,
+    pub database: TenantDatabases,
     /// Providers.
     pub upstreams: Upstreams,
     /// Metrics.
@@ -81,8 +81,8 @@ impl Context {
         let tasks = TaskTracker::new();
         let pool = Pool::new(settings.database.clone(), clock.clone());
         Ok(Arc::new(Self {
-            registry: Registry::new(clock.clone()),
-            database: Database::new(pool, tasks.clone()),
+            registry: ServedRegistry::new(clock.clone()),
+            database: TenantDatabases::new(pool, tasks.clone()),
             upstreams: Upstreams::new(&settings.upstream)?,
             metrics: Arc::new(ApiMetrics::new()),
             chats: Shares::new(limits.concurrent_chats, share(limits.concurrent_chats)),

@@ -172,7 +172,7 @@ async fn connect() -> Result<Client, ServeError> {
 /// Starts applying changes.
 pub fn start_follower(
     context: &Arc<Context>,
-    changes: mpsc::Receiver<super::registry::Change>,
+    changes: mpsc::Receiver<super::registry::RegistryEvent>,
 ) -> tokio::task::JoinHandle<()> {
     let settings = &context.settings.database;
     let caps = TenantCaps {

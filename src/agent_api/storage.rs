@@ -2,7 +2,7 @@
 //!
 //! Only what adds data is refused, and only while the limit is reached. An answer that was paid for is stored.
 
-use super::registry::tenant::Place;
+use super::registry::tenant::DataAccess;
 use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ pub struct Storage {
 
 impl Storage {
     /// Of a tenant that keeps so much.
-    pub fn of(place: &Place, used_bytes: Option<i64>) -> Self {
+    pub fn of(place: &DataAccess, used_bytes: Option<i64>) -> Self {
         Self { limit_bytes: place.limits.storage_limit_bytes, used_bytes }
     }
 

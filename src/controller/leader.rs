@@ -23,7 +23,7 @@ use crate::{
             cache::Cache,
             instances::InstanceObjects,
             registry::RegistryChange,
-            replicas::{ApiPod, ReplicaTracker, Source},
+            replicas::{ApiPod, ReplicaDiscovery, ReplicaTracker},
         },
         world::live::{LiveWorld, Parts},
     },
@@ -147,9 +147,9 @@ fn build_world(
     let settings = &operator.settings;
     let source = match settings.agent_api.replica_source {
         ReplicaSource::Pods => {
-            Source::Pods(Cache::<ApiPod>::clone(&scope.pods), settings.agent_api.pod_selector.clone())
+            ReplicaDiscovery::Pods(Cache::<ApiPod>::clone(&scope.pods), settings.agent_api.pod_selector.clone())
         }
-        ReplicaSource::Leases => Source::Leases,
+        ReplicaSource::Leases => ReplicaDiscovery::Leases,
     };
     let replica_tracker = ReplicaTracker::new(
         source,

@@ -84,7 +84,7 @@ pub struct DryRunRequest {
 /// The body of a response that refuses a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Refusal {
+pub struct RefusedRequest {
     /// The reason, in one sentence.
     pub error: String,
     /// The identity of the leader in the Lease, if this operator does not lead.

@@ -3,7 +3,7 @@
 
 use super::{
     cluster::{ClusterArgs, observe_cluster},
-    error::Failure,
+    error::VerbFailure,
     verbs::Verb,
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -48,7 +48,7 @@ pub async fn run(args: Vec<OsString>) -> ExitCode {
             print_output(&text);
             ExitCode::SUCCESS
         }
-        Err(Failure { error, output, details }) => {
+        Err(VerbFailure { error, output, details }) => {
             print_output(&output);
             eprint!("{details}");
             eprintln!("error: {error}");
@@ -57,7 +57,7 @@ pub async fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-async fn answer(cli: &Cli) -> Result<String, Failure> {
+async fn answer(cli: &Cli) -> Result<String, VerbFailure> {
     let cluster = observe_cluster(&cli.cluster).await?;
     cli.verb.run(&cluster).await
 }

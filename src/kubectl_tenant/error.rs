@@ -63,7 +63,7 @@ impl PluginError {
 
 /// Why a verb failed, and what is printed before the error.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct VerbFailure {
     pub(crate) error: PluginError,
     /// A partial answer, for standard output.
     pub(crate) output: String,
@@ -71,7 +71,7 @@ pub(crate) struct Failure {
     pub(crate) details: String,
 }
 
-impl From<PluginError> for Failure {
+impl From<PluginError> for VerbFailure {
     fn from(error: PluginError) -> Self {
         Self { error, output: String::new(), details: String::new() }
     }

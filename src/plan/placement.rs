@@ -157,7 +157,7 @@ pub struct Requester<'a> {
 
 /// What the ledger of one instance holds of a tenant id.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct InstanceAnswer<'a> {
     /// Place of the instance among the candidates.
     pub at: usize,
     /// What it holds.
@@ -173,11 +173,11 @@ pub fn resolve_holder(
     request: PlacementRequest<'_>,
     requester: Requester<'_>,
     candidates: &[PlacementCandidate],
-    answers: &[Answer<'_>],
+    answers: &[InstanceAnswer<'_>],
 ) -> Result<Option<usize>, Unplaced> {
     let name_of = |at: usize| candidates.get(at).map(|candidate| candidate.name.as_str());
     let own_choice = |at: usize| request.named.is_none() || request.named == name_of(at);
-    let claims = answers.iter().filter_map(|Answer { at, facts }| {
+    let claims = answers.iter().filter_map(|InstanceAnswer { at, facts }| {
         let previous = requester.previous.filter(|_| own_choice(*at));
         claim(Requester { previous, ..requester }, facts).map(|claim| (claim, *at))
     });

@@ -4,26 +4,26 @@ use super::*;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Sample {
+struct SampleSettings {
     name: String,
     password: SecretText,
-    database: Part,
+    database: SamplePart,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Part {
+struct SamplePart {
     connection_budget: u32,
     hosts: Vec<String>,
 }
 
-impl Default for Part {
+impl Default for SamplePart {
     fn default() -> Self {
         Self { connection_budget: 4, hosts: vec!["a".to_owned()] }
     }
 }
 
-impl Settings for Sample {
+impl Settings for SampleSettings {
     fn check(&self) -> Result<(), String> {
         if self.database.connection_budget == 0 {
             return Err("database.connectionBudget: must be at least 1".to_owned());
@@ -32,7 +32,7 @@ impl Settings for Sample {
     }
 }
 
-fn read(file: &str, environment: &[(&str, &str)]) -> Result<Sample, String> {
+fn read(file: &str, environment: &[(&str, &str)]) -> Result<SampleSettings, String> {
     let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
     resolve(Some(SettingsFile { name: "sample.yaml", text: file }), environment).map_err(|e| e.to_string())
 }
@@ -43,18 +43,18 @@ fn file_over_defaults_and_environment_over_both() {
         "name: one\ndatabase: { hosts: [b] }\n",
         &[("AGENT_TENANCY__DATABASE__CONNECTION_BUDGET", "9"), ("AGENT_TENANCY__NAME", "two"), ("HOME", "x")],
     );
-    let wanted = Sample {
+    let wanted = SampleSettings {
         name: "two".to_owned(),
         password: SecretText::default(),
-        database: Part { connection_budget: 9, hosts: vec!["b".to_owned()] },
+        database: SamplePart { connection_budget: 9, hosts: vec!["b".to_owned()] },
     };
     assert_eq!(settings, Ok(wanted));
 }
 
 #[test]
 fn an_empty_section_or_file_means_the_defaults() {
-    assert_eq!(read("database:\n", &[]), Ok(Sample::default()));
-    assert_eq!(read("", &[]), Ok(Sample::default()));
+    assert_eq!(read("database:\n", &[]), Ok(SampleSettings::default()));
+    assert_eq!(read("", &[]), Ok(SampleSettings::default()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use agent_tenancy::{
     agent_api::{
         Context,
         http::router,
-        registry::{Change, RawEntry},
+        registry::{RawEntry, RegistryEvent},
         serve::start_follower,
     },
     clock::Clock,
@@ -33,7 +33,7 @@ use uuid::Uuid;
 pub struct InProcessApi {
     pub instance: Instance,
     pub context: Arc<Context>,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<RegistryEvent>,
     router: Router,
     version: u64,
 }
@@ -164,7 +164,7 @@ impl InProcessApi {
         Entry::parse(kind, &content).unwrap_or_else(|e| panic!("{name}: {e}: {entry}"));
         let version = Version(self.version);
         let document = RawEntry { name: name.into(), kind, version, content: content.into() };
-        self.changes.send(Change::Applied(document)).await.unwrap();
+        self.changes.send(RegistryEvent::Applied(document)).await.unwrap();
     }
 
     /// Waits until everything delivered is applied.

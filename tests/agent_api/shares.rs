@@ -5,6 +5,7 @@ use super::{
     process::{Process, eventually},
 };
 use crate::setup;
+use agent_tenancy::agent_api::shares::ShareUse;
 use axum::{Json, Router, http::Method, routing::post};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -58,8 +59,8 @@ async fn a_tenant_with_slow_calls_leaves_slots_for_others() {
     }
     gate.add_permits(1);
     assert_eq!(call().await.unwrap().status, 200, "returned slots are free again");
-    assert_eq!(api.context.chats.usage(), (0, 16));
-    assert_eq!(api.context.bytes.usage().0, 0);
+    assert_eq!(api.context.chats.usage(), ShareUse { taken: 0, total: 16 });
+    assert_eq!(api.context.bytes.usage().taken, 0);
 }
 
 /// A database that accepts connections and says nothing.
@@ -157,7 +158,7 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(lines, 30);
-    assert_eq!(api.context.bytes.usage().0, 0, "what was read is returned");
+    assert_eq!(api.context.bytes.usage().taken, 0, "what was read is returned");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +178,7 @@ async fn a_tenant_at_its_share_of_memory_gets_429_and_others_are_served() {
         "{}",
         page["messages"].as_array().unwrap().len()
     );
-    let all = api.context.bytes.usage().1;
+    let all = api.context.bytes.usage().total;
     let tenants = api.context.registry.snapshot();
     let incarnation = tenants.tenants.get(&setup::tenant_id("acme")).unwrap().incarnation;
     let part = agent_tenancy::agent_api::shares::part_of(all, 8);

@@ -24,7 +24,7 @@ use axum::{
 };
 use scope::{RequiredScope, Scope};
 use std::{marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
-use token::{Claims, TokenError, verify};
+use token::{TokenError, VerifiedClaims, verify};
 
 /// How often content is in memory at once: as it came, as it is kept, as it goes on.
 pub(super) const COPIES: usize = 4;
@@ -50,7 +50,7 @@ pub struct Admission {
     /// The request's ids.
     pub request: RequestId,
     /// The verified token.
-    pub claims: Claims,
+    pub claims: VerifiedClaims,
     /// The tenant and the way to its data.
     pub access: Access,
     /// The registry.
@@ -105,7 +105,7 @@ impl FromRequestParts<Arc<Context>> for Authenticated {
 }
 
 /// Verifies the token.
-fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(Claims, Arc<Snapshot>), Problem> {
+fn authenticate(context: &Context, headers: &HeaderMap) -> Result<(VerifiedClaims, Arc<Snapshot>), Problem> {
     let token = bearer(headers).ok_or_else(|| Problem::new(Code::MissingToken))?;
     let snapshot = Arc::clone(&context.registry.snapshot());
     let claims = verify(token, &snapshot, context.clock.now().as_second()).map_err(|error| {

@@ -26,7 +26,7 @@ const MAX_SUB_BYTES: usize = 255;
 
 /// A verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub struct VerifiedClaims {
     /// The tenant; it owns the key.
     pub tenant: TenantId,
     /// The user.
@@ -35,7 +35,7 @@ pub struct Claims {
     pub scope: Option<String>,
 }
 
-impl Claims {
+impl VerifiedClaims {
     /// Whether the token allows this. A token without `scope` allows the user's own chat.
     pub fn allows(&self, scope: Scope) -> bool {
         match &self.scope {
@@ -163,7 +163,7 @@ fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
 ///
 /// # Errors
 /// The first rule that it breaks.
-pub fn verify(token: &str, snapshot: &Snapshot, now: i64) -> Result<Claims, TokenError> {
+pub fn verify(token: &str, snapshot: &Snapshot, now: i64) -> Result<VerifiedClaims, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::Malformed);
     }
@@ -203,7 +203,7 @@ fn check_signature(key: &Arc<VerifyKey>, alg: &str, signed: &str, signature: &st
     }
 }
 
-fn check_claims(key: &VerifyKey, claims: RawClaims, now: i64) -> Result<Claims, TokenError> {
+fn check_claims(key: &VerifyKey, claims: RawClaims, now: i64) -> Result<VerifiedClaims, TokenError> {
     let RawClaims { iss, aud, sub, exp, iat, tenant_id, nbf, scope } = claims;
     let audience = match &aud {
         OneOrMany::One(one) => **one == *key.rules.audience,
@@ -225,7 +225,7 @@ fn check_claims(key: &VerifyKey, claims: RawClaims, now: i64) -> Result<Claims, 
     if sub.is_empty() || sub.len() > MAX_SUB_BYTES || sub.contains('\0') {
         return Err(TokenError::Malformed);
     }
-    Ok(Claims { tenant: key.tenant.clone(), sub, scope })
+    Ok(VerifiedClaims { tenant: key.tenant.clone(), sub, scope })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const FAILURES: u32 = 3;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// The instances that this replica has connected to.
-pub(super) struct Instances {
+pub(super) struct ConnectedInstances {
     budget: usize,
     clock: Clock,
     instances: Mutex<HashMap<String, Arc<Instance>>>,
@@ -42,7 +42,7 @@ const fn share(budget: usize, instances: usize) -> usize {
     if instances <= 1 || budget <= 1 { budget } else { budget / 2 }
 }
 
-impl Instances {
+impl ConnectedInstances {
     pub(super) fn new(budget: usize, clock: Clock) -> Self {
         Self { budget, clock, instances: Mutex::default() }
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_instance_that_fails_is_left_alone_and_probed() {
-        let instances = Instances::new(4, Clock::system());
+        let instances = ConnectedInstances::new(4, Clock::system());
         let instance = instances.get("main");
         for _ in 0..FAILURES {
             assert!(instance.connection(NOW).await.is_ok());
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_instance_has_all_connections_and_each_of_several_half() {
-        let instances = Instances::new(4, Clock::system());
+        let instances = ConnectedInstances::new(4, Clock::system());
         let main = instances.get("main");
         let mut held = Vec::new();
         for _ in 0..4 {

@@ -1,6 +1,6 @@
 //! The one guarded way to tenants' data.
 //!
-//! Every use of the database is one transaction that [`Database::transact`] opens, as the tenant's role and in its
+//! Every use of the database is one transaction that [`TenantDatabases::transact`] opens, as the tenant's role and in its
 //! schema, in a task of its own: a client that leaves cancels nothing half-way. It commits only after success. A
 //! connection goes back to the pool only after a COMMIT or ROLLBACK that the server confirmed; any other one is closed.
 
@@ -15,7 +15,7 @@ pub mod statements;
 pub use error::DatabaseError;
 pub use pool::Pool;
 
-use crate::agent_api::registry::{Cell, follow::Registry, tenant::Tenant};
+use crate::agent_api::registry::{Cell, follow::ServedRegistry, tenant::Tenant};
 use error::{Cause, is_rolled_back, resolve_cause};
 use pool::Borrowed;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -27,7 +27,7 @@ const NETWORK_GRACE: Duration = Duration::from_secs(5);
 
 /// Tenants' databases.
 #[derive(Clone)]
-pub struct Database {
+pub struct TenantDatabases {
     pool: Arc<Pool>,
     tasks: TaskTracker,
 }
@@ -38,7 +38,7 @@ pub struct Access {
     /// The tenant.
     pub tenant: Arc<Tenant>,
     /// Holds its cell. A request may last longer than a login, so each transaction reads it again.
-    pub registry: Registry,
+    pub registry: ServedRegistry,
 }
 
 impl Access {
@@ -89,7 +89,7 @@ enum Try<T> {
     Failed(DatabaseError),
 }
 
-impl Database {
+impl TenantDatabases {
     /// Tenants' databases through this pool; transactions run in `tasks`.
     pub fn new(pool: Arc<Pool>, tasks: TaskTracker) -> Self {
         Self { pool, tasks }
@@ -146,8 +146,10 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
             borrowed.note_no_answer();
             Try::Failed(DatabaseError::TooSlow(None))
         }
-        Ok(Err(Failure::Commit(error))) if !is_rolled_back(&error) => Try::Failed(DatabaseError::OutcomeUnknown(error)),
-        Ok(Err(Failure::Work(error) | Failure::Commit(error))) => {
+        Ok(Err(TransactionFailure::Commit(error))) if !is_rolled_back(&error) => {
+            Try::Failed(DatabaseError::OutcomeUnknown(error))
+        }
+        Ok(Err(TransactionFailure::Work(error) | TransactionFailure::Commit(error))) => {
             let cause = resolve_cause(&error);
             match cause {
                 Cause::Dead => pool.forget_idle(&access.tenant.place.cell),
@@ -162,7 +164,7 @@ async fn attempt<T: Transaction>(pool: &Arc<Pool>, access: &Access, work: &T) ->
     }
 }
 
-enum Failure {
+enum TransactionFailure {
     /// Before COMMIT was sent: nothing has happened.
     Work(sqlx::Error),
     /// COMMIT was sent and not confirmed.
@@ -174,13 +176,14 @@ async fn transaction<T: Transaction>(
     access: &Access,
     work: &T,
     prepared: bool,
-) -> Result<T::Output, Failure> {
-    let gone = || Failure::Work(sqlx::Error::PoolClosed);
+) -> Result<T::Output, TransactionFailure> {
+    let gone = || TransactionFailure::Work(sqlx::Error::PoolClosed);
     let begin = AssertSqlSafe(Arc::clone(&access.tenant.place.begin));
     let connection = borrowed.connection().ok_or_else(gone)?;
-    sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(Failure::Work)?;
-    let value = work.run(Connection { connection: &mut *connection, prepared }).await.map_err(Failure::Work)?;
-    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(Failure::Commit)?;
+    sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(TransactionFailure::Work)?;
+    let value =
+        work.run(Connection { connection: &mut *connection, prepared }).await.map_err(TransactionFailure::Work)?;
+    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(TransactionFailure::Commit)?;
     Ok(value)
 }
 

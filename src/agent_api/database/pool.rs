@@ -6,7 +6,7 @@
 
 use super::{
     error::{DatabaseError, resolve_cause, wrap_login},
-    instances::{Instance, Instances},
+    instances::{ConnectedInstances, Instance},
 };
 use crate::{
     agent_api::{metrics::PoolUse, registry::Cell},
@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Pool {
     settings: DatabaseSettings,
     budget: Arc<Semaphore>,
-    instances: Instances,
+    instances: ConnectedInstances,
     state: Mutex<State>,
     clock: Clock,
 }
@@ -68,7 +68,7 @@ impl Pool {
     /// An empty pool.
     pub fn new(settings: DatabaseSettings, clock: Clock) -> Arc<Self> {
         let budget = Arc::new(Semaphore::new(settings.connection_budget));
-        let instances = Instances::new(settings.connection_budget, clock.clone());
+        let instances = ConnectedInstances::new(settings.connection_budget, clock.clone());
         Arc::new(Self { settings, budget, instances, state: Mutex::default(), clock })
     }
 

@@ -20,13 +20,16 @@ fn the_uppermost_layer_wins_and_says_so() {
     let overrides = Overrides { temperature: decimal("0.2"), ..Overrides::default() };
     let own = TenantSettings { temperature: decimal("0.3"), ..TenantSettings::default() };
     let only_agent = resolve_effective(&agent, &Overrides::default(), &TenantSettings::default(), &[].into());
-    assert_eq!((only_agent.temperature.value, only_agent.temperature.source), (decimal("0.1"), Source::AgentConfig));
+    assert_eq!(
+        (only_agent.temperature.value, only_agent.temperature.source),
+        (decimal("0.1"), SettingSource::AgentConfig)
+    );
     assert!(only_agent.temperature.locked);
     let tenant = resolve_effective(&agent, &overrides, &TenantSettings::default(), &all());
-    assert_eq!((tenant.temperature.value, tenant.temperature.source), (decimal("0.2"), Source::Tenant));
+    assert_eq!((tenant.temperature.value, tenant.temperature.source), (decimal("0.2"), SettingSource::Tenant));
     let set = resolve_effective(&agent, &overrides, &own, &all());
-    assert_eq!((set.temperature.value, set.temperature.source), (decimal("0.3"), Source::TenantSetting));
-    assert_eq!((set.top_p.value, set.top_p.source), (decimal("0.9"), Source::AgentConfig));
+    assert_eq!((set.temperature.value, set.temperature.source), (decimal("0.3"), SettingSource::TenantSetting));
+    assert_eq!((set.top_p.value, set.top_p.source), (decimal("0.9"), SettingSource::AgentConfig));
     assert!(!set.temperature.locked);
 }
 
@@ -39,10 +42,10 @@ fn a_ceiling_can_only_be_lowered() {
         let tokens = resolve_effective(&agent, &overrides, &own, &all()).max_output_tokens;
         (tokens.value, tokens.source)
     };
-    assert_eq!(tokens(None, None), (1000, Source::AgentConfig));
-    assert_eq!(tokens(Some(5000), Some(9000)), (1000, Source::AgentConfig));
-    assert_eq!(tokens(Some(500), Some(900)), (500, Source::Tenant));
-    assert_eq!(tokens(Some(500), Some(100)), (100, Source::TenantSetting));
+    assert_eq!(tokens(None, None), (1000, SettingSource::AgentConfig));
+    assert_eq!(tokens(Some(5000), Some(9000)), (1000, SettingSource::AgentConfig));
+    assert_eq!(tokens(Some(500), Some(900)), (500, SettingSource::Tenant));
+    assert_eq!(tokens(Some(500), Some(100)), (100, SettingSource::TenantSetting));
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn changes_are_checked_field_by_field() {
         json!({"temperature": 0.50, "topP": "1.0", "maxOutputTokens": 1000, "defaultAgent": "support", "instructions": null}),
         &all(),
     );
-    let wanted = Change {
+    let wanted = StoredSettingsChange {
         set: serde_json::from_value(
             json!({"Temperature": "0.5", "TopP": "1", "MaxOutputTokens": 1000, "DefaultAgent": "support"}),
         )
@@ -96,11 +99,11 @@ fn changes_are_checked_field_by_field() {
         ("model", json!("gpt")),
     ] {
         let refused = change(json!({field: value}), &all());
-        assert!(matches!(&refused, Err(Refusal::Invalid(f, _)) if f == field), "{field}: {refused:?}");
+        assert!(matches!(&refused, Err(SettingRefusal::Invalid(f, _)) if f == field), "{field}: {refused:?}");
     }
     assert_eq!(
         change(json!({"topP": "0.5"}), &[MutableSetting::Temperature].into()),
-        Err(Refusal::Locked("topP".into()))
+        Err(SettingRefusal::Locked("topP".into()))
     );
-    assert_eq!(change(json!({"topP": null}), &[].into()), Err(Refusal::Locked("topP".into())));
+    assert_eq!(change(json!({"topP": null}), &[].into()), Err(SettingRefusal::Locked("topP".into())));
 }

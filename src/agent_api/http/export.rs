@@ -37,14 +37,14 @@ pub(super) struct ExportQuery {
 
 /// Where a page ended; good for one life of the tenant and one filter.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Cursor {
+struct ExportCursor {
     incarnation: Incarnation,
     sub: Option<String>,
     part: usize,
     after: Option<String>,
 }
 
-impl Cursor {
+impl ExportCursor {
     fn render(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
@@ -82,7 +82,7 @@ fn resolve_slice(caller: &Admission, cursor: Option<&str>, sub: Option<String>, 
         return Ok(Slice { part: Part::Conversations, after: None, sub, limit, bytes: MAX_BYTES, abandoned_seconds });
     };
     let wrong = || Problem::field("cursor", "must be a 'next' of this very export");
-    let cursor = Cursor::parse(text).ok_or_else(wrong)?;
+    let cursor = ExportCursor::parse(text).ok_or_else(wrong)?;
     let part = Part::ALL.get(cursor.part).copied().ok_or_else(wrong)?;
     let keyed = match part {
         Part::Conversations | Part::Messages | Part::Usage => {
@@ -116,7 +116,7 @@ fn render_page(slice: &Slice, incarnation: Incarnation, rows: Vec<ExportedRow>) 
         (false, Some(part)) => Some((index(part), None)),
         (false, None) => None,
     };
-    let next = next.map(|(part, after)| Cursor { incarnation, sub: slice.sub.clone(), part, after }.render());
+    let next = next.map(|(part, after)| ExportCursor { incarnation, sub: slice.sub.clone(), part, after }.render());
     body.push_str(&serde_json::to_string(&PageEnd { r#type: "page", next }).map_err(|_| Problem::new(Code::Internal))?);
     body.push('\n');
     Ok(body)
@@ -131,9 +131,9 @@ mod tests {
     fn a_cursor_survives_its_text() {
         let incarnation = Incarnation(Uuid::from_u128(5));
         for (sub, after) in [(None, None), (Some("ann".to_owned()), Some("x".to_owned()))] {
-            let cursor = Cursor { incarnation, sub, part: 1, after };
-            assert_eq!(Cursor::parse(&cursor.render()), Some(cursor));
+            let cursor = ExportCursor { incarnation, sub, part: 1, after };
+            assert_eq!(ExportCursor::parse(&cursor.render()), Some(cursor));
         }
-        assert_eq!(Cursor::parse("AAAA"), None);
+        assert_eq!(ExportCursor::parse("AAAA"), None);
     }
 }

@@ -12,7 +12,8 @@ use crate::{
             statements::StoredSettings,
         },
         effective::{
-            Effective, Refusal, Source, Sourced, Wanted, resolve_change, resolve_effective, resolve_tenant_settings,
+            Effective, RequestedSettings, SettingRefusal, SettingSource, Sourced, resolve_change, resolve_effective,
+            resolve_tenant_settings,
         },
         problem::Problem,
         storage::{Level, Storage},
@@ -45,7 +46,10 @@ pub(super) async fn read(caller: Caller<SettingsRead>) -> Result<Response, Probl
     Ok(answer_and_warn(&show(&caller, &stored, storage), storage))
 }
 
-pub(super) async fn change(caller: Caller<SettingsWrite>, body: LimitedJson<Wanted>) -> Result<Response, Problem> {
+pub(super) async fn change(
+    caller: Caller<SettingsWrite>,
+    body: LimitedJson<RequestedSettings>,
+) -> Result<Response, Problem> {
     let LimitedJson { value: wanted, bytes: _bytes } = body;
     let tenant = &caller.access.tenant;
     let agents = tenant.agents.keys().collect();
@@ -57,8 +61,8 @@ pub(super) async fn change(caller: Caller<SettingsWrite>, body: LimitedJson<Want
     };
     let max_tokens = tenant.agents.values().filter_map(ceiling).max().unwrap_or(1);
     let change = resolve_change(&wanted, &tenant.mutable, &agents, max_tokens).map_err(|refusal| match refusal {
-        Refusal::Locked(field) => Problem::locked(field),
-        Refusal::Invalid(field, rule) => Problem::field(field, rule),
+        SettingRefusal::Locked(field) => Problem::locked(field),
+        SettingRefusal::Invalid(field, rule) => Problem::field(field, rule),
     })?;
     // What only removes is never refused.
     let limit = tenant.place.held_limit().filter(|_| !change.set.is_empty());
@@ -86,8 +90,8 @@ fn show(caller: &Admission, stored: &StoredSettings, storage: Storage) -> Settin
     let own = resolve_tenant_settings(stored, &tenant.mutable);
     let chosen = own.default_agent.as_ref().filter(|name| tenant.agents.contains_key(*name));
     let (default, source) = match chosen {
-        Some(name) => (name, Source::TenantSetting),
-        None => (&tenant.default_agent, Source::Tenant),
+        Some(name) => (name, SettingSource::TenantSetting),
+        None => (&tenant.default_agent, SettingSource::Tenant),
     };
     let default_agent = Sourced {
         value: default.as_str().to_owned(),

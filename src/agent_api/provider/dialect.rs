@@ -1,7 +1,7 @@
 //! What a model accepts of OpenAI's parameters. A refusal says what it doesn't accept; that is remembered, so that only the
 //! first call pays for it. Pure.
 
-use super::refusal::{Refusal, RefusalKind};
+use super::refusal::{RefusalKind, UpstreamRefusal};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,7 +26,7 @@ pub(super) struct Dialect {
 
 impl Dialect {
     /// How to ask again after a refusal; `None` if it is about something else, or that was tried.
-    pub(super) fn adapted(self, refusal: &Refusal) -> Option<Self> {
+    pub(super) fn adapted(self, refusal: &UpstreamRefusal) -> Option<Self> {
         match refusal.kind {
             RefusalKind::Request => {}
             RefusalKind::ContextLength
@@ -89,9 +89,9 @@ impl Dialects {
 mod tests {
     use super::*;
 
-    fn refusal(parameter: &str, text: &str) -> Refusal {
+    fn refusal(parameter: &str, text: &str) -> UpstreamRefusal {
         let parameter = (!parameter.is_empty()).then(|| parameter.to_owned());
-        Refusal { kind: RefusalKind::Request, status: 400, retry_after: None, parameter, text: text.to_owned() }
+        UpstreamRefusal { kind: RefusalKind::Request, status: 400, retry_after: None, parameter, text: text.to_owned() }
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(wanted.adapted(&refusal), None, "{text}");
         }
         assert_eq!(plain.adapted(&refusal("messages", "messages must not be empty")), None);
-        let limited = Refusal { kind: RefusalKind::RateLimit, ..refusal("temperature", "") };
+        let limited = UpstreamRefusal { kind: RefusalKind::RateLimit, ..refusal("temperature", "") };
         assert_eq!(plain.adapted(&limited), None);
     }
 }

@@ -7,7 +7,7 @@ mod openai;
 mod refusal;
 
 pub use openai::{Upstreams, UpstreamsError};
-pub use refusal::{Refusal, RefusalKind};
+pub use refusal::{RefusalKind, UpstreamRefusal};
 
 use super::{
     database::statements::PastMessage,
@@ -62,7 +62,7 @@ pub enum UpstreamError {
     Unreachable(#[source] reqwest::Error),
     /// It answered with an error. The text is for the log.
     #[error("the provider refused the call: {0}")]
-    Refused(Refusal),
+    Refused(UpstreamRefusal),
     /// Its answer has no content. It counted tokens all the same.
     #[error("the provider's answer is empty")]
     Empty {
@@ -135,7 +135,7 @@ impl From<&UpstreamError> for Problem {
             UpstreamError::Empty { is_filtered: false, .. } => {
                 Self::new(Code::UpstreamFailed).detail("the model gave an empty answer")
             }
-            UpstreamError::Refused(Refusal { kind, retry_after, .. }) => match kind {
+            UpstreamError::Refused(UpstreamRefusal { kind, retry_after, .. }) => match kind {
                 RefusalKind::ContextLength => Self::new(Code::ContextLengthExceeded),
                 RefusalKind::ContentFilter => Self::new(Code::ContentFiltered),
                 RefusalKind::RateLimit => Self::new(Code::UpstreamRateLimited).retry_after(*retry_after),

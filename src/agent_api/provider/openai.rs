@@ -7,7 +7,7 @@ use super::{
     Call, Completion, UpstreamError,
     address::{NameServers, Resolver, check_literal, is_forbidden},
     dialect::{Dialect, Dialects},
-    refusal::{Refusal, RefusalKind, resolve_refusal},
+    refusal::{RefusalKind, UpstreamRefusal, resolve_refusal},
 };
 use crate::{agent_api::database::statements::PastMessage, settings::agent_api::UpstreamSettings};
 use futures::StreamExt;
@@ -32,7 +32,7 @@ pub struct Upstreams {
 }
 
 #[derive(Serialize)]
-struct Request<'r> {
+struct CompletionRequest<'r> {
     model: &'r str,
     messages: Vec<Message<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,13 +57,13 @@ struct Message<'r> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct CompletionResponse {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
-    usage: Option<Usage>,
+    usage: Option<CompletionUsage>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +76,7 @@ struct Choice {
 #[derive(Deserialize)]
 struct AnswerMessage {
     #[serde(default)]
-    content: Option<Content>,
+    content: Option<MessageContent>,
     #[serde(default)]
     refusal: Option<String>,
 }
@@ -84,19 +84,19 @@ struct AnswerMessage {
 /// A text, or a list of parts.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Content {
+enum MessageContent {
     Text(String),
-    Parts(Vec<Part>),
+    Parts(Vec<ContentPart>),
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct ContentPart {
     #[serde(default)]
     text: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-struct Usage {
+struct CompletionUsage {
     #[serde(default)]
     prompt_tokens: Option<i64>,
     #[serde(default)]
@@ -238,7 +238,7 @@ async fn read(response: Response, most: usize) -> Result<Vec<u8>, UpstreamError>
     Ok(bytes)
 }
 
-fn body<'r>(call: &'r Call<'_>, history: &'r [PastMessage], dialect: Dialect) -> Request<'r> {
+fn body<'r>(call: &'r Call<'_>, history: &'r [PastMessage], dialect: Dialect) -> CompletionRequest<'r> {
     let behaviour = &call.revision.behaviour;
     let mut messages = Vec::with_capacity(history.len() + 2);
     if !dialect.no_system_role {
@@ -250,7 +250,7 @@ fn body<'r>(call: &'r Call<'_>, history: &'r [PastMessage], dialect: Dialect) ->
         first.content = format!("{prompt}\n\n{}", first.content).into();
     }
     let tokens = call.effective.max_output_tokens.value;
-    Request {
+    CompletionRequest {
         model: &behaviour.model,
         messages,
         max_tokens: (!dialect.completion_tokens).then_some(tokens),
@@ -269,16 +269,17 @@ fn resolve_answer(
     history: &[PastMessage],
     key: Option<&str>,
 ) -> Result<Completion, UpstreamError> {
-    let Answer { model, choices, usage } = serde_json::from_slice(bytes).map_err(|_| UpstreamError::Unreadable)?;
+    let CompletionResponse { model, choices, usage } =
+        serde_json::from_slice(bytes).map_err(|_| UpstreamError::Unreadable)?;
     let Some(first) = choices.unwrap_or_default().into_iter().next() else {
         // Some answer with status 200 and an error.
         let refusal = resolve_refusal(200, None, bytes, key);
-        return Err(UpstreamError::Refused(Refusal { text: refusal.text, ..refusal }));
+        return Err(UpstreamError::Refused(UpstreamRefusal { text: refusal.text, ..refusal }));
     };
     let Choice { message: AnswerMessage { content, refusal }, finish_reason } = first;
     let text = match content {
-        Some(Content::Text(text)) => text,
-        Some(Content::Parts(parts)) => parts.into_iter().filter_map(|part| part.text).collect(),
+        Some(MessageContent::Text(text)) => text,
+        Some(MessageContent::Parts(parts)) => parts.into_iter().filter_map(|part| part.text).collect(),
         None => String::new(),
     };
     let text = if text.is_empty() { refusal.unwrap_or_default() } else { text };
@@ -287,7 +288,7 @@ fn resolve_answer(
     let asked = call.system_prompt.map_or(0, str::len)
         + history.iter().map(|m| m.content.len()).sum::<usize>()
         + call.message.len();
-    let Usage { prompt_tokens, completion_tokens } = usage.unwrap_or_default();
+    let CompletionUsage { prompt_tokens, completion_tokens } = usage.unwrap_or_default();
     let count = |counted: Option<i64>, bytes| counted.filter(|n| *n >= 0).unwrap_or_else(|| estimate(bytes));
     let (input_tokens, output_tokens) = (count(prompt_tokens, asked), count(completion_tokens, text.len()));
     if text.is_empty() {

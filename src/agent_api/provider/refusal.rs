@@ -50,7 +50,7 @@ impl RefusalKind {
 
 /// A refused call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct UpstreamRefusal {
     /// Why.
     pub kind: RefusalKind,
     /// Status of the answer.
@@ -63,7 +63,7 @@ pub struct Refusal {
     pub text: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for UpstreamRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}, {}: {}", self.status, self.kind.as_str(), self.text)
     }
@@ -94,7 +94,12 @@ struct ErrorObject {
 }
 
 /// Reads an answer that is an error. `secret` is our key, which the provider may quote.
-pub(super) fn resolve_refusal(status: u16, retry_after: Option<&str>, body: &[u8], secret: Option<&str>) -> Refusal {
+pub(super) fn resolve_refusal(
+    status: u16,
+    retry_after: Option<&str>,
+    body: &[u8],
+    secret: Option<&str>,
+) -> UpstreamRefusal {
     let ErrorObject { message, r#type, code, param } = match serde_json::from_slice(body) {
         Ok(ErrorBody { error: ErrorForm::Object(object) }) => object,
         Ok(ErrorBody { error: ErrorForm::Text(message) }) => {
@@ -111,7 +116,7 @@ pub(super) fn resolve_refusal(status: u16, retry_after: Option<&str>, body: &[u8
     let words = [r#type, code].map(|word| word.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned));
     let kind = resolve_kind(status, &words.each_ref().map(|word| word.as_deref().unwrap_or_default()), &text);
     let retry_after = retry_after.and_then(|text| text.trim().parse::<u32>().ok()).map(|s| s.min(MAX_RETRY_AFTER));
-    Refusal { kind, status, retry_after, parameter: param.map(|p| p.chars().take(64).collect()), text }
+    UpstreamRefusal { kind, status, retry_after, parameter: param.map(|p| p.chars().take(64).collect()), text }
 }
 
 fn resolve_kind(status: u16, words: &[&str; 2], text: &str) -> RefusalKind {

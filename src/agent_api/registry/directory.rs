@@ -4,7 +4,7 @@
 //! don't announce: the directory is also read every few seconds. Versions count the changes this process has seen, unless
 //! a file `VERSION` holds a larger number.
 
-use super::{Change, RawEntry, follow::Registry};
+use super::{RawEntry, RegistryEvent, follow::ServedRegistry};
 use crate::domain::{entry::EntryKind, ident::Version};
 use notify::{RecursiveMode, Watcher};
 use std::{
@@ -35,7 +35,7 @@ struct Stamp {
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenFiles {
     /// Stamp and version by entry name.
     files: BTreeMap<String, (Stamp, Version)>,
     counter: u64,
@@ -43,7 +43,12 @@ struct Seen {
 }
 
 /// Follows a directory until the receiver is gone.
-pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, changes: mpsc::Sender<Change>) {
+pub async fn follow(
+    directory: PathBuf,
+    poll: Duration,
+    registry: ServedRegistry,
+    changes: mpsc::Sender<RegistryEvent>,
+) {
     let (notices, mut noticed) = mpsc::channel::<()>(1);
     let watcher = notify::recommended_watcher(move |_| {
         // A full channel means that the directory is about to be read anyway.
@@ -53,7 +58,7 @@ pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, chan
     if let Err(error) = &watcher {
         tracing::warn!(%error, "the directory's changes can't be watched; reading it periodically");
     }
-    let mut seen = Seen::default();
+    let mut seen = SeenFiles::default();
     loop {
         let path = directory.clone();
         let scan = tokio::task::spawn_blocking(move || {
@@ -86,9 +91,9 @@ pub async fn follow(directory: PathBuf, poll: Duration, registry: Registry, chan
     }
 }
 
-impl Seen {
+impl SeenFiles {
     /// Reads every file; returns what has changed since the last scan.
-    fn scan(&mut self, directory: &Path) -> Result<Vec<Change>, DirectoryError> {
+    fn scan(&mut self, directory: &Path) -> Result<Vec<RegistryEvent>, DirectoryError> {
         let failed = |source| DirectoryError { directory: directory.to_owned(), source };
         let given = std::fs::read_to_string(directory.join("VERSION")).ok().and_then(|t| t.trim().parse().ok());
         self.counter = self.counter.max(given.unwrap_or(0));
@@ -117,9 +122,9 @@ impl Seen {
         if self.listed {
             // What others refer to first, tenants last.
             entries.sort_by_key(|d| std::cmp::Reverse(d.kind));
-            changes.extend(entries.into_iter().map(Change::Applied));
+            changes.extend(entries.into_iter().map(RegistryEvent::Applied));
         } else {
-            changes.push(Change::Listed { entries, version: Version(self.counter) });
+            changes.push(RegistryEvent::Listed { entries, version: Version(self.counter) });
             self.listed = true;
         }
         // Tenants first: what only they referred to may go with them.
@@ -127,7 +132,7 @@ impl Seen {
         for name in tenants.into_iter().chain(others) {
             self.files.remove(&name);
             self.counter += 1;
-            changes.push(Change::Deleted { name, version: Version(self.counter) });
+            changes.push(RegistryEvent::Deleted { name, version: Version(self.counter) });
         }
         Ok(changes)
     }
@@ -137,12 +142,12 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn names(changes: &[Change]) -> Vec<String> {
-        let name = |change: &Change| match change {
-            Change::Listed { entries, .. } => format!("listed {}", entries.len()),
-            Change::Applied(raw) => format!("applied {}", raw.name),
-            Change::Deleted { name, .. } => format!("deleted {name}"),
-            Change::Progress(_) => "progress".to_owned(),
+    fn names(changes: &[RegistryEvent]) -> Vec<String> {
+        let name = |change: &RegistryEvent| match change {
+            RegistryEvent::Listed { entries, .. } => format!("listed {}", entries.len()),
+            RegistryEvent::Applied(raw) => format!("applied {}", raw.name),
+            RegistryEvent::Deleted { name, .. } => format!("deleted {name}"),
+            RegistryEvent::Progress(_) => "progress".to_owned(),
         };
         changes.iter().map(name).collect()
     }
@@ -154,7 +159,7 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(path.join(name), text).unwrap();
         write("tenant-acme.json", "{}");
         write("README.md", "no entry");
-        let mut seen = Seen::default();
+        let mut seen = SeenFiles::default();
         assert_eq!(names(&seen.scan(path).unwrap()), ["listed 1"]);
         assert!(seen.scan(path).unwrap().is_empty());
         write("tenant-acme.json", "{ }");

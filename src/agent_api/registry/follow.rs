@@ -3,7 +3,7 @@
 //! Requests never wait for this task: they read the last published snapshot.
 
 use super::{
-    Change, Snapshot,
+    RegistryEvent, Snapshot,
     index::{Login, RegistryIndex},
     status::{QuarantineStatus, RegistryStatus},
 };
@@ -58,7 +58,7 @@ pub struct Progress {
 
 /// The served registry. Clones share everything.
 #[derive(Clone)]
-pub struct Registry {
+pub struct ServedRegistry {
     snapshot: Arc<ArcSwap<Snapshot>>,
     status: Arc<ArcSwap<RegistryStatus>>,
     progress: Arc<watch::Sender<Progress>>,
@@ -67,7 +67,7 @@ pub struct Registry {
     clock: Clock,
 }
 
-impl Registry {
+impl ServedRegistry {
     /// A registry that knows nothing yet.
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -112,7 +112,7 @@ fn millis(time: Duration) -> u64 {
 
 /// What the follower works with.
 pub struct Follower {
-    registry: Registry,
+    registry: ServedRegistry,
     index: RegistryIndex,
     try_login: TryLogin,
     metrics: Arc<ApiMetrics>,
@@ -133,7 +133,7 @@ struct LoginOutcome {
 impl Follower {
     /// A follower that publishes into `registry`.
     pub fn new(
-        registry: Registry,
+        registry: ServedRegistry,
         index: RegistryIndex,
         try_login: TryLogin,
         metrics: Arc<ApiMetrics>,
@@ -154,7 +154,7 @@ impl Follower {
     }
 
     /// Runs until the source ends.
-    pub async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+    pub async fn run(mut self, mut changes: mpsc::Receiver<RegistryEvent>) {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
@@ -185,12 +185,12 @@ impl Follower {
         }
     }
 
-    async fn apply(&mut self, change: Change) {
+    async fn apply(&mut self, change: RegistryEvent) {
         match change {
-            Change::Applied(raw) => self.index.apply(&raw),
-            Change::Deleted { name, version } => self.delete(&name, version),
-            Change::Progress(version) => self.index.progress(version),
-            Change::Listed { entries, version } => {
+            RegistryEvent::Applied(raw) => self.index.apply(&raw),
+            RegistryEvent::Deleted { name, version } => self.delete(&name, version),
+            RegistryEvent::Progress(version) => self.index.progress(version),
+            RegistryEvent::Listed { entries, version } => {
                 let mut gone: std::collections::HashSet<String> = self.index.names().into_iter().collect();
                 let total = entries.len();
                 let mut changed = 0;

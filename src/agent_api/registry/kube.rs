@@ -3,7 +3,7 @@
 //! Own code instead of kube-runtime's watcher, because that one keeps the list's `resourceVersion` and the bookmarks to
 //! itself: without them a replica could not say that it has applied a deletion which it only learnt from a new list.
 
-use super::{Change, RawEntry, follow::Registry};
+use super::{RawEntry, RegistryEvent, follow::ServedRegistry};
 use crate::{
     api::names::{ENTRY_KEY, ENTRY_LABEL},
     domain::{entry::EntryKind, ident::Version},
@@ -33,11 +33,11 @@ pub async fn follow(
     client: Client,
     namespace: &str,
     watch_seconds: u32,
-    registry: Registry,
-    changes: mpsc::Sender<Change>,
+    registry: ServedRegistry,
+    changes: mpsc::Sender<RegistryEvent>,
 ) {
     let secrets = Api::namespaced(client, namespace);
-    let mut source = Source { secrets, watch_seconds, registry, changes, wait: RETRY.0 };
+    let mut source = SecretFollower { secrets, watch_seconds, registry, changes, wait: RETRY.0 };
     let mut from: Option<String> = None;
     loop {
         let began = Instant::now();
@@ -91,17 +91,17 @@ impl From<kube::Error> for Stop {
     }
 }
 
-struct Source {
+struct SecretFollower {
     secrets: Api<Secret>,
     watch_seconds: u32,
-    registry: Registry,
-    changes: mpsc::Sender<Change>,
+    registry: ServedRegistry,
+    changes: mpsc::Sender<RegistryEvent>,
     /// The next wait; short again as soon as a watch has delivered something.
     wait: Duration,
 }
 
-impl Source {
-    async fn send(&self, change: Change) -> Result<(), Stop> {
+impl SecretFollower {
+    async fn send(&self, change: RegistryEvent) -> Result<(), Stop> {
         self.changes.send(change).await.map_err(|_| Stop::Closed)
     }
 
@@ -134,7 +134,7 @@ impl Source {
                 WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
                     let version = secret.metadata.resource_version.clone();
                     if let Some(raw) = raw_entry(secret) {
-                        self.send(Change::Applied(raw)).await?;
+                        self.send(RegistryEvent::Applied(raw)).await?;
                     }
                     *from = version.or(from.take());
                 }
@@ -143,14 +143,14 @@ impl Source {
                     let version = secret.metadata.resource_version.clone();
                     let parsed = version.as_deref().and_then(Version::parse);
                     if let (Some(name), Some(version)) = (secret.metadata.name, parsed) {
-                        self.send(Change::Deleted { name, version }).await?;
+                        self.send(RegistryEvent::Deleted { name, version }).await?;
                     }
                     *from = version.or(from.take());
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     let version = bookmark.metadata.resource_version;
                     if let Some(parsed) = Version::parse(&version) {
-                        self.send(Change::Progress(parsed)).await?;
+                        self.send(RegistryEvent::Progress(parsed)).await?;
                     }
                     *from = Some(version);
                 }
@@ -173,7 +173,7 @@ impl Source {
                 let text = page.metadata.resource_version.unwrap_or_default();
                 let version = Version::parse(&text).unwrap_or_default();
                 self.registry.note_contact();
-                self.send(Change::Listed { entries, version }).await?;
+                self.send(RegistryEvent::Listed { entries, version }).await?;
                 return Ok(text);
             }
         }

@@ -1,7 +1,7 @@
 //! The tenant registry as this replica serves it: an immutable [`Snapshot`] behind one pointer.
 //!
 //! ```text
-//! kube | directory  --Change-->  follow  -->  RegistryIndex (the rules)  -->  Snapshot (requests read it)
+//! kube | directory  --RegistryEvent-->  follow  -->  RegistryIndex (the rules)  -->  Snapshot (requests read it)
 //!                                                            `-->  Acknowledgement (the operator reads it)
 //! ```
 
@@ -66,7 +66,7 @@ pub struct RawEntry {
 }
 
 /// What a source delivers, in order.
-pub enum Change {
+pub enum RegistryEvent {
     /// All entries there are.
     Listed {
         /// The entries.

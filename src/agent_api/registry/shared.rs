@@ -35,7 +35,7 @@ pub(super) enum UnusedReason {
 
 /// Whether a shared entry can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Readiness {
+pub(super) enum EntryReadiness {
     /// The content seen last is in use.
     Ready,
     /// It is being tried; wait.
@@ -97,19 +97,23 @@ impl SharedEntries {
     }
 
     /// Whether the entries that refer to this one can use it.
-    pub(super) fn readiness(&self, name: &str) -> Readiness {
+    pub(super) fn readiness(&self, name: &str) -> EntryReadiness {
         match self.0.get(name) {
-            None => Readiness::Unusable(format!("'{name}' is missing")),
+            None => EntryReadiness::Unusable(format!("'{name}' is missing")),
             Some(shared) => match &shared.unused {
-                Some(UnusedReason::Unreadable(reason)) => Readiness::Unusable(format!("'{name}': {reason}")),
-                Some(UnusedReason::Refused(_, reason)) => Readiness::Unusable(format!("'{name}': {reason}")),
-                Some(UnusedReason::Trying(_)) => Readiness::LoginPending,
+                Some(UnusedReason::Unreadable(reason)) => EntryReadiness::Unusable(format!("'{name}': {reason}")),
+                Some(UnusedReason::Refused(_, reason)) => EntryReadiness::Unusable(format!("'{name}': {reason}")),
+                Some(UnusedReason::Trying(_)) => EntryReadiness::LoginPending,
                 // What it refers to itself counts as well.
                 None if shared.good.is_some() => {
                     let below = shared.references();
-                    below.iter().map(|n| self.readiness(n)).find(|s| *s != Readiness::Ready).unwrap_or(Readiness::Ready)
+                    below
+                        .iter()
+                        .map(|n| self.readiness(n))
+                        .find(|s| *s != EntryReadiness::Ready)
+                        .unwrap_or(EntryReadiness::Ready)
                 }
-                None => Readiness::Unusable(format!("'{name}' is missing")),
+                None => EntryReadiness::Unusable(format!("'{name}' is missing")),
             },
         }
     }

@@ -46,7 +46,7 @@ pub struct Tenant {
     /// What it may change itself.
     pub mutable: BTreeSet<MutableSetting>,
     /// Where its data is.
-    pub place: Place,
+    pub place: DataAccess,
 }
 
 /// What this replica allows every tenant.
@@ -59,7 +59,7 @@ pub struct TenantCaps {
 }
 
 /// Where a tenant's data is, and how to get there.
-pub struct Place {
+pub struct DataAccess {
     /// Name of its cell's entry.
     pub cell: String,
     /// Begins a transaction as the tenant's role, in its schema, with its timeouts: one round trip.
@@ -86,7 +86,7 @@ pub struct VerifyKey {
     pub rules: Arc<TokenRules>,
 }
 
-impl Place {
+impl DataAccess {
     /// The limit that can be held: none where the schema doesn't count.
     pub fn held_limit(&self) -> Option<i64> {
         self.limits.storage_limit_bytes.filter(|_| self.counts_storage)
@@ -128,7 +128,7 @@ impl Tenant {
             agents: entry.agents.clone(),
             default_agent: entry.default_agent.clone(),
             mutable: entry.mutable.clone(),
-            place: Place {
+            place: DataAccess {
                 cell: cell_entry_name(&location.instance, location.cell),
                 begin: begin.into(),
                 permits,

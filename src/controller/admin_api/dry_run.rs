@@ -80,8 +80,8 @@ pub(crate) async fn dry_run(context: &OperatorContext, target: PlanTarget) -> Re
         None => None,
         Some(watched) => read(context, target.key(), &watched).await?,
     };
-    let (tenant, wrong, event) = resolve_subject(target, found, now)?;
-    let form = wrong.as_deref().map_or(Form::Whole, Form::Unreadable);
+    let Subject { tenant, undecodable, event } = resolve_subject(target, found, now)?;
+    let form = undecodable.as_deref().map_or(Form::Whole, Form::Unreadable);
     let installation = context.installation_now();
     let world = &context.world;
     let scope = TenantScope { reserve: false, ..tenant.resolve_scope(form) };
@@ -151,25 +151,42 @@ impl Shown {
     }
 }
 
-/// An existing Tenant, and the error if it does not decode.
-type Found = (Tenant, Option<String>);
+/// An existing Tenant.
+#[derive(Debug)]
+struct ExistingTenant {
+    tenant: Tenant,
+    /// The error, if it does not decode.
+    undecodable: Option<String>,
+}
 
-async fn read(context: &OperatorContext, key: &Key, watched: &Watched<Tenant>) -> Result<Option<Found>, DryRunError> {
+/// The Tenant after the assumed change.
+#[derive(Debug)]
+struct Subject {
+    tenant: Tenant,
+    /// The error, if it does not decode.
+    undecodable: Option<String>,
+    event: Event,
+}
+
+async fn read(
+    context: &OperatorContext,
+    key: &Key,
+    watched: &Watched<Tenant>,
+) -> Result<Option<ExistingTenant>, DryRunError> {
     match &watched.object {
-        Ok(tenant) => Ok(Some((tenant.clone(), None))),
+        Ok(tenant) => Ok(Some(ExistingTenant { tenant: tenant.clone(), undecodable: None })),
         Err(broken) => {
             let raw = context.world.tenants.observe_raw(key).await.map_err(DryRunError::Unread)?;
-            Ok(raw.map(|raw| (salvage_tenant(broken, &raw), Some(locate::<TenantSpec>(broken, &raw)))))
+            Ok(raw.map(|raw| ExistingTenant {
+                tenant: salvage_tenant(broken, &raw),
+                undecodable: Some(locate::<TenantSpec>(broken, &raw)),
+            }))
         }
     }
 }
 
-/// The Tenant after the assumed change.
-fn resolve_subject(
-    target: PlanTarget,
-    found: Option<Found>,
-    now: Timestamp,
-) -> Result<(Tenant, Option<String>, Event), DryRunError> {
+/// Assumes the change.
+fn resolve_subject(target: PlanTarget, found: Option<ExistingTenant>, now: Timestamp) -> Result<Subject, DryRunError> {
     match (target, found) {
         (PlanTarget::Apply(manifest), None) => {
             let metadata = ObjectMeta {
@@ -182,30 +199,32 @@ fn resolve_subject(
                 ..ObjectMeta::default()
             };
             let tenant = Tenant { metadata, spec: manifest.spec, status: None };
-            check(&tenant).map(|()| (tenant, None, Event::Created))
+            check(&tenant).map(|()| Subject { tenant, undecodable: None, event: Event::Created })
         }
-        (PlanTarget::Apply(manifest), Some((live, wrong))) => {
+        (PlanTarget::Apply(manifest), Some(ExistingTenant { tenant: live, undecodable })) => {
             let (before, after) = (&live.spec, &manifest.spec);
             let identity = [
                 ("spec.tenantId", before.tenant_id != after.tenant_id),
                 ("spec.database.instance", before.database.instance != after.database.instance),
             ];
-            if let (None, Some((field, _))) = (&wrong, identity.iter().find(|(_, changed)| *changed)) {
+            if let (None, Some((field, _))) = (&undecodable, identity.iter().find(|(_, changed)| *changed)) {
                 let rule = "must not be changed, added or removed after creation";
                 return Err(DryRunError::Invalid(format!("{field}: {rule}")));
             }
             let mut tenant = live.clone();
-            if wrong.is_some() || live.spec != manifest.spec {
+            if undecodable.is_some() || live.spec != manifest.spec {
                 tenant.metadata.generation = live.metadata.generation.map(|generation| generation + 1);
             }
             tenant.annotations_mut().extend(manifest.annotations);
             tenant.spec = manifest.spec;
-            check(&tenant).map(|()| (tenant, None, Event::Updated))
+            check(&tenant).map(|()| Subject { tenant, undecodable: None, event: Event::Updated })
         }
-        (PlanTarget::Present(_), Some((live, wrong))) => Ok((live, wrong, Event::None)),
-        (PlanTarget::Delete(_), Some((mut live, wrong))) => {
-            live.metadata.deletion_timestamp.get_or_insert(Time(now));
-            Ok((live, wrong, Event::Deleted))
+        (PlanTarget::Present(_), Some(ExistingTenant { tenant, undecodable })) => {
+            Ok(Subject { tenant, undecodable, event: Event::None })
+        }
+        (PlanTarget::Delete(_), Some(ExistingTenant { mut tenant, undecodable })) => {
+            tenant.metadata.deletion_timestamp.get_or_insert(Time(now));
+            Ok(Subject { tenant, undecodable, event: Event::Deleted })
         }
         (PlanTarget::Present(_) | PlanTarget::Delete(_), None) => Err(DryRunError::Missing),
     }
@@ -261,25 +280,25 @@ mod tests {
         json!({ "agents": [{ "name": "main", "configRef": { "name": "support" } }] })
     }
 
-    fn live() -> Found {
-        let mut tenant = resolve_subject(manifest(spec()), None, Timestamp::UNIX_EPOCH).unwrap().0;
+    fn live() -> ExistingTenant {
+        let mut tenant = resolve_subject(manifest(spec()), None, Timestamp::UNIX_EPOCH).unwrap().tenant;
         tenant.metadata.uid = Some("u-1".into());
         tenant.metadata.generation = Some(4);
         tenant.metadata.annotations = Some([("a".into(), "old".into()), ("b".into(), "old".into())].into());
-        (tenant, None)
+        ExistingTenant { tenant, undecodable: None }
     }
 
-    fn resolve(target: PlanTarget, found: Option<Found>) -> Result<(Tenant, Option<String>, Event), DryRunError> {
+    fn resolve(target: PlanTarget, found: Option<ExistingTenant>) -> Result<Subject, DryRunError> {
         resolve_subject(target, found, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn an_update_keeps_the_metadata_and_takes_the_new_spec() {
-        let (same, _, event) = resolve(manifest(spec()), Some(live())).unwrap();
+        let Subject { tenant: same, event, .. } = resolve(manifest(spec()), Some(live())).unwrap();
         assert_eq!((same.metadata.generation, event), (Some(4), Event::Updated));
         let mut changed = spec();
         changed["suspend"] = json!(true);
-        let (tenant, _, _) = resolve(manifest(changed), Some(live())).unwrap();
+        let tenant = resolve(manifest(changed), Some(live())).unwrap().tenant;
         assert_eq!(tenant.metadata.generation, Some(5));
         assert_eq!(tenant.metadata.uid.as_deref(), Some("u-1"));
         assert!(tenant.spec.suspend);
@@ -309,7 +328,7 @@ mod tests {
         let key = || Key::new("shop", "acme");
         assert!(matches!(resolve(PlanTarget::Present(key()), None), Err(DryRunError::Missing)));
         assert!(matches!(resolve(PlanTarget::Delete(key()), None), Err(DryRunError::Missing)));
-        let (deleted, _, event) = resolve(PlanTarget::Delete(key()), Some(live())).unwrap();
+        let Subject { tenant: deleted, event, .. } = resolve(PlanTarget::Delete(key()), Some(live())).unwrap();
         assert!(deleted.metadata.deletion_timestamp.is_some() && event == Event::Deleted);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     api::Tenant,
     clock::Clock,
     domain::{
-        admin_api::{Refusal, TOKEN_HEADER},
+        admin_api::{RefusedRequest, TOKEN_HEADER},
         class::ErrorClass,
     },
     effects::{
@@ -92,11 +92,11 @@ impl RequestLimits {
 }
 
 /// An answer with an error.
-pub(crate) struct AdminError(StatusCode, Refusal);
+pub(crate) struct AdminError(StatusCode, RefusedRequest);
 
 impl AdminError {
     pub(crate) fn new(code: StatusCode, error: impl Into<String>) -> Self {
-        Self(code, Refusal { error: error.into(), leader: None })
+        Self(code, RefusedRequest { error: error.into(), leader: None })
     }
 }
 
@@ -166,7 +166,7 @@ impl AdminApi {
             (Some(leader), None) => format!("this operator is a standby; '{leader}' leads"),
             (None, None) => "there is no leader yet".to_owned(),
         };
-        Err(AdminError(StatusCode::SERVICE_UNAVAILABLE, Refusal { error, leader }))
+        Err(AdminError(StatusCode::SERVICE_UNAVAILABLE, RefusedRequest { error, leader }))
     }
 
     /// Whether the caller may do this with the Tenants of all namespaces.

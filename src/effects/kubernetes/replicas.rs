@@ -120,7 +120,7 @@ impl ApiPod {
 
 /// Where replicas are found.
 #[derive(Clone)]
-pub enum Source {
+pub enum ReplicaDiscovery {
     /// The Pods of a label selector; a Lease only holds what a Pod acknowledged.
     Pods(Cache<ApiPod>, String),
     /// Leases that have not expired (agent API outside the cluster).
@@ -132,7 +132,7 @@ pub enum Source {
 pub struct ReplicaTracker {
     /// The acknowledgement Leases.
     pub(crate) leases: Cache<AckLease>,
-    source: Source,
+    source: ReplicaDiscovery,
     namespace: String,
     clock: Clock,
     none_wanted: bool,
@@ -142,7 +142,13 @@ pub struct ReplicaTracker {
 
 impl ReplicaTracker {
     /// Replicas in a namespace. `none_wanted`: the installation runs no replica on purpose.
-    pub(crate) fn new(source: Source, namespace: String, clock: Clock, grace: Duration, none_wanted: bool) -> Self {
+    pub(crate) fn new(
+        source: ReplicaDiscovery,
+        namespace: String,
+        clock: Clock,
+        grace: Duration,
+        none_wanted: bool,
+    ) -> Self {
         Self { leases: Cache::default(), source, namespace, clock, none_wanted, grace }
     }
 
@@ -150,8 +156,8 @@ impl ReplicaTracker {
     pub(crate) fn observe(&self) -> Replicas {
         let leases: Vec<_> = self.leases.all().into_iter().map(|(_, lease)| lease).collect();
         let pods: Vec<_> = match &self.source {
-            Source::Pods(pods, _) => pods.all().into_iter().map(|(_, pod)| pod).collect(),
-            Source::Leases => Vec::new(),
+            ReplicaDiscovery::Pods(pods, _) => pods.all().into_iter().map(|(_, pod)| pod).collect(),
+            ReplicaDiscovery::Leases => Vec::new(),
         };
         self.judge(&leases, &pods)
     }
@@ -179,20 +185,20 @@ impl ReplicaTracker {
             })
             .collect();
         let pods = match &self.source {
-            Source::Pods(_, selector) => {
+            ReplicaDiscovery::Pods(_, selector) => {
                 let api: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
                 let params = ListParams::default().labels(selector);
                 let found = required("list the replicas' Pods", api.list(&params)).await?;
                 found.items.iter().map(|pod| Arc::new(ApiPod::new(pod))).collect()
             }
-            Source::Leases => Vec::new(),
+            ReplicaDiscovery::Leases => Vec::new(),
         };
         Ok(self.judge(&leases, &pods))
     }
 
     fn judge(&self, leases: &[Arc<AckLease>], pods: &[Arc<ApiPod>]) -> Replicas {
         let all = match &self.source {
-            Source::Leases => leases
+            ReplicaDiscovery::Leases => leases
                 .iter()
                 .map(|lease| Replica {
                     name: lease.name.clone(),
@@ -202,7 +208,7 @@ impl ReplicaTracker {
                 })
                 .filter(|r| r.running)
                 .collect(),
-            Source::Pods(..) => pods
+            ReplicaDiscovery::Pods(..) => pods
                 .iter()
                 .map(|pod| Replica {
                     name: pod.name.clone(),

@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{
         observed::{DatabaseView, LedgerFacts, ReadError, Seen, unplaced::Unplaced},
-        placement::{Answer, PlacementCandidate, PlacementRequest, Requester, Search, resolve_holder},
+        placement::{InstanceAnswer, PlacementCandidate, PlacementRequest, Requester, Search, resolve_holder},
         step::Done,
         takeover_request::Permission,
     },
@@ -145,13 +145,13 @@ impl LiveWorld {
         };
         let ask = |at: usize| async move { (at, self.ask(at, scope, tenant).await) };
         let (first, asked) = tokio::join!(read_chosen, join_all(others.iter().copied().map(ask)));
-        let mut answers: Vec<Answer<'_>> = Vec::new();
+        let mut answers: Vec<InstanceAnswer<'_>> = Vec::new();
         if let Some((at, (_, DatabaseView::Facts(facts)))) = &first {
-            answers.push(Answer { at: *at, facts });
+            answers.push(InstanceAnswer { at: *at, facts });
         }
         for (at, answer) in &asked {
             match answer {
-                Ok(facts) => answers.push(Answer { at: *at, facts }),
+                Ok(facts) => answers.push(InstanceAnswer { at: *at, facts }),
                 // The instance has just become unavailable. The next reconcile knows.
                 Err(view) => return (None, view.clone()),
             }

@@ -3,7 +3,7 @@
 
 use crate::{
     domain::{
-        admin_api::{AUDIENCE, DryRun, Refusal, TOKEN_HEADER, TakeoverAnswer, TakeoverRequest},
+        admin_api::{AUDIENCE, DryRun, RefusedRequest, TOKEN_HEADER, TakeoverAnswer, TakeoverRequest},
         class::ErrorClass,
     },
     kubectl_tenant::{
@@ -146,7 +146,7 @@ impl AdminApiClient {
                 return serde_json::from_str(&text)
                     .map_err(|e| invalid(format!("this version of the plugin can't read the answer ({e})")));
             }
-            let refusal = serde_json::from_str::<Refusal>(&text).ok();
+            let refusal = serde_json::from_str::<RefusedRequest>(&text).ok();
             // The API server picks one of the operators for each request; only one of them leads.
             let standby =
                 matches!(self.route, Route::Service { .. }) && refusal.as_ref().is_some_and(|r| r.leader.is_some());
@@ -194,7 +194,7 @@ impl AdminApiClient {
     }
 
     /// The error for a response other than 200.
-    fn resolve_refusal(&self, what: &str, status: u16, refusal: Option<Refusal>, text: &str) -> PluginError {
+    fn resolve_refusal(&self, what: &str, status: u16, refusal: Option<RefusedRequest>, text: &str) -> PluginError {
         let class = match status {
             401 | 403 => ErrorClass::Denied,
             404 | 413 | 422 | 400 => ErrorClass::Invalid,

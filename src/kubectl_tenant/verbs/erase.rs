@@ -5,7 +5,7 @@ use crate::{
     kubectl_tenant::{
         clients::agent_api::{AgentApiArgs, AgentApiClient},
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
     },
 };
 use serde::Deserialize;
@@ -33,7 +33,7 @@ struct Erased {
 }
 
 /// Erases a user. Running it again completes an interrupted deletion.
-pub(crate) async fn run(cluster: &Cluster, args: &EraseArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &EraseArgs) -> Result<String, VerbFailure> {
     if !args.yes {
         let text = format!("this deletes every conversation of '{}' permanently; confirm with --yes", args.sub);
         return Err(PluginError::new(ErrorClass::Invalid, text).into());

@@ -7,7 +7,7 @@ use crate::{
     kubectl_tenant::{
         clients::agent_api::{AgentApiArgs, AgentApiClient},
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
     },
 };
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ const FORMAT: u32 = 1;
 /// The first line: what the file holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Header {
+struct ExportHeader {
     r#type: String,
     format: u32,
     tenant_id: String,
@@ -54,7 +54,7 @@ struct Header {
     start_time: Timestamp,
 }
 
-impl Header {
+impl ExportHeader {
     fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok().filter(|header: &Self| header.r#type == "export" && header.format == FORMAT)
     }
@@ -103,9 +103,9 @@ fn resolve_progress(line: &str) -> Option<ExportProgress> {
 /// # Errors
 /// When the agent API refuses, the file holds something else, or it can't be written; what was written stays, and the next
 /// call continues there.
-pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &ExportArgs) -> Result<String, VerbFailure> {
     let api = AgentApiClient::new(cluster, &args.name, &args.agent_api).await?;
-    let header = Header {
+    let header = ExportHeader {
         r#type: "export".to_owned(),
         format: FORMAT,
         tenant_id: api.tenant_id().to_owned(),
@@ -176,7 +176,7 @@ struct Opened<'a> {
 ///
 /// # Errors
 /// When the file holds anything else, is written by another process, or can't be written.
-fn open<'a>(output: Option<&'a Path>, header: &Header) -> Result<Opened<'a>, PluginError> {
+fn open<'a>(output: Option<&'a Path>, header: &ExportHeader) -> Result<Opened<'a>, PluginError> {
     let Some(path) = output else {
         let mut sink = Sink::Terminal;
         sink.write(&header.render()?)?;
@@ -199,9 +199,9 @@ fn open<'a>(output: Option<&'a Path>, header: &Header) -> Result<Opened<'a>, Plu
         _ => unwritable(path, &error),
     })?;
     let (progress, start_time, end) = match found {
-        Found::Nothing => (ExportProgress::Beginning, header.start_time, 0),
-        Found::Foreign => return Err(refused("is not an export that can be continued".to_owned())),
-        Found::Export { header: old, progress, end } => match old.find_difference(header) {
+        FileContent::Nothing => (ExportProgress::Beginning, header.start_time, 0),
+        FileContent::Foreign => return Err(refused("is not an export that can be continued".to_owned())),
+        FileContent::Export { header: old, progress, end } => match old.find_difference(header) {
             Some(difference) => return Err(refused(difference)),
             None => (progress, old.start_time, end),
         },
@@ -216,26 +216,28 @@ fn open<'a>(output: Option<&'a Path>, header: &Header) -> Result<Opened<'a>, Plu
 
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum FileContent {
     Nothing,
     /// Anything that does not begin with a header.
     Foreign,
     Export {
-        header: Header,
+        header: ExportHeader,
         progress: ExportProgress,
         /// Bytes up to the end of the last complete page.
         end: u64,
     },
 }
 
-fn read(file: &mut File) -> std::io::Result<Found> {
+fn read(file: &mut File) -> std::io::Result<FileContent> {
     let mut reader = BufReader::new(file);
     let mut line = String::new();
     let mut at = reader.read_line(&mut line)? as u64;
     if at == 0 {
-        return Ok(Found::Nothing);
+        return Ok(FileContent::Nothing);
     }
-    let Some(header) = Header::parse(&line).filter(|_| line.ends_with('\n')) else { return Ok(Found::Foreign) };
+    let Some(header) = ExportHeader::parse(&line).filter(|_| line.ends_with('\n')) else {
+        return Ok(FileContent::Foreign);
+    };
     let (mut progress, mut end) = (ExportProgress::Beginning, at);
     let mut line = Vec::new();
     loop {
@@ -243,7 +245,7 @@ fn read(file: &mut File) -> std::io::Result<Found> {
         // The last line may be cut within a character.
         let read = reader.read_until(b'\n', &mut line)?;
         if read == 0 || !line.ends_with(b"\n") {
-            return Ok(Found::Export { header, progress, end });
+            return Ok(FileContent::Export { header, progress, end });
         }
         at += read as u64;
         if let Some(found) = std::str::from_utf8(&line).ok().and_then(resolve_progress) {
@@ -259,8 +261,8 @@ mod tests {
     const PAGE: &str = "{\"type\":\"message\"}\n{\"type\":\"page\",\"next\":\"c1\"}\n";
     const END: &str = "{\"type\":\"page\",\"next\":null}\n";
 
-    fn header(tenant_id: &str, incarnation: &str, sub: Option<&str>) -> Header {
-        Header {
+    fn header(tenant_id: &str, incarnation: &str, sub: Option<&str>) -> ExportHeader {
+        ExportHeader {
             r#type: "export".to_owned(),
             format: FORMAT,
             tenant_id: tenant_id.to_owned(),
@@ -284,7 +286,7 @@ mod tests {
             (format!("{first}{PAGE}{END}"), ExportProgress::Complete, PAGE.len() + END.len()),
         ] {
             std::fs::write(&path, &content).unwrap();
-            let later = Header { start_time: Timestamp::from_second(60).unwrap(), ..mine.clone() };
+            let later = ExportHeader { start_time: Timestamp::from_second(60).unwrap(), ..mine.clone() };
             let opened = open(Some(&path), &later).unwrap();
             let started = if content.is_empty() { later.start_time } else { mine.start_time };
             assert_eq!((opened.progress, opened.start_time), (progress, started), "{content}");
@@ -298,7 +300,7 @@ mod tests {
     fn a_file_with_anything_else_is_left_as_it_is() {
         let path = std::env::temp_dir().join(format!("export-{}", uuid::Uuid::new_v4()));
         let mine = header("acme", "1", None);
-        let other = |header: &Header| format!("{}{PAGE}", header.render().unwrap()).into_bytes();
+        let other = |header: &ExportHeader| format!("{}{PAGE}", header.render().unwrap()).into_bytes();
         for (content, part) in [
             (b"my notes\n".to_vec(), "is not an export"),
             (b"\xff\xfe\x00".to_vec(), "is not an export"),

@@ -4,7 +4,7 @@ use crate::{
     api::{ConditionType, DatabaseInstance, Reason, Tenant},
     kubectl_tenant::{
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
     },
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -19,7 +19,7 @@ const MAX_NAMED: usize = 10;
 ///
 /// # Errors
 /// When the Tenants can't be read.
-pub(crate) async fn run(cluster: &Cluster) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster) -> Result<String, VerbFailure> {
     let client = &cluster.client;
     let params = ListParams::default();
     let instances = Api::<DatabaseInstance>::all(client.clone()).list(&params).await;

@@ -25,7 +25,7 @@ mod takeover;
 mod token;
 mod wait;
 
-use super::{cluster::Cluster, error::Failure};
+use super::{cluster::Cluster, error::VerbFailure};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
@@ -45,7 +45,7 @@ pub(crate) enum Verb {
 
 impl Verb {
     /// Runs the verb and returns the text for standard output.
-    pub(crate) async fn run(&self, cluster: &Cluster) -> Result<String, Failure> {
+    pub(crate) async fn run(&self, cluster: &Cluster) -> Result<String, VerbFailure> {
         match self {
             Self::Status(args) => status::run(cluster, args).await,
             Self::Token(args) => token::run(cluster, args).await,

@@ -7,7 +7,7 @@ use crate::{
     kubectl_tenant::{
         clients::admin_api::{AdminApiArgs, AdminApiClient},
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::observe_existing,
         report::document::find,
         yaml::resolve_manifests,
@@ -60,7 +60,7 @@ struct PlanRequest {
 ///
 /// # Errors
 /// When there is nothing to plan, the operator can't be reached or refuses, or a Tenant would be stalled.
-pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, VerbFailure> {
     let requests = observe_requests(cluster, args).await?;
     let admin_api = AdminApiClient::open(cluster, &args.admin_api).await?;
     let (mut output, mut stalled) = (String::new(), None);
@@ -71,7 +71,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &PlanArgs) -> Result<String, Fa
     }
     match stalled {
         None => Ok(output),
-        Some(error) => Err(Failure { output, ..error.into() }),
+        Some(error) => Err(VerbFailure { output, ..error.into() }),
     }
 }
 
@@ -79,7 +79,7 @@ async fn observe_requests(cluster: &Cluster, args: &PlanArgs) -> Result<Vec<Plan
     let mut requests = Vec::new();
     if let Some(file) = &args.filename {
         let text = observe_text(file)?;
-        let Objects { tenants, skipped } =
+        let ManifestObjects { tenants, skipped } =
             resolve_objects(&text, cluster.namespace.as_deref(), cluster.namespace_is_given)?;
         for other in skipped {
             eprintln!("note: skipped {other}: only Tenants are planned");
@@ -112,7 +112,7 @@ fn observe_text(file: &Path) -> Result<String, PluginError> {
 
 /// The objects of a file.
 #[derive(Debug, Default)]
-struct Objects {
+struct ManifestObjects {
     /// The Tenants, each with a namespace.
     tenants: Vec<Value>,
     /// Kind and name of every other object.
@@ -121,10 +121,10 @@ struct Objects {
 
 /// Parses a file. `namespace` is that of Tenants without one; where it `is_given`, a Tenant may not name another one, as
 /// with kubectl.
-fn resolve_objects(text: &str, namespace: Option<&str>, is_given: bool) -> Result<Objects, PluginError> {
+fn resolve_objects(text: &str, namespace: Option<&str>, is_given: bool) -> Result<ManifestObjects, PluginError> {
     let wrong = |why: String| PluginError::new(ErrorClass::Invalid, why);
     let objects = resolve_manifests(text).map_err(wrong)?;
-    let mut found = Objects::default();
+    let mut found = ManifestObjects::default();
     for mut object in objects {
         let ours = object["apiVersion"].as_str().is_some_and(|v| v.split('/').next() == Some(names::GROUP));
         let name = object["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
@@ -187,7 +187,7 @@ items:
 - { apiVersion: agent-tenancy.dev/v1alpha1, kind: Tenant, metadata: { name: globex, namespace: other } }
 - { apiVersion: other.dev/v1, kind: Tenant, metadata: { name: foreign } }
 ";
-        let Objects { tenants, skipped } = resolve_objects(text, Some("shop"), false).unwrap();
+        let ManifestObjects { tenants, skipped } = resolve_objects(text, Some("shop"), false).unwrap();
         let places: Vec<_> = tenants.iter().map(|t| t["metadata"]["namespace"].as_str().unwrap()).collect();
         assert_eq!(places, ["shop", "other"]);
         assert_eq!(skipped, ["AgentConfig support", "Tenant foreign"]);

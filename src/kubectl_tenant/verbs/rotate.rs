@@ -8,7 +8,7 @@ use crate::{
     kubectl_tenant::{
         cluster::Cluster,
         duration::parse_duration,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::observe_existing,
         report::document::find,
         wait::{
@@ -66,7 +66,7 @@ enum KeyGoal {
 ///
 /// # Errors
 /// When the Tenant has no keys or can't be patched, or the time is over; the message says what is missing.
-pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> Result<String, VerbFailure> {
     let timeout = args.timeout;
     let tenant = observe_existing(cluster, &args.name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());

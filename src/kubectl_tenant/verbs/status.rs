@@ -5,7 +5,7 @@ use crate::{
     domain::class::ErrorClass,
     kubectl_tenant::{
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::{observe_existing, observe_facts},
         report::{document::project_report, tree::render_tree},
     },
@@ -34,7 +34,7 @@ enum Format {
     Yaml,
 }
 
-pub(crate) async fn run(cluster: &Cluster, args: &StatusArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &StatusArgs) -> Result<String, VerbFailure> {
     let tenant = observe_existing(cluster, &args.name).await?;
     let facts = observe_facts(&cluster.client, tenant, args.agent_api_namespace.as_deref()).await;
     let now = Clock::system().now();

@@ -5,7 +5,7 @@ use crate::{
     kubectl_tenant::{
         cluster::Cluster,
         duration::parse_duration,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::observe_existing,
         wait::{result::Goal, watch::wait},
     },
@@ -41,7 +41,7 @@ pub(crate) struct SuspensionArgs {
 }
 
 /// Sets `spec.suspend` and waits until every replica acts on it; with a timeout of 0 it does not wait.
-pub(crate) async fn run(cluster: &Cluster, args: &SuspensionArgs, suspend: bool) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &SuspensionArgs, suspend: bool) -> Result<String, VerbFailure> {
     let tenant = observe_existing(cluster, &args.name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let api = Api::<Tenant>::namespaced(cluster.client.clone(), &namespace);

@@ -11,7 +11,7 @@ use crate::{
         clients::admin_api::{AdminApiArgs, AdminApiClient},
         cluster::Cluster,
         duration::parse_duration,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::observe_existing,
         report::document::find,
         wait::{
@@ -45,7 +45,7 @@ pub(crate) struct TakeoverArgs {
 ///
 /// # Errors
 /// When the operator can't be reached or refuses, the other cluster's last heartbeat is too recent, or the time is over.
-pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &TakeoverArgs) -> Result<String, VerbFailure> {
     let timeout = args.timeout;
     let tenant = observe_existing(cluster, &args.name).await?;
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());

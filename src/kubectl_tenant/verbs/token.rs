@@ -5,7 +5,7 @@ use crate::{
     kubectl_tenant::{
         clients::token::{TokenArgs, project_claims, project_token},
         cluster::Cluster,
-        error::Failure,
+        error::VerbFailure,
         observe::{observe_existing, observe_keyring},
     },
 };
@@ -19,7 +19,7 @@ pub(crate) struct TokenVerbArgs {
     token: TokenArgs,
 }
 
-pub(crate) async fn run(cluster: &Cluster, args: &TokenVerbArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &TokenVerbArgs) -> Result<String, VerbFailure> {
     let tenant = observe_existing(cluster, &args.name).await?;
     let claims = project_claims(&tenant, &args.token, Clock::system().now())?;
     let keyring = observe_keyring(&cluster.client, &tenant).await?;

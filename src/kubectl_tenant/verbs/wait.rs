@@ -5,7 +5,7 @@ use crate::{
     kubectl_tenant::{
         cluster::Cluster,
         duration::parse_duration,
-        error::Failure,
+        error::VerbFailure,
         wait::{result::Goal, watch::wait},
     },
 };
@@ -24,7 +24,7 @@ pub(crate) struct WaitArgs {
     timeout: Duration,
 }
 
-pub(crate) async fn run(cluster: &Cluster, args: &WaitArgs) -> Result<String, Failure> {
+pub(crate) async fn run(cluster: &Cluster, args: &WaitArgs) -> Result<String, VerbFailure> {
     let word = wait(cluster, &args.name, args.goal, args.timeout).await?;
     Ok(format!("tenant.{}/{} {word}\n", names::GROUP, args.name))
 }

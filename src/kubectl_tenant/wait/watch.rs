@@ -7,7 +7,7 @@ use crate::{
     domain::class::ErrorClass,
     kubectl_tenant::{
         cluster::Cluster,
-        error::{Failure, PluginError},
+        error::{PluginError, VerbFailure},
         observe::{observe_existing, observe_facts, observe_tenant},
         report::{document::project_report, tree::render_unhealthy},
     },
@@ -26,7 +26,7 @@ pub(crate) async fn wait(
     name: &str,
     goal: Goal,
     timeout: Duration,
-) -> Result<&'static str, Failure> {
+) -> Result<&'static str, VerbFailure> {
     let first = match goal {
         Goal::Ready => observe_existing(cluster, name).await?,
         Goal::Deleted => match observe_tenant(cluster, name).await? {
@@ -60,7 +60,7 @@ pub(crate) async fn wait(
 }
 
 /// An error, with the unhealthy part of the Tenant's tree.
-pub(crate) async fn explain(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> Failure {
+pub(crate) async fn explain(cluster: &Cluster, namespace: String, name: &str, error: PluginError) -> VerbFailure {
     let cluster = Cluster { client: cluster.client.clone(), namespace: Some(namespace), namespace_is_given: false };
     // Without the tree the first error is still reported; a second error would hide it.
     let details = match observe_tenant(&cluster, name).await {
@@ -71,7 +71,7 @@ pub(crate) async fn explain(cluster: &Cluster, namespace: String, name: &str, er
         }
         Ok(None) | Err(_) => String::new(),
     };
-    Failure { details, ..error.into() }
+    VerbFailure { details, ..error.into() }
 }
 
 /// A Tenant, and for how long it is watched.

@@ -21,7 +21,7 @@ pub use super::observed::access::{
 };
 pub use judge::{find_lost_table, judge_access};
 pub use privileges::PrivilegesError;
-pub use repair::{Names, render_remedies};
+pub use repair::{RepairNames, render_remedies};
 
 use std::fmt;
 

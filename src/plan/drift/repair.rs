@@ -8,7 +8,7 @@ use crate::plan::observed::{DatabaseView, LedgerFacts, LedgerRow, render_mark};
 
 /// The names of a tenant's objects.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
+pub struct RepairNames<'a> {
     /// The tenant's schema.
     pub schema: &'a str,
     /// The tenant's role.
@@ -31,7 +31,7 @@ pub fn render_remedies(found: &[Drift], row: &LedgerRow, view: &DatabaseView) ->
     let what = render_list(found.iter());
     let DatabaseView::Facts(LedgerFacts { access: Some(access), database_id, .. }) = view else { return what };
     let mark = render_mark(*database_id, row.incarnation);
-    let names = Names {
+    let names = RepairNames {
         schema: &row.schema,
         role: &row.role,
         owner: &access.owner,
@@ -54,7 +54,7 @@ impl Drift {
     ///
     /// # Errors
     /// When a name can't be written into a statement.
-    pub fn render_repair(&self, names: &Names<'_>) -> Result<Vec<String>, QuoteError> {
+    pub fn render_repair(&self, names: &RepairNames<'_>) -> Result<Vec<String>, QuoteError> {
         let Self::Owner { found, .. } = self else { return Ok(vec![self.render_remedy(names)?]) };
         // To take an object back one has to be its owner: for a moment the owner role is.
         let (found, owner) = (quote_ident(found)?, quote_ident(names.owner)?);
@@ -67,7 +67,7 @@ impl Drift {
     ///
     /// # Errors
     /// When a name can't be written into a statement.
-    pub fn render_remedy(&self, names: &Names<'_>) -> Result<String, QuoteError> {
+    pub fn render_remedy(&self, names: &RepairNames<'_>) -> Result<String, QuoteError> {
         let (role, owner, access) = (quote_ident(names.role)?, quote_ident(names.owner)?, quote_ident(names.access)?);
         let grantee = |to: &Option<String>| match to {
             Some(name) => quote_ident(name),
@@ -136,13 +136,13 @@ impl Drift {
     }
 }
 
-fn grant_access(role: &str, access: &str, names: &Names<'_>) -> String {
+fn grant_access(role: &str, access: &str, names: &RepairNames<'_>) -> String {
     let options = if names.modern { " WITH INHERIT FALSE, SET TRUE" } else { "" };
     format!("GRANT {role} TO {access}{options}")
 }
 
 /// `TABLE "at_acme"."messages"`.
-fn object(place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
+fn object(place: &Place, names: &RepairNames<'_>) -> Result<String, QuoteError> {
     let schema = quote_ident(names.schema)?;
     Ok(match place {
         Place::Schema => format!("SCHEMA {schema}"),
@@ -152,7 +152,7 @@ fn object(place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
 }
 
 /// `SELECT, INSERT ON TABLE "at_acme"."messages"`.
-fn privileges_on(privileges: &[&'static str], place: &Place, names: &Names<'_>) -> Result<String, QuoteError> {
+fn privileges_on(privileges: &[&'static str], place: &Place, names: &RepairNames<'_>) -> Result<String, QuoteError> {
     let column = match place {
         Place::Column { column, .. } => format!(" ({})", quote_ident(column)?),
         Place::Schema | Place::Table(_) | Place::Sequence(_) => String::new(),

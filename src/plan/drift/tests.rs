@@ -215,7 +215,7 @@ fn items_are_read_as_postgres_writes_them() {
 #[test]
 fn statements_quote_every_name() {
     let odd = "o\"dd; DROP".to_owned();
-    let names = Names { schema: &odd, role: &odd, owner: OWNER, access: ACCESS, mark: "it's", modern: true };
+    let names = RepairNames { schema: &odd, role: &odd, owner: OWNER, access: ACCESS, mark: "it's", modern: true };
     let column = Place::Column { table: odd.clone(), column: odd.clone() };
     let drift = Drift::PrivilegeAdded { on: column, to: Some(odd.clone()), privileges: vec!["SELECT"] };
     let quoted = "\"o\"\"dd; DROP\"";

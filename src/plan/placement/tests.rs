@@ -181,7 +181,7 @@ fn the_instance_that_holds_an_id_is_named_in_the_namespace_of_the_data_only() {
     for (namespace, cluster_id, holder) in [("ns", "c", Some("b")), ("other", "c", None), ("ns", "other", None)] {
         let object = requesting(namespace);
         let requester = Requester { object: &object, cluster_id, previous: None };
-        let answers = [Answer { at: 0, facts: &nothing }, Answer { at: 1, facts: &foreign }];
+        let answers = [InstanceAnswer { at: 0, facts: &nothing }, InstanceAnswer { at: 1, facts: &foreign }];
         let request = PlacementRequest { named: Some("a"), ..NEW };
         let taken = Unplaced::Taken { holder: holder.map(str::to_owned) };
         assert_eq!(resolve_holder(request, requester, &candidates, &answers), Err(taken), "{namespace} {cluster_id}");
@@ -215,7 +215,7 @@ fn after_all_were_asked_the_strongest_claim_holds() {
         let previous = Uid("old".to_owned());
         let object = requesting("ns");
         let requester = Requester { object: &object, cluster_id: "c", previous: adopts.then_some(&previous) };
-        let answers = [Answer { at: 0, facts: &a }, Answer { at: 1, facts: &b }];
+        let answers = [InstanceAnswer { at: 0, facts: &a }, InstanceAnswer { at: 1, facts: &b }];
         let request = PlacementRequest { named, ..NEW };
         assert_eq!(resolve_holder(request, requester, &candidates, &answers), found, "{what}");
     }

@@ -91,7 +91,7 @@ fn a_token_made_by_a_common_library_passes() {
     let mut header = JwtHeader::new(jsonwebtoken::Algorithm::HS256);
     header.kid = Some("acme-current".into());
     let token = encode(&header, &claims(), &EncodingKey::from_secret(&secret("acme-current"))).unwrap();
-    let wanted = Claims { tenant: TenantId::parse("acme").unwrap(), sub: "ann".into(), scope: None };
+    let wanted = VerifiedClaims { tenant: TenantId::parse("acme").unwrap(), sub: "ann".into(), scope: None };
     assert_eq!(verify(&token, &snapshot(), NOW), Ok(wanted));
 }
 

@@ -4,7 +4,7 @@ use super::{Login, RegistryIndex, TENANT_PREFIX};
 use crate::{
     agent_api::registry::{
         Cell, RawEntry,
-        shared::{Readiness, UnusedReason},
+        shared::{EntryReadiness, UnusedReason},
     },
     domain::entry::{Entry, upstream_entry_name},
 };
@@ -41,8 +41,8 @@ impl RegistryIndex {
             Entry::Agent(agent) => {
                 let upstream = agent.current.upstream.as_deref().map(upstream_entry_name);
                 match upstream.map(|u| self.shared.readiness(&u)) {
-                    None | Some(Readiness::Ready | Readiness::LoginPending) => self.install(name, entry),
-                    Some(Readiness::Unusable(reason)) => {
+                    None | Some(EntryReadiness::Ready | EntryReadiness::LoginPending) => self.install(name, entry),
+                    Some(EntryReadiness::Unusable(reason)) => {
                         self.shared.entry(name).unused = Some(UnusedReason::Refused(Box::new(entry), reason));
                     }
                 }

@@ -4,7 +4,7 @@ use super::{Loaded, Quarantine, RegistryIndex, TenantRecord};
 use crate::{
     agent_api::registry::{
         RawEntry,
-        shared::Readiness,
+        shared::EntryReadiness,
         tenant::{Service, Tenant, prepare_keys},
         unique::{UniqueValue, resolve_unique_values},
     },
@@ -105,10 +105,12 @@ impl RegistryIndex {
             // Nothing of it is used, so nothing is checked. `Deleting` was handled above.
             TenantState::Suspended | TenantState::Deleting => None,
         };
-        let (service, quarantine) = match readiness.unwrap_or(Readiness::Ready) {
-            Readiness::Ready => (Service::Served, None),
-            Readiness::LoginPending => (Service::Unserved("the login to its cell is being tried".to_owned()), None),
-            Readiness::Unusable(reason) => (Service::Unserved(reason.clone()), Some(reason)),
+        let (service, quarantine) = match readiness.unwrap_or(EntryReadiness::Ready) {
+            EntryReadiness::Ready => (Service::Served, None),
+            EntryReadiness::LoginPending => {
+                (Service::Unserved("the login to its cell is being tried".to_owned()), None)
+            }
+            EntryReadiness::Unusable(reason) => (Service::Unserved(reason.clone()), Some(reason)),
         };
         let loaded = self.records.get(name).and_then(|r| r.loaded.as_ref());
         let last_good =
@@ -229,10 +231,10 @@ fn references(entry: &TenantEntry) -> BTreeSet<String> {
     }
 }
 
-fn severity(readiness: &Readiness) -> u8 {
+fn severity(readiness: &EntryReadiness) -> u8 {
     match readiness {
-        Readiness::Ready => 0,
-        Readiness::LoginPending => 1,
-        Readiness::Unusable(_) => 2,
+        EntryReadiness::Ready => 0,
+        EntryReadiness::LoginPending => 1,
+        EntryReadiness::Unusable(_) => 2,
     }
 }

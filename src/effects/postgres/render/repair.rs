@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::cells::CellRoles,
     plan::{
-        drift::{Drift, Names},
+        drift::{Drift, RepairNames},
         observed::{LedgerRow, render_mark},
     },
 };
@@ -20,7 +20,7 @@ pub(super) fn render_repair(row: &LedgerRow, found: &[Drift], context: &SqlConte
     check_row_marks(&mut sql, row, true, context)?;
     sql.as_owner(row.cell)?;
     let roles = CellRoles::of(sql.prefix(), row.cell);
-    let names = Names {
+    let names = RepairNames {
         schema: &row.schema,
         role: &row.role,
         owner: &roles.owner,

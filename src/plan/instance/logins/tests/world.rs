@@ -3,7 +3,7 @@
 use super::*;
 
 /// One cell, its Secret, the database and two replicas.
-struct World {
+struct LoginWorld {
     cell: CellView,
     /// What the database takes: password by login.
     passwords: BTreeMap<LoginSlot, LoginId>,
@@ -15,7 +15,7 @@ struct World {
     chance: u64,
 }
 
-impl World {
+impl LoginWorld {
     fn new(seed: u64) -> Self {
         Self {
             cell: at_rest(),
@@ -120,7 +120,7 @@ impl World {
 fn whatever_happens_replicas_get_in_and_every_request_comes_to_its_end() {
     let (mut rotations, mut steps) = (0, 0);
     for seed in 0..2000 {
-        let mut world = World::new(seed);
+        let mut world = LoginWorld::new(seed);
         let revoking = seed % 4 == 0;
         for turn in 0..60 {
             match world.chance(8) {
