@@ -1,9 +1,7 @@
 //! Each program alone: which crates it is built with.
 
-use std::{
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Duration};
+use tokio::{process::Command, time::timeout};
 
 /// Longest time for one dependency tree; cargo needs a fraction of a second.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,43 +47,30 @@ const PROGRAMS: [Program; 3] = [
 ];
 
 /// The crates that a program is built with, one per line.
-fn dependency_tree(feature: &str) -> Vec<String> {
+async fn dependency_tree(feature: &str) -> Vec<String> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["tree", "--quiet", "--offline", "--locked", "--package", "agent-tenancy", "--edges", "normal"]);
     command.args(["--prefix", "none", "--format", "{p}", "--no-default-features", "--features", feature]);
-    let output = tempfile::tempfile().unwrap();
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(output.try_clone().unwrap());
-    let mut child = command.spawn().unwrap();
-    let deadline = Instant::now() + TIMEOUT;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("cargo tree did not end within {TIMEOUT:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert!(status.success(), "cargo tree failed for {feature}");
-    let mut text = String::new();
-    let mut output = output;
-    std::io::Seek::rewind(&mut output).unwrap();
-    std::io::Read::read_to_string(&mut output, &mut text).unwrap();
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let output = timeout(TIMEOUT, command.output()).await.expect("cargo tree ends in time").unwrap();
+    assert!(output.status.success(), "cargo tree failed for {feature}");
+    let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-fn faults(program: &Program, tree: &[String]) -> Vec<String> {
+fn find_faults(program: &Program, tree: &[String]) -> Vec<String> {
     let has = |name: &&&str| tree.iter().any(|line| line == *name);
     let missing = program.needs.iter().filter(|name| !has(name)).map(|name| format!("is built without {name}"));
     let extra = program.lacks.iter().filter(has).map(|name| format!("is built with {name}"));
     missing.chain(extra).map(|fault| format!("{}: {fault}", program.feature)).collect()
 }
 
-#[test]
-fn each_program_is_built_with_only_the_crates_that_it_needs() {
-    let faults: Vec<String> =
-        PROGRAMS.iter().flat_map(|program| faults(program, &dependency_tree(program.feature))).collect();
+#[tokio::test]
+async fn each_program_is_built_with_only_the_crates_that_it_needs() {
+    let mut faults = Vec::new();
+    for program in &PROGRAMS {
+        faults.extend(find_faults(program, &dependency_tree(program.feature).await));
+    }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
@@ -93,7 +78,7 @@ fn each_program_is_built_with_only_the_crates_that_it_needs() {
 fn each_kind_of_fault_is_caught() {
     let program = Program { feature: "x", needs: &["kube"], lacks: &["sqlx"] };
     let tree = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert_eq!(faults(&program, &tree(&["kube", "sqlx-core"])), Vec::<String>::new());
-    assert_eq!(faults(&program, &tree(&["kube", "sqlx"])), ["x: is built with sqlx"]);
-    assert_eq!(faults(&program, &[]), ["x: is built without kube"]);
+    assert_eq!(find_faults(&program, &tree(&["kube", "sqlx-core"])), Vec::<String>::new());
+    assert_eq!(find_faults(&program, &tree(&["kube", "sqlx"])), ["x: is built with sqlx"]);
+    assert_eq!(find_faults(&program, &[]), ["x: is built without kube"]);
 }

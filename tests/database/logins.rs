@@ -17,8 +17,9 @@ use agent_tenancy::{
     effects::postgres::{CellLogin, EpochFence, PgErrorKind},
     plan::instance::logins::{LoginFacts, LoginRoleFacts},
 };
-use devkit::PgVersion;
+use devkit::{PgVersion, eventually};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::time::Duration;
 use uuid::Uuid;
 
 on_both!(
@@ -69,15 +70,14 @@ fn role(can_login: bool, sessions: u64) -> Option<LoginRoleFacts> {
 
 /// Waits until the server has noticed that clients disconnected.
 async fn sessions(instance: &Instance, slot: LoginSlot, wanted: u64) {
-    for _ in 0..500 {
+    eventually(Duration::from_secs(5), &format!("login {slot:?} has {wanted} sessions"), || async {
         let now = facts(instance).await;
         let role = if slot == LoginSlot::A { now.a } else { now.b };
-        if role.unwrap().sessions == wanted {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("login {slot:?} never had {wanted} sessions: {:?}", facts(instance).await);
+        anyhow::ensure!(role.unwrap().sessions == wanted, "{now:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 async fn from_one_to_the_other_and_back(version: PgVersion) {

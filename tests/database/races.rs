@@ -13,7 +13,7 @@ use agent_tenancy::{
     effects::postgres::{CellLogin, EpochFence, PgErrorKind, ReadPurpose},
     plan::{drift::Drift, observed::RowState, step::CloseDatabase},
 };
-use devkit::PgVersion;
+use devkit::{PgVersion, eventually};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::time::Duration;
 use uuid::Uuid;
@@ -158,13 +158,12 @@ pub async fn terminate_waiting(instance: &Instance) {
          AND datname = current_database() AND wait_event_type = 'Lock'",
         instance.prefix
     );
-    for _ in 0..1000 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        if instance.count(&sql).await > 0 {
-            return;
-        }
-    }
-    panic!("no step waited for the lock");
+    eventually(Duration::from_secs(10), "a step waits for the lock", || async {
+        anyhow::ensure!(instance.count(&sql).await > 0, "none does");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// A step that is cancelled at any moment leaves neither a partial tenant nor an open transaction.
@@ -180,9 +179,12 @@ async fn caller_gone(version: PgVersion) {
         let step = instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence);
         let _ = tokio::time::timeout(Duration::from_micros(n * 300), step).await;
         // A read while the server is still working sees rows as of its start and the catalog as of now.
-        while instance.count(&busy).await > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        eventually(Duration::from_secs(30), "the server has finished the step", || async {
+            anyhow::ensure!(instance.count(&busy).await == 0, "it is still working");
+            Ok(())
+        })
+        .await
+        .unwrap();
         let facts = instance.database.observe_tenant(&id, ReadPurpose::Serving).await.unwrap();
         assert_eq!(facts.row.is_some(), facts.role_mark.is_some() && facts.schema_mark.is_some());
         instance.database.perform_provision(&wanted, &owner, instance.id, &instance.fence).await.unwrap();

@@ -4,7 +4,7 @@
 use super::setup::{Instance, in_use, on_both, tenant_id};
 use crate::randomness::Randomness;
 use agent_tenancy::domain::{cells::CellRoles, ident::CellNumber, migrations::TENANT};
-use devkit::PgVersion;
+use devkit::{PgVersion, eventually};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::{
@@ -155,9 +155,13 @@ async fn a_version_is_brought_up_under_a_writer(version: PgVersion) {
     let migrate = async {
         let reached = async |n| {
             let from = written.load(Ordering::SeqCst);
-            while written.load(Ordering::SeqCst) < from + n {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            eventually(Duration::from_secs(60), &format!("{n} more are written"), || async {
+                let more = written.load(Ordering::SeqCst) - from;
+                anyhow::ensure!(more >= n, "{more} are");
+                Ok(())
+            })
+            .await
+            .unwrap();
         };
         reached(10).await;
         let mut connection = instance.admin().await;

@@ -129,13 +129,11 @@ impl Installation {
 
 /// Waits until the operator writes nothing any more.
 pub async fn settle(installation: &Installation) -> anyhow::Result<()> {
-    let mut versions = installation.version_of_all().await?;
-    loop {
+    eventually(LONG, "the operator writes nothing", || async {
+        let before = installation.version_of_all().await?;
         tokio::time::sleep(Duration::from_millis(700)).await;
-        let now = installation.version_of_all().await?;
-        if now == versions {
-            return Ok(());
-        }
-        versions = now;
-    }
+        anyhow::ensure!(installation.version_of_all().await? == before, "it has written something");
+        Ok(())
+    })
+    .await
 }

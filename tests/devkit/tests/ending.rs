@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devkit::eventually;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// `devkit up` with the environment's folder and the processes in it.
@@ -44,42 +45,41 @@ fn is_alive(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok()) && !zombie
 }
 
-fn assert_all_gone(up: &Up) {
+async fn wait_all_gone(up: &Up) {
     let start = Instant::now();
-    loop {
+    eventually(Duration::from_secs(30), "everything is gone", || async {
         let left: Vec<_> = up.pids.iter().filter(|pid| is_alive(**pid)).collect();
-        if left.is_empty() && !up.folder.exists() {
-            println!("gone {:.1} s after the owner", start.elapsed().as_secs_f32());
-            return;
-        }
         let folder = up.folder.exists();
-        assert!(start.elapsed() < Duration::from_secs(30), "processes {left:?} are left; folder left: {folder}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        anyhow::ensure!(left.is_empty() && !folder, "processes {left:?} are left; folder left: {folder}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    println!("gone {:.1} s after the owner", start.elapsed().as_secs_f32());
 }
 
 fn signal(up: &Up, signal: Signal) {
     kill_process(Pid::from_child(&up.owner), signal).unwrap();
 }
 
-#[test]
-fn nothing_is_left_after_the_owner_was_killed() {
+#[tokio::test]
+async fn nothing_is_left_after_the_owner_was_killed() {
     let mut up = up(&[]);
     assert_eq!(up.pids.len(), 4, "etcd, kube-apiserver, kube-controller-manager and Postgres are registered");
     assert!(up.pids.iter().all(|pid| is_alive(*pid)));
     signal(&up, Signal::KILL);
     up.owner.wait().unwrap();
-    assert_all_gone(&up);
+    wait_all_gone(&up).await;
 }
 
-#[test]
-fn nothing_is_left_after_an_interrupt() {
+#[tokio::test]
+async fn nothing_is_left_after_an_interrupt() {
     let mut up = up(&["--no-control-plane"]);
     signal(&up, Signal::INT);
     assert!(up.owner.wait().unwrap().success());
     // The environment ended before its owner, not some time later.
     assert!(!up.folder.exists());
-    assert_all_gone(&up);
+    wait_all_gone(&up).await;
 }
 
 #[test]

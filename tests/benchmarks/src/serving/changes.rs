@@ -84,7 +84,7 @@ pub(super) async fn mix(
                 3 if number % 10 == 3 => objects.spoil_entry(regular).await,
                 3 => objects.delete_entry(regular).await,
                 _ => {
-                    traffic.leave(&guest).await;
+                    traffic.leave(&guest).await?;
                     objects.delete_tenant(&guest).await
                 }
             }

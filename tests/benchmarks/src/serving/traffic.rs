@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devkit::eventually;
 use reqwest::Client;
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -66,14 +67,16 @@ impl Traffic {
     }
 
     /// A tenant's users stop calling; returns when their last call is answered.
-    pub(super) async fn leave(&self, tenant: &str) {
+    pub(super) async fn leave(&self, tenant: &str) -> anyhow::Result<()> {
         let gone: Vec<Arc<User>> = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             users.extract_if(.., |user| user.tenant() == tenant).collect()
         };
-        while gone.iter().any(|user| Arc::strong_count(user) > 1) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        eventually(Duration::from_secs(60), "the last call is answered", || async {
+            anyhow::ensure!(gone.iter().all(|user| Arc::strong_count(user) == 1), "a user of {tenant} waits");
+            Ok(())
+        })
+        .await
     }
 
     /// The users of the first tenant.
