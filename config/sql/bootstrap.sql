@@ -6,7 +6,7 @@
 --               -c "SET agent_tenancy.operator_password = '...'" -f bootstrap.sql
 --
 --   agent_tenancy.prefix             prefix of every role and schema; unique on this server. Default: at
---   agent_tenancy.operator_login     whose password is set: a or b. Default: a. Rotate by setting the other's.
+--   agent_tenancy.operator_login     the login that gets the password: a or b. Default: a. Rotate by setting the other's.
 --   agent_tenancy.operator_password  a password, or better a SCRAM-SHA-256 verifier; unset: left as it is
 --   agent_tenancy.administrator      role that may run this file the next time, where a superuser runs it now. Default: the
 --                                    owner of the database
@@ -57,14 +57,14 @@ BEGIN
         RAISE EXCEPTION 'agent_tenancy.operator_login must be a or b';
     END IF;
     IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
-        RAISE EXCEPTION 'database % belongs to %, whose privileges % does not have', database, owner, current_user
+        RAISE EXCEPTION 'database % belongs to %; % does not have the privileges of that role', database, owner, current_user
             USING HINT = format('Run this file as %I, as a member of it that inherits its privileges, or as a superuser.', owner);
     END IF;
     IF NOT superuser AND NOT (SELECT r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user) THEN
         RAISE EXCEPTION '% may not make roles', current_user
             USING HINT = format('As a role that may, run: ALTER ROLE %I CREATEROLE;', current_user);
     END IF;
-    -- From 16 on only who has the ADMIN option on a role changes it: its maker, and whom that one gave it.
+    -- From 16 on a role is changed only by roles with the ADMIN option on it: its maker, and those that the maker gave it.
     IF modern AND NOT superuser THEN
         SELECT string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname) INTO names FROM pg_roles r
         WHERE r.rolname = ANY (base || logins) AND NOT pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION');
@@ -76,7 +76,7 @@ BEGIN
                     current_user, only_admin);
         END IF;
     END IF;
-    -- Who may do what is written below, whatever a setting grants to whoever makes a role.
+    -- A setting may grant the maker of a role more; then the statements below would not decide alone who may do what.
     IF modern THEN
         PERFORM set_config('createrole_self_grant', '', true);
     END IF;
@@ -170,11 +170,12 @@ BEGIN
     IF NOT modern AND administrator IS NOT NULL AND NOT pg_has_role(administrator, keeper, 'MEMBER WITH ADMIN OPTION') THEN
         EXECUTE format('GRANT %I TO %I', keeper, administrator) || only_admin;
     END IF;
-    -- Who may not read the control schema (an administrator of 16 or later) made the roles there, and has nothing to hand on.
+    -- A role that may not read the control schema (an administrator of 16 or later) made the roles there, and has nothing
+    -- to hand on.
     IF to_regnamespace('agent_tenancy') IS NOT NULL AND has_schema_privilege(to_regnamespace('agent_tenancy')::oid, 'USAGE') THEN
         -- Roles of cells and tenants, by their comments: 'agent-tenancy <database> cell <number>' and
-        -- 'agent-tenancy <database> <incarnation>'. Read as a whole first: after each GRANT the server forgets who is whose
-        -- member.
+        -- 'agent-tenancy <database> <incarnation>'. Read as a whole first: after each GRANT the server
+        -- forgets which role is a member of which.
         FOR found IN
             SELECT array_agg(w.name ORDER BY w.name) AS names, array_agg(w.receiver ORDER BY w.name) AS receivers,
                 min(w.name) FILTER (WHERE modern AND NOT superuser

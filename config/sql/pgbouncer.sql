@@ -1,10 +1,10 @@
 -- For the administrator, where a pgbouncer stands in front of the database; once, and again after a change of this file.
--- Lets pgbouncer ask for the verifiers of this installation's logins, which change with every rotation, and of nobody
--- else's. Run it connected to the tenants' database, after bootstrap.sql and in the same way. Idempotent.
+-- Lets pgbouncer ask for the verifiers of this installation's logins, which change with every rotation, and of no
+-- others. Run it connected to the tenants' database, after bootstrap.sql and in the same way. Idempotent.
 --
--- Who runs it has to be the owner of the database with CREATEROLE, or a member of that role, and has to read pg_authid,
--- which a superuser does and which some managed servers let their administrator do. Where nobody may, use the server's own
--- pooler, or none: verifiers in an auth_file would be outdated by the next rotation.
+-- Run it as the owner of the database with CREATEROLE, or as a member of that role, that may read pg_authid: a superuser
+-- may, and on some managed servers their administrator. Where no role may, use the server's own pooler, or none:
+-- verifiers in an auth_file would be outdated by the next rotation.
 --
 --   psql -d app -c "SET agent_tenancy.prefix = 'at'" \
 --               -c "SET agent_tenancy.pgbouncer_password = '...'" -f pgbouncer.sql
@@ -40,7 +40,7 @@ BEGIN
                 current_user);
     END IF;
     IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
-        RAISE EXCEPTION 'database % belongs to %, whose privileges % does not have', current_database(), owner, current_user
+        RAISE EXCEPTION 'database % belongs to %; % does not have the privileges of that role', current_database(), owner, current_user
             USING HINT = format('Run this file as %I, as a member of it that inherits its privileges, or as a superuser.', owner);
     END IF;
     IF modern AND NOT pg_has_role(current_user, to_regrole(quote_ident(own)), 'MEMBER WITH ADMIN OPTION') THEN
@@ -50,7 +50,7 @@ BEGIN
     -- The function reads pg_authid as its owner.
     SELECT pg_get_userbyid(n.nspowner) INTO maker FROM pg_namespace n WHERE n.nspname = own;
     IF NOT pg_has_role(current_user, maker, 'USAGE') THEN
-        RAISE EXCEPTION 'schema % belongs to %, whose privileges % does not have', own, maker, current_user
+        RAISE EXCEPTION 'schema % belongs to %; % does not have the privileges of that role', own, maker, current_user
             USING HINT = format('Run this file as %I or as a superuser.', maker);
     END IF;
     IF administrator IS NULL THEN

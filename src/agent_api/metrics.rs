@@ -1,6 +1,5 @@
 //! The agent API's metrics, all in one place. No tenant appears in a label.
 
-use super::shares::ShareUse;
 use crate::telemetry::metrics::{FractionGauge, Metrics};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -15,6 +14,15 @@ pub struct PoolUse {
     pub open: usize,
     /// In use.
     pub busy: usize,
+}
+
+/// Use of what all tenants share, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareUse {
+    /// What tenants hold.
+    pub taken: usize,
+    /// What there is.
+    pub total: usize,
 }
 
 /// A request by route.

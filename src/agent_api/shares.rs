@@ -2,7 +2,10 @@
 //!
 //! Nobody waits for a share: who waited while holding another one could wait for ever.
 
-use super::problem::{Code, Problem};
+use super::{
+    metrics::ShareUse,
+    problem::{Code, Problem},
+};
 use crate::domain::ident::Incarnation;
 use std::{
     collections::HashMap,
@@ -21,15 +24,6 @@ struct Taken {
     all: usize,
     /// By tenant; only those that hold something.
     tenants: HashMap<Incarnation, usize>,
-}
-
-/// How much is taken, and of how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShareUse {
-    /// What tenants hold.
-    pub taken: usize,
-    /// What there is.
-    pub total: usize,
 }
 
 /// A tenant's share. Dropped, it is returned.

@@ -5,7 +5,7 @@ use super::{
     process::{Process, eventually},
 };
 use crate::setup;
-use agent_tenancy::agent_api::shares::ShareUse;
+use agent_tenancy::agent_api::metrics::ShareUse;
 use axum::{Json, Router, http::Method, routing::post};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
