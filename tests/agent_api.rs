@@ -32,4 +32,5 @@ mod agent_api {
     mod storage;
     mod tls;
     mod unwritable;
+    mod usage;
 }

@@ -16,6 +16,8 @@ pub struct RequestId {
     pub(crate) own: Uuid,
     /// What the client sees: its own id, if it sent a valid one.
     pub(crate) shown: HeaderValue,
+    /// Whether the client sent a valid one.
+    is_given: bool,
 }
 
 impl RequestId {
@@ -23,13 +25,19 @@ impl RequestId {
     pub(super) fn of(request: &Request) -> Self {
         let own = Uuid::now_v7();
         let given = request.headers().get(&REQUEST_ID).filter(|v| is_valid(v.as_bytes())).cloned();
+        let is_given = given.is_some();
         let shown = given.or_else(|| HeaderValue::from_str(&own.to_string()).ok());
-        Self { own, shown: shown.unwrap_or(HeaderValue::from_static("-")) }
+        Self { own, shown: shown.unwrap_or(HeaderValue::from_static("-")), is_given }
     }
 
     /// What the client sees, as text.
     pub(crate) fn as_str(&self) -> &str {
         self.shown.to_str().unwrap_or_default()
+    }
+
+    /// The client's own id.
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.is_given.then(|| self.as_str())
     }
 }
 

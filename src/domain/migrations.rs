@@ -63,6 +63,7 @@ pub const TENANT: &[Migration] = &[
     file(1, "0001_base.sql", include_str!("../../config/migrations/0001_base.sql")),
     file(2, "0002_storage.sql", include_str!("../../config/migrations/0002_storage.sql")),
     file(3, "0003_truncate.sql", include_str!("../../config/migrations/0003_truncate.sql")),
+    file(4, "0004_usage.sql", include_str!("../../config/migrations/0004_usage.sql")),
 ];
 
 /// The bootstrap script for the database's administrator. Tests and local environments run it too.
@@ -91,6 +92,9 @@ pub const TENANT_VERSION: i32 = TENANT.len() as i32;
 
 /// First version of a tenant's schema that counts its bytes, in the table `storage`.
 pub(crate) const STORAGE_SINCE: i32 = 2;
+
+/// First version of a tenant's schema with the columns `model` and `client_request_id` in `usage`.
+pub(crate) const USAGE_MODEL_SINCE: i32 = 4;
 
 /// Privileges of a tenant's role on one of its tables.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,7 +64,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
     let rows: [Row; 17] = [
         ("up to date", installation(), |_| (), "", Reason::Provisioned),
         ("waits for its slot", installation(), old, "", Reason::Provisioned),
-        ("its slot", installation(), turn, "Migrate Migrate PutEntry", Reason::Provisioned),
+        ("its slot", installation(), turn, "Migrate Migrate Migrate PutEntry", Reason::Provisioned),
         (
             "never served: it waits for nobody",
             installation(),
@@ -72,7 +72,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
                 old(o);
                 o.recorded.served = None;
             },
-            "Migrate Migrate PutEntry",
+            "Migrate Migrate Migrate PutEntry",
             Reason::Provisioned,
         ),
         (
@@ -106,7 +106,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
                 turn(o);
                 access_of(o).tables[0].object.acl.as_mut().unwrap().push("=r/at_own_1".to_owned());
             },
-            "RepairDatabase Migrate Migrate PutEntry",
+            "RepairDatabase Migrate Migrate Migrate PutEntry",
             Reason::Provisioned,
         ),
         (
@@ -142,7 +142,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
                 o.admitted = false;
                 o.recorded.retry_migration = Some("second".to_owned());
             },
-            "Migrate Migrate PutEntry",
+            "Migrate Migrate Migrate PutEntry",
             Reason::Provisioned,
         ),
         (
@@ -152,7 +152,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
                 failed(o);
                 facts_of(o).failure.as_mut().unwrap().checksum = "another".to_owned();
             },
-            "Migrate Migrate PutEntry",
+            "Migrate Migrate Migrate PutEntry",
             Reason::Provisioned,
         ),
         (
@@ -172,7 +172,7 @@ fn tables_are_brought_on_when_it_is_their_turn() {
                 turn(o);
                 facts_of(o).row.as_mut().unwrap().schema_checksums.clear();
             },
-            "Migrate Migrate PutEntry",
+            "Migrate Migrate Migrate PutEntry",
             Reason::Provisioned,
         ),
         (

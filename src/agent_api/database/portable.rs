@@ -53,10 +53,12 @@ impl Part {
                             FROM messages r WHERE r.id > $1::text::uuid AND ($2::text IS NULL OR r.sub = $2) \
                             ORDER BY r.id LIMIT $3) p) m ORDER BY m.id"
             }
+            // By way of JSON: an older schema doesn't have the columns.
             Self::Usage => {
                 "SELECT u.request_id::text, json_build_object('type', 'usage', 'requestId', u.request_id, 'sub', \
                    u.sub, 'agent', u.agent, 'agentUid', u.agent_uid, 'revision', u.revision, 'inputTokens', \
-                   u.input_tokens, 'outputTokens', u.output_tokens, 'outcome', u.outcome, 'createdAt', \
+                   u.input_tokens, 'outputTokens', u.output_tokens, 'outcome', u.outcome, 'model', to_jsonb(u) -> 'model', \
+                   'clientRequestId', to_jsonb(u) -> 'client_request_id', 'createdAt', \
                    to_char(u.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text \
                    FROM usage u WHERE u.request_id > $1::text::uuid AND ($2::text IS NULL OR u.sub = $2) \
                    ORDER BY u.request_id LIMIT $3"
@@ -134,6 +136,20 @@ pub struct Erased {
     pub renamed: i64,
 }
 
+/// The statement of [`ErasureStep::Names`]; `$changes`: to usage.
+macro_rules! names {
+    ($changes:literal) => {
+        concat!(
+            "WITH used AS (UPDATE usage SET ",
+            $changes,
+            " WHERE request_id IN \
+                    (SELECT u.request_id FROM usage u WHERE u.sub = $1 LIMIT $2) RETURNING 1), \
+                  set_by AS (UPDATE settings SET updated_by = $3 WHERE updated_by = $1 RETURNING 1) \
+             SELECT 0::int8, 0::int8, (SELECT count(*) FROM used) + (SELECT count(*) FROM set_by)"
+        )
+    };
+}
+
 /// One step of erasing a user, repeated until it finds nothing more. The usage of an answer
 /// without a conversation any more is recorded under a pseudonym, so the names come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +186,8 @@ impl ErasureStep {
     }
 
     /// `$1`: the user; `$2`: most rows; `$3`, of `Names` only: the pseudonym. Returns conversations, messages, renamed rows.
-    const fn sql(self) -> &'static str {
+    /// `clears_ids`: whether usage has request ids of the client's choice, which may name the user too.
+    const fn sql(self, clears_ids: bool) -> &'static str {
         match self {
             Self::Messages => {
                 "WITH gone AS (DELETE FROM messages WHERE id IN \
@@ -185,12 +202,8 @@ impl ErasureStep {
                         (SELECT count(*) FROM messages m WHERE m.conversation_id IN (SELECT g.id FROM gone g)), \
                         0::int8"
             }
-            Self::Names => {
-                "WITH used AS (UPDATE usage SET sub = $3 WHERE request_id IN \
-                        (SELECT u.request_id FROM usage u WHERE u.sub = $1 LIMIT $2) RETURNING 1), \
-                      set_by AS (UPDATE settings SET updated_by = $3 WHERE updated_by = $1 RETURNING 1) \
-                 SELECT 0::int8, 0::int8, (SELECT count(*) FROM used) + (SELECT count(*) FROM set_by)"
-            }
+            Self::Names if clears_ids => names!("sub = $3, client_request_id = NULL"),
+            Self::Names => names!("sub = $3"),
         }
     }
 }
@@ -204,13 +217,15 @@ pub struct Erasure {
     pub sub: String,
     /// Part of the name that replaces the user's.
     pub pseudonym: Uuid,
+    /// Whether usage has request ids of the client's choice.
+    pub clears_ids: bool,
 }
 
 impl Transaction for Erasure {
     type Output = Erased;
 
     async fn run(&self, at: Connection<'_>) -> Result<Erased, sqlx::Error> {
-        let (connection, query) = at.query(self.step.sql());
+        let (connection, query) = at.query(self.step.sql(self.clears_ids));
         let mut query = query.bind(self.sub.clone()).bind(self.step.rows());
         if self.step == ErasureStep::Names {
             query = query.bind(format!("erased-{}", self.pseudonym));

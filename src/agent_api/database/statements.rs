@@ -111,6 +111,17 @@ pub struct Outcome {
     pub input_tokens: i64,
     /// Tokens that came out.
     pub output_tokens: i64,
+    /// What newer schemas record as well.
+    pub details: Option<UsageDetails>,
+}
+
+/// What a schema of version [`USAGE_MODEL_SINCE`](crate::domain::migrations) or later records of a request.
+#[derive(Clone, Debug)]
+pub struct UsageDetails {
+    /// The model, as the provider names it; otherwise as it is configured. No zero bytes.
+    pub model: String,
+    /// The id that the client gave its request.
+    pub client_request_id: Option<String>,
 }
 
 type Bound = Query<'static, Postgres, PgArguments>;
@@ -233,11 +244,12 @@ impl Transaction for Question {
 }
 
 /// Sets the question's status to `$status`, runs `$more`, and records the usage with outcome `$word`. Where the conversation
-/// was erased meanwhile, the usage is recorded under a pseudonym: an erasure renames the user's usage after it has deleted
-/// the conversations. The conversation is locked before the question, in the order of a DELETE; otherwise the two could
-/// deadlock. A second run changes nothing: the question isn't pending any more, and the request has its usage.
+/// was erased meanwhile, the usage is recorded under a pseudonym and without the client's request id: an erasure renames the
+/// user's usage after it has deleted the conversations. The conversation is locked before the question, in the order of a
+/// DELETE; otherwise the two could deadlock. A second run changes nothing: the question isn't pending any more, and the
+/// request has its usage. `$columns` and `$values`: what newer schemas record as well.
 macro_rules! outcome {
-    ($status:literal, $more:literal, $word:literal) => {
+    ($status:literal, $more:literal, $word:literal, $columns:literal, $values:literal) => {
         concat!(
             "WITH conversation AS (SELECT c.id FROM conversations c WHERE c.id = $2 FOR KEY SHARE), \
              question AS (UPDATE messages SET status = '",
@@ -245,14 +257,53 @@ macro_rules! outcome {
             "' WHERE id = $1 AND status = 'pending' AND conversation_id = (SELECT c.id FROM conversation c) RETURNING id) ",
             $more,
             " INSERT INTO usage \
-               (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome) \
-             SELECT $3, CASE WHEN EXISTS (SELECT FROM conversation) THEN $4 ELSE 'erased-' || $3::uuid::text END, \
+               (request_id, sub, agent, agent_uid, revision, input_tokens, output_tokens, outcome",
+            $columns,
+            ") SELECT $3, CASE WHEN EXISTS (SELECT FROM conversation) THEN $4 ELSE 'erased-' || $3::uuid::text END, \
                     $5, $6, $7, $8, $9, '",
             $word,
-            "' ON CONFLICT (request_id) DO NOTHING"
+            "'",
+            $values,
+            " ON CONFLICT (request_id) DO NOTHING"
         )
     };
 }
+
+/// An answer with its usage: `$10` its id, `$11` its text.
+macro_rules! answered {
+    ($columns:literal, $values:literal) => {
+        outcome!(
+            "answered",
+            ", answer AS (INSERT INTO messages \
+                (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
+                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c, question q RETURNING id)",
+            "ok",
+            $columns,
+            $values
+        )
+    };
+}
+
+/// Without and with details.
+const ANSWER: [&str; 2] = [
+    answered!("", ""),
+    answered!(
+        ", model, client_request_id",
+        ", $12::text, CASE WHEN EXISTS (SELECT FROM conversation) THEN $13::text END"
+    ),
+];
+
+/// Without and with details.
+const NO_ANSWER: [&str; 2] = [
+    outcome!("failed", "", "failed", "", ""),
+    outcome!(
+        "failed",
+        "",
+        "failed",
+        ", model, client_request_id",
+        ", $10::text, CASE WHEN EXISTS (SELECT FROM conversation) THEN $11::text END"
+    ),
+];
 
 /// An answer to store with its usage; the question becomes `answered`. Where the conversation was erased meanwhile only the
 /// usage is stored.
@@ -270,14 +321,9 @@ impl Transaction for Answer {
     type Output = ();
 
     async fn run(&self, at: Connection<'_>) -> Result<(), sqlx::Error> {
-        let (connection, query) = at.query(outcome!(
-            "answered",
-            ", answer AS (INSERT INTO messages \
-                (id, conversation_id, sub, role, status, content, agent, revision, request_id) \
-                SELECT $10, c.id, $4, 'assistant', 'complete', $11, $5, $7, $3 FROM conversation c, question q RETURNING id)",
-            "ok"
-        ));
-        bind_outcome(query, &self.outcome).bind(self.id).bind(self.text.clone()).execute(connection).await?;
+        let (connection, query) = at.query(self.outcome.choose(ANSWER));
+        let query = bind_outcome(query, &self.outcome).bind(self.id).bind(self.text.clone());
+        bind_details(query, &self.outcome).execute(connection).await?;
         Ok(())
     }
 }
@@ -290,9 +336,23 @@ impl Transaction for NoAnswer {
     type Output = ();
 
     async fn run(&self, at: Connection<'_>) -> Result<(), sqlx::Error> {
-        let (connection, query) = at.query(outcome!("failed", "", "failed"));
-        bind_outcome(query, &self.0).execute(connection).await?;
+        let (connection, query) = at.query(self.0.choose(NO_ANSWER));
+        bind_details(bind_outcome(query, &self.0), &self.0).execute(connection).await?;
         Ok(())
+    }
+}
+
+impl Outcome {
+    /// The statement without or with details.
+    fn choose(&self, [plain, detailed]: [&'static str; 2]) -> &'static str {
+        if self.details.is_some() { detailed } else { plain }
+    }
+}
+
+fn bind_details(query: Bound, outcome: &Outcome) -> Bound {
+    match outcome.details.clone() {
+        Some(UsageDetails { model, client_request_id }) => query.bind(model).bind(client_request_id),
+        None => query,
     }
 }
 

@@ -5,7 +5,9 @@ use super::{answer_and_warn, persist::persist, request::LimitedJson};
 use crate::{
     agent_api::{
         auth::{Admission, COPIES, Caller, scope::ChatWrite},
-        database::statements::{Answer, HISTORY_BYTES, NoAnswer, Outcome, Question, Reply, StoredQuestion},
+        database::statements::{
+            Answer, HISTORY_BYTES, NoAnswer, Outcome, Question, Reply, StoredQuestion, UsageDetails,
+        },
         effective::{TenantSettings, resolve_effective, resolve_system_prompt, resolve_tenant_settings},
         problem::{Code, Problem},
         provider::{Call, Completion, UpstreamError, perform_call},
@@ -108,6 +110,10 @@ async fn exchange(caller: &Arc<Admission>, wanted: ChatRequest) -> Result<(ChatA
         revision: agent.current.number,
         input_tokens: 0,
         output_tokens: 0,
+        details: caller.access.tenant.place.records_model.then(|| UsageDetails {
+            model: agent.current.behaviour.model.clone(),
+            client_request_id: caller.request.given().map(str::to_owned),
+        }),
     };
     let completion = complete(caller, &question, asked, reference, &agent).await;
     let took = context.clock.monotonic() - stored_at;
@@ -254,6 +260,9 @@ async fn store_answer(
 ) -> Result<ChatAnswer, Problem> {
     let Completion { text, model, input_tokens, output_tokens } = completion;
     (outcome.input_tokens, outcome.output_tokens) = (input_tokens, output_tokens);
+    if let Some(details) = &mut outcome.details {
+        details.model.clone_from(&model);
+    }
     let stored = Arc::new(Answer { outcome, id, text });
     if let Err(error) = persist(caller, Arc::clone(&stored)).await {
         caller.context.metrics.lost_answers.inc();

@@ -21,9 +21,10 @@ struct ErasureAnswer {
 pub(super) async fn erase(caller: Caller<DataErase>, UserPath(sub): UserPath) -> Result<Response, Problem> {
     let pseudonym = Uuid::new_v4();
     let mut total = Erased::default();
+    let clears_ids = caller.access.tenant.place.records_model;
     for step in ErasureStep::ALL {
         loop {
-            let erased = caller.transact(Erasure { step, sub: sub.clone(), pseudonym }).await?;
+            let erased = caller.transact(Erasure { step, sub: sub.clone(), pseudonym, clears_ids }).await?;
             total.conversations += erased.conversations;
             total.messages += erased.messages;
             total.renamed += erased.renamed;

@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest error that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 16 << 10;
+/// Most characters of a provider's name for its model.
+const MODEL_CHARS: usize = 256;
 /// Most requests for one answer. Each but the last was refused, and a refused one isn't billed.
 const MAX_ATTEMPTS: usize = 12;
 
@@ -295,7 +297,8 @@ fn resolve_answer(
         let is_filtered = finish_reason.as_deref() == Some("content_filter");
         return Err(UpstreamError::Empty { is_filtered, input_tokens, output_tokens });
     }
-    let model = model.unwrap_or_else(|| call.revision.behaviour.model.clone());
+    let named = model.map(|model| model.replace('\0', "").chars().take(MODEL_CHARS).collect::<String>());
+    let model = named.filter(|m| !m.is_empty()).unwrap_or_else(|| call.revision.behaviour.model.clone());
     Ok(Completion { text, model, input_tokens, output_tokens })
 }
 

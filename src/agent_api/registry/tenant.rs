@@ -7,7 +7,7 @@ use crate::{
         ident::{AgentName, Incarnation, TenantId},
         keys::{Algorithm, Kid},
         limits::DatabaseLimits,
-        migrations::STORAGE_SINCE,
+        migrations::{STORAGE_SINCE, USAGE_MODEL_SINCE},
         sql::{QuoteError, quote_ident},
         tokens::TokenRules,
     },
@@ -68,6 +68,8 @@ pub struct DataAccess {
     pub permits: Arc<Semaphore>,
     /// Whether its schema counts its bytes.
     pub counts_storage: bool,
+    /// Whether its usage has columns for the model and the client's request id.
+    pub records_model: bool,
     /// What it may use.
     pub limits: DatabaseLimits,
 }
@@ -133,6 +135,7 @@ impl Tenant {
                 begin: begin.into(),
                 permits,
                 counts_storage: location.schema_version >= STORAGE_SINCE,
+                records_model: location.schema_version >= USAGE_MODEL_SINCE,
                 limits: *limits,
             },
         })
