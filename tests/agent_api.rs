@@ -7,6 +7,8 @@ mod setup;
 
 #[path = "database/authority.rs"]
 mod authority;
+#[path = "database/platform_ids.rs"]
+mod platform_ids;
 
 mod agent_api {
     mod in_process;
@@ -19,6 +21,7 @@ mod agent_api {
     mod faults;
     mod gate;
     mod guard;
+    mod ids;
     mod kills;
     mod leaving;
     mod logins;

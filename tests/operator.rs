@@ -44,6 +44,8 @@ mod events;
 mod export_and_erase;
 #[path = "operator/fault_injection.rs"]
 mod fault_injection;
+#[path = "operator/ids.rs"]
+mod ids;
 #[path = "operator/installation.rs"]
 mod installation;
 #[path = "operator/installation_state.rs"]
@@ -64,6 +66,8 @@ mod orphans;
 mod outages;
 #[path = "operator/permissions.rs"]
 mod permissions;
+#[path = "database/platform_ids.rs"]
+mod platform_ids;
 #[path = "operator/pods.rs"]
 mod pods;
 #[path = "operator/randomness.rs"]

@@ -7,6 +7,7 @@
 //! | `agents` | plans of AgentConfigs |
 //! | `deletions`, `suspensions` | taking a tenant out of service |
 //! | `fixtures` | a valid Tenant, and a converged view of its world |
+//! | `ids` | tenant ids that earlier replicas can't read |
 //! | `invariants` | every combination of what can be observed: no plan does harm |
 //! | `keys`, `revocation` | plans of signing keys; revoking keys in an emergency |
 //! | `migrations` | plans of migrations |
@@ -20,6 +21,7 @@ mod plan_tables {
     mod agents;
     mod deletions;
     mod fixtures;
+    mod ids;
     mod invariants;
     mod kept_data;
     mod keys;

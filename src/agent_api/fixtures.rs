@@ -3,8 +3,8 @@
 use super::registry::{RawEntry, index::RegistryIndex, tenant::TenantCaps};
 use crate::domain::{
     entry::{
-        AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryDatabase, FORMAT, Overrides, Provider,
-        TenantEntry, TenantState, UpstreamEntry,
+        AgentEntry, AgentRevision, Behaviour, CellEntry, Entry, EntryAgent, EntryDatabase, FIRST_FORMAT, Overrides,
+        Provider, TenantEntry, TenantState, UpstreamEntry,
     },
     ident::{AgentName, CellNumber, DatabaseId, Epoch, Incarnation, TenantId, Uid, Version},
     keys::{Algorithm, KeyBytes, KeyState, Kid, VerificationKey},
@@ -37,7 +37,7 @@ pub(crate) fn key(kid: &str, state: KeyState) -> VerificationKey {
 pub(crate) fn tenant(id: &str) -> TenantEntry {
     let agent = EntryAgent { config_uid: Uid("a1".into()), overrides: Overrides::default() };
     TenantEntry {
-        format: FORMAT,
+        format: TenantEntry::resolve_format(&TenantId::parse(id).unwrap(), None),
         tenant_id: TenantId::parse(id).unwrap(),
         incarnation: Incarnation(Uuid::new_v4()),
         uid: Uid(id.into()),
@@ -93,7 +93,7 @@ pub(crate) fn behaviour() -> Behaviour {
 
 pub(crate) fn agent(uid: &str, upstream: Option<&str>) -> Entry {
     Entry::Agent(Box::new(AgentEntry {
-        format: FORMAT,
+        format: FIRST_FORMAT,
         uid: Uid(uid.into()),
         namespace: "team".into(),
         name: uid.into(),
@@ -108,12 +108,12 @@ pub(crate) fn agent(uid: &str, upstream: Option<&str>) -> Entry {
 }
 
 pub(crate) fn upstream(hash: &str) -> Entry {
-    Entry::Upstream(UpstreamEntry { format: FORMAT, hash: hash.into(), api_key: KeyBytes::new(b"sk-1".to_vec()) })
+    Entry::Upstream(UpstreamEntry { format: FIRST_FORMAT, hash: hash.into(), api_key: KeyBytes::new(b"sk-1".to_vec()) })
 }
 
 pub(crate) fn cell(number: i32, password: &str) -> Entry {
     Entry::Cell(CellEntry {
-        format: FORMAT,
+        format: FIRST_FORMAT,
         instance: "main".into(),
         database_id: DatabaseId(Uuid::nil()),
         cell: CellNumber(number),

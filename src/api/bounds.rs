@@ -42,9 +42,14 @@ impl Bounds<usize> {
     }
 }
 
-/// Length of a tenant id and of an agent's name.
+/// Length of a tenant id.
+pub(crate) const TENANT_ID: Bounds<usize> = Bounds { min: 1, max: 63 };
+/// Pattern of a tenant id.
+pub(crate) const TENANT_ID_PATTERN: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+
+/// Length of an agent's name.
 pub(crate) const ID: Bounds<usize> = Bounds { min: 1, max: 40 };
-/// Pattern of a tenant id and of an agent's name.
+/// Pattern of an agent's name.
 pub(crate) const ID_PATTERN: &str = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$";
 
 /// Length of the name of a Kubernetes object or of a key of a Secret.

@@ -1,8 +1,23 @@
 //! Parts of schemas that the derive can't express.
 
-use super::names::RESERVED_TENANT_IDS;
+use super::{
+    bounds::{TENANT_ID, TENANT_ID_PATTERN},
+    names::RESERVED_TENANT_IDS,
+};
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Rule for the name of a Tenant without `spec.tenantId`: it is the tenant id.
+pub(super) fn name_is_id_rule() -> Rule {
+    let most = TENANT_ID.max;
+    Rule::new(format!("has(self.spec.tenantId) || self.metadata.name.matches('{TENANT_ID_PATTERN}')")).message(
+        format!(
+            "metadata.name must be a valid tenant id (at most {most} characters) when spec.tenantId is not set; set \
+             spec.tenantId, or choose a shorter name"
+        )
+        .as_str(),
+    )
+}
 
 /// Rule against reserved words as tenant ids. It applies on creation only: a tenant id never changes, and a word that
 /// is reserved later must not block the finalizer of a Tenant that already has it.

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the object was created"),
     selectable = ".spec.tenantId",
     selectable = ".spec.database.deletionPolicy",
-    validation = kube::core::Rule::new("has(self.spec.tenantId) || self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')").message("metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit) when spec.tenantId is not set"),
+    validation = schema::name_is_id_rule(),
     validation = schema::reserved_id_rule(),
     validation = kube::core::Rule::new("has(self.spec.tenantId) == has(oldSelf.spec.tenantId)").message("spec.tenantId must not be added or removed after creation"),
     validation = schema::instance_stays_rule(),
@@ -40,10 +40,12 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = kube::core::Rule::new("!has(self.defaultAgent) || self.agents.exists(a, a.name == self.defaultAgent)").message("defaultAgent must name one of agents"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSpec {
-    /// Id of the tenant in URLs, tokens and database names. Defaults to the object's name. No two Tenants of one
-    /// registry may have the same id. Immutable: it can't be changed, added or removed later.
+    /// Id of the tenant in URLs and tokens: 1 to 63 characters of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`, starting and
+    /// ending with a letter or digit, such as `acme`, `tenant_123` or a UUID. `Acme` and `acme` are two tenants.
+    /// Defaults to the object's name. No two Tenants of one registry may have the same id. Immutable: it can't be
+    /// changed, added or removed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = bounds::ID.min, max = bounds::ID.max), regex(pattern = bounds::ID_PATTERN))]
+    #[schemars(length(min = bounds::TENANT_ID.min, max = bounds::TENANT_ID.max), regex(pattern = bounds::TENANT_ID_PATTERN))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("tenantId must not change"))]
     pub tenant_id: Option<String>,
 

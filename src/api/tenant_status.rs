@@ -16,7 +16,7 @@ pub struct TenantStatus {
     pub observed_generation: Option<i64>,
     /// Id of the tenant, from the spec or from the object's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = bounds::ID.max))]
+    #[schemars(length(max = bounds::TENANT_ID.max))]
     pub tenant_id: Option<String>,
     /// Location of the tenant's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -98,8 +98,8 @@ impl CustomMigrations {
     }
 }
 
-/// Name of the schema for a tenant's custom tables, and of the role that creates them: at most 53 bytes. Tenant ids
-/// contain no underscore, so it is never the name of another tenant's schema.
+/// Name of the schema for a tenant's custom tables, and of the role that creates them: at most 53 bytes. The
+/// last part of a tenant's schema contains no underscore, so it is never the name of another tenant's schema.
 pub fn own_name(schema: &str) -> String {
     format!("{schema}_x")
 }

@@ -18,13 +18,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::behaviour::{AgentEntry, AgentRevision, Behaviour, Provider, behaviour_hash, credential_hash};
 
-/// The entry format that this version writes and reads.
-pub const FORMAT: u32 = 1;
+/// The highest entry format that this version reads.
+pub const FORMAT: u32 = 2;
+/// The lowest entry format. Entries that need no later one are written in it, because every replica reads it.
+pub const FIRST_FORMAT: u32 = 1;
+/// The lowest format of an entry with a hash of the tenant's id in its name. Earlier replicas refuse such an entry.
+const HASHED_NAME_FORMAT: u32 = 2;
 
 /// Kind of an entry: value of the entry label and first part of the Secret's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
-    /// One tenant: `tenant-<tenantId>`.
+    /// One tenant: `tenant-<tenantId>`, or `tenant-<hash>`; see [`TenantId::entry_name`].
     Tenant,
     /// One AgentConfig: `agent-<uid>`.
     Agent,
@@ -123,7 +127,7 @@ impl Entry {
     /// Name of its Secret.
     pub fn name(&self) -> String {
         match self {
-            Self::Tenant(e) => e.tenant_id.entry_name(),
+            Self::Tenant(e) => e.entry_name(),
             Self::Agent(e) => agent_entry_name(&e.uid),
             Self::Upstream(e) => upstream_entry_name(&e.hash),
             Self::Cell(e) => cell_entry_name(&e.instance, e.cell),
@@ -217,6 +221,22 @@ pub struct TenantEntry {
 }
 
 impl TenantEntry {
+    /// Format of a tenant's entry; `recorded` is the one that it has, if it has any. It never decreases, and stays where
+    /// an earlier version has named the entry by the first format's rule.
+    pub fn resolve_format(id: &TenantId, recorded: Option<u32>) -> u32 {
+        let needed = if id.is_plain() { FIRST_FORMAT } else { HASHED_NAME_FORMAT };
+        match recorded {
+            Some(recorded) if id.earlier_entry_name().is_some() => recorded,
+            Some(_) | None => needed,
+        }
+    }
+
+    /// Name of its Secret. In the first format, an id that looks like a hash is a part of the name.
+    pub fn entry_name(&self) -> String {
+        let earlier = self.tenant_id.earlier_entry_name().filter(|_| self.format < HASHED_NAME_FORMAT);
+        earlier.unwrap_or_else(|| self.tenant_id.entry_name())
+    }
+
     /// The published part of the tenant's keyring.
     pub fn keyring(&self) -> PublishedKeyring<'_> {
         PublishedKeyring {

@@ -1,8 +1,9 @@
 //! Identifiers, parsed once. A value of one of these types obeys the rule of its constructor.
 
 use crate::api::{TenantDatabase, bounds, names::RESERVED_TENANT_IDS};
+use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{borrow::Cow, fmt};
 use uuid::Uuid;
 
 /// Why a text is not an identifier.
@@ -11,6 +12,14 @@ pub enum IdentError {
     /// Wrong length or characters.
     #[error("must be 1 to {max} characters of 'a-z', '0-9' and '-', starting and ending with a letter or digit")]
     Grammar {
+        /// Longest allowed length in bytes.
+        max: usize,
+    },
+    /// Wrong length or characters of a tenant id.
+    #[error(
+        "must be 1 to {max} characters of 'A-Z', 'a-z', '0-9', '.', '_' and '-', starting and ending with a letter or digit"
+    )]
+    TenantId {
         /// Longest allowed length in bytes.
         max: usize,
     },
@@ -29,6 +38,34 @@ fn is_label(text: &str, max: usize) -> bool {
         && edge(bytes.first())
         && edge(bytes.last())
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+}
+
+/// [`bounds::TENANT_ID_PATTERN`].
+fn is_tenant_id(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    bytes.len() <= bounds::TENANT_ID.max
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| edge(Some(b)) || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Number of base32 characters of a hash in a name: 130 bits.
+const HASH_CHARACTERS: usize = 26;
+
+/// Whether a text looks like a hash in a name: `x[a-z2-7]{26}`.
+fn is_hashed_name(text: &str) -> bool {
+    let digits = text.strip_prefix('x').map(str::as_bytes);
+    digits.is_some_and(|d| d.len() == HASH_CHARACTERS && d.iter().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')))
+}
+
+/// `x` and the first 130 bits of the text's SHA-256 in base32 (RFC 4648, in lower case).
+fn render_hashed_name(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let bit = |at: usize| hash.as_ref().get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
+    let digit = |place: usize| (0..5).fold(0, |value, at| value << 1 | bit(place * 5 + at));
+    let character = |value: u8| char::from(if value < 26 { b'a' + value } else { b'2' + value - 26 });
+    std::iter::once('x').chain((0..HASH_CHARACTERS).map(|place| character(digit(place)))).collect()
 }
 
 /// Whether a text can name a database instance: `[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?`.
@@ -88,11 +125,12 @@ macro_rules! text_newtype {
 }
 
 text_newtype! {
-    /// Id of a tenant: `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`, not reserved.
+    /// Id of a tenant: `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`, not reserved. Compared byte by byte: `Acme` and
+    /// `acme` are two tenants.
     TenantId
 }
 text_newtype! {
-    /// Name of an agent within a tenant: same grammar as a tenant id.
+    /// Name of an agent within a tenant: `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`.
     AgentName
 }
 text_newtype! {
@@ -106,8 +144,8 @@ impl TenantId {
     /// # Errors
     /// When the text breaks the grammar or is reserved.
     pub fn parse(text: &str) -> Result<Self, IdentError> {
-        if !is_label(text, bounds::ID.max) {
-            return Err(IdentError::Grammar { max: bounds::ID.max });
+        if !is_tenant_id(text) {
+            return Err(IdentError::TenantId { max: bounds::TENANT_ID.max });
         }
         if RESERVED_TENANT_IDS.contains(&text) {
             return Err(IdentError::Reserved(text.to_owned()));
@@ -115,16 +153,33 @@ impl TenantId {
         Ok(Self(text.to_owned()))
     }
 
-    /// Name of the schema and of the role: `<prefix>_<tenantId>`, at most 51 bytes, so that an archive suffix fits
-    /// into Postgres' 63. Tenant ids contain no underscore, so this is never the name of a cell's role
-    /// (`<prefix>_own_1`).
-    pub fn database_name(&self, prefix: &NamePrefix) -> String {
-        format!("{prefix}_{self}")
+    /// Whether names contain the id as it is: it is of an agent name's grammar and can't be mistaken for a hash.
+    pub(crate) fn is_plain(&self) -> bool {
+        is_label(&self.0, bounds::ID.max) && !is_hashed_name(&self.0)
     }
 
-    /// Name of the registry Secret.
+    /// The id as a part of names: the id itself if it is plain, else a hash. At most 40 characters of `a-z`, `0-9` and
+    /// `-`, and different for every id: no plain id looks like a hash.
+    fn name(&self) -> Cow<'_, str> {
+        if self.is_plain() { Cow::Borrowed(&self.0) } else { Cow::Owned(render_hashed_name(&self.0)) }
+    }
+
+    /// Name of the schema and of the role: `<prefix>_<name>`, at most 51 bytes, so that an archive suffix fits into
+    /// Postgres' 63. The last part contains no underscore, so this is never the name of a cell's role
+    /// (`<prefix>_own_1`).
+    pub fn database_name(&self, prefix: &NamePrefix) -> String {
+        format!("{prefix}_{}", self.name())
+    }
+
+    /// Name of the registry Secret. Names that differ in case only don't occur.
     pub fn entry_name(&self) -> String {
-        format!("tenant-{self}")
+        format!("tenant-{}", self.name())
+    }
+
+    /// Name of the registry Secret that an earlier version gave to this id, if it is another one: that of an id which
+    /// looks like a hash.
+    pub(crate) fn earlier_entry_name(&self) -> Option<String> {
+        is_hashed_name(&self.0).then(|| format!("tenant-{self}"))
     }
 }
 
@@ -212,8 +267,8 @@ impl Incarnation {
     }
 
     /// Name of a schema or role of this data while it is archived: `<name>_<11 hexadecimal digits>`. This is never the
-    /// name of another tenant's schema, which ends with its id, or of a cell's role: their last parts have another
-    /// form.
+    /// name of another tenant's schema, which has no underscore in its last part, or of a cell's role: their last parts
+    /// have another form.
     pub fn archive_name(&self, name: &str) -> String {
         format!("{name}_{}", self.digits(11))
     }
@@ -286,3 +341,6 @@ impl fmt::Display for Epoch {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,12 @@ pub fn unacknowledged_speakers(version: Version, replicas: &Replicas) -> Vec<Str
     unacknowledged(version, replicas, |r| r.acknowledged.is_some())
 }
 
+/// The ready replicas that don't read entries of this format.
+pub(crate) fn replicas_below_format(format: u32, replicas: &Replicas) -> Vec<String> {
+    let below = |r: &&Replica| r.ready && r.acknowledged.as_ref().is_some_and(|ack| ack.format < format);
+    replicas.all.iter().filter(below).map(|r| r.name.clone()).collect()
+}
+
 /// The running replicas that count and have not applied `version`.
 fn unacknowledged(version: Version, replicas: &Replicas, counts: impl Fn(&Replica) -> bool) -> Vec<String> {
     let unacknowledged = replicas.all.iter().filter(|r| r.running && counts(r) && !r.has_applied(version));

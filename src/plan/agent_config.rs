@@ -12,7 +12,7 @@ use crate::{
     api::{ConditionType as Part, Reason},
     domain::{
         class::ErrorClass,
-        entry::{AgentEntry, AgentRevision, FORMAT, UpstreamEntry, behaviour_hash},
+        entry::{AgentEntry, AgentRevision, FIRST_FORMAT, UpstreamEntry, behaviour_hash},
         ident::Version,
         resolve::DesiredAgent,
     },
@@ -114,7 +114,7 @@ fn plan_credential(
         }
         Seen::Ours(Credential { hash, api_key }) => {
             if !observed.upstream_published {
-                let entry = UpstreamEntry { format: FORMAT, hash: hash.clone(), api_key: api_key.clone() };
+                let entry = UpstreamEntry { format: FIRST_FORMAT, hash: hash.clone(), api_key: api_key.clone() };
                 steps.push(UpstreamStep::Put(entry).into());
             }
             (fine, Some(hash.clone()))
@@ -169,7 +169,7 @@ fn plan_entry(
     let report = |state, reason, note: &str| PartReport::new(Part::Published, state, reason, note);
     let note = format!("the registry holds revision {}", current.number);
     let entry = AgentEntry {
-        format: FORMAT,
+        format: FIRST_FORMAT,
         uid: desired.object.uid.clone(),
         namespace: desired.object.namespace.clone(),
         name: desired.object.name.clone(),

@@ -11,7 +11,7 @@ use agent_tenancy::{
     clock::Clock,
     domain::{
         cells::CellRoles,
-        entry::{Entry, EntryKind},
+        entry::{Entry, EntryKind, TenantEntry},
         ident::{CellNumber, Version},
         migrations::TENANT_VERSION,
     },
@@ -56,9 +56,14 @@ pub fn test_token(tenant: &str, sub: &str) -> TestToken {
     TestToken::new(tenant, sub).claim("iss", "https://issuer").claim("aud", "agents").seconds(600)
 }
 
+/// Id of the one key of a tenant: not every tenant id can be a part of it.
+fn kid(tenant: &str) -> String {
+    setup::tenant_id(tenant).entry_name().replace("tenant-", "kid-")
+}
+
 /// A tenant's key that signs.
 pub fn signing_key(tenant: &str) -> SigningKey {
-    SigningKey::hs256(format!("kid-{tenant}"), key_bytes(tenant))
+    SigningKey::hs256(kid(tenant), key_bytes(tenant))
 }
 
 /// A token of a tenant's user, changed as wanted.
@@ -117,12 +122,12 @@ impl InProcessApi {
         for name in names {
             api.instance.tenant(name).await;
             let entry = api.tenant(name);
-            api.apply(&format!("tenant-{name}"), &entry).await;
+            api.apply(&setup::tenant_id(name).entry_name(), &entry).await;
         }
         api.settled().await;
         for name in names {
             let status = api.context.registry.status();
-            assert!(!status.quarantined.contains_key(&format!("tenant-{name}")), "{status:?}");
+            assert!(!status.quarantined.contains_key(&setup::tenant_id(name).entry_name()), "{status:?}");
         }
         api
     }
@@ -140,7 +145,7 @@ impl InProcessApi {
     pub fn tenant(&self, name: &str) -> Value {
         let role = setup::tenant_id(name).database_name(&self.instance.prefix);
         json!({
-            "format": 1, "tenantId": name, "incarnation": Uuid::new_v4(), "uid": name, "namespace": "team",
+            "format": TenantEntry::resolve_format(&setup::tenant_id(name), None), "tenantId": name, "incarnation": Uuid::new_v4(), "uid": name, "namespace": "team",
             "name": name, "generation": 1, "epoch": 1, "state": "active", "stateSince": "2026-01-01T00:00:00Z",
             "database": {
                 "instance": "main", "cell": 1, "schema": role, "role": role, "schemaVersion": TENANT_VERSION,
@@ -149,7 +154,7 @@ impl InProcessApi {
             "agents": {"support": {"configUid": "a1"}}, "defaultAgent": "support", "mutable": [],
             "auth": {"issuer": "https://issuer", "audience": "agents", "maxTokenSeconds": 3600},
             "keys": [{
-                "kid": format!("kid-{name}"), "algorithm": "HS256", "state": "Current", "since": "2026-01-01T00:00:00Z",
+                "kid": kid(name), "algorithm": "HS256", "state": "Current", "since": "2026-01-01T00:00:00Z",
                 "longestTokenSeconds": 3600,
                 "key": BASE64_STANDARD.encode(key_bytes(name)),
             }],

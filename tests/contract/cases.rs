@@ -26,8 +26,8 @@ pub struct Case {
     pub answer: Answer,
 }
 
-const NAME: &str = "metadata.name must be a valid tenant id (at most 40 characters of 'a-z', '0-9' and '-', starting and \
-                    ending with a letter or digit) when spec.tenantId is not set";
+const NAME: &str = "metadata.name must be a valid tenant id (at most 63 characters) when spec.tenantId is not set; set \
+                    spec.tenantId, or choose a shorter name";
 const RESERVED: &str = "the tenant id must not be one of the reserved words";
 const ID_CHANGED: &str = "tenantId must not change";
 const ID_ADDED_OR_REMOVED: &str = "spec.tenantId must not be added or removed after creation";
@@ -73,14 +73,19 @@ fn merge(target: &mut Value, patch: Value) {
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut create = |rule, object, answer| cases.push(Case { rule, before: None, object, answer });
-    let (long, longest) = ("a".repeat(41), "a".repeat(40));
+    let (long, longest) = ("a".repeat(64), "a".repeat(63));
 
     create(NAME, tenant("acme", json!({})), Accepted);
     create(NAME, tenant(&longest, json!({})), Accepted);
     create(NAME, tenant(&long, json!({ "tenantId": "acme" })), Accepted);
     create(NAME, tenant("acme.example", json!({ "tenantId": "acme" })), Accepted);
     create(NAME, tenant(&long, json!({})), Refused(NAME));
-    create(NAME, tenant("acme.example", json!({})), Refused(NAME));
+    create(NAME, tenant("acme.example", json!({})), Accepted);
+    for id in
+        ["tenant_123", "Acme", "acme.com", "cus_NffrFeUfNV2Hib", "a1.b_2-c", "9B1DEB4D-3B7D-4BAD-9BDD-2B0D7B3DCB6D"]
+    {
+        create("pattern", tenant("acme", json!({ "tenantId": id })), Accepted);
+    }
     create(RESERVED, tenant("administration", json!({})), Accepted);
     create(RESERVED, tenant("system", json!({ "tenantId": "acme" })), Accepted);
     create(RESERVED, tenant("system", json!({})), Refused(RESERVED));
@@ -139,9 +144,10 @@ fn schema_cases(create: &mut impl FnMut(&'static str, Value, Answer)) {
     refuse("enum", of_tenant(json!({ "tenantMutable": ["Model"] })), "Unsupported value: \"Model\"");
     refuse("set", of_tenant(json!({ "tenantMutable": ["TopP", "TopP"] })), "Duplicate value: \"TopP\"");
     refuse("maxLength", of_tenant(json!({ "displayName": "x".repeat(129) })), "Too long");
-    refuse("pattern", of_tenant(json!({ "tenantId": "Acme" })), "should match");
-    refuse("pattern", of_tenant(json!({ "tenantId": "-acme" })), "should match");
-    refuse("maxLength", of_tenant(json!({ "tenantId": "a".repeat(41) })), "Too long");
+    for id in ["-acme", "acme_", ".", "a/b", "a b", "a%5Fb", "ä"] {
+        refuse("pattern", of_tenant(json!({ "tenantId": id })), "should match");
+    }
+    refuse("maxLength", of_tenant(json!({ "tenantId": "a".repeat(64) })), "Too long");
     refuse("pattern", of_tenant(json!({ "database": { "instance": "Main" } })), "should match");
     refuse("maxLength", of_tenant(json!({ "database": { "instance": "a".repeat(31) } })), "Too long");
     refuse("required", of_tenant(json!({ "agents": null })), "spec.agents: Required value");

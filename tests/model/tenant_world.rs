@@ -10,7 +10,7 @@ use agent_tenancy::{
     api::{TenantStatus, names},
     controller::reconcile::tenant::{resolve_claimant, tenant_id},
     domain::{
-        entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
+        entry::{CellEntry, Entry, FIRST_FORMAT, agent_entry_name, cell_entry_name},
         ident::{CellNumber, Incarnation, ObjectId, Uid},
         keyring::{Keyring, NewKey},
         keys::{Algorithm, HS256_KEY_BYTES, KeyBytes, Kid},
@@ -208,7 +208,7 @@ impl Operator {
                     return Err(transient("it is another database"));
                 }
                 let entry = CellEntry {
-                    format: FORMAT,
+                    format: FIRST_FORMAT,
                     instance: INSTANCE.to_owned(),
                     database_id: s.database.id,
                     cell,

@@ -94,7 +94,7 @@ async fn a_token_is_signed_with_the_tenants_current_key() -> anyhow::Result<()> 
 #[tokio::test]
 async fn a_tenant_is_found_by_its_id_in_any_namespace() -> anyhow::Result<()> {
     let fake = FakeOperator::new().await?;
-    let id = devkit::unique("id");
+    let id = format!("{}_Acme.com", devkit::unique("id"));
     fake.tenant("renamed", json!({ "tenantId": id })).await?;
     let found = fake.plugin(&["status", "-A", &id]).await?.ok()?;
     assert!(found.starts_with(&format!("Tenant {}/renamed", fake.namespace)), "{found}");

@@ -293,3 +293,41 @@ fn many_tenants_are_applied_in_microseconds_each() {
     println!("2,000 tenants applied in {all:?}; 100 changes published in {:?}", began.elapsed());
     assert_eq!(fixture.index.snapshot().tenants.len(), 2000);
 }
+
+#[test]
+fn ids_that_differ_in_case_only_are_served_side_by_side() {
+    let mut fixture = IndexFixture::new();
+    for id in ["acme", "Acme", "tenant_123", "acme_com"] {
+        fixture.apply_tenant(&tenant_of_any_id(id));
+    }
+    for id in ["acme", "Acme", "tenant_123", "acme_com"] {
+        assert!(served(&fixture, id), "{id}");
+    }
+    assert!(loaded(&fixture, "ACME").is_none() && fixture.index.quarantined().is_empty());
+}
+
+/// Its keys have names of their own, whatever the id.
+fn tenant_of_any_id(id: &str) -> TenantEntry {
+    let id = TenantId::parse(id).unwrap();
+    let name = id.entry_name();
+    let mut entry = tenant(name.trim_start_matches("tenant-"));
+    entry.format = TenantEntry::resolve_format(&id, None);
+    entry.tenant_id = id;
+    entry
+}
+
+#[test]
+fn an_entry_that_an_earlier_version_named_keeps_its_name() {
+    let id = "xaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let mut fixture = IndexFixture::new();
+    let mut entry = tenant_of_any_id(id);
+    entry.format = TenantEntry::resolve_format(&entry.tenant_id, Some(1));
+    assert_eq!((entry.format, entry.entry_name()), (1, format!("tenant-{id}")));
+    fixture.apply_tenant(&entry);
+    assert!(served(&fixture, id) && fixture.index.quarantined().is_empty());
+    // Under the name that a new entry of this id would get, its content belongs elsewhere.
+    let text = String::from_utf8(crate::domain::entry::Entry::Tenant(Box::new(entry)).render()).unwrap();
+    fixture.apply_text("tenant-xdzc7wommnkx5h5frcdfg724mly", EntryKind::Tenant, &text);
+    assert!(fixture.reason("xdzc7wommnkx5h5frcdfg724mly").unwrap().contains(&format!("'tenant-{id}'")));
+    assert!(served(&fixture, id));
+}

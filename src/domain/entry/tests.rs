@@ -122,3 +122,27 @@ fn a_missing_duplicate_or_mistyped_field_is_malformed() {
         }
     }
 }
+
+#[test]
+fn the_format_follows_from_the_id_and_never_decreases() {
+    let id = |text: &str| TenantId::parse(text).unwrap();
+    for recorded in [None, Some(1), Some(2)] {
+        assert_eq!(TenantEntry::resolve_format(&id("acme"), recorded), 1, "every replica reads it");
+        assert_eq!(TenantEntry::resolve_format(&id("tenant_123"), recorded), 2);
+    }
+    let looks_like_a_hash = id("xaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    for (recorded, format) in [(None, 2), (Some(1), 1), (Some(2), 2)] {
+        assert_eq!(TenantEntry::resolve_format(&looks_like_a_hash, recorded), format);
+    }
+}
+
+#[test]
+fn an_entry_of_a_hashed_name_is_refused_by_earlier_replicas() {
+    let text =
+        TENANT.replace(r#""tenantId":"acme""#, r#""tenantId":"tenant_123""#).replace(r#""format":1"#, r#""format":2"#);
+    let entry = Entry::parse(EntryKind::Tenant, text.as_bytes()).unwrap();
+    assert_eq!(entry.name(), "tenant-xqrepue2dabktamh454k7skt5ry");
+    assert_eq!(rewritten(EntryKind::Tenant, &text), text);
+    let next = text.replace(r#""format":2"#, r#""format":3"#);
+    assert_eq!(Entry::parse(EntryKind::Tenant, next.as_bytes()), Err(EntryError::Format { found: 3 }));
+}

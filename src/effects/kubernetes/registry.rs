@@ -126,9 +126,16 @@ impl Registry {
             self.changes.send(RegistryChange { before: readable(&change.before), after: readable(&change.after), own });
     }
 
+    /// Name of the entry of a tenant id: the one that it has, or else the one that it would get.
+    pub(crate) fn tenant_entry_name(&self, tenant: &TenantId) -> String {
+        let is_its =
+            |name: &String| matches!(self.entry(name), Some(Entry::Tenant(entry)) if entry.tenant_id == *tenant);
+        tenant.earlier_entry_name().filter(is_its).unwrap_or_else(|| tenant.entry_name())
+    }
+
     /// The entry of a tenant id, with its ownership judged for a Tenant. The owner is named in its own namespace only.
     pub(crate) fn observe_tenant(&self, tenant: &TenantId, object: &ObjectId) -> Seen<EntryView> {
-        let name = tenant.entry_name();
+        let name = self.tenant_entry_name(tenant);
         let Some(record) = self.record(&name) else { return Seen::Missing };
         let entry = match &record.entry {
             Ok(Entry::Tenant(entry)) => Some(entry.as_ref().clone()),
@@ -168,7 +175,7 @@ impl Registry {
 
     /// The entry of a tenant, if it is readable and not being deleted.
     pub(crate) fn tenant_entry(&self, tenant: &TenantId) -> Option<TenantEntry> {
-        let name = tenant.entry_name();
+        let name = self.tenant_entry_name(tenant);
         match self.entry(&name) {
             Some(Entry::Tenant(entry)) if self.holds(&name) => Some(*entry),
             Some(_) | None => None,

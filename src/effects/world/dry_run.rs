@@ -73,12 +73,12 @@ impl LiveWorld {
             EntryStep::Put { entry, replace } => {
                 let verb = if replace.is_some() { "update" } else { "create" };
                 let content = render_entry(&Entry::Tenant(entry.clone()));
-                Ok(self.registry_request(verb, entry.tenant_id.entry_name(), content))
+                Ok(self.registry_request(verb, entry.entry_name(), content))
             }
             EntryStep::Delete { uid, version } => {
                 let nameless =
                     || EffectError::new(ErrorClass::Bug, "the Tenant has no tenant id, so its entry has no name");
-                let name = scope.tenant_id.as_ref().ok_or_else(nameless)?.entry_name();
+                let name = self.registry.tenant_entry_name(scope.tenant_id.as_ref().ok_or_else(nameless)?);
                 Ok(self.registry_request("delete", name, seen(uid, *version, json!({}))))
             }
         }

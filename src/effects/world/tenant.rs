@@ -16,7 +16,7 @@ use crate::{
     domain::{
         cells::CellRoles,
         class::ErrorClass,
-        entry::{CellEntry, Entry, FORMAT, agent_entry_name, cell_entry_name},
+        entry::{CellEntry, Entry, FIRST_FORMAT, agent_entry_name, cell_entry_name},
         ident::{AgentName, CellNumber, DatabaseId, Uid, Version},
         keys::KeyBytes,
         logins::{LoginMark, LoginSlot},
@@ -76,7 +76,9 @@ impl World<TenantScope> for LiveWorld {
         match step {
             TenantStep::Object(step) => {
                 if let (ObjectStep::RemoveFinalizer, Some(id)) = (step, &scope.tenant_id) {
-                    self.registry.check_gone(&id.entry_name(), &scope.object.uid).await?;
+                    for name in id.earlier_entry_name().into_iter().chain([id.entry_name()]) {
+                        self.registry.check_gone(&name, &scope.object.uid).await?;
+                    }
                 }
                 self.tenants.perform(&scope.object, step).await
             }
@@ -89,7 +91,7 @@ impl World<TenantScope> for LiveWorld {
                 self.registry.perform_put(&Entry::Tenant(entry.clone()), *replace).await
             }
             TenantStep::Entry(EntryStep::Delete { uid, version }) => match &scope.tenant_id {
-                Some(id) => self.registry.perform_delete(&id.entry_name(), uid, *version).await,
+                Some(id) => self.registry.perform_delete(&self.registry.tenant_entry_name(id), uid, *version).await,
                 None => Ok(Done::Plain),
             },
         }
@@ -218,7 +220,7 @@ impl LiveWorld {
         let settings = breaker.database.settings();
         let (host, port) = settings.agent_api_address();
         CellEntry {
-            format: FORMAT,
+            format: FIRST_FORMAT,
             instance: settings.name.clone(),
             database_id,
             cell,

@@ -2,6 +2,7 @@
 
 use super::{inputs::Inputs, location::TenantData, revocation::revoke};
 use crate::plan::{
+    acks::replicas_below_format,
     installation::Installation,
     observed::{EntryView, ObservedTenant, Seen},
     report::{PartReport, PartState},
@@ -11,7 +12,7 @@ use crate::{
     api::{ConditionType as Part, Notice, NoticeKind, Reason},
     domain::{
         class::ErrorClass,
-        entry::{EntryAgent, EntryDatabase, FORMAT, TenantEntry, TenantState},
+        entry::{EntryAgent, EntryDatabase, TenantEntry, TenantState},
         ident::{AgentName, CellNumber, ObjectId, TenantId, Uid, Version},
         keyring::Keyring,
         limits::DatabaseLimits,
@@ -53,8 +54,18 @@ pub(crate) fn plan_entry(
     };
     let entry = render_entry(inputs, data, keyring, agents);
     let observed = inputs.observed;
+    // Where the tenant was served, its entry is only missing, and is written again for the replicas that read it.
+    let unable = match observed.recorded.served {
+        None => replicas_below_format(entry.format, &observed.replicas),
+        Some(_) => Vec::new(),
+    };
     let written = || report(PartState::InProgress, Reason::Published, "the registry entry equals the spec".to_owned());
     match &observed.entry {
+        Seen::Missing if !unable.is_empty() => {
+            let note =
+                format!("{} must be updated: this tenant id needs entry format {}", unable.join(", "), entry.format);
+            (report(PartState::Waiting, Reason::WaitingForReplicas, note), None)
+        }
         Seen::Missing => {
             steps.push(TenantStep::Entry(EntryStep::Put { entry: Box::new(entry), replace: None }));
             // A tenant that was served had one; replicas ignored that it went.
@@ -94,7 +105,7 @@ fn render_entry(
     let state = if desired.suspend { TenantState::Suspended } else { TenantState::Active };
     let state_since = observed.readable_entry().filter(|old| old.state == state).map_or(now, |old| old.state_since);
     let entry = TenantEntry {
-        format: FORMAT,
+        format: TenantEntry::resolve_format(&desired.tenant_id, observed.readable_entry().map(|old| old.format)),
         tenant_id: desired.tenant_id.clone(),
         incarnation: data.incarnation,
         uid: desired.object.uid.clone(),
@@ -187,7 +198,7 @@ pub(crate) fn withdrawn_entry(
     let name = tenant_id.database_name(&installation.instance.prefix);
     let keyring = observed.readable_keyring();
     Some(TenantEntry {
-        format: FORMAT,
+        format: TenantEntry::resolve_format(tenant_id, None),
         tenant_id: tenant_id.clone(),
         incarnation: row.map(|r| r.incarnation).or(observed.recorded.incarnation).unwrap_or(observed.fresh.incarnation),
         uid: object.uid.clone(),

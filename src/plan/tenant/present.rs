@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// Seconds between two reads of replicas that have to be updated.
+const FORMAT_POLL_SECONDS: i64 = 10;
+
 /// Plans a Tenant that should exist.
 pub fn plan_tenant(
     desired: &DesiredTenant,
@@ -107,13 +110,20 @@ fn plan_accepted(
     };
     let (published, version) = plan_entry(inputs, &data, &keyring, &mut steps);
     if !published.allows_next_part() {
+        let poll = (published.reason == Reason::WaitingForReplicas).then(|| next_poll(inputs.now));
         reports.extend([published, pending(Part::Served)]);
-        return Plan { steps, reports, awaits: None, wake_at: keys.wake_at };
+        let wake_at = keys.wake_at.into_iter().chain(poll).min();
+        return Plan { steps, reports, awaits: None, wake_at };
     }
     reports.push(published);
     let (served, awaits) = judge_spec_served(inputs, &data, version);
     reports.push(served);
     Plan { steps, reports, awaits: awaits.or(keys.awaits), wake_at: keys.wake_at }
+}
+
+/// When the replicas are read again which don't read the entry's format: no acknowledgement says that they were updated.
+fn next_poll(now: jiff::Timestamp) -> jiff::Timestamp {
+    now.saturating_add(jiff::SignedDuration::from_secs(FORMAT_POLL_SECONDS)).unwrap_or(now)
 }
 
 /// `Served` of this generation of the spec: once proved, it holds while keys rotate or a damaged entry is repaired,
