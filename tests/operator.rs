@@ -30,6 +30,8 @@ mod blocked_deletions;
 mod cost;
 #[path = "operator/crashes.rs"]
 mod crashes;
+#[path = "operator/credentials.rs"]
+mod credentials;
 #[path = "operator/deletions.rs"]
 mod deletions;
 #[path = "operator/drift.rs"]

@@ -12,7 +12,7 @@ use super::{
     queue::{retry::backoff, scheduler::Scheduler},
     reconcile::{orphans, worker::work},
     watch::{
-        custom_migrations,
+        credentials, custom_migrations,
         watches::{self, WatchScope},
     },
 };
@@ -206,6 +206,8 @@ fn spawn_background_tasks(tasks: &mut JoinSet<()>, operator: &Operator, context:
     let settings = &operator.settings;
     let objects = InstanceObjects::new(operator.client.clone(), &operator.namespace, operator.fence.clone());
     tasks.spawn(orphans::search_registry(Arc::clone(context), resync(settings)));
+    let period = Duration::from_secs(settings.credential_check_seconds);
+    tasks.spawn(credentials::check_periodically(Arc::clone(context), period));
     for breaker in operator.instances.breakers() {
         let supervisor = Supervisor {
             breaker: breaker.clone(),

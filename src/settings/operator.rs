@@ -37,6 +37,9 @@ pub struct OperatorSettings {
     pub concurrency: usize,
     /// Interval of the periodic reconcile of each object, in seconds (±10 %).
     pub resync_seconds: u64,
+    /// Interval of the check for replaced credentials of providers, in seconds. It is longer if there are many: at most ten
+    /// requests a second.
+    pub credential_check_seconds: u64,
     /// The API server is asked to end a watch after this time, in seconds. A watch that receives nothing for 5 s longer is
     /// restarted.
     pub watch_seconds: u32,
@@ -181,6 +184,7 @@ impl Default for OperatorSettings {
             },
             concurrency: 8,
             resync_seconds: 600,
+            credential_check_seconds: 30,
             watch_seconds: 55,
             ack_timeout_seconds: 60,
             signer_grace_seconds: 300,
@@ -202,6 +206,7 @@ impl Settings for OperatorSettings {
         let leader = &self.leader_election;
         within("concurrency", self.concurrency as u64, 1, 256)?;
         within("resyncSeconds", self.resync_seconds, 10, 86_400)?;
+        within("credentialCheckSeconds", self.credential_check_seconds, 1, 86_400)?;
         within("watchSeconds", self.watch_seconds.into(), 1, 290)?;
         within("ackTimeoutSeconds", self.ack_timeout_seconds, 1, 3600)?;
         within("signerGraceSeconds", self.signer_grace_seconds, 0, 86_400)?;

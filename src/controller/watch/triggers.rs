@@ -9,7 +9,7 @@ use crate::controller::{
     },
 };
 use crate::{
-    api::{AgentConfig, Condition, ConditionType, Tenant, names},
+    api::{AgentConfig, Condition, ConditionType, Tenant},
     domain::{
         entry::{AgentEntry, Entry, TenantEntry, agent_entry_name},
         ident::{ObjectId, Uid},
@@ -32,16 +32,10 @@ fn is_relevant<K: Owned>(change: &CacheChange<Watched<K>>) -> bool {
     let ours = |meta: &ObjectMeta| meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == K::FINALIZER));
     old.uid != new.uid
         || old.generation != new.generation
-        || requests(old) != requests(new)
+        || old.annotations != new.annotations
         || old.deletion_timestamp.is_some() != new.deletion_timestamp.is_some()
         || (ours(old) && !ours(new))
         || before.object.is_ok() != after.object.is_ok()
-}
-
-/// The annotations that request something of the operator.
-fn requests(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
-    let ours = |key: &str| key.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
-    metadata.annotations.iter().flatten().filter(|(key, _)| ours(key)).collect()
 }
 
 impl OperatorContext {

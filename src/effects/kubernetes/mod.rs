@@ -7,6 +7,7 @@
 //! | `cache`, `watch` | a cache of objects, and the watch that fills it |
 //! | `objects` | writes to Tenants and AgentConfigs: finalizer, status, events |
 //! | `claims` | the Tenants that claim each tenant id |
+//! | `credentials` | the Secrets with providers' credentials |
 //! | `keys` | the Secrets with the signing keys |
 //! | `registry`, `entries` | the tenant registry, and its Secrets |
 //! | `revisions` | the revisions of AgentConfigs, as ControllerRevisions |
@@ -18,6 +19,7 @@
 pub mod cache;
 pub mod claims;
 pub mod client;
+pub mod credentials;
 pub mod entries;
 pub mod error;
 pub mod fence;

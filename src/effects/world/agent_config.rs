@@ -1,20 +1,15 @@
 //! Observing and changing what belongs to an AgentConfig.
 
 use super::{AgentScope, World, live::LiveWorld};
-use crate::effects::{error::EffectError, kubernetes::error::bounded};
+use crate::effects::error::EffectError;
 use crate::{
-    api::{SecretKeyRef, names},
-    domain::{
-        entry::{Entry, agent_entry_name, credential_hash, upstream_entry_name},
-        keys::KeyBytes,
-    },
+    api::names,
+    domain::entry::{Entry, agent_entry_name, upstream_entry_name},
     plan::{
-        observed::{Credential, ObservedAgent, Seen},
+        observed::{ObservedAgent, Seen},
         step::{AgentStep, Done, EntryStep, RevisionStep, UpstreamStep},
     },
 };
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use std::collections::BTreeSet;
 
 /// Most Tenants that a message names.
@@ -25,7 +20,7 @@ impl World<AgentScope> for LiveWorld {
 
     async fn observe(&self, scope: &AgentScope) -> ObservedAgent {
         let (credential, revisions, object) = tokio::join!(
-            self.observe_credential(scope),
+            self.credentials.observe(&scope.object, scope.credential.as_ref()),
             self.revisions.observe(&scope.object),
             self.agents.observe_presence(&scope.object, scope.vanished)
         );
@@ -79,23 +74,6 @@ impl World<AgentScope> for LiveWorld {
 }
 
 impl LiveWorld {
-    async fn observe_credential(&self, scope: &AgentScope) -> Seen<Credential> {
-        let Some(SecretKeyRef { name, key }) = &scope.credential else { return Seen::Missing };
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &scope.object.namespace);
-        match bounded("read the provider's credential", api.get(name)).await {
-            Ok(None) => Seen::Missing,
-            Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(key)) {
-                Some(value) if !value.0.trim_ascii().is_empty() => {
-                    // Files end in a newline, also in `kubectl create secret --from-file`. An HTTP header can't contain it.
-                    let api_key = KeyBytes::new(value.0.trim_ascii().to_vec());
-                    Seen::Ours(Credential { hash: credential_hash(&scope.object.namespace, &api_key), api_key })
-                }
-                Some(_) | None => Seen::Missing,
-            },
-            Err(error) => Seen::Unknown(error.read_error()),
-        }
-    }
-
     /// Tenants with an entry that refers to it. A Tenant that only names it in its spec gets a condition.
     fn observe_users(&self, scope: &AgentScope) -> Vec<String> {
         let users =

@@ -9,8 +9,8 @@ use crate::effects::{
     entropy,
     error::EffectError,
     kubernetes::{
-        claims::TenantIdClaims, error::required, fence::LeaseFence, keys::KeySecrets, objects::Objects,
-        registry::Registry, replicas::ReplicaTracker, revisions::Revisions,
+        claims::TenantIdClaims, credentials::CredentialSecrets, error::required, fence::LeaseFence, keys::KeySecrets,
+        objects::Objects, registry::Registry, replicas::ReplicaTracker, revisions::Revisions,
     },
     postgres::{self, PgError, PgErrorKind},
 };
@@ -47,6 +47,7 @@ pub struct LiveWorld {
     pub instances: Instances,
     /// Which tenants are migrated now.
     pub rollout_slots: RolloutSlots,
+    pub(crate) credentials: CredentialSecrets,
     pub(crate) keys: KeySecrets,
     pub(crate) revisions: Revisions,
     pub(crate) client: Client,
@@ -87,6 +88,7 @@ impl LiveWorld {
             replica_tracker,
             instances,
             rollout_slots: RolloutSlots::default(),
+            credentials: CredentialSecrets::new(client.clone()),
             keys: KeySecrets::new(client.clone(), fence.clone()),
             revisions: Revisions::new(client.clone(), fence.clone()),
             client,
