@@ -181,7 +181,7 @@ impl Admission {
         }
     }
 
-    /// Runs one transaction of the tenant; see [`Database::transact`](crate::agent_api::database::Database::transact).
+    /// Runs one transaction as the role of the tenant.
     ///
     /// # Errors
     /// As there, in the client's terms.
