@@ -184,7 +184,7 @@ impl Admission {
     /// Runs one transaction as the role of the tenant.
     ///
     /// # Errors
-    /// As there, in the client's terms.
+    /// When the database refuses or fails, as a problem for the client.
     pub async fn transact<T: Transaction>(&self, transaction: T) -> Result<T::Output, Problem> {
         let done = self.context.database.transact(&self.access, transaction).await;
         done.map_err(|error| self.explain(error))
